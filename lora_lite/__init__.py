@@ -1,0 +1,53 @@
+"""lora-lite: nine LoRA-family adapter variants as small, plain PyTorch modules.
+
+import lora_lite as ll
+adapter = ll.attach(model, ll.LoRAConfig(r=8, alpha=16))
+...train adapter.parameters()...
+ll.save(model, "adapter.safetensors")
+"""
+
+from lora_lite import variants
+from lora_lite.adapter import Adapter, attach, detach, merge
+from lora_lite.checkpoint import load, save
+from lora_lite.config import AdapterConfig, option
+from lora_lite.errors import (
+    BaseMismatchError,
+    BaseWeightError,
+    CalibrationError,
+    CheckpointError,
+    ConfigError,
+    LoraLiteError,
+    NotAttachedError,
+    TargetError,
+)
+from lora_lite.linear import LinearShape
+from lora_lite.spec import VARIANTS, Calibrator, ParamSpec, Reference, SourceFile, Variant, register
+from lora_lite.variants import *  # noqa: F403  # the configs and variants, listed there
+
+__all__ = [
+    "VARIANTS",
+    "Adapter",
+    "AdapterConfig",
+    "BaseMismatchError",
+    "BaseWeightError",
+    "CalibrationError",
+    "Calibrator",
+    "CheckpointError",
+    "ConfigError",
+    "LinearShape",
+    "LoraLiteError",
+    "NotAttachedError",
+    "ParamSpec",
+    "Reference",
+    "SourceFile",
+    "TargetError",
+    "Variant",
+    "attach",
+    "detach",
+    "load",
+    "merge",
+    "option",
+    "register",
+    "save",
+    *variants.__all__,
+]

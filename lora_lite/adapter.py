@@ -1,0 +1,309 @@
+"""attach, detach, merge, and the handle that attach returns."""
+
+import copy
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from lora_lite.calibration import calibrate, first_argument
+from lora_lite.config import AdapterConfig
+from lora_lite.errors import (
+    BaseWeightError,
+    CalibrationError,
+    ConfigError,
+    LoraLiteError,
+    NotAttachedError,
+    TargetError,
+)
+from lora_lite.linear import has_plain_weight, linear_shape, read_weight
+from lora_lite.spec import VARIANTS, Variant
+from lora_lite.targets import find_targets
+
+# The child under which a target layer holds its adapter, and the attribute under which a model holds its handles.
+CHILD = "lora_lite"
+STATE = "_lora_lite"
+
+
+@dataclass
+class _State:
+    """What a model with adapters remembers: the handles, and the base parameters that attach froze."""
+
+    adapters: list["Adapter"] = field(default_factory=list)
+    frozen: set[str] = field(default_factory=set)
+
+
+class Adapter:
+    """One attached adapter: a config on its target layers.
+
+    model, config    as given to attach
+    targets          names of the layers that carry it, in the order of the model
+    """
+
+    def __init__(self, model: nn.Module, config: AdapterConfig, targets: tuple[str, ...]) -> None:
+        self.model = model
+        self.config = config
+        self.targets = targets
+
+    def layers(self) -> dict[str, Variant]:
+        """The adapter module of each target. Raises NotAttachedError after detach."""
+        if self not in adapters_of(self.model):
+            raise NotAttachedError(f"This {self.config.variant} adapter is no longer attached. Attach or load it again.")
+        return {name: getattr(self.model.get_submodule(name), CHILD) for name in self.targets}
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Trainable parameters as ("layers.0.q_proj.A", parameter)."""
+        for target, layer in self.layers().items():
+            for name, parameter in layer.named_parameters():
+                yield f"{target}.{name}", parameter
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Trainable parameters, what an optimiser wants."""
+        return (parameter for _, parameter in self.named_parameters())
+
+    def named_buffers(self) -> Iterator[tuple[str, Tensor]]:
+        """Frozen tensors, named as the parameters are."""
+        for target, layer in self.layers().items():
+            for name, buffer in layer.named_buffers():
+                yield f"{target}.{name}", buffer
+
+    def detach(self) -> None:
+        """Take this adapter off. After the last one the base's requires_grad flags are back as they were."""
+        _uninstall(self.model, [self] if self.layers() else [])
+
+    def __repr__(self) -> str:
+        return f"Adapter({self.config.variant} on {len(self.targets)} layers: {', '.join(self.targets[:4])})"
+
+
+def attach(model: nn.Module, config: AdapterConfig, calibration_data: Iterable[Any] | None = None) -> Adapter:
+    """Put an adapter on the layers of `model` that `config` selects, and freeze the base.
+
+    No base parameter or buffer is ever written. If anything fails, the model is exactly as before.
+
+    calibration_data: batches for the variants whose init looks at inputs (eva must have it, antipasto may; others do not
+        look at it). A batch is a tensor, a tuple of positional arguments or a mapping of keyword arguments.
+
+    Raises ConfigError, TargetError, BaseWeightError, CalibrationError.
+    """
+    variant = variant_of(config)
+    targets = find_targets(model, config)
+    refuse_overlap(targets)
+    for name, layer in targets.items():
+        with _naming(name):
+            variant.check(linear_shape(layer), config)
+            if variant.reads_weight:
+                _refuse_non_finite(read_weight(layer))
+    statistics = _statistics(model, variant, config, targets, calibration_data)
+    configs = variant.allocate(config, statistics)
+    modules = {}
+    for name, layer_config in configs.items():
+        layer = targets[name]
+        with _naming(name):
+            variant.check(linear_shape(layer), layer_config)
+            modules[name] = variant(linear_shape(layer), layer_config, device=_device(layer))
+            modules[name].reset(layer, statistics[name])
+    return install(model, [(config, modules)])[0]
+
+
+def _statistics(
+    model: nn.Module,
+    variant: type[Variant],
+    config: AdapterConfig,
+    targets: Mapping[str, nn.Module],
+    data: Iterable[Any] | None,
+) -> dict[str, Any]:
+    if data is None:
+        if variant.needs_calibration:
+            raise CalibrationError(f"{variant.name} starts from the layers' inputs. Give attach calibration_data.")
+        return dict.fromkeys(targets)
+    statistics = {name: variant.calibrator(layer, config) for name, layer in targets.items()}
+    wanted = {name: calibrator for name, calibrator in statistics.items() if calibrator is not None}
+    if wanted:
+        calibrate(model, {name: targets[name] for name in wanted}, wanted, data)
+    return statistics
+
+
+def variant_of(config: AdapterConfig) -> type[Variant]:
+    """The registered variant that `config` belongs to."""
+    name = getattr(config, "variant", None)
+    if not isinstance(config, AdapterConfig) or name not in VARIANTS or VARIANTS[name].config_class is not type(config):
+        known = ", ".join(sorted(variant.config_class.__name__ for variant in VARIANTS.values()))
+        raise ConfigError(f"{type(config).__name__} is not the config of a registered variant, wanted one of {known}.")
+    return VARIANTS[name]
+
+
+def refuse_overlap(targets: Mapping[str, nn.Module]) -> None:
+    """Raise TargetError where a layer carries an adapter already."""
+    taken = [name for name, layer in targets.items() if hasattr(layer, CHILD)]
+    if taken:
+        raise TargetError(
+            f"{', '.join(taken[:5])}: {len(taken)} of {len(targets)} target layers already carry an adapter. "
+            "Detach it first, or leave these layers out with exclude_names."
+        )
+
+
+def install(model: nn.Module, adapters: list[tuple[AdapterConfig, dict[str, Variant]]]) -> list[Adapter]:
+    """Hang finished adapter modules on their layers and freeze the base: all of it, or nothing."""
+    state: _State = getattr(model, STATE, None) or _State()
+    handles = [Adapter(model, config, tuple(modules)) for config, modules in adapters]
+    base = dict(base_parameters(model))
+    frozen = {name for name, parameter in base.items() if parameter.requires_grad}
+    hung: list[nn.Module] = []
+    try:
+        for _, modules in adapters:
+            for name, module in modules.items():
+                layer = model.get_submodule(name)
+                hung.append(layer)
+                _hang(layer, module)
+        for name in frozen:
+            base[name].requires_grad_(False)
+    except BaseException:
+        for layer in hung:
+            _take_down(layer)
+        for name in frozen:
+            base[name].requires_grad_(True)
+        raise
+    state.adapters += handles
+    state.frozen |= frozen
+    setattr(model, STATE, state)
+    return handles
+
+
+def _hang(layer: nn.Module, module: Variant) -> None:
+    hook: RemovableHandle
+    module.train(layer.training)
+    layer.add_module(CHILD, module)
+    if type(module).adapt_input is not Variant.adapt_input:
+        hook = layer.register_forward_pre_hook(_adapt_input, with_kwargs=True)
+    else:
+        hook = layer.register_forward_hook(_adapt_output, with_kwargs=True)
+    module.__dict__["hook"] = hook
+
+
+def _take_down(layer: nn.Module) -> None:
+    module = layer._modules.pop(CHILD, None)
+    if module is not None and (hook := getattr(module, "hook", None)) is not None:
+        hook.remove()
+
+
+# The hooks find their adapter through the layer that calls them, so that a deep copy of a model uses its own.
+def _adapt_input(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    x = first_argument(layer, args, kwargs)
+    with torch.autocast(x.device.type, enabled=False):
+        adapted = layer.lora_lite.adapt_input(x).to(x.dtype)
+    if args:
+        return (adapted, *args[1:]), kwargs
+    return args, {name: adapted if value is x else value for name, value in kwargs.items()}
+
+
+def _adapt_output(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], y: Tensor) -> Tensor:
+    x = first_argument(layer, args, kwargs)
+    with torch.autocast(x.device.type, enabled=False):
+        adapted: Tensor = layer.lora_lite.adapt_output(x, y, layer)
+        return adapted.to(y.dtype)
+
+
+def detach(model: nn.Module) -> None:
+    """Take every adapter off `model` and give the base its requires_grad flags back. Raises NotAttachedError if none is on."""
+    _uninstall(model, list(attached(model)))
+
+
+def _uninstall(model: nn.Module, adapters: list[Adapter]) -> None:
+    state: _State = getattr(model, STATE)
+    for adapter in adapters:
+        for name in adapter.targets:
+            _take_down(model.get_submodule(name))
+        state.adapters.remove(adapter)
+    if not state.adapters:
+        for name, parameter in model.named_parameters():
+            if name in state.frozen:
+                parameter.requires_grad_(True)
+        delattr(model, STATE)
+
+
+def adapters_of(model: nn.Module) -> tuple[Adapter, ...]:
+    """The handles of the adapters on `model`, oldest first; empty where there are none."""
+    state: _State | None = getattr(model, STATE, None)
+    return tuple(state.adapters) if state else ()
+
+
+def attached(model: nn.Module) -> tuple[Adapter, ...]:
+    """adapters_of(model), where there must be one. Raises NotAttachedError."""
+    if not (adapters := adapters_of(model)):
+        raise NotAttachedError(
+            f"This {type(model).__name__} carries no adapter. Call attach or load first, on this very module."
+        )
+    return adapters
+
+
+def base_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """The model's own parameters by name, adapters aside."""
+    adapters = {name for name, module in model.named_modules() if isinstance(module, Variant)}
+    for name, parameter in model.named_parameters():
+        if name.rpartition(".")[0] not in adapters:
+            yield name, parameter
+
+
+def merge(model: nn.Module) -> None:
+    """Fold every adapter into its layer's weight and bias and take it off: the same function as a plain model.
+
+    Every adapted layer is affine in x, so that its weight can be read off a basis; this is done in float64 and rounded once to
+    the base dtype. All or nothing: raises BaseWeightError, the model as before, where a base cannot hold the result.
+    """
+    adapters = attached(model)
+    merged = {}
+    for adapter in adapters:
+        for name in adapter.targets:
+            with _naming(name):
+                merged[name] = _merged(model, model.get_submodule(name))
+    detach(model)
+    with torch.no_grad():
+        for name, (weight, bias) in merged.items():
+            layer: Any = model.get_submodule(name)
+            layer.weight.copy_(weight)
+            if bias is not None:
+                layer.bias.copy_(bias)
+
+
+def _merged(model: nn.Module, layer: Any) -> tuple[Tensor, Tensor | None]:
+    if not has_plain_weight(layer) or not isinstance(layer, nn.Linear):
+        raise BaseWeightError(
+            f"merge: {type(layer).__name__} holds no plain floating-point weight to fold into. "
+            "Keep the adapter attached, or load it onto an unquantised base."
+        )
+    owners = [m for m in model.modules() if any(p is layer.weight for p in m.parameters(recurse=False))]
+    if len(owners) > 1:
+        raise BaseWeightError(
+            f"merge: the weight is shared with {len(owners) - 1} other module (tied weights), which would change with it. "
+            "Untie them first, or keep the adapter attached."
+        )
+    twin = copy.deepcopy(layer).double().eval()
+    basis = torch.eye(layer.in_features, dtype=torch.float64, device=layer.weight.device)
+    with torch.no_grad():
+        bias = twin(torch.zeros_like(basis[:1]))
+        weight = (twin(basis) - bias).mT
+    return weight, None if layer.bias is None else bias[0]
+
+
+def _device(layer: nn.Module) -> torch.device | None:
+    return next((parameter.device for parameter in layer.parameters()), None)
+
+
+def _refuse_non_finite(weight: Tensor) -> None:
+    if not torch.isfinite(weight).all():
+        count = int((~torch.isfinite(weight)).sum())
+        raise BaseWeightError(f"the base weight holds {count} NaN or Inf, wanted finite numbers. Mend the base first.")
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Errors raised inside carry the layer's full name."""
+    try:
+        yield
+    except LoraLiteError as error:
+        error.args = (f"{name}: {error}",)
+        raise

@@ -1,0 +1,128 @@
+"""Streams batches through the model once and hands each target's inputs to its calibrator."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lora_lite.errors import CalibrationError
+from lora_lite.spec import Calibrator
+
+
+class InputMoments(Calibrator):
+    """Mean and centred second moments of a layer's inputs, in float64, whatever the batches.
+
+    Memory: one d_in × d_in matrix a layer. Batches are merged by the pairwise update of Chan, Golub and LeVeque (1979),
+    which does not cancel where the mean is large.
+    """
+
+    def __init__(self) -> None:
+        self.tokens = 0
+        self.mean: Tensor | None = None
+        self.scatter: Tensor | None = None
+        self._principal: tuple[Tensor, Tensor] | None = None
+
+    def update(self, x: Tensor) -> None:
+        x = x.double()
+        mean = x.mean(0)
+        scatter = (x - mean).mT @ (x - mean)
+        total = self.tokens + len(x)
+        if self.mean is None or self.scatter is None:
+            self.mean, self.scatter = mean, scatter
+        else:
+            shift = mean - self.mean
+            self.scatter += scatter + torch.outer(shift, shift) * (self.tokens * len(x) / total)
+            self.mean += shift * (len(x) / total)
+        self.tokens = total
+        self._principal = None
+
+    def principal(self) -> tuple[Tensor, Tensor]:
+        """Variance times tokens along each principal direction (d_in,), largest first, and the directions as rows."""
+        assert self.scatter is not None, "calibrate() refuses a layer that saw no input"
+        if self._principal is None:
+            variance, vectors = torch.linalg.eigh(self.scatter)
+            self._principal = variance.flip(0).clamp(min=0), vectors.flip(1).mT.contiguous()
+        return self._principal
+
+    def rank(self) -> int:
+        """The numerical rank of the centred inputs, as seen through their second moments in float64."""
+        variance, _ = self.principal()
+        floor = variance[0] * len(variance) * torch.finfo(variance.dtype).eps
+        return int((variance > floor).sum())
+
+
+def first_argument(layer: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+    """A linear layer's input, whether it came by position or by keyword."""
+    if args:
+        return args[0]  # type: ignore[no-any-return]  # a tensor, or the layer itself will complain
+    return next(iter(kwargs.values())) if len(kwargs) == 1 else kwargs["input"]  # type: ignore[no-any-return]
+
+
+def calibrate(
+    model: nn.Module,
+    targets: Mapping[str, nn.Module],
+    calibrators: Mapping[str, Calibrator],
+    data: Iterable[Any],
+) -> None:
+    """Run every batch of `data` through `model`, in eval mode and without gradients, into each target's calibrator.
+
+    A batch is a tensor (the model's one argument), a tuple or list (its positional arguments) or a mapping (its keyword
+    arguments). Whatever happens, the model's hooks and training flags are as before.
+    Raises CalibrationError where there is no batch, or a target saw no token or a number that is not finite.
+    """
+    tokens = dict.fromkeys(targets, 0)
+
+    def listen(name: str) -> Callable[..., None]:
+        def hook(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            x = first_argument(layer, args, kwargs).detach()
+            x = x.reshape(-1, x.shape[-1])
+            if not torch.isfinite(x).all():
+                raise CalibrationError(f"{name}: the calibration data gives NaN or Inf here. Leave out or mend such batches.")
+            if len(x):
+                calibrators[name].update(x)
+                tokens[name] += len(x)
+
+        return hook
+
+    handles = []
+    try:
+        for name, layer in targets.items():
+            handles.append(layer.register_forward_pre_hook(listen(name), with_kwargs=True))
+        with torch.no_grad(), _eval_mode(model):
+            batches = 0
+            for batch in data:
+                _run(model, batch)
+                batches += 1
+    finally:
+        for handle in handles:
+            handle.remove()
+    if batches == 0:
+        raise CalibrationError("The calibration data holds no batch. Give at least one (a generator can be used only once).")
+    if silent := [name for name, seen in tokens.items() if seen == 0]:
+        raise CalibrationError(
+            f"{', '.join(silent[:5])}: no calibration token reached {len(silent)} of {len(tokens)} targets. "
+            "Leave them out with exclude_names, or give data that uses them."
+        )
+
+
+def _run(model: nn.Module, batch: Any) -> None:
+    if isinstance(batch, Mapping):
+        model(**batch)
+    elif isinstance(batch, tuple | list):
+        model(*batch)
+    else:
+        model(batch)
+
+
+@contextmanager
+def _eval_mode(model: nn.Module) -> Iterator[None]:
+    """Eval mode inside; each module's own training flag back outside (they need not be all alike)."""
+    flags = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in flags.items():
+            module.training = training

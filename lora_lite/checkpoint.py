@@ -1,0 +1,234 @@
+"""save and load: one safetensors file, its header holding the configs and a fingerprint of the base."""
+
+import ctypes
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from lora_lite.adapter import Adapter, attached, base_parameters, install, refuse_overlap
+from lora_lite.config import ADAPTER_DTYPES, AdapterConfig
+from lora_lite.errors import BaseMismatchError, CheckpointError, ConfigError
+from lora_lite.linear import is_linear, linear_shape
+from lora_lite.spec import VARIANTS, Variant
+
+FORMAT = 1
+HEADER = "lora_lite"
+
+
+def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
+    """Write every adapter on `model` to one safetensors file; nothing of the base but a fingerprint.
+
+    Atomic: the file is written beside its place and moved there, so that a crash leaves the old file whole.
+    Raises NotAttachedError, and OSError where the place cannot be written.
+    """
+    tensors: dict[str, Tensor] = {}
+    entries = []
+    for adapter in attached(model):
+        layers = adapter.layers()
+        for target, layer in layers.items():
+            tensors |= {f"{target}.{name}": tensor.detach().contiguous() for name, tensor in layer.state_dict().items()}
+        ranks = {target: {"r": layer.config.r, "alpha": layer.config.alpha} for target, layer in layers.items()}
+        entries.append({"variant": adapter.config.variant, "config": adapter.config.to_json(), "targets": ranks})
+    header: dict[str, Any] = {"format": FORMAT, "adapters": entries, "base": fingerprint(model)}
+    metadata = {HEADER: json.dumps(header, allow_nan=False)}
+    _write_atomically(Path(path), lambda place: save_file(tensors, place, metadata=metadata))
+
+
+def _write_atomically(path: Path, write: Any) -> None:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    os.close(handle)
+    try:
+        write(name)
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(name, 0o666 & ~umask)
+        with open(name, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def fingerprint(model: nn.Module) -> dict[str, str]:
+    """A digest of every base parameter: dtype, shape and every bit. Adapters and buffers do not count."""
+    return {name: _digest(parameter.detach()) for name, parameter in base_parameters(model)}
+
+
+def _digest(tensor: Tensor) -> str:
+    digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+    if hasattr(tensor, "__tensor_flatten__"):
+        # A tensor subclass, as torchao's quantised weights are: the numbers lie in its inner tensors.
+        inner, _ = tensor.__tensor_flatten__()
+        for name in inner:
+            digest.update(_digest(getattr(tensor, name)).encode())
+        return digest.hexdigest()[:16]
+    data = tensor.cpu().contiguous()
+    size = data.numel() * data.element_size()
+    # Straight from memory: numpy knows no bfloat16 and is no dependency.
+    digest.update((ctypes.c_char * size).from_address(data.data_ptr()) if size else b"")
+    return digest.hexdigest()[:16]
+
+
+def load(
+    model: nn.Module,
+    path: str | os.PathLike[str],
+    dtype: torch.dtype | None = None,
+    check_base: bool = True,
+) -> list[Adapter]:
+    """Attach the adapters of a file written by save; one handle for each, in the order they were attached.
+
+    Tensors are bit-equal to what was saved. dtype: the adapters' dtype, None as in the file. check_base=False takes any base
+    whose layers have the right names and shapes. No SVD and no calibration is run again. Everything is read and checked
+    before the model is touched: on any error it is as before.
+
+    Raises CheckpointError (not a whole, well-formed file for these layers), BaseMismatchError (made for other base weights),
+    TargetError (a target carries an adapter already), FileNotFoundError.
+    """
+    header, tensors = _read(Path(path))
+    if check_base:
+        _check_base(path, model, header["base"])
+    adapters = []
+    for entry in header["adapters"]:
+        config, modules = _rebuild(path, model, entry, tensors, dtype)
+        adapters.append((config, modules))
+    if tensors:
+        raise CheckpointError(f"{path}: unknown tensors {sorted(tensors)[:5]}, wanted those of the adapters in its header.")
+    return install(model, adapters)
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file.")
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            metadata = file.metadata() or {}
+            # Cloned: what safe_open returns may be a view of the mapped file, which can change under us.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118  # not a dict
+    except SafetensorError as error:
+        raise CheckpointError(f"{path}: not a whole safetensors file: {error}. Save or copy it again.") from error
+    if HEADER not in metadata:
+        raise CheckpointError(f"{path}: a safetensors file without a {HEADER!r} header. Load files written by lora_lite.save.")
+    return _parse_header(path, metadata[HEADER]), tensors
+
+
+def _parse_header(path: Path, text: str) -> dict[str, Any]:
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is no number")
+
+    try:
+        header: Any = json.loads(text, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: the header is not valid JSON: {error}.") from error
+    _require(path, isinstance(header, dict), "the header", "a JSON object")
+    if header.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path}: format {header.get('format')!r}, this version of lora_lite reads {FORMAT}. Install the one that wrote it."
+        )
+    _require(path, set(header) == {"format", "adapters", "base"}, "the header", "the keys format, adapters and base")
+    _require(path, isinstance(header["adapters"], list) and header["adapters"], "adapters", "a list of at least one")
+    for entry in header["adapters"]:
+        well_formed = isinstance(entry, dict) and set(entry) == {"variant", "config", "targets"}
+        _require(path, well_formed, "each adapter", "a variant, a config and targets")
+        _require(path, isinstance(entry["config"], dict), "config", "a JSON object")
+        targets = entry["targets"]
+        _require(path, isinstance(targets, dict) and targets, "targets", "at least one layer")
+        for own in targets.values():
+            _require(path, isinstance(own, dict) and set(own) == {"r", "alpha"}, "each target", "its r and alpha")
+    base = header["base"]
+    _require(path, isinstance(base, dict) and all(isinstance(v, str) for v in base.values()), "base", "a digest by name")
+    checked: dict[str, Any] = header
+    return checked
+
+
+def _require(path: Path, holds: object, what: str, wanted: str) -> None:
+    if not holds:
+        raise CheckpointError(f"{path}: damaged header: {what} should be {wanted}. Save it again.")
+
+
+def _check_base(path: object, model: nn.Module, wanted: Mapping[str, str]) -> None:
+    found = fingerprint(model)
+    if found == wanted:
+        return
+    lines = [f"{path} was made for another base."]
+    for name in [*wanted, *(name for name in found if name not in wanted)]:
+        if found.get(name) != wanted.get(name):
+            here, there = (side.get(name, "no such parameter") for side in (found, wanted))
+            lines.append(f"  {name}: fingerprint {here}, the file says {there}.")
+    if len(lines) > 6:
+        lines[6:] = [f"  … {len(lines) - 6} more of {len(wanted)} parameters."]
+    lines.append(
+        "Load it onto the checkpoint it was trained on, or pass check_base=False if you know that they compute the same."
+    )
+    raise BaseMismatchError("\n".join(lines))
+
+
+def _rebuild(
+    path: object, model: nn.Module, entry: dict[str, Any], tensors: dict[str, Tensor], dtype: torch.dtype | None
+) -> tuple[AdapterConfig, dict[str, Variant]]:
+    """The adapter's modules with their saved tensors, taken out of `tensors`. Touches nothing of the model."""
+    if not isinstance(entry["variant"], str) or entry["variant"] not in VARIANTS:
+        raise CheckpointError(f"{path}: unknown variant {entry['variant']!r}, this lora_lite knows {sorted(VARIANTS)}.")
+    variant = VARIANTS[entry["variant"]]
+    layers = {}
+    for target in entry["targets"]:
+        layers[target] = _layer(path, model, target)
+    refuse_overlap(layers)
+    modules = {}
+    try:
+        config = variant.config_class.from_json(entry["config"])
+        if dtype is not None:
+            config = replace(config, dtype=dtype)
+        for target, own in entry["targets"].items():
+            layer = layers[target]
+            variant.check(linear_shape(layer), layer_config := replace(config, **own))
+            module = variant(linear_shape(layer), layer_config, device=torch.device("meta"))
+            _fill(path, target, module, tensors, dtype, next(layer.parameters()).device)
+            modules[target] = module
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: damaged header: {error}") from error
+    return config, modules
+
+
+def _layer(path: object, model: nn.Module, name: str) -> nn.Module:
+    try:
+        layer = model.get_submodule(name)
+    except AttributeError:
+        layer = None
+    if layer is None or not is_linear(layer):
+        found = "no such layer" if layer is None else f"a {type(layer).__name__}"
+        raise CheckpointError(f"{path}: {name}: found {found} in this model, wanted a linear layer.")
+    return layer
+
+
+def _fill(
+    path: object,
+    target: str,
+    module: Variant,
+    tensors: dict[str, Tensor],
+    dtype: torch.dtype | None,
+    device: torch.device,
+) -> None:
+    for name, empty in [*module.named_parameters(), *module.named_buffers()]:
+        saved = tensors.pop(f"{target}.{name}", None)
+        if saved is None:
+            raise CheckpointError(f"{path}: {target}: tensor {name} is missing, wanted shape {tuple(empty.shape)}.")
+        if saved.shape != empty.shape:
+            raise CheckpointError(
+                f"{path}: {target}: tensor {name} has shape {tuple(saved.shape)}, wanted {tuple(empty.shape)} for a "
+                f"{module.name} adapter on a layer {module.shape.d_in} → {module.shape.d_out}."
+            )
+        if saved.dtype not in ADAPTER_DTYPES.values():
+            raise CheckpointError(f"{path}: {target}: tensor {name} is {saved.dtype}, wanted floating point.")
+        saved = saved.to(device=device, dtype=dtype)
+        setattr(module, name, nn.Parameter(saved) if isinstance(empty, nn.Parameter) else saved)

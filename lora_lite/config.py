@@ -1,0 +1,128 @@
+"""AdapterConfig: what every variant's config has in common. Frozen, validated when built, to and from plain JSON."""
+
+import dataclasses
+import math
+import re
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Self, get_args, get_origin, get_type_hints
+
+import torch
+
+from lora_lite.errors import ConfigError
+
+Role = Literal["reader", "writer", "inner"]
+
+ADAPTER_DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "float64": torch.float64,
+}
+
+
+def option(default: Any, *, values: tuple[Any, ...]) -> Any:
+    """A variant's own config field. `values`: valid settings worth testing, simplest first; strategies draw from them."""
+    return dataclasses.field(default=default, metadata={"values": values})
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterConfig:
+    """Fields common to all variants. Subclasses add their own and set `variant`.
+
+    r               rank; None for variants that have none, which refuse any other value
+    alpha           the update is scaled by alpha / r; None for variants without that scale, which refuse it
+    dtype           dtype of the adapter's tensors and computation; the base layer's own computation is never recast
+    target_names    regular expressions; each must match a whole layer name, or a whole end of one after a dot
+                    ("q_proj" matches "layers.0.q_proj", never "my_q_proj"). Empty: every linear layer but the output head
+    exclude_names   regular expressions of layers to leave out, matched the same way
+    target_roles    "reader" (takes the residual stream), "writer" (adds to it), "inner" (neither). Empty: any role
+    layers          indices of the model's layers. None: all
+
+    Raises ConfigError where a value cannot work, whatever the layer.
+    """
+
+    variant: ClassVar[str]
+    unused: ClassVar[tuple[str, ...]] = ()
+
+    r: int = 8
+    alpha: float = 16.0
+    dtype: torch.dtype = torch.float32
+    target_names: tuple[str, ...] = ()
+    exclude_names: tuple[str, ...] = ()
+    target_roles: tuple[Role, ...] = ()
+    layers: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        self._normalise()
+        for name in ("r", "alpha"):
+            if name in self.unused:
+                self.require(getattr(self, name) is None, name, f"nothing: {self.variant} has no such setting")
+        if "r" not in self.unused:
+            self.require(_is_int(self.r) and self.r >= 1, "r", "a whole number, 1 or more")
+        if "alpha" not in self.unused:
+            self.require(_is_number(self.alpha) and self.alpha > 0, "alpha", "a finite number above 0")
+        self.require(self.dtype in ADAPTER_DTYPES.values(), "dtype", f"one of {', '.join(ADAPTER_DTYPES)}")
+        for name in ("target_names", "exclude_names"):
+            self._check_patterns(name)
+        roles = get_args(Role)
+        self.require(all(r in roles for r in self.target_roles), "target_roles", f"any of {', '.join(roles)}")
+        if self.layers is not None:
+            self.require(bool(self.layers), "layers", "at least one index, or None for all layers")
+            self.require(all(_is_int(i) and i >= 0 for i in self.layers), "layers", "whole numbers, 0 or more")
+        for name, kind in get_type_hints(type(self)).items():
+            if get_origin(kind) is Literal:
+                self.require(getattr(self, name) in get_args(kind), name, f"one of {get_args(kind)}")
+
+    def _normalise(self) -> None:
+        """Lists become tuples and one bare string becomes a tuple of one, so that equal configs compare equal."""
+        for name in ("target_names", "exclude_names", "target_roles", "layers"):
+            value = getattr(self, name)
+            if isinstance(value, str):
+                object.__setattr__(self, name, (value,))
+            elif isinstance(value, list):
+                object.__setattr__(self, name, tuple(value))
+            elif not (isinstance(value, tuple) or (name == "layers" and value is None)):
+                self.require(False, name, "a tuple or a list")
+
+    def _check_patterns(self, name: str) -> None:
+        for pattern in getattr(self, name):
+            self.require(isinstance(pattern, str) and pattern != "", name, "non-empty regular expressions")
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ConfigError(f"{type(self).__name__}.{name}: {pattern!r} is no regular expression: {error}.") from error
+
+    def require(self, holds: bool, name: str, wanted: str) -> None:
+        """Raise ConfigError for field `name` unless `holds`."""
+        if not holds:
+            raise ConfigError(f"{type(self).__name__}.{name}: found {getattr(self, name)!r}, wanted {wanted}.")
+
+    @property
+    def scale(self) -> float:
+        """s = alpha / r; 1 for a variant without alpha."""
+        return 1.0 if "alpha" in self.unused else self.alpha / self.r
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values, every field present."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        fields["dtype"] = next(name for name, dtype in ADAPTER_DTYPES.items() if dtype == self.dtype)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """The inverse of to_json. Raises ConfigError on a missing, unknown or invalid field."""
+        wanted = {field.name for field in dataclasses.fields(cls)}
+        if set(values) != wanted:
+            missing, unknown = sorted(wanted - set(values)), sorted(set(values) - wanted)
+            raise ConfigError(f"{cls.__name__}: missing fields {missing}, unknown fields {unknown}.")
+        if not isinstance(values["dtype"], str) or values["dtype"] not in ADAPTER_DTYPES:
+            raise ConfigError(f"{cls.__name__}.dtype: found {values['dtype']!r}, wanted one of {sorted(ADAPTER_DTYPES)}.")
+        return cls(**{**values, "dtype": ADAPTER_DTYPES[values["dtype"]]})
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

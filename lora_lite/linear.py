@@ -1,0 +1,89 @@
+"""What counts as a linear layer, and reading the weight of one: plain, or through its quantiser's own API."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lora_lite.errors import BaseWeightError
+
+
+@dataclass(frozen=True)
+class LinearShape:
+    """Width of a linear layer's input and output."""
+
+    d_in: int
+    d_out: int
+
+
+def is_linear(module: nn.Module) -> bool:
+    """nn.Linear and whatever looks like one: a forward from `in_features` to `out_features`."""
+    return isinstance(getattr(module, "in_features", None), int) and isinstance(getattr(module, "out_features", None), int)
+
+
+def linear_shape(layer: nn.Module) -> LinearShape:
+    """The shape of a module for which is_linear holds."""
+    return LinearShape(layer.in_features, layer.out_features)  # type: ignore[arg-type]  # is_linear: they are ints
+
+
+def has_plain_weight(layer: nn.Module) -> bool:
+    """Whether `layer.weight` holds the weight itself: an ordinary floating-point tensor, (d_out, d_in).
+
+    Decided by the weight and not by the layer's type: bitsandbytes layers are subclasses of nn.Linear, and torchao keeps
+    `type(layer) is nn.Linear` with a tensor subclass that claims a floating dtype.
+    """
+    weight: Any = getattr(layer, "weight", None)
+    return (
+        type(weight) in (Tensor, nn.Parameter)
+        and weight.dtype.is_floating_point
+        and weight.dtype.itemsize > 1
+        and weight.shape == (layer.out_features, layer.in_features)
+    )
+
+
+def read_weight(layer: nn.Module) -> Tensor:
+    """The base weight (d_out, d_in) in a floating dtype, detached; dequantised where it is stored quantised.
+
+    Raises BaseWeightError where the weight cannot be had as floating-point numbers.
+    """
+    weight: Any = getattr(layer, "weight", None)
+    if has_plain_weight(layer):
+        return weight.detach()  # type: ignore[no-any-return]  # has_plain_weight: a tensor
+    if type(layer).__module__.startswith("bitsandbytes"):
+        weight = _read_bitsandbytes(layer)
+    elif type(weight) not in (Tensor, nn.Parameter) and hasattr(weight, "dequantize"):
+        weight = weight.detach().dequantize()
+    if isinstance(weight, Tensor) and weight.dtype.is_floating_point and weight.shape == linear_sizes(layer):
+        return weight
+    found = f"{type(weight).__name__} {getattr(weight, 'dtype', '')}"
+    raise BaseWeightError(
+        f"{type(layer).__name__}: the weight is a {found}, wanted floating-point numbers of shape {linear_sizes(layer)}. "
+        "Use a variant that does not read the base weight (lora, ia3, ia3_ff, hra, eva), or an unquantised base."
+    )
+
+
+def linear_sizes(layer: nn.Module) -> tuple[int, int]:
+    """(d_out, d_in), the shape that the weight should have."""
+    shape = linear_shape(layer)
+    return shape.d_out, shape.d_in
+
+
+def _read_bitsandbytes(layer: nn.Module) -> object:
+    # bitsandbytes is no dependency: a layer of its own can only exist where it is installed.
+    from bitsandbytes import functional
+
+    weight: Any = layer.weight
+    if (codes := getattr(weight, "quant_state", None)) is not None:
+        return functional.dequantize_4bit(weight.data, codes)
+    state = getattr(layer, "state", None)
+    codes = getattr(weight, "CB", None) if getattr(weight, "CB", None) is not None else getattr(state, "CB", None)
+    scales = getattr(weight, "SCB", None) if getattr(weight, "SCB", None) is not None else getattr(state, "SCB", None)
+    if codes is None or scales is None:
+        return weight
+    return functional.int8_vectorwise_dequant(codes, scales)
+
+
+def at_least_float32(dtype: torch.dtype) -> torch.dtype:
+    """The dtype for sums of squares, norms and small solves: never half precision."""
+    return torch.promote_types(dtype, torch.float32)

@@ -1,0 +1,177 @@
+"""What a variant declares (ParamSpec, Reference), the Variant base class, and the register of variants."""
+
+import math
+from abc import ABC
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from lora_lite.config import AdapterConfig
+from lora_lite.errors import ConfigError
+from lora_lite.linear import LinearShape
+
+Gradient = Literal["zero", "nonzero"]
+Init = Callable[[Tensor], Any]
+
+
+@dataclass(frozen=True)
+class ParamSpec:
+    """One tensor of an adapter.
+
+    shape           its shape
+    init            fills it in place; None where Variant.initialise computes it from the base layer
+    first_gradient  what a trainable tensor's gradient is at the first step, exactly zero or truly not (where x, the
+                    upstream gradient and W are not zero); None for a frozen buffer
+    """
+
+    shape: tuple[int, ...]
+    init: Init | None = None
+    first_gradient: Gradient | None = None
+
+    @property
+    def trainable(self) -> bool:
+        return self.first_gradient is not None
+
+
+def zeros(tensor: Tensor) -> None:
+    """Fill with zeros."""
+    nn.init.zeros_(tensor)
+
+
+def kaiming_uniform(tensor: Tensor) -> None:
+    """Uniform in ±1/√fan_in: kaiming with a = √5, as nn.Linear's own weight."""
+    nn.init.kaiming_uniform_(tensor, a=math.sqrt(5))
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file of a public implementation, and the hash by which a later change of it shows."""
+
+    repository: str
+    path: str
+    revision: str
+    sha256: str | None
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Where a variant's formula comes from. titles: every title that the paper has carried, newest first."""
+
+    arxiv: str
+    titles: tuple[str, ...]
+    code: SourceFile | None = None
+
+
+class Calibrator(ABC):  # noqa: B024  # update is the interface; a variant's own init reads what it gathered
+    """Gathers statistics of one layer's inputs, batch by batch."""
+
+    def update(self, x: Tensor) -> None:
+        """x (tokens, d_in), one batch, on the model's device and in its dtype."""
+        raise NotImplementedError
+
+
+class Variant(nn.Module):
+    """The adapter of one linear layer: its tensors, and how they change the layer's input or output.
+
+    A subclass sets `name`, `config_class`, `reference`, declares `specs`, and overrides `adapt_input` or `adapt_output`
+    (one of them). One instance belongs to one layer; everything per layer lives in its parameters and buffers, so that
+    deepcopy, `.to()` and state_dict treat an adapted model as any other.
+    """
+
+    name: ClassVar[str]
+    config_class: ClassVar[type[AdapterConfig]]
+    reference: ClassVar[Reference | None] = None
+    reads_weight: ClassVar[bool] = False
+    needs_calibration: ClassVar[bool] = False
+
+    def __init__(self, shape: LinearShape, config: AdapterConfig, device: torch.device | None = None) -> None:
+        super().__init__()
+        self.shape = shape
+        self.config: Any = config
+        self.scale = config.scale
+        for name, spec in self.specs(shape, config).items():
+            tensor = torch.empty(spec.shape, dtype=config.dtype, device=device)
+            if spec.trainable:
+                self.register_parameter(name, nn.Parameter(tensor))
+            else:
+                self.register_buffer(name, tensor)
+
+    @classmethod
+    def specs(cls, shape: LinearShape, config: Any) -> dict[str, ParamSpec]:
+        """Every tensor of the adapter on a layer of this shape, by name."""
+        raise NotImplementedError
+
+    @classmethod
+    def check(cls, shape: LinearShape, config: Any) -> None:
+        """Raise ConfigError where this config cannot work on a layer of this shape."""
+
+    @classmethod
+    def identity(cls, config: Any) -> Literal["exact", "rounding"]:
+        """Whether a freshly attached adapter changes nothing bit for bit, or but for rounding."""
+        return "exact"
+
+    @classmethod
+    def calibrator(cls, layer: nn.Module, config: Any) -> Calibrator | None:
+        """What gathers this layer's input statistics, for a variant whose init uses them."""
+        return None
+
+    @classmethod
+    def allocate(cls, config: Any, statistics: Mapping[str, Calibrator | None]) -> dict[str, Any]:
+        """The config of each layer, given all layers' statistics; a layer left out gets no adapter."""
+        return dict.fromkeys(statistics, config)
+
+    def reset(self, layer: nn.Module, statistics: Any = None) -> None:
+        """Give every tensor its value at attach."""
+        with torch.no_grad():
+            for name, spec in self.specs(self.shape, self.config).items():
+                if spec.init is not None:
+                    spec.init(getattr(self, name))
+            self.initialise(layer, statistics)
+
+    def initialise(self, layer: nn.Module, statistics: Any) -> None:
+        """Fill the tensors whose init depends on the base layer or on calibration. Called without gradients."""
+
+    def adapt_input(self, x: Tensor) -> Tensor:
+        """x (..., d_in) -> (..., d_in), what the base layer gets in its place. The runtime casts back to x's dtype."""
+        raise NotImplementedError
+
+    def adapt_output(self, x: Tensor, y: Tensor, layer: nn.Module) -> Tensor:
+        """x (..., d_in), y = base(x) (..., d_out) -> (..., d_out). The runtime casts back to y's dtype."""
+        raise NotImplementedError
+
+    def extra_repr(self) -> str:
+        return f"d_in={self.shape.d_in}, d_out={self.shape.d_out}, r={self.config.r}"
+
+
+VARIANTS: dict[str, type[Variant]] = {}
+
+V = TypeVar("V", bound=type[Variant])
+
+
+def register(variant: V) -> V:
+    """Class decorator: make a variant known by its name. A user's own variants register in the same way.
+
+    Raises ConfigError on a name that is taken, a config that is not the variant's, or no hook or two.
+    """
+    hooks = [getattr(variant, hook) is not getattr(Variant, hook) for hook in ("adapt_input", "adapt_output")]
+    if sum(hooks) != 1:
+        raise ConfigError(f"{variant.__name__} overrides {sum(hooks)} of adapt_input and adapt_output, wanted one.")
+    if VARIANTS.get(variant.name, variant).__qualname__ != variant.__qualname__:
+        raise ConfigError(f"{variant.__name__}: the name {variant.name!r} belongs to {VARIANTS[variant.name].__name__}.")
+    if getattr(variant.config_class, "variant", None) != variant.name:
+        raise ConfigError(f"{variant.config_class.__name__}.variant is not {variant.name!r}; each variant needs its own.")
+    VARIANTS[variant.name] = variant
+    return variant
+
+
+def checked_rank(shape: LinearShape, config: AdapterConfig) -> None:
+    """For variants whose factors are singular or principal directions: r can be no larger than the layer."""
+    largest = min(shape.d_in, shape.d_out)
+    if config.r is not None and config.r > largest:
+        raise ConfigError(
+            f"{config.variant}: r = {config.r} on a layer {shape.d_in} → {shape.d_out}, wanted r ≤ {largest}. "
+            "Lower r, or leave the layer out with exclude_names."
+        )

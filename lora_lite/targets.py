@@ -1,0 +1,162 @@
+"""Which layers an adapter goes on: by name pattern, by role in the residual stream, by layer index."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+
+from torch import nn
+
+from lora_lite.config import AdapterConfig, Role
+from lora_lite.errors import TargetError
+from lora_lite.linear import is_linear, linear_shape
+
+
+def find_targets(model: nn.Module, config: AdapterConfig) -> dict[str, nn.Module]:
+    """The layers that `config` selects, by name in the order of the model.
+
+    A layer reached by several names is taken once, under the first, when any of its names is selected.
+    Raises TargetError where a pattern, role or index selects nothing, or a layer cannot carry an adapter.
+    """
+    names = _linear_names(model)
+    if not names:
+        raise TargetError(f"{type(model).__name__} has no linear layer (no module with in_features and out_features).")
+    wanted = _by_name(model, names, config)
+    wanted &= _by_role(model, names, config.target_roles)
+    wanted &= _by_layer(model, names, config.layers)
+    if not wanted:
+        raise TargetError(
+            f"No layer fits all of target_names={config.target_names}, exclude_names={config.exclude_names}, "
+            f"target_roles={config.target_roles}, layers={config.layers} together. {_sample(names)}"
+        )
+    modules = dict(model.named_modules())
+    _refuse_hidden_forward(model, wanted)
+    return {name: modules[name] for name in names if name in wanted}
+
+
+def _linear_names(model: nn.Module) -> dict[str, list[str]]:
+    """Each linear layer's first name, and all its names."""
+    names: dict[nn.Module, list[str]] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        if is_linear(module):
+            names.setdefault(module, []).append(name)
+    return {aliases[0]: aliases for aliases in names.values()}
+
+
+def matches(pattern: str, name: str) -> bool:
+    """Whether the pattern matches the whole name, or the whole of its end after a dot."""
+    starts = [0, *(dot.end() for dot in re.finditer(r"\.", name))]
+    return any(re.fullmatch(pattern, name[start:]) for start in starts)
+
+
+def _selected(names: dict[str, list[str]], pattern: str, field: str) -> set[str]:
+    found = {name for name, aliases in names.items() if any(matches(pattern, alias) for alias in aliases)}
+    if not found:
+        raise TargetError(f"{field}: {pattern!r} matches no linear layer. {_sample(names)}")
+    return found
+
+
+def _by_name(model: nn.Module, names: dict[str, list[str]], config: AdapterConfig) -> set[str]:
+    if config.target_names:
+        wanted = set().union(*(_selected(names, pattern, "target_names") for pattern in config.target_names))
+    else:
+        wanted = set(names) - _output_head(model, names)
+    excluded = set().union(*(_selected(names, pattern, "exclude_names") for pattern in config.exclude_names))
+    return wanted - excluded
+
+
+def _output_head(model: nn.Module, names: dict[str, list[str]]) -> set[str]:
+    """The head that turns the last hidden state into logits, where the model tells (as transformers models do)."""
+    tell = getattr(model, "get_output_embeddings", None)
+    head = tell() if callable(tell) else None
+    modules = dict(model.named_modules())
+    return {name for name in names if head is not None and modules[name] is head}
+
+
+def residual_width(model: nn.Module, names: Iterable[str]) -> int:
+    """Width of the residual stream: the config's hidden_size where there is one, else what most linear layers touch.
+
+    Raises TargetError where two widths are touched equally often.
+    """
+    config = getattr(model, "config", None)
+    if callable(text_config := getattr(config, "get_text_config", None)):
+        config = text_config()
+    if isinstance(width := getattr(config, "hidden_size", None), int):
+        return width
+    modules = dict(model.named_modules())
+    touched: Counter[int] = Counter()
+    for name in names:
+        shape = linear_shape(modules[name])
+        touched.update({shape.d_in, shape.d_out})
+    ranking = touched.most_common(2)
+    if len(ranking) == 2 and ranking[0][1] == ranking[1][1]:
+        widths = " and ".join(str(width) for width, _ in ranking)
+        raise TargetError(
+            f"target_roles: cannot tell the residual width, {ranking[0][1]} layers touch each of {widths}. "
+            "Use target_names, or give the model a config with hidden_size."
+        )
+    return ranking[0][0]
+
+
+def _by_role(model: nn.Module, names: dict[str, list[str]], roles: tuple[Role, ...]) -> set[str]:
+    """A layer as wide as the residual stream on both sides is a reader and a writer."""
+    if not roles:
+        return set(names)
+    width = residual_width(model, names)
+    modules = dict(model.named_modules())
+    found: dict[Role, set[str]] = {"reader": set(), "writer": set(), "inner": set()}
+    for name in names:
+        shape = linear_shape(modules[name])
+        if shape.d_in == width:
+            found["reader"].add(name)
+        if shape.d_out == width:
+            found["writer"].add(name)
+        if width not in (shape.d_in, shape.d_out):
+            found["inner"].add(name)
+    for role in roles:
+        if not found[role]:
+            raise TargetError(f"target_roles: no layer is {role!r} at the residual width {width}. {_sample(names)}")
+    return set().union(*(found[role] for role in roles))
+
+
+def layer_index(model: nn.Module, name: str) -> int | None:
+    """The index of the model's layer that `name` lies in, or None.
+
+    It is the outermost index into a ModuleList, or into a Sequential whose children are of one type: blocks, not a pipeline
+    of different parts. An expert's index lies deeper. Without such a container the outermost number counts.
+    """
+    parts = name.split(".")
+    numbers = [i for i, part in enumerate(parts) if part.isdecimal()]
+    for i in numbers:
+        container = model.get_submodule(".".join(parts[:i]))
+        if isinstance(container, nn.ModuleList):
+            return int(parts[i])
+        if isinstance(container, nn.Sequential) and len({type(child) for child in container}) == 1:
+            return int(parts[i])
+    return int(parts[numbers[0]]) if numbers else None
+
+
+def _by_layer(model: nn.Module, names: dict[str, list[str]], layers: tuple[int, ...] | None) -> set[str]:
+    if layers is None:
+        return set(names)
+    index = {name: layer_index(model, name) for name in names}
+    if absent := sorted(set(layers) - set(index.values()) - {None}):
+        present = sorted({i for i in index.values() if i is not None})
+        raise TargetError(f"layers: no linear layer has index {absent}; the model has {present}.")
+    return {name for name, i in index.items() if i in layers}
+
+
+def _refuse_hidden_forward(model: nn.Module, wanted: set[str]) -> None:
+    """nn.MultiheadAttention reads out_proj's weight and never calls it, so that a hook there would do nothing."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.MultiheadAttention):
+            out_proj = f"{name}.out_proj" if name else "out_proj"
+            if out_proj in wanted:
+                raise TargetError(
+                    f"{out_proj}: nn.MultiheadAttention never calls its out_proj, so an adapter there would do nothing. "
+                    f"Leave it out with exclude_names=({re.escape(out_proj)!r},)."
+                )
+
+
+def _sample(names: dict[str, list[str]]) -> str:
+    shown = ", ".join(list(names)[:6])
+    return f"Linear layers here: {shown}{', …' if len(names) > 6 else ''} ({len(names)} in all)."

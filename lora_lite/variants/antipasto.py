@@ -1,0 +1,163 @@
+"""AntiPaSTO: Self-Supervised Honesty Steering via Anti-Parallel Representations. 2026, arXiv:2601.07473.
+Rotates and rescales a layer's own singular directions.
+
+    y = x Wᵀ + b + x Vhᵀ (Rᵀ diag(S + δs) − diag(S)) Uᵀ        W ≈ U diag(S) Vh, r of its singular triplets
+
+R is block-diagonal; per block R = (I − X)⁻¹ (I + X), X = K/2, K = a tanh(½ (T − Tᵀ) / a), a = 2 tan(max_skew / 2), T strictly
+upper triangular from `rot`. rotate_basis="V" turns the input basis (Vh_eff = R Vh, the formula above), "U" the output basis
+(U_eff = U Rᵀ), "none" only rescales.
+
+Reference: equation 4 of the paper, W' = U (S + ΔS) R Vᵀ + W_res, at steering coefficient 1.
+Identity at init: δs = 0 and rot = 0, bit for bit.
+First step: δs and rot learn.
+Deviations: blocks in place of one full r × r rotation; zero init in place of small noise, so that the identity is exact; every
+linear layer allowed and not only those that write to the residual stream; W stays whole and the unrotated part is subtracted.
+max_skew bounds the entries of K, not the angle of the rotation.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from lora_lite.config import AdapterConfig, option
+from lora_lite.linear import LinearShape, at_least_float32, read_weight
+from lora_lite.spec import Calibrator, ParamSpec, Variant, checked_rank, register, zeros
+from lora_lite.variants import references
+from lora_lite.variants.low_rank import add_low_rank
+
+
+@dataclass(frozen=True, kw_only=True)
+class AntiPaSTOConfig(AdapterConfig):
+    """rotate_basis: which singular basis turns. block_size: of the rotation's blocks. max_skew: bound on K's entries.
+
+    With calibration data the r directions with the largest S_i · mean|x · v_i| are taken in place of the r largest S_i.
+    AntiPaSTO has no alpha.
+    """
+
+    variant: ClassVar[str] = "antipasto"
+    unused: ClassVar[tuple[str, ...]] = ("alpha",)
+    alpha: None = None  # type: ignore[assignment]  # refused, see `unused`
+    rotate_basis: Literal["V", "U", "none"] = option("V", values=("V", "U", "none"))
+    block_size: int = option(4, values=(2, 4))
+    max_skew: float = option(0.5, values=(0.5, 1.0))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        whole = type(self.block_size) is int and self.block_size >= 2
+        self.require(whole, "block_size", "a whole number, 2 or more (rotate_basis='none' for no rotation)")
+        divides = self.r is not None and self.r % self.block_size == 0
+        self.require(divides, "r", f"a multiple of block_size = {self.block_size}")
+        bounded = isinstance(self.max_skew, int | float) and 0 < self.max_skew < math.pi
+        self.require(bounded, "max_skew", "a number above 0 and below π")
+
+
+class ProjectionSizes(Calibrator):
+    """All singular triplets of a layer's weight, and mean|x · v_i| over all calibration tokens."""
+
+    def __init__(self, weight: Tensor) -> None:
+        self.U, self.S, self.Vh = singular_triplets(weight)
+        self.total = torch.zeros(len(self.S), dtype=torch.float64, device=weight.device)
+        self.tokens = 0
+
+    def update(self, x: Tensor) -> None:
+        self.total += (x.double() @ self.Vh.double().mT).abs().sum(0)
+        self.tokens += len(x)
+
+    def strongest(self, r: int) -> Tensor:
+        """Indices (r,) of the largest S_i · mean|x · v_i|, strongest first."""
+        return torch.argsort(self.S * self.total, descending=True, stable=True)[:r]
+
+
+def singular_triplets(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """U (d_out, k), S (k,), Vh (k, d_in), k = min(d_in, d_out), in float32 at least."""
+    U, S, Vh = torch.linalg.svd(weight.to(at_least_float32(weight.dtype)), full_matrices=False)
+    return U, S, Vh
+
+
+@register
+class AntiPaSTO(Variant):
+    """Rotated and rescaled singular directions of W."""
+
+    name = "antipasto"
+    config_class = AntiPaSTOConfig
+    reference = references.ANTIPASTO
+    reads_weight = True
+
+    delta_s: Tensor
+    rot: Tensor
+    U: Tensor
+    S: Tensor
+    Vh: Tensor
+
+    @classmethod
+    def specs(cls, shape: LinearShape, config: AntiPaSTOConfig) -> dict[str, ParamSpec]:
+        r, block = config.r, config.block_size
+        specs = {
+            "delta_s": ParamSpec((r,), zeros, first_gradient="nonzero"),
+            "rot": ParamSpec((r // block, block * (block - 1) // 2), zeros, first_gradient="nonzero"),
+            "U": ParamSpec((shape.d_out, r)),
+            "S": ParamSpec((r,)),
+            "Vh": ParamSpec((r, shape.d_in)),
+        }
+        if config.rotate_basis == "none":
+            del specs["rot"]
+        return specs
+
+    @classmethod
+    def check(cls, shape: LinearShape, config: AntiPaSTOConfig) -> None:
+        checked_rank(shape, config)
+
+    @classmethod
+    def calibrator(cls, layer: nn.Module, config: AntiPaSTOConfig) -> ProjectionSizes:
+        return ProjectionSizes(read_weight(layer))
+
+    def initialise(self, layer: nn.Module, statistics: Any) -> None:
+        r = len(self.S)
+        if statistics is None:
+            U, S, Vh = singular_triplets(read_weight(layer))
+            chosen = torch.arange(r, device=S.device)
+        else:
+            U, S, Vh = statistics.U, statistics.S, statistics.Vh
+            chosen = statistics.strongest(r)
+        self.U.copy_(U[:, chosen])
+        self.S.copy_(S[chosen])
+        self.Vh.copy_(Vh[chosen])
+
+    def rotation_minus_identity(self) -> Tensor:
+        """R − I, (r / block, block, block), by Cayley's map of the bounded skew-symmetric K; in float32 at least.
+
+        R − I = (I − X)⁻¹ 2 X has no cancellation where the rotation is small.
+        """
+        block = self.config.block_size
+        bound = 2 * math.tan(self.config.max_skew / 2)
+        rot = self.rot.to(at_least_float32(self.rot.dtype))
+        upper = torch.triu_indices(block, block, offset=1, device=rot.device)
+        T = rot.new_zeros(len(rot), block, block)
+        T = T.index_put((torch.arange(len(rot), device=rot.device)[:, None], upper[0], upper[1]), rot)
+        X = bound / 2 * torch.tanh((T - T.mT) / (2 * bound))
+        Q: Tensor = torch.linalg.solve(torch.eye(block, dtype=X.dtype, device=X.device) - X, 2 * X)
+        return Q
+
+    def middle_times_basis(self) -> Tensor:
+        """Mᵀ Vh (r, d_in), M the r × r middle factor of the formula: what x meets before U.
+
+        Written as a sum of what rotation and rescaling change, so that S itself never cancels.
+        """
+        wide = at_least_float32(self.S.dtype)
+        Vh, S, delta = self.Vh.to(wide), self.S.to(wide)[:, None], self.delta_s.to(wide)[:, None]
+        change = delta * Vh
+        if self.config.rotate_basis == "V":
+            change = change + (S + delta) * self._by_block(self.rotation_minus_identity(), Vh)
+        elif self.config.rotate_basis == "U":
+            change = change + self._by_block(self.rotation_minus_identity().mT, (S + delta) * Vh)
+        return change.to(self.Vh.dtype)
+
+    def _by_block(self, R: Tensor, rows: Tensor) -> Tensor:
+        blocks = rows.view(-1, self.config.block_size, rows.shape[-1])
+        return torch.bmm(R, blocks).view(rows.shape)
+
+    def adapt_output(self, x: Tensor, y: Tensor, layer: nn.Module) -> Tensor:
+        return add_low_rank(y, x, self.middle_times_basis(), self.U)

@@ -1,0 +1,115 @@
+"""DeLoRA: Decoupling Angles and Strength in Low-rank Adaptation. Bini et al. 2025, arXiv:2503.18225.
+
+    y = x Wᵀ + b + λ/r ((x ∘ w) Aᵀ ∘ c) Bᵀ − the same with λ₀, A₀, B₀        c_i = 1 / (|A_i| |B_i|), w = column norms of W
+
+Reference: equations 6 to 9 of the paper; peft's tuners/delora/layer.py (its init is `zero_b`).
+Identity at init: `frozen_copy` (default) subtracts the adapter as it stood at time zero, to rounding; `zero_b` sets B = 0 and
+subtracts nothing, bit for bit.
+First step: with `frozen_copy` A, B and λ learn; with `zero_b` B alone, and A and λ have gradients of exactly zero.
+Deviations: the norm of W is taken per input column, as in the authors' code and peft (the paper: one Frobenius norm). λ₀ is
+subtracted as in equation 9 (the authors' code puts the current λ on the difference, so that λ has no first gradient).
+|A_i| and |B_i| are floored at 1e-4, as in peft: with `zero_b` the first optimiser step is a jump at any learning rate.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from lora_lite.config import AdapterConfig, option
+from lora_lite.linear import LinearShape, at_least_float32, read_weight
+from lora_lite.spec import Gradient, ParamSpec, Variant, kaiming_uniform, register, zeros
+from lora_lite.variants import references
+from lora_lite.variants.low_rank import add_low_rank
+
+NORM_FLOOR = 1e-4
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeLoRAConfig(AdapterConfig):
+    """lambda_init: λ at init. init: "frozen_copy" (the paper's, continuous) or "zero_b" (peft's, for parity).
+
+    DeLoRA's strength is λ / r; it has no alpha.
+    """
+
+    variant: ClassVar[str] = "delora"
+    unused: ClassVar[tuple[str, ...]] = ("alpha",)
+    alpha: None = None  # type: ignore[assignment]  # refused, see `unused`
+    lambda_init: float = option(15.0, values=(15.0, 1.0))
+    init: Literal["frozen_copy", "zero_b"] = option("frozen_copy", values=("frozen_copy", "zero_b"))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        number = isinstance(self.lambda_init, int | float) and 0 <= self.lambda_init < float("inf")
+        self.require(number, "lambda_init", "a finite number, 0 or more")
+        learns = self.lambda_init > 0 or self.init != "zero_b"
+        self.require(learns, "lambda_init", "more than 0 with init='zero_b': with λ = 0 and B = 0 it could never learn")
+
+
+@register
+class DeLoRA(Variant):
+    """A low-rank update whose strength λ is learnt apart from its directions."""
+
+    name = "delora"
+    config_class = DeLoRAConfig
+    reference = references.DELORA
+    reads_weight = True
+
+    A: Tensor
+    B: Tensor
+    lambda_: Tensor
+    w: Tensor
+    A0: Tensor
+    B0: Tensor
+    lambda0: Tensor
+
+    @classmethod
+    def specs(cls, shape: LinearShape, config: DeLoRAConfig) -> dict[str, ParamSpec]:
+        A, B = (config.r, shape.d_in), (shape.d_out, config.r)
+        if config.init == "zero_b":
+            return {
+                "A": ParamSpec(A, kaiming_uniform, first_gradient="zero"),
+                "B": ParamSpec(B, zeros, first_gradient="nonzero"),
+                "lambda_": ParamSpec((), first_gradient="zero"),
+                "w": ParamSpec((shape.d_in,)),
+            }
+        learns: Gradient = "nonzero" if config.lambda_init > 0 else "zero"
+        return {
+            "A": ParamSpec(A, kaiming_uniform, first_gradient=learns),
+            "B": ParamSpec(B, kaiming_uniform, first_gradient=learns),
+            "lambda_": ParamSpec((), first_gradient="nonzero"),
+            "w": ParamSpec((shape.d_in,)),
+            "A0": ParamSpec(A),
+            "B0": ParamSpec(B),
+            "lambda0": ParamSpec(()),
+        }
+
+    @classmethod
+    def identity(cls, config: DeLoRAConfig) -> Literal["exact", "rounding"]:
+        return "rounding" if config.init == "frozen_copy" else "exact"
+
+    def initialise(self, layer: nn.Module, statistics: Any) -> None:
+        self.lambda_.fill_(self.config.lambda_init)
+        self.w.copy_(torch.linalg.vector_norm(read_weight(layer), dim=0, dtype=torch.float64))
+        if self.config.init == "frozen_copy":
+            for frozen, live in (("A0", self.A), ("B0", self.B), ("lambda0", self.lambda_)):
+                getattr(self, frozen).copy_(live)
+
+    def factors(self, A: Tensor, B: Tensor, strength: Tensor) -> tuple[Tensor, Tensor]:
+        """λ/r Â ∘ w (r, d_in) and B̂ (d_out, r), rows of Â and columns of B̂ of unit norm, in float32 at least.
+
+        Each norm divides its own factor: their product, λ / (r |A_i| |B_i|), overflows float16.
+        """
+        wide = at_least_float32(A.dtype)
+        A, B = A.to(wide), B.to(wide)
+        unit_A = A / torch.linalg.vector_norm(A, dim=1, keepdim=True).clamp(min=NORM_FLOOR)
+        unit_B = B / torch.linalg.vector_norm(B, dim=0, keepdim=True).clamp(min=NORM_FLOOR)
+        return (strength.to(wide) / A.shape[0]) * unit_A * self.w.to(wide), unit_B
+
+    def adapt_output(self, x: Tensor, y: Tensor, layer: nn.Module) -> Tensor:
+        down, up = self.factors(self.A, self.B, self.lambda_)
+        if self.config.init == "frozen_copy":
+            down0, up0 = self.factors(self.A0, self.B0, self.lambda0)
+            down, up = torch.cat([down, down0]), torch.cat([up, -up0], dim=1)
+        return add_low_rank(y, x, down, up)

@@ -1,0 +1,102 @@
+"""EVA: Parameter Efficient Fine-tuning via Explained Variance Adaptation. Paischer et al. 2024, arXiv:2410.07170.
+
+    y = x Wᵀ + b + s (x Aᵀ) Bᵀ        A = top principal directions of the layer's calibration inputs, s = alpha / r
+
+Reference: sections 3.2 and 3.3 of the paper; peft's tuners/lora/eva.py.
+Identity at init: B = 0, bit for bit.
+First step: B learns, the gradient of A is exactly zero.
+Deviations: one exact centred PCA over all calibration tokens, from second moments in float64, in place of the incremental SVD,
+whose result depends on the batches. Each direction's largest entry is positive. rho = 1 (every layer keeps r) by default.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from lora_lite.calibration import InputMoments
+from lora_lite.config import AdapterConfig, option
+from lora_lite.errors import CalibrationError
+from lora_lite.linear import LinearShape
+from lora_lite.spec import ParamSpec, Variant, checked_rank, register, zeros
+from lora_lite.variants import references
+from lora_lite.variants.low_rank import add_low_rank
+
+
+@dataclass(frozen=True, kw_only=True)
+class EVAConfig(AdapterConfig):
+    """rho: a layer may get up to r · rho components. The ranks of all layers together stay r × layers.
+
+    With rho > 1 the directions that explain most of their layer's variance win; alpha / r is the same for every layer.
+    """
+
+    variant: ClassVar[str] = "eva"
+    rho: float = option(1.0, values=(1.0, 2.0))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        number = isinstance(self.rho, int | float) and 1 <= self.rho < float("inf")
+        self.require(number, "rho", "a finite number, 1 or more")
+
+
+@register
+class EVA(Variant):
+    """LoRA whose A looks where the data varies."""
+
+    name = "eva"
+    config_class = EVAConfig
+    reference = references.EVA
+    needs_calibration = True
+
+    A: Tensor
+    B: Tensor
+
+    @classmethod
+    def specs(cls, shape: LinearShape, config: EVAConfig) -> dict[str, ParamSpec]:
+        return {
+            "A": ParamSpec((config.r, shape.d_in), first_gradient="zero"),
+            "B": ParamSpec((shape.d_out, config.r), zeros, first_gradient="nonzero"),
+        }
+
+    @classmethod
+    def check(cls, shape: LinearShape, config: EVAConfig) -> None:
+        checked_rank(shape, config)
+
+    @classmethod
+    def calibrator(cls, layer: nn.Module, config: EVAConfig) -> InputMoments:
+        return InputMoments()
+
+    @classmethod
+    def allocate(cls, config: EVAConfig, statistics: Mapping[str, Any]) -> dict[str, EVAConfig]:
+        """The budget of r × layers components goes to the largest shares of variance, at most r · rho to a layer."""
+        shares = {}
+        for name, moments in statistics.items():
+            variance, _ = moments.principal()
+            most = min(round(config.r * config.rho), len(variance))
+            if moments.tokens < most:
+                raise CalibrationError(
+                    f"{name}: {moments.tokens} calibration tokens for {most} components (r · rho). "
+                    f"Give at least {most + 1} tokens, or lower r or rho."
+                )
+            shares[name] = (variance / variance.sum().clamp(min=torch.finfo(variance.dtype).tiny))[:most].tolist()
+        ranking = sorted(((share, name) for name in shares for share in shares[name]), key=lambda s: -s[0])
+        winners = [name for _, name in ranking[: config.r * len(shares)]]
+        ranks = {name: winners.count(name) for name in shares if name in winners}
+        for name, rank in ranks.items():
+            if rank > (found := statistics[name].rank()):
+                raise CalibrationError(
+                    f"{name}: the calibration inputs, centred, have rank {found}, wanted {rank} or more. "
+                    "Give more varied calibration data, or lower r."
+                )
+        return {name: replace(config, r=rank, alpha=config.alpha * rank / config.r) for name, rank in ranks.items()}
+
+    def initialise(self, layer: nn.Module, statistics: Any) -> None:
+        _, directions = statistics.principal()
+        A = directions[: self.A.shape[0]]
+        largest = A.gather(1, A.abs().argmax(dim=1, keepdim=True))
+        self.A.copy_(A * largest.sign())
+
+    def adapt_output(self, x: Tensor, y: Tensor, layer: nn.Module) -> Tensor:
+        return add_low_rank(y, x, self.A, self.B, self.scale)

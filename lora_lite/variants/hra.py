@@ -1,0 +1,85 @@
+"""HRA: Bridging The Gap between Low-rank and Orthogonal Adaptation via Householder Reflection Adaptation.
+Yuan et al. 2024, arXiv:2405.17484.
+
+    y = (x Rᵀ) Wᵀ + b        R = H₀ H₁ … H_{r−1}, H_i = I − 2 u uᵀ / |u|², u the i-th row of U
+
+Reference: equation 3 of the paper; peft's tuners/hra/layer.py.
+Identity at init: rows come in equal pairs, H H = I, to rounding.
+First step: U learns; the two rows of a pair get opposite gradients.
+Deviations: no orthogonality regulariser (the paper's λ = 0). A row u = 0 counts as H = I. Computed in the compact WY form of
+the product rather than as r reflections one after the other.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lora_lite.config import AdapterConfig
+from lora_lite.errors import ConfigError
+from lora_lite.linear import LinearShape
+from lora_lite.spec import ParamSpec, Variant, kaiming_uniform, register
+from lora_lite.variants import references
+
+
+def paired_kaiming_uniform(tensor: Tensor) -> None:
+    """(r, d_in): r/2 kaiming-uniform rows, each twice in a row."""
+    half = torch.empty_like(tensor[::2])
+    kaiming_uniform(half)
+    tensor.copy_(half.repeat_interleave(2, dim=0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class HRAConfig(AdapterConfig):
+    """r is the number of reflections, even so that they can start in pairs. HRA has no alpha."""
+
+    variant: ClassVar[str] = "hra"
+    unused: ClassVar[tuple[str, ...]] = ("alpha",)
+    alpha: None = None  # type: ignore[assignment]  # refused, see `unused`
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require(self.r is not None and self.r % 2 == 0, "r", "an even number: reflections start in pairs")
+
+
+@register
+class HRA(Variant):
+    """An orthogonal map of the input, as a product of reflections."""
+
+    name = "hra"
+    config_class = HRAConfig
+    reference = references.HRA
+
+    U: Tensor
+
+    @classmethod
+    def specs(cls, shape: LinearShape, config: HRAConfig) -> dict[str, ParamSpec]:
+        return {"U": ParamSpec((config.r, shape.d_in), paired_kaiming_uniform, first_gradient="nonzero")}
+
+    @classmethod
+    def check(cls, shape: LinearShape, config: HRAConfig) -> None:
+        if shape.d_in < 2:
+            raise ConfigError("hra: d_in = 1, wanted 2 or more: a reflection of a line has no gradient. Leave the layer out.")
+
+    @classmethod
+    def identity(cls, config: HRAConfig) -> Literal["exact", "rounding"]:
+        return "rounding"
+
+    def wy_factors(self) -> tuple[Tensor, Tensor]:
+        """N and P, both (r, d_in), with R = I − Nᵀ P: unit rows N, and P = T N with T = (½ I + striu(N Nᵀ))⁻¹.
+
+        The r × r system is solved in float64: with many nearly parallel rows it loses 2e-4 of the gradient in float32.
+        """
+        U = self.U.to(torch.float64)
+        norms = torch.linalg.vector_norm(U, dim=1, keepdim=True)
+        N = U / torch.where(norms == 0, 1, norms)
+        half = torch.eye(len(N), dtype=N.dtype, device=N.device) / 2
+        P = torch.linalg.solve_triangular(half + (N @ N.mT).triu(1), N, upper=True)
+        return N, P
+
+    def adapt_input(self, x: Tensor) -> Tensor:
+        N, P = (factor.to(self.U.dtype) for factor in self.wy_factors())
+        # x Rᵀ = x − (x Pᵀ) N. The difference is taken in the wider dtype: x itself must not be rounded.
+        return x - F.linear(F.linear(x.to(P.dtype), P), N.mT)

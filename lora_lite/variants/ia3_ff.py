@@ -1,0 +1,51 @@
+"""(IA)³: Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context Learning.
+Liu et al. 2022, arXiv:2205.05638. This is the gate on a layer's input, which the paper puts before the down projection of the
+feed-forward block.
+
+    y = (x ∘ g) Wᵀ + b        g = 1 + offset
+
+Reference: section 3.3 of the paper; peft's tuners/ia3/layer.py with is_feedforward.
+Identity at init: offset = 0, bit for bit.
+First step: offset learns.
+Deviations: the parameter is the offset from 1 and not the gate, as in ia3.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from lora_lite.config import AdapterConfig
+from lora_lite.linear import LinearShape
+from lora_lite.spec import ParamSpec, Variant, register, zeros
+from lora_lite.variants import references
+
+
+@dataclass(frozen=True, kw_only=True)
+class IA3FFConfig(AdapterConfig):
+    """Config of (IA)³ on inputs. It has neither rank nor alpha."""
+
+    variant: ClassVar[str] = "ia3_ff"
+    unused: ClassVar[tuple[str, ...]] = ("r", "alpha")
+    r: None = None  # type: ignore[assignment]  # refused, see `unused`
+    alpha: None = None  # type: ignore[assignment]  # refused, see `unused`
+
+
+@register
+class IA3FF(Variant):
+    """A gate on each input feature."""
+
+    name = "ia3_ff"
+    config_class = IA3FFConfig
+    reference = references.IA3
+
+    offset: Tensor
+
+    @classmethod
+    def specs(cls, shape: LinearShape, config: IA3FFConfig) -> dict[str, ParamSpec]:
+        return {"offset": ParamSpec((shape.d_in,), zeros, first_gradient="nonzero")}
+
+    def adapt_input(self, x: Tensor) -> Tensor:
+        # x + x ∘ offset for the reason that ia3 gives.
+        return torch.addcmul(x, x, self.offset)

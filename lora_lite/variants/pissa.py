@@ -1,0 +1,93 @@
+"""PiSSA: Principal Singular Values and Singular Vectors Adaptation of Large Language Models.
+Meng et al. 2024, arXiv:2404.02948.
+
+    y = x Wᵀ + b + s ((x Aᵀ) Bᵀ − (x A₀ᵀ) B₀ᵀ)        A₀ = √(S/s) Vᵀ, B₀ = U √(S/s), the top r of W = U S Vᵀ
+
+Reference: equations 2 to 4 of the paper; peft's tuners/lora/layer.py, pissa_init.
+Identity at init: A = A₀ and B = B₀, to rounding.
+First step: A and B both learn.
+Deviations: the paper moves the principal part out of W, W_res = W − s B₀ A₀; here W stays and the frozen principal part is
+subtracted beside it: the same function and gradients, for a second low-rank product. The singular values are divided by s,
+so that every alpha gives the same function at init.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from lora_lite.config import AdapterConfig, option
+from lora_lite.errors import ConfigError
+from lora_lite.linear import LinearShape, at_least_float32, read_weight
+from lora_lite.spec import ParamSpec, Variant, checked_rank, register
+from lora_lite.variants import references
+from lora_lite.variants.low_rank import add_low_rank
+
+
+@dataclass(frozen=True, kw_only=True)
+class PiSSAConfig(AdapterConfig):
+    """niter: None takes the exact SVD, a whole number that many iterations of the randomised one."""
+
+    variant: ClassVar[str] = "pissa"
+    niter: int | None = option(None, values=(None, 4))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        whole = self.niter is None or (type(self.niter) is int and self.niter >= 0)
+        self.require(whole, "niter", "None or a whole number, 0 or more")
+
+
+@register
+class PiSSA(Variant):
+    """A low-rank update that starts as W's own principal part."""
+
+    name = "pissa"
+    config_class = PiSSAConfig
+    reference = references.PISSA
+    reads_weight = True
+
+    A: Tensor
+    B: Tensor
+    A0: Tensor
+    B0: Tensor
+
+    @classmethod
+    def specs(cls, shape: LinearShape, config: PiSSAConfig) -> dict[str, ParamSpec]:
+        A, B = (config.r, shape.d_in), (shape.d_out, config.r)
+        return {
+            "A": ParamSpec(A, first_gradient="nonzero"),
+            "B": ParamSpec(B, first_gradient="nonzero"),
+            "A0": ParamSpec(A),
+            "B0": ParamSpec(B),
+        }
+
+    @classmethod
+    def check(cls, shape: LinearShape, config: PiSSAConfig) -> None:
+        checked_rank(shape, config)
+
+    @classmethod
+    def identity(cls, config: PiSSAConfig) -> Literal["exact", "rounding"]:
+        return "rounding"
+
+    def initialise(self, layer: nn.Module, statistics: Any) -> None:
+        W = read_weight(layer)
+        W = W.to(at_least_float32(W.dtype))
+        if not W.any():
+            raise ConfigError("pissa: W is zero and has no principal part; it could never learn. Leave the layer out.")
+        r = self.A.shape[0]
+        if self.config.niter is None:
+            U, S, Vh = torch.linalg.svd(W, full_matrices=False)
+        else:
+            U, S, V = torch.svd_lowrank(W, q=r, niter=self.config.niter)
+            Vh = V.mT
+        root = (S[:r] / self.scale).sqrt()
+        for name in ("A", "A0"):
+            getattr(self, name).copy_(root[:, None] * Vh[:r])
+        for name in ("B", "B0"):
+            getattr(self, name).copy_(U[:, :r] * root)
+
+    def adapt_output(self, x: Tensor, y: Tensor, layer: nn.Module) -> Tensor:
+        down = torch.cat([self.A, self.A0])
+        up = torch.cat([self.B, -self.B0], dim=1)
+        return add_low_rank(y, x, down, up, self.scale)

@@ -1,0 +1,49 @@
+"""Independent float64 references: what each variant computes, straight from its paper, importing nothing tested.
+
+All tensors are float64 and may share leading batch dimensions in ``forward``. Shapes, names of parameters and options
+are those of the library's adapters; ``p`` holds the tensors now, ``p0`` the same as they stood right after init.
+"""
+
+from typing import NamedTuple, Protocol
+
+from torch import Tensor
+
+from . import antipasto, delora, dora, eva, hra, ia3, ia3_ff, lora, pissa
+from .claims import Claim, Options, Tensors
+
+__all__ = ["ORACLES", "Claim", "Oracle"]
+
+
+class Forward(Protocol):
+    """x (..., T, d_in), W (..., d_out, d_in), b (..., d_out) or None -> (..., T, d_out)."""
+
+    def __call__(self, x: Tensor, W: Tensor, b: Tensor | None, p: Tensors, p0: Tensors, options: Options) -> Tensor: ...
+
+
+class InitClaims(Protocol):
+    """What must hold right after init; no leading dimensions. inputs (tokens, d_in) are the calibration inputs."""
+
+    def __call__(self, W: Tensor, b: Tensor | None, p: Tensors, options: Options, inputs: Tensor | None) -> list[Claim]: ...
+
+
+class Oracle(NamedTuple):
+    """The reference for one variant."""
+
+    forward: Forward
+    init_claims: InitClaims
+
+
+ORACLES: dict[str, Oracle] = {
+    name: Oracle(module.forward, module.init_claims)
+    for name, module in {
+        "lora": lora,
+        "pissa": pissa,
+        "dora": dora,
+        "delora": delora,
+        "ia3": ia3,
+        "ia3_ff": ia3_ff,
+        "hra": hra,
+        "eva": eva,
+        "antipasto": antipasto,
+    }.items()
+}

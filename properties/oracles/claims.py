@@ -1,0 +1,81 @@
+"""What the oracles share: the type of a claim about an init, the dense linear map and a few common claims."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Tensors = Mapping[str, Tensor]
+Options = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """``|got - wanted| <= k * eps(dtype) * magnitude`` elementwise, for a k that the caller's error model owns.
+
+    ``magnitude`` is the size of the terms that went into ``got``; 0.0 claims exact equality.
+    """
+
+    name: str
+    got: Tensor
+    wanted: Tensor
+    magnitude: Tensor | float
+
+    def __post_init__(self) -> None:
+        # A wrong shape must not hide behind broadcasting.
+        if self.got.shape != self.wanted.shape:
+            raise AssertionError(f"{self.name}: got shape {tuple(self.got.shape)}, wanted shape {tuple(self.wanted.shape)}")
+
+
+def linear(x: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
+    """``x W^T + b`` with the same leading dimensions on every tensor."""
+    y = x @ W.mT
+    return y if b is None else y + b.unsqueeze(-2)
+
+
+def lora_scale(options: Options) -> float:
+    """s = alpha / r, with the configured r (also where a layer was given another rank)."""
+    return float(options["alpha"]) / float(options["r"])
+
+
+def exactly(name: str, got: Tensor, wanted: Tensor) -> Claim:
+    """``got`` is bit for bit ``wanted``."""
+    return Claim(name, got, wanted, 0.0)
+
+
+def is_zero(name: str, got: Tensor, shape: tuple[int, ...]) -> Claim:
+    """``got`` has this shape and only zeros."""
+    return exactly(f"{name} = 0", got, got.new_zeros(shape))
+
+
+def never(name: str, excess: Tensor, magnitude: Tensor | float = 0.0) -> Claim:
+    """An inequality: no entry of ``excess`` is above zero."""
+    return Claim(name, excess.relu(), torch.zeros_like(excess), magnitude)
+
+
+def is_identity(name: str, gram: Tensor) -> Claim:
+    """Rows or columns are orthonormal, given their Gram matrix."""
+    return Claim(name, gram, torch.eye(gram.shape[-1]).to(gram), 1.0)
+
+
+def kaiming(name: str, t: Tensor, shape: tuple[int, ...], fan_in: int, independent: int | None = None) -> list[Claim]:
+    """Kaiming-uniform with a = sqrt(5): uniform in [-bound, bound], bound = 1 / sqrt(fan_in).
+
+    ``independent`` is the number of independent draws in ``t`` (default: all entries). From 64 on, a false alarm of
+    the statistical claims has probability 2^-64 and 2^-63.
+    """
+    bound = 1 / math.sqrt(fan_in)
+    claims = [
+        exactly(f"shape of {name}", t.new_tensor(t.shape), t.new_tensor(shape)),
+        # The slack is for the bound itself, which is rounded in bfloat16.
+        never(f"|{name}| <= 1/sqrt({fan_in})", t.abs() - bound * (1 + 2**-8)),
+    ]
+    if (t.numel() if independent is None else independent) >= 64:
+        claims += [
+            never(f"max|{name}| reaches half of 1/sqrt({fan_in})", bound / 2 - t.abs().amax()),
+            never(f"{name} has both signs", torch.stack((t.amin(), -t.amax()))),
+        ]
+    return claims
