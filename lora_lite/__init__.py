@@ -7,7 +7,7 @@ ll.save(model, "adapter.safetensors")
 """
 
 from lora_lite import variants
-from lora_lite.adapter import Adapter, attach, detach, merge
+from lora_lite.adapter import Adapter, adapters_of, attach, detach, merge
 from lora_lite.checkpoint import load, save
 from lora_lite.config import AdapterConfig, option
 from lora_lite.errors import (
@@ -42,6 +42,7 @@ __all__ = [
     "SourceFile",
     "TargetError",
     "Variant",
+    "adapters_of",
     "attach",
     "detach",
     "load",

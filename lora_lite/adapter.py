@@ -103,7 +103,6 @@ def attach(model: nn.Module, config: AdapterConfig, calibration_data: Iterable[A
     for name, layer_config in configs.items():
         layer = targets[name]
         with _naming(name):
-            variant.check(linear_shape(layer), layer_config)
             modules[name] = variant(linear_shape(layer), layer_config, device=_device(layer))
             modules[name].reset(layer, statistics[name])
     return install(model, [(config, modules)])[0]

@@ -191,8 +191,8 @@ def _rebuild(
             config = replace(config, dtype=dtype)
         for target, own in entry["targets"].items():
             layer = layers[target]
-            variant.check(linear_shape(layer), layer_config := replace(config, **own))
-            module = variant(linear_shape(layer), layer_config, device=torch.device("meta"))
+            variant.check(linear_shape(layer), config)
+            module = variant(linear_shape(layer), replace(config, **own), device=torch.device("meta"))
             _fill(path, target, module, tensors, dtype, next(layer.parameters()).device)
             modules[target] = module
     except ConfigError as error:

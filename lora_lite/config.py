@@ -4,6 +4,7 @@ import dataclasses
 import math
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar, Literal, Self, get_args, get_origin, get_type_hints
 
 import torch
@@ -69,9 +70,8 @@ class AdapterConfig:
         if self.layers is not None:
             self.require(bool(self.layers), "layers", "at least one index, or None for all layers")
             self.require(all(_is_int(i) and i >= 0 for i in self.layers), "layers", "whole numbers, 0 or more")
-        for name, kind in get_type_hints(type(self)).items():
-            if get_origin(kind) is Literal:
-                self.require(getattr(self, name) in get_args(kind), name, f"one of {get_args(kind)}")
+        for name, choices in _choices(type(self)).items():
+            self.require(getattr(self, name) in choices, name, f"one of {choices}")
 
     def _normalise(self) -> None:
         """Lists become tuples and one bare string becomes a tuple of one, so that equal configs compare equal."""
@@ -118,6 +118,13 @@ class AdapterConfig:
         if not isinstance(values["dtype"], str) or values["dtype"] not in ADAPTER_DTYPES:
             raise ConfigError(f"{cls.__name__}.dtype: found {values['dtype']!r}, wanted one of {sorted(ADAPTER_DTYPES)}.")
         return cls(**{**values, "dtype": ADAPTER_DTYPES[values["dtype"]]})
+
+
+@lru_cache
+def _choices(config_class: type) -> dict[str, tuple[Any, ...]]:
+    """The fields annotated as a Literal, and what it allows."""
+    hints = get_type_hints(config_class)
+    return {name: get_args(kind) for name, kind in hints.items() if get_origin(kind) is Literal}
 
 
 def _is_int(value: object) -> bool:

@@ -5,10 +5,10 @@
 Reference: equations 6 to 9 of the paper; peft's tuners/delora/layer.py (its init is `zero_b`).
 Identity at init: `frozen_copy` (default) subtracts the adapter as it stood at time zero, to rounding; `zero_b` sets B = 0 and
 subtracts nothing, bit for bit.
-First step: with `frozen_copy` A, B and λ learn; with `zero_b` B alone, and A and λ have gradients of exactly zero.
+First step: with `frozen_copy` A, B and λ learn (A where d_in > 1, B where d_out > 1); with `zero_b` B alone, and A and λ have gradients of exactly zero.
 Deviations: the norm of W is taken per input column, as in the authors' code and peft (the paper: one Frobenius norm). λ₀ is
 subtracted as in equation 9 (the authors' code puts the current λ on the difference, so that λ has no first gradient).
-|A_i| and |B_i| are floored at 1e-4, as in peft: with `zero_b` the first optimiser step is a jump at any learning rate.
+With `zero_b` |A_i| and |B_i| are floored at 1e-4, as in peft: the first optimiser step is a jump at any learning rate.
 """
 
 from dataclasses import dataclass
@@ -18,12 +18,23 @@ import torch
 from torch import Tensor, nn
 
 from lora_lite.config import AdapterConfig, option
+from lora_lite.errors import ConfigError
 from lora_lite.linear import LinearShape, at_least_float32, read_weight
 from lora_lite.spec import Gradient, ParamSpec, Variant, kaiming_uniform, register, zeros
 from lora_lite.variants import references
 from lora_lite.variants.low_rank import add_low_rank
 
-NORM_FLOOR = 1e-4
+ZERO_B_NORM_FLOOR = 1e-4
+
+
+def unit(v: Tensor, dim: int, floor: float) -> Tensor:
+    """v over its norms along dim, a norm up to `floor` counting as `floor`, and one of zero as 1."""
+    norm = torch.linalg.vector_norm(v, dim=dim, keepdim=True)
+    divided = v / torch.where(norm > floor, norm, floor or 1.0)
+    if v.shape[dim] > 1:
+        return divided
+    # On a line a direction is a sign. Its gradient is exactly zero, not the rounding noise that Adam would make steps of.
+    return torch.where(norm > floor, v.sign(), divided)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +55,8 @@ class DeLoRAConfig(AdapterConfig):
         number = isinstance(self.lambda_init, int | float) and 0 <= self.lambda_init < float("inf")
         self.require(number, "lambda_init", "a finite number, 0 or more")
         learns = self.lambda_init > 0 or self.init != "zero_b"
+        representable = self.init != "zero_b" or self.dtype != torch.float16
+        self.require(representable, "dtype", "another with init='zero_b': B's first gradient, over 1e-4, overflows float16")
         self.require(learns, "lambda_init", "more than 0 with init='zero_b': with λ = 0 and B = 0 it could never learn")
 
 
@@ -74,16 +87,23 @@ class DeLoRA(Variant):
                 "lambda_": ParamSpec((), first_gradient="zero"),
                 "w": ParamSpec((shape.d_in,)),
             }
-        learns: Gradient = "nonzero" if config.lambda_init > 0 else "zero"
+        # A direction on a line cannot turn.
+        A_learns: Gradient = "nonzero" if config.lambda_init > 0 and shape.d_in > 1 else "zero"
+        B_learns: Gradient = "nonzero" if config.lambda_init > 0 and shape.d_out > 1 else "zero"
         return {
-            "A": ParamSpec(A, kaiming_uniform, first_gradient=learns),
-            "B": ParamSpec(B, kaiming_uniform, first_gradient=learns),
+            "A": ParamSpec(A, kaiming_uniform, first_gradient=A_learns),
+            "B": ParamSpec(B, kaiming_uniform, first_gradient=B_learns),
             "lambda_": ParamSpec((), first_gradient="nonzero"),
             "w": ParamSpec((shape.d_in,)),
             "A0": ParamSpec(A),
             "B0": ParamSpec(B),
             "lambda0": ParamSpec(()),
         }
+
+    @classmethod
+    def check(cls, shape: LinearShape, config: DeLoRAConfig) -> None:
+        if shape.d_in == shape.d_out == 1:
+            raise ConfigError("delora: a layer 1 → 1 has no direction to learn. Leave the layer out.")
 
     @classmethod
     def identity(cls, config: DeLoRAConfig) -> Literal["exact", "rounding"]:
@@ -102,9 +122,8 @@ class DeLoRA(Variant):
         Each norm divides its own factor: their product, λ / (r |A_i| |B_i|), overflows float16.
         """
         wide = at_least_float32(A.dtype)
-        A, B = A.to(wide), B.to(wide)
-        unit_A = A / torch.linalg.vector_norm(A, dim=1, keepdim=True).clamp(min=NORM_FLOOR)
-        unit_B = B / torch.linalg.vector_norm(B, dim=0, keepdim=True).clamp(min=NORM_FLOOR)
+        floor = 0.0 if self.config.init == "frozen_copy" else ZERO_B_NORM_FLOOR
+        unit_A, unit_B = unit(A.to(wide), 1, floor), unit(B.to(wide), 0, floor)
         return (strength.to(wide) / A.shape[0]) * unit_A * self.w.to(wide), unit_B
 
     def adapt_output(self, x: Tensor, y: Tensor, layer: nn.Module) -> Tensor:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lora_lite.config import AdapterConfig
@@ -20,6 +19,9 @@ from lora_lite.linear import LinearShape, at_least_float32, read_weight
 from lora_lite.spec import ParamSpec, Variant, kaiming_uniform, register, zeros
 from lora_lite.variants import references
 from lora_lite.variants.low_rank import add_low_rank
+
+
+ROWS_AT_ONCE = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,20 +59,19 @@ class DoRA(Variant):
     def initialise(self, layer: nn.Module, statistics: Any) -> None:
         self.m.copy_(torch.linalg.vector_norm(read_weight(layer), dim=1, dtype=torch.float64))
 
+    @torch.no_grad()
     def row_norms(self, layer: nn.Module) -> Tensor:
-        """n (d_out,), in float32 at least, without forming the d_out × d_in product B A.
+        """n (d_out,), in float32 at least.
 
-        |W + s B A|² = |W|² + 2 s ⟨W Aᵀ, B⟩ + s² ⟨B (A Aᵀ), B⟩ by rows. The three sums may cancel where the update nearly
-        annihilates a row, so they are accumulated in float64.
+        A block of rows at a time, so that no second d_out × d_in matrix is held. |W|² + 2 s ⟨W Aᵀ, B⟩ + s² ⟨B A Aᵀ, B⟩ needs no
+        such matrix either, but loses half the digits where the update nearly annihilates a row.
         """
-        W, A, B = read_weight(layer), self.A.detach(), self.B.detach().double()
-        wide = at_least_float32(torch.promote_types(W.dtype, A.dtype))
-        cross = F.linear(W.to(wide), A.to(wide)).double()
-        A = A.double()
-        squared = torch.linalg.vector_norm(W, dim=1, dtype=torch.float64).square()
-        squared += ((2 * self.scale) * cross + self.scale**2 * (B @ (A @ A.mT))).mul_(B).sum(1)
-        n = squared.clamp_(min=0).sqrt_()
-        return torch.where(n == 0, 1, n).to(at_least_float32(self.m.dtype))
+        W = read_weight(layer)
+        wide = at_least_float32(torch.promote_types(W.dtype, self.A.dtype))
+        A, B = self.A.to(wide), self.B.to(wide)
+        blocks = zip(W.split(ROWS_AT_ONCE), B.split(ROWS_AT_ONCE), strict=True)
+        n = torch.cat([torch.addmm(w.to(wide), b, A, alpha=self.scale).norm(dim=1) for w, b in blocks])
+        return torch.where(n == 0, 1, n)
 
     def adapt_output(self, x: Tensor, y: Tensor, layer: nn.Module) -> Tensor:
         ratio = self.m / self.row_norms(layer)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from lora_lite.config import AdapterConfig
 from lora_lite.errors import ConfigError
-from lora_lite.linear import LinearShape
+from lora_lite.linear import LinearShape, at_least_float32
 from lora_lite.spec import ParamSpec, Variant, kaiming_uniform, register
 from lora_lite.variants import references
 
@@ -80,6 +80,8 @@ class HRA(Variant):
         return N, P
 
     def adapt_input(self, x: Tensor) -> Tensor:
-        N, P = (factor.to(self.U.dtype) for factor in self.wy_factors())
+        # In float32 at least: P's rows are large where reflections nearly cancel, as they do near init.
+        wide = at_least_float32(self.U.dtype)
+        N, P = (factor.to(wide) for factor in self.wy_factors())
         # x Rᵀ = x − (x Pᵀ) N. The difference is taken in the wider dtype: x itself must not be rounded.
-        return x - F.linear(F.linear(x.to(P.dtype), P), N.mT)
+        return x - F.linear(F.linear(x.to(wide), P), N.mT)

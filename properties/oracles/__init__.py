@@ -15,9 +15,14 @@ __all__ = ["ORACLES", "Claim", "Oracle"]
 
 
 class Forward(Protocol):
-    """x (..., T, d_in), W (..., d_out, d_in), b (..., d_out) or None -> (..., T, d_out)."""
+    """x (..., T, d_in), W (..., d_out, d_in), b (..., d_out) or None -> (..., T, d_out).
 
-    def __call__(self, x: Tensor, W: Tensor, b: Tensor | None, p: Tensors, p0: Tensors, options: Options) -> Tensor: ...
+    e (..., T, d_out) is an error of the base's own output x W^T + b: zero, or what an error model puts there.
+    """
+
+    def __call__(
+        self, x: Tensor, W: Tensor, b: Tensor | None, e: Tensor, p: Tensors, p0: Tensors, options: Options
+    ) -> Tensor: ...
 
 
 class InitClaims(Protocol):

@@ -28,7 +28,7 @@ def rotation(rot: Tensor, block_size: int, max_skew: float) -> Tensor:
     return R
 
 
-def forward(x: Tensor, W: Tensor, b: Tensor | None, p: Tensors, p0: Tensors, options: Options) -> Tensor:
+def forward(x: Tensor, W: Tensor, b: Tensor | None, e: Tensor, p: Tensors, p0: Tensors, options: Options) -> Tensor:
     """Output of the adapted layer; U, S and Vh as at init, since W alone does not determine them."""
     U, S, Vh = p0["U"].detach(), p0["S"].detach(), p0["Vh"].detach()
     U_new, Vh_new = U, Vh
@@ -39,7 +39,7 @@ def forward(x: Tensor, W: Tensor, b: Tensor | None, p: Tensors, p0: Tensors, opt
         else:
             U_new = U @ R.mT
     adapted = W + U_new @ torch.diag_embed(S + p["delta_s"]) @ Vh_new - U @ torch.diag_embed(S) @ Vh
-    return linear(x, adapted, b)
+    return linear(x, adapted, b, e)
 
 
 def init_claims(W: Tensor, b: Tensor | None, p: Tensors, options: Options, inputs: Tensor | None) -> list[Claim]:

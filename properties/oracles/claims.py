@@ -30,9 +30,9 @@ class Claim:
             raise AssertionError(f"{self.name}: got shape {tuple(self.got.shape)}, wanted shape {tuple(self.wanted.shape)}")
 
 
-def linear(x: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
-    """``x W^T + b`` with the same leading dimensions on every tensor."""
-    y = x @ W.mT
+def linear(x: Tensor, W: Tensor, b: Tensor | None, e: Tensor) -> Tensor:
+    """``x W^T + b + e`` with the same leading dimensions on every tensor."""
+    y = x @ W.mT + e
     return y if b is None else y + b.unsqueeze(-2)
 
 

@@ -9,21 +9,22 @@ from torch import Tensor
 from .claims import Claim, Options, Tensors, exactly, is_zero, kaiming, linear
 
 
-def delta(W: Tensor, A: Tensor, B: Tensor, lambda_: Tensor, r: int) -> Tensor:
-    """The adapter's weight update. Norms are floored at 1e-4, as in peft/tuners/delora/layer.py."""
+def delta(W: Tensor, A: Tensor, B: Tensor, lambda_: Tensor, options: Options) -> Tensor:
+    """The adapter's weight update. With zero_b norms are floored at 1e-4, as in peft/tuners/delora/layer.py."""
+    floor = 1e-4 if options["init"] == "zero_b" else 0.0
     w: Tensor = torch.linalg.vector_norm(W, dim=-2)
-    A_norms: Tensor = torch.linalg.vector_norm(A, dim=-1).clamp(min=1e-4)
-    B_norms: Tensor = torch.linalg.vector_norm(B, dim=-2).clamp(min=1e-4)
-    diagonal = torch.diag_embed((lambda_ / r).unsqueeze(-1) / (A_norms * B_norms))
+    A_norms: Tensor = torch.linalg.vector_norm(A, dim=-1).clamp(min=floor)
+    B_norms: Tensor = torch.linalg.vector_norm(B, dim=-2).clamp(min=floor)
+    diagonal = torch.diag_embed((lambda_ / options["r"]).unsqueeze(-1) / (A_norms * B_norms))
     return B @ diagonal @ A * w.unsqueeze(-2)
 
 
-def forward(x: Tensor, W: Tensor, b: Tensor | None, p: Tensors, p0: Tensors, options: Options) -> Tensor:
+def forward(x: Tensor, W: Tensor, b: Tensor | None, e: Tensor, p: Tensors, p0: Tensors, options: Options) -> Tensor:
     """Output of the adapted layer; "frozen_copy" (equation 9) subtracts the update as it stood at init."""
-    adapted = W + delta(W, p["A"], p["B"], p["lambda_"], options["r"])
+    adapted = W + delta(W, p["A"], p["B"], p["lambda_"], options)
     if options["init"] == "frozen_copy":
-        adapted = adapted - delta(W, p0["A"], p0["B"], p0["lambda_"], options["r"]).detach()
-    return linear(x, adapted, b)
+        adapted = adapted - delta(W, p0["A"], p0["B"], p0["lambda_"], options).detach()
+    return linear(x, adapted, b, e)
 
 
 def init_claims(W: Tensor, b: Tensor | None, p: Tensors, options: Options, inputs: Tensor | None) -> list[Claim]:

@@ -7,12 +7,13 @@ from . import lora
 from .claims import Claim, Options, Tensors, linear, lora_scale
 
 
-def forward(x: Tensor, W: Tensor, b: Tensor | None, p: Tensors, p0: Tensors, options: Options) -> Tensor:
+def forward(x: Tensor, W: Tensor, b: Tensor | None, e: Tensor, p: Tensors, p0: Tensors, options: Options) -> Tensor:
     """Output of the adapted layer; the norm is a constant to the gradient (section 4.3)."""
     V = W + lora_scale(options) * p["B"] @ p["A"]
     n = torch.linalg.vector_norm(V.detach(), dim=-1)
     n = torch.where(n == 0, 1.0, n)  # a zero row has no direction: it stays zero, and can still be trained
-    return linear(x, (p["m"] / n).unsqueeze(-1) * V, b)
+    ratio = p["m"] / n
+    return linear(x, ratio.unsqueeze(-1) * V, b, ratio.unsqueeze(-2) * e)
 
 
 def init_claims(W: Tensor, b: Tensor | None, p: Tensors, options: Options, inputs: Tensor | None) -> list[Claim]:

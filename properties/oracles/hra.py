@@ -6,7 +6,7 @@ from torch import Tensor
 from .claims import Claim, Options, Tensors, exactly, kaiming, linear
 
 
-def forward(x: Tensor, W: Tensor, b: Tensor | None, p: Tensors, p0: Tensors, options: Options) -> Tensor:
+def forward(x: Tensor, W: Tensor, b: Tensor | None, e: Tensor, p: Tensors, p0: Tensors, options: Options) -> Tensor:
     """Output of the adapted layer; H_i = I where u_i is zero."""
     adapted = W
     eye = torch.eye(W.shape[-1]).to(W)
@@ -14,7 +14,7 @@ def forward(x: Tensor, W: Tensor, b: Tensor | None, p: Tensors, p0: Tensors, opt
         squared = (u * u).sum(-1)[..., None, None]
         squared = torch.where(squared == 0, 1.0, squared)  # u u^T is zero there, so H = I with a finite gradient
         adapted = adapted @ (eye - 2 * u.unsqueeze(-1) * u.unsqueeze(-2) / squared)
-    return linear(x, adapted, b)
+    return linear(x, adapted, b, e)
 
 
 def init_claims(W: Tensor, b: Tensor | None, p: Tensors, options: Options, inputs: Tensor | None) -> list[Claim]:

@@ -5,9 +5,9 @@ from torch import Tensor
 from .claims import Claim, Options, Tensors, is_zero, kaiming, linear, lora_scale
 
 
-def forward(x: Tensor, W: Tensor, b: Tensor | None, p: Tensors, p0: Tensors, options: Options) -> Tensor:
+def forward(x: Tensor, W: Tensor, b: Tensor | None, e: Tensor, p: Tensors, p0: Tensors, options: Options) -> Tensor:
     """Output of the adapted layer."""
-    return linear(x, W + lora_scale(options) * p["B"] @ p["A"], b)
+    return linear(x, W + lora_scale(options) * p["B"] @ p["A"], b, e)
 
 
 def init_claims(W: Tensor, b: Tensor | None, p: Tensors, options: Options, inputs: Tensor | None) -> list[Claim]:

@@ -6,10 +6,10 @@ from torch import Tensor
 from .claims import Claim, Options, Tensors, exactly, linear, lora_scale, never
 
 
-def forward(x: Tensor, W: Tensor, b: Tensor | None, p: Tensors, p0: Tensors, options: Options) -> Tensor:
+def forward(x: Tensor, W: Tensor, b: Tensor | None, e: Tensor, p: Tensors, p0: Tensors, options: Options) -> Tensor:
     """Output of the adapted layer; the subtracted copy is what A and B were at init, not the adapter's buffers."""
     residual = W - lora_scale(options) * p0["B"].detach() @ p0["A"].detach()
-    return linear(x, residual + lora_scale(options) * p["B"] @ p["A"], b)
+    return linear(x, residual + lora_scale(options) * p["B"] @ p["A"], b, e)
 
 
 def init_claims(W: Tensor, b: Tensor | None, p: Tensors, options: Options, inputs: Tensor | None) -> list[Claim]:

@@ -1,0 +1,103 @@
+"""One helper a claim: says what came out, what was wanted, the tolerance and by how much it was missed."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from properties.tolerance import Bounded
+
+
+class Violation(AssertionError):
+    """A property does not hold. The message needs no knowledge of the test."""
+
+
+@dataclass
+class Meter:
+    """Counts examples, and keeps the worst error as a share of its tolerance."""
+
+    examples: int = 0
+    worst: float = 0.0
+
+
+_meters: list[Meter] = []
+
+
+@contextmanager
+def measuring(meter: Meter) -> Iterator[Meter]:
+    """Every assertion inside reports its share of tolerance to `meter`."""
+    _meters.append(meter)
+    try:
+        yield meter
+    finally:
+        _meters.remove(meter)
+
+
+def assert_close(got: Tensor, wanted: Bounded, *, claim: str) -> None:
+    """Every entry of `got` is within its own bound of the wanted value."""
+    assert_within(got, wanted.value.reshape(got.shape), wanted.error.reshape(got.shape), claim=claim)
+
+
+def assert_within(got: Tensor, wanted: Tensor, error: Tensor | float, *, claim: str) -> None:
+    """|got − wanted| ≤ error, entry by entry; a NaN or Inf on either side is a violation."""
+    if got.shape != wanted.shape:
+        raise Violation(f"{claim}: got shape {tuple(got.shape)}, wanted {tuple(wanted.shape)}")
+    if got.numel() == 0:
+        return
+    got, wanted = got.detach().double(), wanted.detach().double()
+    off = (got - wanted).abs()
+    error = torch.as_tensor(error, dtype=torch.float64, device=off.device).expand(off.shape)
+    share = torch.where(off == 0, 0.0, off / error).nan_to_num(nan=torch.inf, posinf=torch.inf)
+    share = torch.where(torch.isfinite(got) & torch.isfinite(wanted), share, torch.inf).where(error != torch.inf, 0.0)
+    worst = float(share.max())
+    for meter in _meters:
+        meter.worst = max(meter.worst, worst)
+    if worst > 1:
+        at = tuple(int(i) for i in torch.unravel_index(share.argmax(), share.shape))
+        raise Violation(
+            f"{claim}\n"
+            f"got {got[at]:+.6g}  wanted {wanted[at]:+.6g}  off by {off[at]:.4g} = {worst:.3g} × tolerance ({error[at]:.3g})\n"
+            f"worst at {list(at)} of {list(got.shape)}, {int((share > 1).sum())} of {share.numel()} entries are off"
+        )
+
+
+def assert_identical(got: Tensor, wanted: Tensor, *, claim: str) -> None:
+    """Bit for bit the same, dtype and shape included (NaN equals NaN, 0 equals −0)."""
+    if got.dtype != wanted.dtype or got.shape != wanted.shape:
+        raise Violation(f"{claim}: got {got.dtype} {tuple(got.shape)}, wanted {wanted.dtype} {tuple(wanted.shape)}")
+    same = (got == wanted) | ((got != got) & (wanted != wanted))
+    if not bool(same.all()):
+        at = tuple(int(i) for i in (~same).nonzero()[0])
+        raise Violation(
+            f"{claim}\ngot {got[at].item():+.9g}  wanted exactly {wanted[at].item():+.9g} at {list(at)} of {list(got.shape)}, "
+            f"{int((~same).sum())} of {same.numel()} entries differ"
+        )
+
+
+def assert_all_identical(got: dict[str, Tensor], wanted: dict[str, Tensor], *, claim: str) -> None:
+    """The same names, and every tensor bit for bit the same."""
+    if set(got) != set(wanted):
+        raise Violation(f"{claim}: missing {sorted(set(wanted) - set(got))}, unexpected {sorted(set(got) - set(wanted))}")
+    for name, tensor in wanted.items():
+        assert_identical(got[name], tensor, claim=f"{claim}: {name}")
+
+
+def assert_zero(got: Tensor, *, claim: str) -> None:
+    """Exactly zero everywhere."""
+    assert_identical(got, torch.zeros_like(got), claim=claim)
+
+
+def assert_nonzero(got: Tensor, *, claim: str) -> None:
+    """Finite everywhere, and not zero everywhere."""
+    if not bool(torch.isfinite(got).all()):
+        raise Violation(f"{claim}: {int((~torch.isfinite(got)).sum())} of {got.numel()} entries are not finite")
+    if not bool(got.any()):
+        raise Violation(f"{claim}: got exactly zero in all {got.numel()} entries")
+
+
+def assert_holds(holds: bool, *, claim: str) -> None:
+    """A plain fact."""
+    if not holds:
+        raise Violation(claim)

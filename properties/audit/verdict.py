@@ -1,0 +1,48 @@
+"""The verdict table: variants by properties, each cell with its examples and its worst error as a share of tolerance."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One property on one variant. examples and worst are None where the property does not hold."""
+
+    property: str
+    variant: str
+    examples: int | None
+    worst: float | None
+    seconds: float = 0.0
+
+    @property
+    def cell(self) -> str:
+        """ "60 · 0.31": examples run and worst share of tolerance; "60 · =" where equality was claimed and found."""
+        if self.examples is None or self.worst is None:
+            return "FAILS"
+        return f"{self.examples} · {self.worst:.2f}" if self.worst else f"{self.examples} · ="
+
+
+def table(measured: list[Measured]) -> str:
+    """A Markdown table, properties down and variants across, and the rate at which examples ran."""
+    variants = list(dict.fromkeys(m.variant for m in measured))
+    cells = {(m.property, m.variant): m.cell for m in measured}
+    rows = [["property", *variants]]
+    for name in dict.fromkeys(m.property for m in measured):
+        rows.append([name.replace("_", " "), *(cells.get((name, variant), "") for variant in variants)])
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join([*lines, "", *_verdicts(measured, variants)])
+
+
+def _verdicts(measured: list[Measured], variants: list[str]) -> list[str]:
+    failing = {v: [m.property for m in measured if m.variant == v and m.examples is None] for v in variants}
+    lines = [f"{v}: BUGGY ({', '.join(names)})" for v, names in failing.items() if names]
+    right = [v for v, names in failing.items() if not names]
+    if right:
+        lines.append(f"{', '.join(right)}: every property holds")
+    examples = sum(m.examples or 0 for m in measured)
+    return [
+        *lines,
+        "",
+        f"A cell: examples run · worst error as a share of its tolerance (=: equality claimed). {examples} examples.",
+    ]

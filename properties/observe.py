@@ -1,0 +1,208 @@
+"""Runs a case once and writes down what every adapted layer saw, gave and learnt; and what the oracle says it should have."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from properties.implementation import Case, adapter_dtype, implementation
+from properties.oracles import ORACLES
+from properties.tolerance import PROBES, Bounded, coarser, perturbed, perturbed_all, scatter
+from strategies import AdaptedLayer, AdaptedModel, gaussian
+
+AnyCase = AdaptedLayer | AdaptedModel
+
+
+@dataclass
+class Layer:
+    """One adapted layer after a forward and a backward pass.
+
+    x (..., d_in), y (..., d_out), upstream = ∂loss/∂y and dx = this layer's share of ∂loss/∂x, in the base dtype; tensors: the
+    adapter's, now; initial: the same as they stood right after attach; gradients by name.
+    """
+
+    name: str
+    case: Case
+    weight: Tensor
+    bias: Tensor | None
+    tensors: dict[str, Tensor]
+    initial: dict[str, Tensor]
+    x: Tensor = field(init=False)
+    y: Tensor = field(init=False)
+
+    @property
+    def dx(self) -> Tensor:
+        assert self.x.grad is not None, f"{self.name}: no gradient reached the input"
+        return self.x.grad
+
+    @property
+    def upstream(self) -> Tensor:
+        assert self.y.grad is not None, f"{self.name}: no gradient reached the output"
+        return self.y.grad
+
+    @property
+    def trainable(self) -> dict[str, nn.Parameter]:
+        return {name: tensor for name, tensor in self.tensors.items() if isinstance(tensor, nn.Parameter)}
+
+    @property
+    def gradients(self) -> dict[str, Tensor]:
+        """Of every trainable tensor; one that got none counts as zero."""
+        return {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in self.trainable.items()}
+
+
+@dataclass
+class Subject:
+    """A model with the adapter of a case on it, and what it was before."""
+
+    case: AnyCase
+    model: nn.Module
+    base: dict[str, Tensor]
+    initial: dict[str, dict[str, Tensor]]
+
+
+def subject(case: AnyCase, model: nn.Module | None = None, **common: Any) -> Subject:
+    """Build the base, attach, and train if the case says so."""
+    model = case.build() if model is None else model
+    base = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    # Inits draw from the global generator: the same case must give the same adapter.
+    seed_inits(case.seed)
+    implementation.attach(model, case, **common)
+    initial = {
+        target: {name: tensor.detach().clone() for name, tensor in tensors.items()}
+        for target, tensors in implementation.tensors(model).items()
+    }
+    made = Subject(case, model, base, initial)
+    if case.trained:
+        train(made)
+    return made
+
+
+def seed_inits(seed: int) -> None:
+    """As torch.manual_seed, which formats three stack traces a call on a machine without accelerators: a sixth of a case's time."""
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(seed)
+
+
+def train(made: Subject) -> None:
+    """Move every trainable tensor away from init, by about half of its own size or of what its width makes usual."""
+    with torch.no_grad():
+        for target, tensors in implementation.tensors(made.model).items():
+            for name, tensor in tensors.items():
+                if isinstance(tensor, nn.Parameter):
+                    usual = (tensor.shape[-1] if tensor.ndim else 1) ** -0.5
+                    size = max(float(tensor.double().square().mean().sqrt()) if tensor.numel() else 0.0, usual)
+                    step = gaussian(made.case.seed, f"train {target} {name}", tuple(tensor.shape))
+                    tensor.copy_(tensor + 0.5 * size * step)
+
+
+def observe(made: Subject, run: Callable[[nn.Module], Tensor] | None = None) -> list[Layer]:
+    """Run the case's input through the model, and a gradient back; what each adapted layer saw, in the order of the model."""
+    layers = {
+        name: Layer(name, made.case, *_weight_and_bias(made.model, name), tensors, made.initial[name])
+        for name, tensors in implementation.tensors(made.model).items()
+    }
+    handles = []
+    for name, layer in layers.items():
+        module = made.model.get_submodule(name)
+        # First in and last out, so that the adapter's own hooks lie between the two.
+        handles.append(module.register_forward_pre_hook(_catch_input(layer), with_kwargs=True, prepend=True))
+        handles.append(module.register_forward_hook(_catch_output(layer)))
+    try:
+        output = (run or default_run(made.case))(made.model)
+        output.backward(gaussian(made.case.seed, "upstream", tuple(output.shape), output.dtype))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return list(layers.values())
+
+
+def default_run(case: AnyCase) -> Callable[[nn.Module], Tensor]:
+    """Forward with the case's own input; the logits where the model returns more."""
+    if isinstance(case, AdaptedLayer):
+        x = case.x()
+        return lambda model: model(x)  # type: ignore[no-any-return]
+
+    def run(model: nn.Module) -> Tensor:
+        output = model(**case.batch())
+        return output if isinstance(output, Tensor) else output.logits  # type: ignore[no-any-return]
+
+    return run
+
+
+def _weight_and_bias(model: nn.Module, name: str) -> tuple[Tensor, Tensor | None]:
+    layer: Any = model.get_submodule(name)
+    return layer.weight.detach(), None if layer.bias is None else layer.bias.detach()
+
+
+def _catch_input(layer: Layer) -> Callable[..., Any]:
+    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        given: Tensor = args[0] if args else kwargs["input"]
+        # A tensor of this layer's own: other readers of the same input must not add to its gradient.
+        layer.x = given.clone() if given.requires_grad else given.detach().clone().requires_grad_()
+        layer.x.retain_grad()
+        return ((layer.x, *args[1:]), kwargs) if args else (args, {**kwargs, "input": layer.x})
+
+    return hook
+
+
+def _catch_output(layer: Layer) -> Callable[..., None]:
+    def hook(module: nn.Module, args: Any, y: Tensor) -> None:
+        y.retain_grad()
+        layer.y = y
+
+    return hook
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The oracle's output and gradients for one layer, each with its bound."""
+
+    y: Bounded
+    dx: Bounded
+    gradients: dict[str, Bounded]
+
+
+def expected(layer: Layer, probes: int = PROBES) -> Expected:
+    """Evaluate the variant's float64 oracle, and its scatter, at what the layer saw."""
+    base, adapter = layer.x.dtype, adapter_dtype(layer.case)
+    y, dx, gradients = _evaluate(layer, x_dtype=base, probes=probes)
+    if coarser(base, adapter) != base:
+        # Only what happens inside the adapter may be as coarse as the adapter's dtype: its parameters' gradients see x and the
+        # upstream gradient rounded to it, the base's output and dx never do.
+        _, _, gradients = _evaluate(layer, x_dtype=adapter, probes=probes)
+    return Expected(
+        scatter(y, base),
+        scatter(dx, base),
+        {name: scatter(gradient, layer.tensors[name].dtype, normwise=True) for name, gradient in gradients.items()},
+    )
+
+
+def _evaluate(layer: Layer, x_dtype: torch.dtype, probes: int) -> tuple[Tensor, Tensor, Mapping[str, Tensor]]:
+    """y, dx and gradients, (1 + probes, tokens, ...)."""
+    base, adapter = layer.x.dtype, adapter_dtype(layer.case)
+    d_in, d_out = layer.x.shape[-1], layer.y.shape[-1]
+    x = perturbed("x", layer.x.reshape(-1, d_in), x_dtype, probes, through=adapter).requires_grad_()
+    upstream = perturbed("upstream", layer.upstream.reshape(-1, d_out), x_dtype, probes, through=adapter)
+    W = perturbed("W", layer.weight, base, probes)
+    b = None if layer.bias is None else perturbed("b", layer.bias, base, probes)
+    plain = torch.nn.functional.linear(x[0], W[0], None if b is None else b[0]).detach()
+    change = (layer.y.detach().reshape(-1, d_out).double() - plain).nan_to_num(0, 0, 0)
+    e = perturbed("e", plain, base, probes) - plain + perturbed("change", change, adapter, probes) - change
+    p = perturbed_all("now ", layer.tensors, adapter, probes)
+    p0 = perturbed_all("initial ", layer.initial, adapter, probes)
+    for name in layer.trainable:
+        p[name].requires_grad_()
+    y = ORACLES[layer.case.variant].forward(x, W, b, e, p, p0, options_of(layer.case))
+    inputs = [x, *(p[name] for name in layer.trainable)]
+    dx, *gradients = torch.autograd.grad(y, inputs, upstream, allow_unused=True, materialize_grads=True)
+    return y.detach(), dx, dict(zip(layer.trainable, gradients, strict=True))
+
+
+def options_of(case: Case) -> dict[str, Any]:
+    """Every field of the case's config by name, defaults included: what the oracle is told."""
+    from strategies.options import build_config
+
+    return build_config(case.variant, case.options).to_json()

@@ -1,0 +1,1 @@
+"""What is saved comes back, and nothing else does."""

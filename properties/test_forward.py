@@ -1,0 +1,42 @@
+"""The formula: at parameters away from init, and what init put there."""
+
+import torch
+
+from properties.assertions import assert_close, assert_within
+from properties.implementation import adapter_dtype
+from properties.observe import AnyCase, expected, observe, options_of, subject
+from properties.oracles import ORACLES
+from properties.registry import every_variant
+from properties.tolerance import claim_bound, coarser
+from strategies import AdaptedLayer, AdaptedModel, adapted_layers, trained_layers, trained_models
+
+
+def check_forward(case: AnyCase) -> None:
+    for layer in observe(subject(case)):
+        assert_close(layer.y, expected(layer).y, claim=f"the output of {layer.name} is the oracle's")
+
+
+@every_variant(trained_layers)
+def test_forward_agrees_with_the_oracle(case: AdaptedLayer) -> None:
+    """Away from init, where the identity hides nothing."""
+    check_forward(case)
+
+
+@every_variant(trained_models, share=0.3)
+def test_forward_in_a_whole_model_agrees_with_the_oracle(case: AdaptedModel) -> None:
+    """In every layer of a model, at the input that it got there."""
+    check_forward(case)
+
+
+@every_variant(adapted_layers)
+def test_init_agrees_with_the_oracle(case: AdaptedLayer) -> None:
+    """Subspaces, norms, ranks and ranges of what init put into the tensors."""
+    made = subject(case)
+    (tensors,) = made.initial.values()
+    W = made.base["0.weight"].double()
+    batches = case.calibration()
+    inputs = None if batches is None else torch.cat(batches).double()
+    dtype = coarser(adapter_dtype(case), torch.promote_types(case.base_dtype, torch.float32))
+    p = {name: tensor.double() for name, tensor in tensors.items()}
+    for claim in ORACLES[case.variant].init_claims(W, None, p, options_of(case), inputs):
+        assert_within(claim.got, claim.wanted, claim_bound(claim.magnitude, dtype), claim=f"init: {claim.name}")

@@ -1,0 +1,27 @@
+"""What Hypothesis draws: recipes, small frozen dataclasses from which a test builds its tensors, layers and models."""
+
+from strategies.layers import AdaptedLayer, LinearRecipe, adapted_layers, linear_recipes, trained_layers
+from strategies.models import AdaptedModel, BlockRecipe, ModelRecipe, NestedRecipe, Qwen3Recipe, adapted_models, trained_models
+from strategies.options import options
+from strategies.tensors import DTYPES, WEIGHT_FAMILIES, gaussian, set_device, weight
+
+__all__ = [
+    "DTYPES",
+    "WEIGHT_FAMILIES",
+    "AdaptedLayer",
+    "AdaptedModel",
+    "BlockRecipe",
+    "LinearRecipe",
+    "ModelRecipe",
+    "NestedRecipe",
+    "Qwen3Recipe",
+    "adapted_layers",
+    "adapted_models",
+    "gaussian",
+    "linear_recipes",
+    "options",
+    "set_device",
+    "trained_layers",
+    "trained_models",
+    "weight",
+]

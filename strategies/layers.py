@@ -1,0 +1,152 @@
+"""Recipes of one linear layer and of the adapter on it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+import lora_lite as ll
+from strategies.options import Options, fitting, options, ranks
+from strategies.tensors import DTYPES, WEIGHT_FAMILIES, device, gaussian, weight
+
+SEEDS = st.integers(0, 2**16 - 1)
+# () is a single vector, (0,) an empty batch.
+TOKENS: tuple[tuple[int, ...], ...] = ((), (1,), (3,), (2, 2), (0,))
+
+
+@dataclass(frozen=True)
+class LinearRecipe:
+    """A linear layer. weight: one of strategies.WEIGHT_FAMILIES."""
+
+    d_in: int
+    d_out: int
+    bias: bool = False
+    dtype: str = "float32"
+    weight: str = "gaussian"
+    seed: int = 0
+
+    def build(self) -> nn.Linear:
+        """The layer, its parameters requiring gradients as a user's would."""
+        layer = nn.Linear(self.d_in, self.d_out, bias=self.bias, device="meta")
+        dtype = DTYPES[self.dtype]
+        layer.weight = nn.Parameter(weight(self.weight, self.seed, self.d_out, self.d_in, dtype))
+        if self.bias:
+            layer.bias = nn.Parameter(gaussian(self.seed, "bias", (self.d_out,), dtype))
+        return layer
+
+
+@dataclass(frozen=True)
+class AdaptedLayer:
+    """An adapter on a linear layer, with the input, the upstream gradient and the calibration data that go with it.
+
+    trained     its parameters are moved away from init, as training would
+    calibrated  attach is given calibration data
+    """
+
+    variant: str
+    linear: LinearRecipe
+    options: Options
+    tokens: tuple[int, ...] = (3,)
+    trained: bool = False
+    calibrated: bool = False
+    seed: int = 0
+
+    def build(self) -> nn.Module:
+        """The base model: the layer, in a container as layers are."""
+        return nn.Sequential(self.linear.build())
+
+    def x(self) -> Tensor:
+        """Input (*tokens, d_in) in the base dtype."""
+        return gaussian(self.seed, "x", (*self.tokens, self.linear.d_in), self.base_dtype)
+
+    def upstream(self, shape: torch.Size) -> Tensor:
+        """Gradient of some loss with respect to the output, of the output's shape."""
+        return gaussian(self.seed, "upstream", tuple(shape), self.base_dtype)
+
+    def calibration(self) -> list[Tensor] | None:
+        """Batches of unequal length whose inputs have a mean and unequal variances; None where not calibrated."""
+        if not self.calibrated:
+            return None
+        return calibration_batches(self.seed, self.linear.d_in, self.base_dtype)
+
+    @property
+    def base_dtype(self) -> torch.dtype:
+        return DTYPES[self.linear.dtype]
+
+    @cached_property
+    def option(self) -> dict[str, Any]:
+        """The options by name."""
+        return dict(self.options)
+
+
+def calibration_batches(seed: int, d_in: int, dtype: torch.dtype) -> list[Tensor]:
+    """More tokens than any rank wants, in three unequal batches."""
+    tokens = gaussian(seed, "calibration", (2 * d_in + 10, d_in))
+    tokens = 1 + tokens * 1.5 ** -torch.arange(d_in, device=device()).clamp(max=6)
+    return list(tokens.to(dtype).split([1, 8, 2 * d_in + 1]))
+
+
+@st.composite
+def linear_recipes(
+    draw: st.DrawFn,
+    *,
+    d_in: st.SearchStrategy[int],
+    d_out: st.SearchStrategy[int],
+    weights: Sequence[str] = tuple(WEIGHT_FAMILIES),
+    dtypes: Sequence[str] = tuple(DTYPES),
+    biases: Sequence[bool] = (False, True),
+) -> LinearRecipe:
+    """A linear layer. Shrinks towards narrow, float32, gaussian, no bias."""
+    return LinearRecipe(
+        d_in=draw(d_in),
+        d_out=draw(d_out),
+        bias=draw(st.sampled_from(biases)),
+        dtype=draw(st.sampled_from(dtypes)),
+        weight=draw(st.sampled_from(weights)),
+        seed=draw(SEEDS),
+    )
+
+
+def can_calibrate(variant: str) -> bool:
+    """Whether the variant's init can make use of calibration data."""
+    return ll.VARIANTS[variant].calibrator.__func__ is not ll.Variant.calibrator.__func__  # type: ignore[attr-defined]
+
+
+@st.composite
+def adapted_layers(
+    draw: st.DrawFn,
+    variant: str,
+    *,
+    adapter_dtypes: Sequence[str] = tuple(DTYPES),
+    base_dtypes: Sequence[str] = tuple(DTYPES),
+    weights: Sequence[str] = tuple(WEIGHT_FAMILIES),
+    biases: Sequence[bool] = (False, True),
+    tokens: Sequence[tuple[int, ...]] = TOKENS,
+    trained: bool = False,
+) -> AdaptedLayer:
+    """A freshly attached adapter on a layer that it fits. Shrinks towards a narrow float32 layer of rank 1 and one vector."""
+    drawn = draw(options(variant, dtypes=tuple(adapter_dtypes)))
+    d_in = draw(st.sampled_from(fitting(variant, drawn)))
+    d_out = draw(st.sampled_from(fitting(variant, drawn, d_in)))
+    r = draw(st.sampled_from(ranks(variant, d_in, d_out, drawn)))
+    needed = ll.VARIANTS[variant].needs_calibration
+    return AdaptedLayer(
+        variant=variant,
+        linear=draw(
+            linear_recipes(d_in=st.just(d_in), d_out=st.just(d_out), weights=weights, dtypes=base_dtypes, biases=biases)
+        ),
+        options=drawn if r is None else (("r", r), *drawn),
+        tokens=draw(st.sampled_from(tokens)),
+        trained=trained,
+        calibrated=needed or (can_calibrate(variant) and draw(st.booleans())),
+        seed=draw(SEEDS),
+    )
+
+
+def trained_layers(variant: str, **ingredients: Any) -> st.SearchStrategy[AdaptedLayer]:
+    """As adapted_layers, at parameters away from init."""
+    return adapted_layers(variant, trained=True, **ingredients)
