@@ -10,7 +10,7 @@ from torch import Tensor
 from properties.tolerance import Bounded
 
 
-class Violation(AssertionError):
+class Violation(AssertionError):  # noqa: N818  # the term of the field: a property is violated
     """A property does not hold. The message needs no knowledge of the test."""
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from properties.implementation import Case, adapter_dtype, implementation
 from properties.oracles import ORACLES
-from properties.tolerance import PROBES, Bounded, coarser, perturbed, perturbed_all, scatter
+from properties.tolerance import PROBES, Bounded, coarser, perturbed, perturbed_all, rounding, scatter
 from strategies import AdaptedLayer, AdaptedModel, gaussian
 
 AnyCase = AdaptedLayer | AdaptedModel
@@ -80,7 +80,7 @@ def subject(case: AnyCase, model: nn.Module | None = None, **common: Any) -> Sub
 
 
 def seed_inits(seed: int) -> None:
-    """As torch.manual_seed, which formats three stack traces a call on a machine without accelerators: a sixth of a case's time."""
+    """As torch.manual_seed, without the three stack traces that it formats where there is no accelerator (a sixth of a case)."""
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_initialized():
         torch.cuda.manual_seed_all(seed)
@@ -173,9 +173,13 @@ def expected(layer: Layer, probes: int = PROBES) -> Expected:
         # Only what happens inside the adapter may be as coarse as the adapter's dtype: its parameters' gradients see x and the
         # upstream gradient rounded to it, the base's output and dx never do.
         _, _, gradients = _evaluate(layer, x_dtype=adapter, probes=probes)
+    # Base and adapter each hand a gradient to x, rounded on its own: their sum may cancel, their errors do not.
+    plain = layer.upstream.reshape(-1, layer.y.shape[-1]).double() @ layer.weight.double()
+    bound = scatter(dx, base)
+    dx_bound = Bounded(bound.value, bound.error + rounding(plain, base) + rounding(bound.value - plain, base))
     return Expected(
         scatter(y, base),
-        scatter(dx, base),
+        dx_bound,
         {name: scatter(gradient, layer.tensors[name].dtype, normwise=True) for name, gradient in gradients.items()},
     )
 

@@ -33,7 +33,7 @@ class Property:
     applies: Callable[[type[ll.Variant]], bool]
 
     def run(self, variant: str, budget: settings) -> Meter:
-        """Try up to the budget's examples. Raises Violation with the shrunk case in its message, or whatever else was raised."""
+        """Try up to the budget's examples. Raises Violation with the shrunk case in its message, or what else was raised."""
         meter = Meter()
         failing: dict[str, Any] = {}
 

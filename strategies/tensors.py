@@ -31,7 +31,7 @@ def _pool(seed: int, role: str, size: int) -> Tensor:
 
 
 def gaussian(seed: int, role: str, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
-    """Standard normal numbers (*shape): always the same for a seed and a role, and a prefix of the same pool whatever the shape.
+    """Standard normal numbers (*shape): the same for a seed and a role, and a prefix of one pool whatever the shape.
 
     Slicing a pool keeps most values in place when shrinking changes a dimension; torch.randn(n, generator=g) does not.
     Drawn in float32 and cast, so that a recipe means the same numbers in every dtype.

@@ -20,7 +20,6 @@ from lora_lite.spec import ParamSpec, Variant, kaiming_uniform, register, zeros
 from lora_lite.variants import references
 from lora_lite.variants.low_rank import add_low_rank
 
-
 ROWS_AT_ONCE = 256
 
 

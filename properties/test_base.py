@@ -1,0 +1,122 @@
+"""The base law: whatever an adapter does, the base's parameters and buffers keep every bit."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import lora_lite as ll
+from properties.assertions import assert_all_identical, assert_holds
+from properties.implementation import implementation
+from properties.observe import AnyCase, default_run, observe, subject, train
+from properties.registry import every_variant
+from properties.test_checkpoint import base_tensors
+from strategies import AdaptedModel, adapted_models
+
+
+def state_of(model: nn.Module) -> dict[str, Any]:
+    """All that must be as before: flags, hooks, training modes, and which modules and parameters there are."""
+    return {
+        "requires_grad": {name: p.requires_grad for name, p in model.named_parameters(remove_duplicate=False)},
+        "training": {name: m.training for name, m in model.named_modules()},
+        "hooks": {name: (len(m._forward_hooks), len(m._forward_pre_hooks)) for name, m in model.named_modules()},
+        "attributes": sorted(vars(model)),
+    }
+
+
+def mixed_up(case: AnyCase) -> nn.Module:
+    """The base as a user may bring it: some parameters frozen, some modules in eval mode."""
+    model = case.build().train()
+    for i, parameter in enumerate(model.parameters()):
+        parameter.requires_grad_(i % 3 != 1)
+    for i, module in enumerate(model.modules()):
+        module.training = i % 2 == 0
+    return model
+
+
+@every_variant(adapted_models, share=0.3)
+def test_base_keeps_every_bit(case: AdaptedModel) -> None:
+    """Before attach, while attached, after training steps, after detach; and detach gives flags, modes and hooks back."""
+    model = mixed_up(case)
+    before = state_of(model)
+    made = subject(case, model)
+    assert_all_identical(base_tensors(model), made.base, claim="attach changed the base")
+    observe(made)
+    train(made)
+    assert_all_identical(base_tensors(model), made.base, claim="training changed the base")
+    implementation.detach(model)
+    assert_all_identical(base_tensors(model), made.base, claim="detach changed the base")
+    after = state_of(model)
+    for what, wanted in before.items():
+        assert_holds(after[what] == wanted, claim=f"after detach {what} is {after[what]}, was {wanted}")
+
+
+@every_variant(adapted_models, share=0.3)
+def test_detach_gives_the_base_output_back(case: AdaptedModel) -> None:
+    """Bit for bit, after training."""
+    plain = default_run(case)(case.build())
+    made = subject(case)
+    train(made)
+    implementation.detach(made.model)
+    assert_all_identical({"output": default_run(case)(made.model)}, {"output": plain}, claim="after detach")
+
+
+@every_variant(adapted_models, share=0.3)
+def test_a_failed_attach_leaves_the_model_as_before(case: AdaptedModel) -> None:
+    """The last layer's initialisation fails; parameters, flags, hooks and modes are as before."""
+    model = mixed_up(case)
+    before, base = state_of(model), {name: t.clone() for name, t in model.state_dict().items()}
+    variant = ll.VARIANTS[case.variant]
+    calls, targets = 0, 0
+    for module in model.modules():
+        targets += isinstance(module, nn.Linear)
+    initialise = variant.initialise
+
+    def fails_late(self: ll.Variant, layer: nn.Module, statistics: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls >= 3:
+            raise ll.ConfigError("on purpose")
+        initialise(self, layer, statistics)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(variant, "initialise", fails_late)
+        try:
+            subject(case, model)
+        except ll.ConfigError as error:
+            assert_holds("on purpose" in str(error), claim=f"attach failed with {error}")
+    assert_holds(calls >= 3, claim=f"attach initialised {calls} layers only")
+    after = state_of(model)
+    for what, wanted in before.items():
+        assert_holds(after[what] == wanted, claim=f"after a failed attach {what} is {after[what]}, was {wanted}")
+    assert_all_identical(dict(model.state_dict()), base, claim="a failed attach changed the base")
+
+
+def test_a_calibration_that_fails_leaves_the_model_as_before() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)).train()
+    model[1].eval()
+    before = state_of(model)
+    for data, match in (
+        ([], "holds no batch"),
+        ([torch.randn(3, 4), torch.full((3, 4), torch.nan)], "NaN or Inf"),
+        ([torch.randn(1, 4)], "1 calibration tokens for 2 components"),
+        ([torch.randn(1, 4).expand(9, 4)], "have rank 0, wanted 2"),
+    ):
+        with pytest.raises(ll.CalibrationError, match=match):
+            ll.attach(model, ll.EVAConfig(r=2), data)
+        assert state_of(model) == before
+
+
+def test_a_refused_load_leaves_the_model_as_before() -> None:
+    model = nn.Sequential(nn.Linear(4, 4))
+    ll.attach(model, ll.LoRAConfig(r=2))
+    other = nn.Sequential(nn.Linear(4, 4))
+    before = state_of(other)
+    with tempfile.TemporaryDirectory() as folder:
+        ll.save(model, path := Path(folder) / "a.safetensors")
+        with pytest.raises(ll.BaseMismatchError):
+            ll.load(other, path)
+    assert state_of(other) == before
