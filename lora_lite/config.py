@@ -4,7 +4,7 @@ import dataclasses
 import math
 import re
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any, ClassVar, Literal, Self, get_args, get_origin, get_type_hints
 
 import torch
@@ -120,8 +120,8 @@ class AdapterConfig:
         return cls(**{**values, "dtype": ADAPTER_DTYPES[values["dtype"]]})
 
 
-@lru_cache
-def _choices(config_class: type) -> dict[str, tuple[Any, ...]]:
+@cache
+def _choices(config_class: Any) -> dict[str, tuple[Any, ...]]:
     """The fields annotated as a Literal, and what it allows."""
     hints = get_type_hints(config_class)
     return {name: get_args(kind) for name, kind in hints.items() if get_origin(kind) is Literal}

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +12,15 @@ from properties.tolerance import Bounded
 
 
 class Violation(AssertionError):  # noqa: N818  # the term of the field: a property is violated
-    """A property does not hold. The message needs no knowledge of the test."""
+    """A property does not hold. The message needs no knowledge of the test.
+
+    case, examples: the shrunk recipe and the examples tried, where a drawn case was at fault.
+    """
+
+    def __init__(self, message: str, *, case: Any = None, examples: int | None = None) -> None:
+        super().__init__(message)
+        self.case = case
+        self.examples = examples
 
 
 @dataclass

@@ -16,9 +16,10 @@ from strategies.options import build_config
 class Case(Protocol):
     """What a property needs to know of a recipe in order to attach."""
 
-    variant: str
-    options: tuple[tuple[str, Any], ...]
-
+    @property
+    def variant(self) -> str: ...
+    @property
+    def options(self) -> tuple[tuple[str, Any], ...]: ...
     def calibration(self) -> Any: ...
 
 

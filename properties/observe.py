@@ -80,9 +80,9 @@ def subject(case: AnyCase, model: nn.Module | None = None, **common: Any) -> Sub
 
 
 def seed_inits(seed: int) -> None:
-    """As torch.manual_seed, without the three stack traces that it formats where there is no accelerator (a sixth of a case)."""
+    """As torch.manual_seed, without the stack traces that it formats where there is no accelerator (a sixth of a case)."""
     torch.default_generator.manual_seed(seed)
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_available():
         torch.cuda.manual_seed_all(seed)
 
 
@@ -112,7 +112,7 @@ def observe(made: Subject, run: Callable[[nn.Module], Tensor] | None = None) -> 
         handles.append(module.register_forward_hook(_catch_output(layer)))
     try:
         output = (run or default_run(made.case))(made.model)
-        output.backward(gaussian(made.case.seed, "upstream", tuple(output.shape), output.dtype))
+        torch.autograd.backward(output, gaussian(made.case.seed, "upstream", tuple(output.shape), output.dtype))
     finally:
         for handle in handles:
             handle.remove()
@@ -123,11 +123,11 @@ def default_run(case: AnyCase) -> Callable[[nn.Module], Tensor]:
     """Forward with the case's own input; the logits where the model returns more."""
     if isinstance(case, AdaptedLayer):
         x = case.x()
-        return lambda model: model(x)  # type: ignore[no-any-return]
+        return lambda model: model(x)
 
     def run(model: nn.Module) -> Tensor:
         output = model(**case.batch())
-        return output if isinstance(output, Tensor) else output.logits  # type: ignore[no-any-return]
+        return output if isinstance(output, Tensor) else output.logits
 
     return run
 

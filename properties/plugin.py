@@ -3,6 +3,7 @@
 import importlib
 import os
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
@@ -52,7 +53,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """The table of variants by properties; also to DIR/audit.md with --audit DIR."""
     measured = [
-        Measured(*value, seconds=report.duration)
+        Measured(*cast(tuple[str, str, int | None, float | None], value))
         for reports in terminalreporter.stats.values()
         for report in reports
         if isinstance(report, pytest.TestReport) and report.when == "call"

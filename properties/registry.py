@@ -11,29 +11,33 @@ from hypothesis.strategies import SearchStrategy
 import lora_lite as ll
 from properties.assertions import Meter, Violation, measuring
 
-Check = Callable[[Any], None]
+Check = Callable[..., None]
 Cases = Callable[[str], SearchStrategy[Any]]
 
 
 @dataclass(frozen=True)
 class Property:
-    """One claim about every variant.
+    """One claim.
 
     name     as in the test's name, without "test_"
-    check    raises Violation where the claim fails for a case
-    cases    what Hypothesis draws for a variant
+    check    raises Violation where the claim fails: for a drawn case, or, where cases is None, as such
+    cases    what Hypothesis draws for a variant; None for a claim about the library as a whole
     share    of the budget of examples: less for cases that take long
     applies  the variants that the claim is about
     """
 
     name: str
     check: Check
-    cases: Cases
+    cases: Cases | None
     share: float
     applies: Callable[[type[ll.Variant]], bool]
 
-    def run(self, variant: str, budget: settings) -> Meter:
+    def run(self, variant: str | None, budget: settings) -> Meter:
         """Try up to the budget's examples. Raises Violation with the shrunk case in its message, or what else was raised."""
+        if self.cases is None or variant is None:
+            with measuring(Meter(examples=1)) as meter:
+                self.check()
+            return meter
         meter = Meter()
         failing: dict[str, Any] = {}
 
@@ -48,17 +52,14 @@ class Property:
 
         # The name feeds the database key and the derandomised seed: each variant has its own.
         check.__name__ = check.__qualname__ = f"{self.name}__{variant}"
-        wrapped = settings(budget, max_examples=max(1, round(budget.max_examples * self.share)))(
-            given(self.cases(variant))(check)
-        )
+        examples = max(1, round(budget.max_examples * self.share))
         try:
             with measuring(meter):
-                wrapped()
+                settings(budget, max_examples=examples)(given(self.cases(variant))(check))()
         except Violation as violation:
             message = f"{violation}\nrecipe   {failing['case']!r}"
-        else:
-            return meter
-        raise Violation(message)
+            raise Violation(message, case=failing["case"], examples=meter.examples) from None
+        return meter
 
 
 PROPERTIES: dict[str, Property] = {}
@@ -70,21 +71,41 @@ def every_variant(
     """Make a check of one drawn case into a test of every variant, and a Property of the same name."""
 
     def decorate(check: Check) -> Callable[..., None]:
-        made = Property(check.__name__.removeprefix("test_"), check, cases, share, applies)
-        PROPERTIES[made.name] = made
+        made = _known(Property(check.__name__.removeprefix("test_"), check, cases, share, applies))
 
         def test(variant: str, request: pytest.FixtureRequest) -> None:
             run_as_test(made, variant, request)
 
-        test.__name__ = test.__qualname__ = check.__name__
-        test.__doc__, test.__module__ = check.__doc__, check.__module__
         test.applies = applies  # type: ignore[attr-defined]  # read by the plugin when it parametrises
-        return test
+        return _named(test, check)
 
     return decorate
 
 
-def run_as_test(made: Property, variant: str, request: pytest.FixtureRequest) -> None:
+def fact(check: Callable[[], None]) -> Callable[..., None]:
+    """Make a check without a drawn case, about the library as a whole, into a test and a Property of the same name."""
+    made = _known(Property(check.__name__.removeprefix("test_"), check, None, 1.0, lambda variant: True))
+
+    def test(request: pytest.FixtureRequest) -> None:
+        run_as_test(made, None, request)
+
+    return _named(test, check)
+
+
+def _known(made: Property) -> Property:
+    if PROPERTIES.setdefault(made.name, made).check.__module__ != made.check.__module__:
+        raise ValueError(f"two properties are called {made.name}: in {made.check.__module__} and elsewhere")
+    PROPERTIES[made.name] = made
+    return made
+
+
+def _named(test: Callable[..., None], check: Check) -> Callable[..., None]:
+    test.__name__ = test.__qualname__ = check.__name__
+    test.__doc__, test.__module__ = check.__doc__, check.__module__
+    return test
+
+
+def run_as_test(made: Property, variant: str | None, request: pytest.FixtureRequest) -> None:
     """Run under pytest's budget; the measurement travels with the report, to the audit and across workers."""
     measured: tuple[int | None, float | None] = (None, None)
     failure = None
@@ -92,9 +113,11 @@ def run_as_test(made: Property, variant: str, request: pytest.FixtureRequest) ->
         meter = made.run(variant, settings())
         measured = meter.examples, meter.worst
     except Violation as violation:
-        failure = f'{made.name} [{variant}]\n{violation}\nreplay   pytest "{request.node.nodeid}"'
+        of = f" [{variant}]" if variant else ""
+        failure = f'{made.name}{of}\n{violation}\nreplay   pytest "{request.node.nodeid}"'
     finally:
-        request.node.user_properties.append(("measured", (made.name, variant, *measured)))
+        if variant is not None:
+            request.node.user_properties.append(("measured", (made.name, variant, *measured)))
     if failure is not None:
         pytest.fail(failure, pytrace=False)
 

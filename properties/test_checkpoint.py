@@ -208,8 +208,8 @@ def test_a_crash_while_saving_leaves_the_old_file(tmp_path: Path, monkeypatch: p
 def test_several_adapters_travel_together(tmp_path: Path) -> None:
     """ia3 on some layers and ia3_ff on others, in one file; each keeps its config."""
     model = copy.deepcopy(BASE)
-    ll.attach(model, ll.IA3Config(target_names="0"))
-    ll.attach(model, ll.IA3FFConfig(target_names="2"))
+    ll.attach(model, ll.IA3Config(target_names=("0",)))
+    ll.attach(model, ll.IA3FFConfig(target_names=("2",)))
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data.fill_(0.5)

@@ -3,9 +3,9 @@
 Rounding an intermediate result is, to first order, the same as changing the inputs that flow into it by about one unit
 roundoff: entry by entry, or a whole row or column together where they meet in one sum. So the float64 oracle is evaluated on
 PROBES copies of the case whose tensors are changed at random by that much (each by the roundoff of the dtype that it is
-stored or used in), and
-the base's own output likewise, all copies in one batched call. How far the copies' results scatter is how much of the dtype's eps the
-magnitudes of this very case let through, cancellation and conditioning included, for outputs and for gradients alike.
+stored or used in), and the base's own output likewise, all copies in one batched call. How far the copies' results scatter is
+how much of the dtype's eps the magnitudes of this very case let through, cancellation and conditioning included, for outputs
+and for gradients alike.
 
 bound = SAFETY × scatter + one rounding of the result itself.
 """

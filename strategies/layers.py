@@ -87,7 +87,7 @@ def calibration_batches(seed: int, d_in: int, dtype: torch.dtype) -> list[Tensor
     """More tokens than any rank wants, in three unequal batches."""
     tokens = gaussian(seed, "calibration", (2 * d_in + 10, d_in))
     tokens = 1 + tokens * 1.5 ** -torch.arange(d_in, device=device()).clamp(max=6)
-    return list(tokens.to(dtype).split([1, 8, 2 * d_in + 1]))
+    return list(torch.split(tokens.to(dtype), [1, 8, 2 * d_in + 1]))
 
 
 @st.composite

@@ -115,17 +115,16 @@ class Qwen3Recipe:
             num_key_value_heads=self.kv_heads,
             head_dim=self.HEAD_DIM,
             tie_word_embeddings=self.tied,
-            attn_implementation="eager",
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            model = Qwen3ForCausalLM(config)
+            model: Any = Qwen3ForCausalLM(config)
         for name, parameter in model.named_parameters():
             # transformers draws weights with a standard deviation of 0.02, too small for anything to show.
             if parameter.ndim == 2:
                 values = gaussian(self.seed, name, tuple(parameter.shape)) / parameter.shape[1] ** 0.5
                 parameter.data.copy_(values)
-        return model.to(dtype=DTYPES[self.dtype], device=device()).eval()
+        return model.to(dtype=DTYPES[self.dtype], device=device()).eval()  # type: ignore[no-any-return]
 
     def batch(self, seed: int, *, size: int = 2) -> dict[str, Tensor]:
         draws = gaussian(seed, "tokens", (size, 4))

@@ -37,7 +37,7 @@ def gaussian(seed: int, role: str, shape: tuple[int, ...], dtype: torch.dtype = 
     Drawn in float32 and cast, so that a recipe means the same numbers in every dtype.
     """
     size = prod(shape)
-    pool = _pool(seed, role, 1024 if size <= 1024 else 1 << (size - 1).bit_length())
+    pool: Tensor = _pool(seed, role, 1024 if size <= 1024 else 1 << (size - 1).bit_length())
     return pool[:size].reshape(shape).to(dtype=dtype, device=_device, copy=True)
 
 
@@ -47,6 +47,8 @@ def _scaled_gaussian(seed: int, d_out: int, d_in: int) -> Tensor:
 
 def _factors(seed: int, d_out: int, d_in: int, spectrum: Callable[[int], Tensor]) -> Tensor:
     k = min(d_out, d_in)
+    left: Tensor
+    right: Tensor
     left, _ = torch.linalg.qr(gaussian(seed, "left", (d_out, k)))
     right, _ = torch.linalg.qr(gaussian(seed, "right", (d_in, k)))
     return (left * spectrum(k).to(left)) @ right.mT

@@ -68,7 +68,7 @@ class DoRA(Variant):
         W = read_weight(layer)
         wide = at_least_float32(torch.promote_types(W.dtype, self.A.dtype))
         A, B = self.A.to(wide), self.B.to(wide)
-        blocks = zip(W.split(ROWS_AT_ONCE), B.split(ROWS_AT_ONCE), strict=True)
+        blocks = zip(torch.split(W, ROWS_AT_ONCE), torch.split(B, ROWS_AT_ONCE), strict=True)
         n = torch.cat([torch.addmm(w.to(wide), b, A, alpha=self.scale).norm(dim=1) for w, b in blocks])
         return torch.where(n == 0, 1, n)
 

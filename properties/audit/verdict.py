@@ -7,11 +7,10 @@ from dataclasses import dataclass
 class Measured:
     """One property on one variant. examples and worst are None where the property does not hold."""
 
-    property: str
+    claim: str
     variant: str
     examples: int | None
     worst: float | None
-    seconds: float = 0.0
 
     @property
     def cell(self) -> str:
@@ -24,9 +23,9 @@ class Measured:
 def table(measured: list[Measured]) -> str:
     """A Markdown table, properties down and variants across, and the rate at which examples ran."""
     variants = list(dict.fromkeys(m.variant for m in measured))
-    cells = {(m.property, m.variant): m.cell for m in measured}
+    cells = {(m.claim, m.variant): m.cell for m in measured}
     rows = [["property", *variants]]
-    for name in dict.fromkeys(m.property for m in measured):
+    for name in dict.fromkeys(m.claim for m in measured):
         rows.append([name.replace("_", " "), *(cells.get((name, variant), "") for variant in variants)])
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows]
@@ -35,7 +34,7 @@ def table(measured: list[Measured]) -> str:
 
 
 def _verdicts(measured: list[Measured], variants: list[str]) -> list[str]:
-    failing = {v: [m.property for m in measured if m.variant == v and m.examples is None] for v in variants}
+    failing = {v: [m.claim for m in measured if m.variant == v and m.examples is None] for v in variants}
     lines = [f"{v}: BUGGY ({', '.join(names)})" for v, names in failing.items() if names]
     right = [v for v, names in failing.items() if not names]
     if right:

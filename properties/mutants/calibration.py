@@ -1,0 +1,1 @@
+"""Silent failures of calibration."""

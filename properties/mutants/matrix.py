@@ -1,0 +1,119 @@
+"""Runs properties under a mutant: which ones notice it, after how many examples, with which shrunk case."""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypothesis import Phase, settings
+
+import lora_lite as ll
+from properties.assertions import Violation
+from properties.mutants.mutant import Mutant
+from properties.registry import PROPERTIES, Property
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One property under one mutant on one variant. outcome: "killed", "survived" or "crashed"."""
+
+    claim: str
+    mutant: str
+    variant: str
+    outcome: str
+    examples: int = 0
+    seconds: float = 0.0
+    detail: str = ""
+
+
+@dataclass
+class Row:
+    """All properties under one mutant."""
+
+    mutant: str
+    cells: list[Cell] = field(default_factory=list)
+
+    @property
+    def killers(self) -> list[str]:
+        """Names of the properties that notice."""
+        return list(dict.fromkeys(cell.claim for cell in self.cells if cell.outcome == "killed"))
+
+    def survivors(self, variants: Iterable[str]) -> list[str]:
+        """The variants on which nothing noticed."""
+        killed = {cell.variant for cell in self.cells if cell.outcome == "killed"}
+        return [variant for variant in variants if variant not in killed]
+
+
+def budget(examples: int, *, shrink: bool) -> settings:
+    """Examples for one cell: no database, no replay, no explaining."""
+    phases = [Phase.generate, Phase.shrink] if shrink else [Phase.generate]
+    return settings(settings(), max_examples=examples, database=None, phases=phases)
+
+
+def run_cell(made: Property, mutant: Mutant, variant: str, how: settings) -> Cell:
+    """The property under the mutant. A crash is an exception that is no Violation: loud, and so no kill."""
+    began = time.perf_counter()
+    try:
+        with mutant.injected():
+            made.run(variant, how)
+    except Violation as violation:
+        seconds = time.perf_counter() - began
+        shrunk = f"{violation.case!r}" if violation.case is not None else str(violation).splitlines()[0]
+        return Cell(made.name, mutant.name, variant, "killed", violation.examples or 1, seconds, shrunk)
+    except Exception as error:
+        return Cell(
+            made.name, mutant.name, variant, "crashed", 0, time.perf_counter() - began, f"{type(error).__name__}: {error}"
+        )
+    return Cell(made.name, mutant.name, variant, "survived", how.max_examples, time.perf_counter() - began)
+
+
+def applicable(variant: str) -> list[Property]:
+    """Every property that is about this variant, quick ones first."""
+    properties = [p for p in PROPERTIES.values() if p.cases is None or p.applies(ll.VARIANTS[variant])]
+    return sorted(properties, key=lambda p: (p.cases is not None and p.share < 1, p.cases is None))
+
+
+def run_row(mutant: Mutant, *, examples: int, full: int) -> Row:
+    """Every property on the mutant's first variant; on its other variants until the first kill.
+
+    A variant on which nothing noticed within `examples` is tried again with `full`.
+    """
+    row = Row(mutant.name)
+    first, *others = mutant.applies_to
+    for made in applicable(first):
+        row.cells.append(run_cell(made, mutant, first, budget(examples, shrink=False)))
+    for variant in others:
+        _until_killed(row, mutant, variant, examples)
+    for variant in row.survivors(mutant.applies_to):
+        _until_killed(row, mutant, variant, full)
+    return row
+
+
+def _until_killed(row: Row, mutant: Mutant, variant: str, examples: int) -> None:
+    known = row.killers
+    for made in sorted(applicable(variant), key=lambda p: p.name not in known):
+        cell = run_cell(made, mutant, variant, budget(examples, shrink=False))
+        row.cells.append(cell)
+        if cell.outcome == "killed":
+            return
+
+
+def first_kill(mutant: Mutant, variant: str, *, examples: int) -> Cell | None:
+    """The first property that notices, with its shrunk case; None where none does."""
+    for made in applicable(variant):
+        cell = run_cell(made, mutant, variant, budget(examples, shrink=True))
+        if cell.outcome == "killed":
+            return cell
+    return None
+
+
+def summary(rows: list[Row]) -> dict[str, Any]:
+    """What each property kills, and what it alone kills."""
+    kills: dict[str, list[str]] = {name: [] for name in PROPERTIES}
+    alone: dict[str, list[str]] = {name: [] for name in PROPERTIES}
+    for row in rows:
+        for name in row.killers:
+            kills[name].append(row.mutant)
+        if len(row.killers) == 1:
+            alone[row.killers[0]].append(row.mutant)
+    return {"kills": kills, "alone": alone}
