@@ -5,7 +5,7 @@ import math
 import re
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, ClassVar, Literal, Self, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, Self, cast, get_args, get_origin, get_type_hints
 
 import torch
 
@@ -70,7 +70,7 @@ class AdapterConfig:
         if self.layers is not None:
             self.require(bool(self.layers), "layers", "at least one index, or None for all layers")
             self.require(all(_is_int(i) and i >= 0 for i in self.layers), "layers", "whole numbers, 0 or more")
-        for name, choices in _choices(type(self)).items():
+        for name, choices in _choices(cast(Any, type(self))).items():
             self.require(getattr(self, name) in choices, name, f"one of {choices}")
 
     def _normalise(self) -> None:

@@ -138,23 +138,22 @@ def layer_index(model: nn.Module, name: str) -> int | None:
 def _by_layer(model: nn.Module, names: dict[str, list[str]], layers: tuple[int, ...] | None) -> set[str]:
     if layers is None:
         return set(names)
-    index = {name: layer_index(model, name) for name in names}
-    if absent := sorted(set(layers) - set(index.values()) - {None}):
-        present = sorted({i for i in index.values() if i is not None})
-        raise TargetError(f"layers: no linear layer has index {absent}; the model has {present}.")
-    return {name for name, i in index.items() if i in layers}
+    indices = {name: {layer_index(model, alias) for alias in aliases} for name, aliases in names.items()}
+    present = {i for found in indices.values() for i in found if i is not None}
+    if absent := sorted(set(layers) - present):
+        raise TargetError(f"layers: no linear layer has index {absent}; the model has {sorted(present)}.")
+    return {name for name, found in indices.items() if found & set(layers)}
 
 
 def _refuse_hidden_forward(model: nn.Module, wanted: set[str]) -> None:
     """nn.MultiheadAttention reads out_proj's weight and never calls it, so that a hook there would do nothing."""
-    for name, module in model.named_modules():
-        if isinstance(module, nn.MultiheadAttention):
-            out_proj = f"{name}.out_proj" if name else "out_proj"
-            if out_proj in wanted:
-                raise TargetError(
-                    f"{out_proj}: nn.MultiheadAttention never calls its out_proj, so an adapter there would do nothing. "
-                    f"Leave it out with exclude_names=({re.escape(out_proj)!r},)."
-                )
+    uncalled = {module.out_proj for module in model.modules() if isinstance(module, nn.MultiheadAttention)}
+    for name in sorted(wanted):
+        if model.get_submodule(name) in uncalled:
+            raise TargetError(
+                f"{name}: nn.MultiheadAttention never calls its out_proj, so an adapter there would do nothing. "
+                f"Leave it out with exclude_names=({re.escape(name)!r},)."
+            )
 
 
 def _sample(names: dict[str, list[str]]) -> str:

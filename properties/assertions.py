@@ -1,5 +1,6 @@
 """One helper a claim: says what came out, what was wanted, the tolerance and by how much it was missed."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -110,3 +111,17 @@ def assert_holds(holds: bool, *, claim: str) -> None:
     """A plain fact."""
     if not holds:
         raise Violation(claim)
+
+
+@contextmanager
+def assert_refuses(error: type[Exception], match: str, *, claim: str) -> Iterator[None]:
+    """The body raises this error (not merely some error) with a message in which `match` is found."""
+    try:
+        yield
+    except error as caught:
+        if not re.search(match, str(caught)):
+            raise Violation(f"{claim}: the message is {str(caught)!r}, wanted {match!r} in it") from caught
+    except Exception as caught:
+        raise Violation(f"{claim}: raised {type(caught).__name__}: {caught}, wanted {error.__name__}") from caught
+    else:
+        raise Violation(f"{claim}: not refused, wanted {error.__name__}")

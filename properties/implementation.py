@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import lora_lite as ll
+from strategies import DTYPES
 from strategies.options import build_config
 
 
@@ -88,5 +89,5 @@ implementation: Implementation = LoraLite()
 
 
 def adapter_dtype(case: Case) -> torch.dtype:
-    """The dtype that the case asks for the adapter."""
-    return build_config(case.variant, case.options).dtype
+    """The dtype that the case asks for the adapter; float32 where it asks for none."""
+    return DTYPES[dict(case.options).get("dtype", "float32")]

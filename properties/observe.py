@@ -2,15 +2,18 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+import lora_lite as ll
 from properties.implementation import Case, adapter_dtype, implementation
 from properties.oracles import ORACLES
 from properties.tolerance import PROBES, Bounded, coarser, perturbed, perturbed_all, rounding, scatter
 from strategies import AdaptedLayer, AdaptedModel, gaussian
+from strategies.options import Options, build_config
 
 AnyCase = AdaptedLayer | AdaptedModel
 
@@ -165,27 +168,32 @@ class Expected:
     gradients: dict[str, Bounded]
 
 
+def has_oracle(variant: type[ll.Variant]) -> bool:
+    """Whether there is a float64 formula to compare with; a user's variant need not have one."""
+    return variant.name in ORACLES
+
+
 def expected(layer: Layer, probes: int = PROBES) -> Expected:
     """Evaluate the variant's float64 oracle, and its scatter, at what the layer saw."""
     base, adapter = layer.x.dtype, adapter_dtype(layer.case)
-    y, dx, gradients = _evaluate(layer, x_dtype=base, probes=probes)
+    y, dx, through_base, gradients = _evaluate(layer, x_dtype=base, probes=probes)
     if coarser(base, adapter) != base:
         # Only what happens inside the adapter may be as coarse as the adapter's dtype: its parameters' gradients see x and the
         # upstream gradient rounded to it, the base's output and dx never do.
-        _, _, gradients = _evaluate(layer, x_dtype=adapter, probes=probes)
+        *_, gradients = _evaluate(layer, x_dtype=adapter, probes=probes)
     # Base and adapter each hand a gradient to x, rounded on its own: their sum may cancel, their errors do not.
-    plain = layer.upstream.reshape(-1, layer.y.shape[-1]).double() @ layer.weight.double()
-    bound = scatter(dx, base)
-    dx_bound = Bounded(bound.value, bound.error + rounding(plain, base) + rounding(bound.value - plain, base))
+    W = layer.weight.double()
+    own = scatter(dx, base)
+    error = rounding(through_base.abs() @ W.abs(), base) + rounding(own.value - through_base @ W, adapter)
     return Expected(
         scatter(y, base),
-        dx_bound,
-        {name: scatter(gradient, layer.tensors[name].dtype, normwise=True) for name, gradient in gradients.items()},
+        Bounded(own.value, own.error + error),
+        {name: scatter(g, layer.tensors[name].dtype, normwise=True) for name, g in gradients.items()},
     )
 
 
-def _evaluate(layer: Layer, x_dtype: torch.dtype, probes: int) -> tuple[Tensor, Tensor, Mapping[str, Tensor]]:
-    """y, dx and gradients, (1 + probes, tokens, ...)."""
+def _evaluate(layer: Layer, x_dtype: torch.dtype, probes: int) -> tuple[Tensor, Tensor, Tensor, Mapping[str, Tensor]]:
+    """y, dx, (1 + probes, tokens, ...); the gradient (tokens, d_out) at the base's own output; and gradients by name."""
     base, adapter = layer.x.dtype, adapter_dtype(layer.case)
     d_in, d_out = layer.x.shape[-1], layer.y.shape[-1]
     x = perturbed("x", layer.x.reshape(-1, d_in), x_dtype, probes, through=adapter).requires_grad_()
@@ -197,16 +205,20 @@ def _evaluate(layer: Layer, x_dtype: torch.dtype, probes: int) -> tuple[Tensor, 
     e = perturbed("e", plain, base, probes) - plain + perturbed("change", change, adapter, probes) - change
     p = perturbed_all("now ", layer.tensors, adapter, probes)
     p0 = perturbed_all("initial ", layer.initial, adapter, probes)
+    e.requires_grad_()
     for name in layer.trainable:
         p[name].requires_grad_()
     y = ORACLES[layer.case.variant].forward(x, W, b, e, p, p0, options_of(layer.case))
-    inputs = [x, *(p[name] for name in layer.trainable)]
-    dx, *gradients = torch.autograd.grad(y, inputs, upstream, allow_unused=True, materialize_grads=True)
-    return y.detach(), dx, dict(zip(layer.trainable, gradients, strict=True))
+    inputs = [x, e, *(p[name] for name in layer.trainable)]
+    dx, through_base, *gradients = torch.autograd.grad(y, inputs, upstream, allow_unused=True, materialize_grads=True)
+    return y.detach(), dx, through_base[0], dict(zip(layer.trainable, gradients, strict=True))
 
 
 def options_of(case: Case) -> dict[str, Any]:
     """Every field of the case's config by name, defaults included: what the oracle is told."""
-    from strategies.options import build_config
+    return _options(case.variant, case.options)
 
-    return build_config(case.variant, case.options).to_json()
+
+@lru_cache(maxsize=4096)
+def _options(variant: str, options: Options) -> dict[str, Any]:
+    return build_config(variant, options).to_json()

@@ -1,6 +1,7 @@
 """The pytest side: options, profiles, which variants to judge, and the table at the end."""
 
 import importlib
+import json
 import os
 from pathlib import Path
 from typing import cast
@@ -10,7 +11,8 @@ import torch
 from hypothesis import settings
 
 import lora_lite as ll
-from properties.audit import Measured, table
+from properties.audit import Measured, matrix, table
+from properties.mutants.matrix import Cell, Row
 from properties.registry import register_profiles
 from strategies import set_device
 
@@ -23,7 +25,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--variant-module", action="append", metavar="MODULE", help="import a module that registers variants")
     group.addoption("--max-examples", type=int, metavar="N", help="examples per property and variant")
     group.addoption("--device", default="cpu", help="build everything there, for example cuda")
-    group.addoption("--audit", metavar="DIR", help="write the verdict table to DIR/audit.md")
+    group.addoption("--audit", metavar="DIR", help="print the verdict table and write it to DIR/audit.md")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -50,22 +52,50 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("variant", [v for v in ll.VARIANTS if v in wanted and applies(ll.VARIANTS[v])])
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A property that is about none of the judged variants is deselected, not skipped."""
+    idle = [item for item in items if not _has_variant(item)]
+    if idle:
+        config.hook.pytest_deselected(items=idle)
+        items[:] = [item for item in items if _has_variant(item)]
+
+
+def _has_variant(item: pytest.Item) -> bool:
+    # pytest puts a sentinel of its own where there is nothing to parametrise with.
+    parameters = getattr(getattr(item, "callspec", None), "params", {})
+    return isinstance(parameters.get("variant", ""), str)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """The table of variants by properties; also to DIR/audit.md with --audit DIR."""
-    measured = [
-        Measured(*cast(tuple[str, str, int | None, float | None], value))
+    """The table of variants by properties and the mutation matrix, with --audit also as files; workers' results together."""
+    folder = config.getoption("--audit")
+    measured, rows = _results(terminalreporter)
+    if folder is None and config.getoption("verbose") < 1 and "A" not in config.getoption("reportchars"):
+        return
+    for name, text in (("audit.md", table(measured) if measured else ""), ("mutants.txt", matrix(rows) if rows else "")):
+        if not text:
+            continue
+        terminalreporter.write_sep("=", Path(name).stem)
+        terminalreporter.write_line(text)
+        if folder is not None:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            (Path(folder) / name).write_text(text + "\n", encoding="utf-8")
+
+
+def _results(terminalreporter: pytest.TerminalReporter) -> tuple[list[Measured], list[Row]]:
+    """What the tests measured, in the order of the tests and not of the workers."""
+    reports = [
+        report
         for reports in terminalreporter.stats.values()
         for report in reports
         if isinstance(report, pytest.TestReport) and report.when == "call"
-        for name, value in report.user_properties
-        if name == "measured"
     ]
-    if not measured or (config.getoption("--audit") is None and config.getoption("verbose") < 1):
-        return
-    text = table(measured)
-    terminalreporter.write_sep("=", "verdict")
-    terminalreporter.write_line(text)
-    if (folder := config.getoption("--audit")) is not None:
-        path = Path(folder)
-        path.mkdir(parents=True, exist_ok=True)
-        (path / "audit.md").write_text(text + "\n", encoding="utf-8")
+    measured, rows = [], []
+    for report in sorted(reports, key=lambda report: report.nodeid):
+        for name, value in report.user_properties:
+            if name == "measured":
+                measured.append(Measured(*cast(tuple[str, str, int | None, float | None, float], value)))
+            elif name == "row":
+                cells = [Cell(**cell) for cell in json.loads(cast(str, value))]
+                rows.append(Row(cells[0].mutant, cells))
+    return measured, rows

@@ -1,7 +1,11 @@
 """A property is defined once: here is what the decorator makes of it, for pytest and for whoever else wants to run it."""
 
-from collections.abc import Callable
+import importlib
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -65,6 +69,13 @@ class Property:
 PROPERTIES: dict[str, Property] = {}
 
 
+def load_properties() -> dict[str, Property]:
+    """Every property of this package, whichever test files pytest was asked for."""
+    for path in sorted(Path(__file__).parent.glob("test_*.py")):
+        importlib.import_module(f"properties.{path.stem}")
+    return PROPERTIES
+
+
 def every_variant(
     cases: Cases, *, share: float = 1.0, applies: Callable[[type[ll.Variant]], bool] = lambda variant: True
 ) -> Callable[[Check], Callable[..., None]]:
@@ -106,18 +117,27 @@ def _named(test: Callable[..., None], check: Check) -> Callable[..., None]:
 
 
 def run_as_test(made: Property, variant: str | None, request: pytest.FixtureRequest) -> None:
-    """Run under pytest's budget; the measurement travels with the report, to the audit and across workers."""
-    measured: tuple[int | None, float | None] = (None, None)
-    failure = None
+    """Run under pytest's budget."""
+    with reported(made.name, variant, request) as meter:
+        found = made.run(variant, settings())
+        meter.examples, meter.worst = found.examples, found.worst
+
+
+@contextmanager
+def reported(name: str, variant: str | None, request: pytest.FixtureRequest) -> Iterator[Meter]:
+    """What the body measures travels with pytest's report, to the audit and across workers; a violation is told in short."""
+    meter, failure, began = Meter(), None, time.perf_counter()
+    result: tuple[int | None, float | None] = (None, None)
     try:
-        meter = made.run(variant, settings())
-        measured = meter.examples, meter.worst
+        yield meter
+        result = meter.examples, meter.worst
     except Violation as violation:
         of = f" [{variant}]" if variant else ""
-        failure = f'{made.name}{of}\n{violation}\nreplay   pytest "{request.node.nodeid}"'
+        failure = f'{name}{of}\n{violation}\nreplay   pytest "{request.node.nodeid}"'
     finally:
         if variant is not None:
-            request.node.user_properties.append(("measured", (made.name, variant, *measured)))
+            seconds = time.perf_counter() - began
+            request.node.user_properties.append(("measured", (name, variant, *result, seconds)))
     if failure is not None:
         pytest.fail(failure, pytrace=False)
 

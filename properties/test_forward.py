@@ -4,7 +4,7 @@ import torch
 
 from properties.assertions import assert_close, assert_within
 from properties.implementation import adapter_dtype
-from properties.observe import AnyCase, expected, observe, options_of, subject
+from properties.observe import AnyCase, expected, has_oracle, observe, options_of, subject
 from properties.oracles import ORACLES
 from properties.registry import every_variant
 from properties.tolerance import claim_bound, coarser
@@ -16,19 +16,19 @@ def check_forward(case: AnyCase) -> None:
         assert_close(layer.y, expected(layer).y, claim=f"the output of {layer.name} is the oracle's")
 
 
-@every_variant(trained_layers)
+@every_variant(trained_layers, applies=has_oracle)
 def test_forward_agrees_with_the_oracle(case: AdaptedLayer) -> None:
     """Away from init, where the identity hides nothing."""
     check_forward(case)
 
 
-@every_variant(trained_models, share=0.3)
+@every_variant(trained_models, share=0.3, applies=has_oracle)
 def test_forward_in_a_whole_model_agrees_with_the_oracle(case: AdaptedModel) -> None:
     """In every layer of a model, at the input that it got there."""
     check_forward(case)
 
 
-@every_variant(adapted_layers)
+@every_variant(adapted_layers, applies=has_oracle)
 def test_init_agrees_with_the_oracle(case: AdaptedLayer) -> None:
     """Subspaces, norms, ranks and ranges of what init put into the tensors."""
     made = subject(case)

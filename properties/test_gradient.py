@@ -4,12 +4,12 @@ from functools import partial
 
 from properties.assertions import assert_close, assert_holds, assert_nonzero, assert_zero
 from properties.implementation import implementation
-from properties.observe import AnyCase, expected, observe, subject
+from properties.observe import AnyCase, expected, has_oracle, observe, subject
 from properties.registry import every_variant
 from strategies import AdaptedLayer, adapted_layers, adapted_models, trained_layers, trained_models
 
-# A gradient that must not be zero needs an input, and a dtype in which small products do not vanish.
-fed = partial(adapted_layers, tokens=((1,), (3,), (2, 2)), base_dtypes=("float32", "bfloat16", "float64"))
+# A gradient that must not be zero needs an input, and a base dtype in which a small x Wᵀ does not vanish beside the bias.
+fed = partial(adapted_layers, tokens=((1,), (3,), (2, 2)), base_dtypes=("float32", "float64"))
 
 
 def check_first_gradients(case: AnyCase) -> None:
@@ -36,25 +36,25 @@ def test_first_gradients_are_as_declared(case: AdaptedLayer) -> None:
     check_first_gradients(case)
 
 
-@every_variant(adapted_layers)
+@every_variant(adapted_layers, applies=has_oracle)
 def test_first_gradients_agree_with_the_oracle(case: AdaptedLayer) -> None:
     """At init, values of every parameter's gradient and of the input's."""
     check_gradients_agree(case)
 
 
-@every_variant(trained_layers)
+@every_variant(trained_layers, applies=has_oracle)
 def test_gradients_agree_with_the_oracle(case: AdaptedLayer) -> None:
     """Away from init, values of every parameter's gradient and of the input's."""
     check_gradients_agree(case)
 
 
-@every_variant(partial(trained_models), share=0.3)
+@every_variant(trained_models, share=0.3, applies=has_oracle)
 def test_gradients_in_a_whole_model_agree_with_the_oracle(case: AnyCase) -> None:
     """In every layer of a model, at the input and the upstream gradient that it got there."""
     check_gradients_agree(case)
 
 
-@every_variant(partial(adapted_models), share=0.3)
+@every_variant(adapted_models, share=0.3)
 def test_base_gets_no_gradient(case: AnyCase) -> None:
     """After a backward pass adapter parameters alone hold gradients, and each of them does."""
     made = subject(case)

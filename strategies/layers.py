@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import lora_lite as ll
-from strategies.options import Options, fitting, options, ranks
+from strategies.options import Options, choices, fitting, options, ranks
 from strategies.tensors import DTYPES, WEIGHT_FAMILIES, device, gaussian, weight
 
+BOOLEANS = st.booleans()
 SEEDS = st.integers(0, 2**16 - 1)
 # () is a single vector, (0,) an empty batch.
 TOKENS: tuple[tuple[int, ...], ...] = ((), (1,), (3,), (2, 2), (0,))
@@ -31,8 +32,10 @@ class LinearRecipe:
 
     def build(self) -> nn.Linear:
         """The layer, its parameters requiring gradients as a user's would."""
-        layer = nn.Linear(self.d_in, self.d_out, bias=self.bias, device="meta")
         dtype = DTYPES[self.dtype]
+        # Built small and given its tensors afterwards: nn.Linear's own init would be thrown away.
+        layer = nn.Linear(1, 1, bias=self.bias)
+        layer.in_features, layer.out_features = self.d_in, self.d_out
         layer.weight = nn.Parameter(weight(self.weight, self.seed, self.d_out, self.d_in, dtype))
         if self.bias:
             layer.bias = nn.Parameter(gaussian(self.seed, "bias", (self.d_out,), dtype))
@@ -104,9 +107,9 @@ def linear_recipes(
     return LinearRecipe(
         d_in=draw(d_in),
         d_out=draw(d_out),
-        bias=draw(st.sampled_from(biases)),
-        dtype=draw(st.sampled_from(dtypes)),
-        weight=draw(st.sampled_from(weights)),
+        bias=draw(choices(tuple(biases))),
+        dtype=draw(choices(tuple(dtypes))),
+        weight=draw(choices(tuple(weights))),
         seed=draw(SEEDS),
     )
 
@@ -130,9 +133,9 @@ def adapted_layers(
 ) -> AdaptedLayer:
     """A freshly attached adapter on a layer that it fits. Shrinks towards a narrow float32 layer of rank 1 and one vector."""
     drawn = draw(options(variant, dtypes=tuple(adapter_dtypes)))
-    d_in = draw(st.sampled_from(fitting(variant, drawn)))
-    d_out = draw(st.sampled_from(fitting(variant, drawn, d_in)))
-    r = draw(st.sampled_from(ranks(variant, d_in, d_out, drawn)))
+    d_in = draw(choices(fitting(variant, drawn)))
+    d_out = draw(choices(fitting(variant, drawn, d_in)))
+    r = draw(choices(ranks(variant, d_in, d_out, drawn)))
     needed = ll.VARIANTS[variant].needs_calibration
     return AdaptedLayer(
         variant=variant,
@@ -140,9 +143,9 @@ def adapted_layers(
             linear_recipes(d_in=st.just(d_in), d_out=st.just(d_out), weights=weights, dtypes=base_dtypes, biases=biases)
         ),
         options=drawn if r is None else (("r", r), *drawn),
-        tokens=draw(st.sampled_from(tokens)),
+        tokens=draw(choices(tuple(tokens))),
         trained=trained,
-        calibrated=needed or (can_calibrate(variant) and draw(st.booleans())),
+        calibrated=needed or (can_calibrate(variant) and draw(BOOLEANS)),
         seed=draw(SEEDS),
     )
 

@@ -17,6 +17,16 @@ RANKS = (1, 2, 3, 4, 6, 8)
 ALPHAS = (3.0, 16.0, 0.5)
 
 
+def choices(values: tuple[Any, ...]) -> st.SearchStrategy[Any]:
+    """st.sampled_from, built and validated once: a third of the time of drawing a layer."""
+    return _choices(values, tuple(type(value) for value in values))  # 1 and 1.0 are equal, and one cache key
+
+
+@lru_cache(maxsize=4096)
+def _choices(values: tuple[Any, ...], types: tuple[type, ...]) -> st.SearchStrategy[Any]:
+    return st.sampled_from(values)
+
+
 def own_options(variant: str) -> dict[str, tuple[Any, ...]]:
     """The variant's own config fields, with the values that they declare worth testing, simplest first."""
     fields = dataclasses.fields(ll.VARIANTS[variant].config_class)
@@ -61,10 +71,10 @@ def fitting(variant: str, options: Options, d_in: int | None = None) -> tuple[in
 @st.composite
 def options(draw: st.DrawFn, variant: str, *, dtypes: tuple[str, ...]) -> Options:
     """The variant's own options and the adapter's dtype and alpha; the rank depends on the layer and is drawn with it."""
-    drawn = [(name, draw(st.sampled_from(values))) for name, values in own_options(variant).items()]
+    drawn = [(name, draw(choices(values))) for name, values in own_options(variant).items()]
     if "alpha" not in ll.VARIANTS[variant].config_class.unused:
-        drawn.append(("alpha", draw(st.sampled_from(ALPHAS))))
-    return draw(st.sampled_from(_with_dtypes(variant, tuple(drawn), dtypes)))
+        drawn.append(("alpha", draw(choices(ALPHAS))))
+    return draw(choices(_with_dtypes(variant, tuple(drawn), dtypes)))
 
 
 @lru_cache(maxsize=4096)

@@ -37,8 +37,9 @@ def gaussian(seed: int, role: str, shape: tuple[int, ...], dtype: torch.dtype = 
     Drawn in float32 and cast, so that a recipe means the same numbers in every dtype.
     """
     size = prod(shape)
-    pool: Tensor = _pool(seed, role, 1024 if size <= 1024 else 1 << (size - 1).bit_length())
-    return pool[:size].reshape(shape).to(dtype=dtype, device=_device, copy=True)
+    pool = _pool(seed, role, 1024 if size <= 1024 else 1 << (size - 1).bit_length())
+    numbers: Tensor = pool[:size].reshape(shape)
+    return numbers.to(dtype=dtype, device=_device, copy=True)
 
 
 def _scaled_gaussian(seed: int, d_out: int, d_in: int) -> Tensor:

@@ -7,9 +7,10 @@ Identity at init: `frozen_copy` (default) subtracts the adapter as it stood at t
 subtracts nothing, bit for bit.
 First step: with `frozen_copy` A, B and λ learn (A where d_in > 1, B where d_out > 1);
 with `zero_b` B alone, and A and λ have gradients of exactly zero.
-Deviations: the norm of W is taken per input column, as in the authors' code and peft (the paper: one Frobenius norm). λ₀ is
-subtracted as in equation 9 (the authors' code puts the current λ on the difference, so that λ has no first gradient).
-With `zero_b` |A_i| and |B_i| are floored at 1e-4, as in peft: the first optimiser step is a jump at any learning rate.
+Deviations: the norm of W is taken per input column, as in the authors' code and peft (the paper: one Frobenius norm), and w
+is stored in the adapter's dtype. λ₀ is subtracted as in equation 9 (the authors' code puts the current λ on the difference,
+so that λ has no first gradient). With `zero_b` |A_i| and |B_i| are floored at 1e-4, as in peft: the first optimiser step is
+a jump at any learning rate.
 """
 
 from dataclasses import dataclass

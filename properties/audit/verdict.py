@@ -5,12 +5,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Measured:
-    """One property on one variant. examples and worst are None where the property does not hold."""
+    """One property on one variant, in so many seconds. examples and worst are None where the property does not hold."""
 
     claim: str
     variant: str
     examples: int | None
     worst: float | None
+    seconds: float = 0.0
 
     @property
     def cell(self) -> str:
@@ -21,16 +22,22 @@ class Measured:
 
 
 def table(measured: list[Measured]) -> str:
-    """A Markdown table, properties down and variants across, and the rate at which examples ran."""
+    """A Markdown table, properties down and variants across, with the examples that one process ran in a second."""
     variants = list(dict.fromkeys(m.variant for m in measured))
     cells = {(m.claim, m.variant): m.cell for m in measured}
-    rows = [["property", *variants]]
+    rows = [["property", *variants, "examples/s"]]
     for name in dict.fromkeys(m.claim for m in measured):
-        rows.append([name.replace("_", " "), *(cells.get((name, variant), "") for variant in variants)])
+        cells_of = [cells.get((name, variant), "") for variant in variants]
+        rows.append([name.replace("_", " "), *cells_of, _rate([m for m in measured if m.claim == name])])
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     return "\n".join([*lines, "", *_verdicts(measured, variants)])
+
+
+def _rate(measured: list[Measured]) -> str:
+    seconds = sum(m.seconds for m in measured if m.examples is not None)
+    return f"{sum(m.examples or 0 for m in measured) / seconds:.0f}" if seconds else ""
 
 
 def _verdicts(measured: list[Measured], variants: list[str]) -> list[str]:

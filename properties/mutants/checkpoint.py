@@ -1,1 +1,261 @@
-"""Silent failures of checkpoint."""
+"""Silent failures of save and load: the file loads and the answer is wrong, or a file that does not belong is taken."""
+
+from lora_lite import checkpoint
+from lora_lite.config import AdapterConfig
+from properties.mutants.mutant import change, mutant
+
+mutant(
+    "save_writes_initial_values",
+    change(checkpoint.save, "tensor.detach().contiguous()", "(tensor.detach() * 0).contiguous()"),
+    breaks="what is saved are not the trained values",
+    models="a state dict taken before training, or of the wrong copy",
+    applies_to=("lora", "hra"),
+)
+mutant(
+    "save_rounds_to_bfloat16",
+    change(checkpoint.save, "tensor.detach().contiguous()", "tensor.detach().bfloat16().to(tensor.dtype).contiguous()"),
+    breaks="tensors lose their low bits in the file",
+    models="a half-precision checkpoint format in between",
+    applies_to=("lora", "ia3"),
+)
+mutant(
+    "save_drops_frozen_buffers",
+    change(checkpoint.save, "layer.state_dict().items()", "layer.named_parameters()"),
+    change(
+        checkpoint._fill, 'tensors.pop(f"{target}.{name}", None)', 'tensors.pop(f"{target}.{name}", torch.zeros(empty.shape))'
+    ),
+    breaks="frozen buffers are neither saved nor missed",
+    models="buffers registered as not persistent",
+    applies_to=("pissa", "antipasto"),
+)
+mutant(
+    "load_ignores_the_values",
+    change(
+        checkpoint._fill,
+        "saved = saved.to(device=device, dtype=dtype)",
+        "saved = torch.zeros_like(saved).to(device=device, dtype=dtype)",
+    ),
+    breaks="names and shapes are checked, values are not taken",
+    models="load_state_dict(strict=False) with keys that never match",
+    applies_to=("lora", "delora"),
+)
+mutant(
+    "load_transposes_square_factors_as_save_did",
+    change(
+        checkpoint.save,
+        "tensor.detach().contiguous()",
+        "(tensor.detach().flip(0) if tensor.ndim else tensor.detach()).contiguous()",
+    ),
+    change(
+        checkpoint._fill,
+        "saved = saved.to(device=device, dtype=dtype)",
+        "saved = saved.to(device=device, dtype=dtype)\n        saved = saved.flip(0) if saved.ndim else saved",
+    ),
+    breaks="save and load both reverse the rows: the round trip is whole and the file is wrong",
+    models="two mistakes that cancel in a round trip",
+    applies_to=("lora", "hra"),
+)
+mutant(
+    "load_casts_to_float32",
+    change(checkpoint._fill, "dtype=dtype)", "dtype=dtype or torch.float32)"),
+    breaks="the dtype of the file is not kept",
+    models="a loader that casts what it reads to the default dtype",
+    applies_to=("lora", "ia3_ff"),
+)
+mutant(
+    "load_ignores_the_dtype_asked_for",
+    change(checkpoint._fill, "saved = saved.to(device=device, dtype=dtype)", "saved = saved.to(device=device)"),
+    breaks="load(dtype=...) casts nothing",
+    models="an option accepted and forgotten",
+    applies_to="lora",
+)
+mutant(
+    "load_leaves_parameters_frozen",
+    change(checkpoint._fill, "nn.Parameter(saved) if", "nn.Parameter(saved, requires_grad=False) if"),
+    breaks="after load nothing trains",
+    models="inference-mode loading as the default",
+    applies_to=("lora", "ia3"),
+)
+mutant(
+    "load_makes_buffers_trainable",
+    change(
+        checkpoint._fill,
+        "setattr(module, name, nn.Parameter(saved) if isinstance(empty, nn.Parameter) else saved)",
+        "setattr(module, name, nn.Parameter(saved) if isinstance(empty, nn.Parameter) else saved.requires_grad_())",
+    ),
+    breaks="frozen tensors require gradients after load",
+    models="every loaded tensor made a parameter",
+    applies_to=("pissa", "delora"),
+)
+mutant(
+    "load_drops_the_own_ranks",
+    change(checkpoint._rebuild, "replace(config, **own)", "replace(config, r=own['r'])"),
+    breaks="a layer's own alpha is lost, and with it the scale of a redistributed rank",
+    models="rank_pattern saved without alpha_pattern",
+    applies_to="eva",
+)
+mutant(
+    "save_drops_the_alpha",
+    change(checkpoint.save, '"alpha": layer.config.alpha', '"alpha": layer.config.alpha and 16.0'),
+    breaks="alpha is saved as its default",
+    models="an option that the config writer forgets",
+    applies_to=("lora", "dora"),
+)
+mutant(
+    "load_drops_an_option",
+    change(
+        AdapterConfig.from_json,
+        "cls(**{**values, ",
+        "cls(**{**{k: v for k, v in values.items() if k not in ('rotate_basis', 'max_skew')}, ",
+    ),
+    breaks="two options of the variant fall back to their defaults after load",
+    models="a config class that grew a field which the loader does not know",
+    applies_to="antipasto",
+)
+mutant(
+    "fingerprint_of_shapes_only",
+    change(checkpoint._digest, '(ctypes.c_char * size).from_address(data.data_ptr()) if size else b""', 'b""'),
+    breaks="two bases of the same shapes have the same fingerprint",
+    models="a base identified by its name or its config",
+    applies_to="lora",
+)
+mutant(
+    "fingerprint_of_absolute_values",
+    change(checkpoint._digest, "data = tensor.cpu().contiguous()", "data = tensor.cpu().abs().contiguous()"),
+    breaks="a flipped sign goes unnoticed",
+    models="a fingerprint by norms",
+    applies_to="lora",
+)
+mutant(
+    "fingerprint_ignores_order",
+    change(checkpoint._digest, "data = tensor.cpu().contiguous()", "data = tensor.cpu().flatten().sort().values"),
+    breaks="two swapped rows go unnoticed",
+    models="a fingerprint by sums or histograms",
+    applies_to="lora",
+)
+mutant(
+    "fingerprint_rounds",
+    change(checkpoint._digest, "data = tensor.cpu().contiguous()", "data = tensor.cpu().bfloat16().contiguous()"),
+    breaks="the last bits of the base go unnoticed",
+    models="a fingerprint in half precision",
+    applies_to="lora",
+)
+mutant(
+    "fingerprint_of_the_first_layer",
+    change(checkpoint.fingerprint, "base_parameters(model)}", "list(base_parameters(model))[:1]}"),
+    breaks="only the first parameter of the base counts",
+    models="a fingerprint by a sample",
+    applies_to="lora",
+)
+mutant(
+    "base_is_never_compared",
+    change(checkpoint._check_base, "if found == wanted:", "if True:"),
+    breaks="any base of the right shapes is taken",
+    models="a check that always passes",
+    applies_to="lora",
+)
+mutant(
+    "extra_base_parameters_are_ignored",
+    change(checkpoint._check_base, "if found == wanted:", "if wanted.items() <= found.items():"),
+    breaks="a base with more in it is taken for the same",
+    models="a subset comparison in one direction",
+    applies_to="lora",
+)
+mutant(
+    "extra_tensors_are_ignored",
+    change(checkpoint.load, "if tensors:", "if False:"),
+    breaks="tensors that belong to no adapter are dropped without a word",
+    models="load_state_dict(strict=False)",
+    applies_to="lora",
+)
+mutant(
+    "missing_tensors_stay_at_zero",
+    change(
+        checkpoint._fill, 'tensors.pop(f"{target}.{name}", None)', 'tensors.pop(f"{target}.{name}", torch.zeros(empty.shape))'
+    ),
+    breaks="a tensor that is not in the file becomes zero",
+    models="load_state_dict(strict=False)",
+    applies_to="lora",
+)
+mutant(
+    "shapes_are_not_compared",
+    change(checkpoint._fill, "if saved.shape != empty.shape:", "if saved.numel() != empty.numel():"),
+    breaks="a transposed tensor is taken",
+    models="a comparison of sizes in place of shapes",
+    applies_to="lora",
+)
+mutant(
+    "integers_are_taken",
+    change(checkpoint._fill, "if saved.dtype not in ADAPTER_DTYPES.values():", "if saved.is_complex():"),
+    breaks="a tensor of integers is taken and cast",
+    models="quantised codes read as weights",
+    applies_to="lora",
+)
+mutant(
+    "nan_in_the_header_is_taken",
+    change(checkpoint._parse_header, "json.loads(text, parse_constant=refuse)", "json.loads(text.replace('NaN', '16.0'))"),
+    breaks="NaN in the config is read as something else",
+    models="a lenient parser",
+    applies_to="lora",
+)
+mutant(
+    "the_format_version_is_ignored",
+    change(checkpoint._parse_header, 'if header.get("format") != FORMAT:', 'if "format" not in header:'),
+    breaks="a file of a later format is read as if it were of this one",
+    models="a version that is written and never read",
+    applies_to="lora",
+)
+mutant(
+    "save_is_not_atomic",
+    change(checkpoint._write_atomically, "write(name)", "write(path)"),
+    change(checkpoint._write_atomically, "os.replace(name, path)", "Path(name).unlink()"),
+    breaks="the old file is overwritten while the new one is written",
+    models="a write in place",
+    applies_to="lora",
+)
+mutant(
+    "a_failed_save_leaves_its_scratch_file",
+    change(checkpoint._write_atomically, "Path(name).unlink(missing_ok=True)", "pass"),
+    breaks="half-written files pile up beside the checkpoint",
+    models="a clean-up that is missing",
+    applies_to="lora",
+)
+mutant(
+    "save_takes_the_first_adapter_only",
+    change(checkpoint.save, "for adapter in attached(model):", "for adapter in attached(model)[:1]:"),
+    breaks="of two adapters one is saved",
+    models="an active adapter where there are several",
+    applies_to="lora",
+)
+mutant(
+    "load_returns_before_the_second_adapter",
+    change(checkpoint.load, "return install(model, adapters)", "return install(model, adapters[:1])"),
+    breaks="of two adapters in the file one is attached",
+    models="an active adapter where there are several",
+    applies_to="lora",
+)
+mutant(
+    "load_forgets_an_overlap",
+    change(checkpoint._rebuild, "refuse_overlap(layers)", "pass"),
+    breaks="an adapter is loaded over another one",
+    models="a check that attach has and load lacks",
+    applies_to="lora",
+)
+mutant(
+    "load_touches_the_base",
+    change(
+        checkpoint._rebuild,
+        "refuse_overlap(layers)",
+        "refuse_overlap(layers)\n    next(iter(layers.values())).weight.data.mul_(1 + 2**-20)",
+    ),
+    breaks="the base weight moves by its last bits",
+    models="a residual written into the base on load",
+    applies_to=("lora", "pissa"),
+)
+mutant(
+    "load_runs_the_init_again",
+    change(checkpoint._fill, "    for name, empty in", "    torch.linalg.svd(torch.eye(2))\n    for name, empty in"),
+    breaks="load pays for an SVD whose result it throws away, or worse, keeps",
+    models="a loader that builds the adapter as attach does",
+    applies_to="pissa",
+)

@@ -1,8 +1,12 @@
 """Runs properties under a mutant: which ones notice it, after how many examples, with which shrunk case."""
 
+import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from types import CodeType, FrameType
 from typing import Any
 
 from hypothesis import Phase, settings
@@ -10,12 +14,14 @@ from hypothesis import Phase, settings
 import lora_lite as ll
 from properties.assertions import Violation
 from properties.mutants.mutant import Mutant
-from properties.registry import PROPERTIES, Property
+from properties.registry import PROPERTIES, Property, load_properties
+
+LIBRARY = str(Path(ll.__file__).parent)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One property under one mutant on one variant. outcome: "killed", "survived" or "crashed"."""
+    """One property under one mutant on one variant. outcome: "killed", "survived", "crashed", or "unreached": not run."""
 
     claim: str
     mutant: str
@@ -69,24 +75,47 @@ def run_cell(made: Property, mutant: Mutant, variant: str, how: settings) -> Cel
 
 def applicable(variant: str) -> list[Property]:
     """Every property that is about this variant, quick ones first."""
-    properties = [p for p in PROPERTIES.values() if p.cases is None or p.applies(ll.VARIANTS[variant])]
-    return sorted(properties, key=lambda p: (p.cases is not None and p.share < 1, p.cases is None))
+    properties = [p for p in load_properties().values() if p.cases is None or p.applies(ll.VARIANTS[variant])]
+    return sorted(properties, key=lambda p: (p.cases is not None and p.share < 1, p.cases is None, p.name))
 
 
 def run_row(mutant: Mutant, *, examples: int, full: int) -> Row:
-    """Every property on the mutant's first variant; on its other variants until the first kill.
+    """Every property that runs the changed code, on the mutant's first variant; on its other variants until the first kill.
 
-    A variant on which nothing noticed within `examples` is tried again with `full`.
+    A variant on which nothing noticed within `examples` is tried again with `full`, and with every property.
     """
     row = Row(mutant.name)
     first, *others = mutant.applies_to
+    changed = {step.target.__code__ for step in mutant.changes}
     for made in applicable(first):
-        row.cells.append(run_cell(made, mutant, first, budget(examples, shrink=False)))
+        if changed & reach(made, first):
+            row.cells.append(run_cell(made, mutant, first, budget(examples, shrink=False)))
+        else:
+            row.cells.append(Cell(made.name, mutant.name, first, "unreached"))
     for variant in others:
         _until_killed(row, mutant, variant, examples)
     for variant in row.survivors(mutant.applies_to):
         _until_killed(row, mutant, variant, full)
     return row
+
+
+@cache
+def reach(made: Property, variant: str) -> frozenset[CodeType]:
+    """The code of lora_lite that the property runs on a handful of cases. Raises ValueError where it fails on correct code."""
+    seen: set[CodeType] = set()
+
+    def note(frame: FrameType, event: str, argument: Any) -> None:
+        if event == "call" and frame.f_code.co_filename.startswith(LIBRARY):
+            seen.add(frame.f_code)
+
+    sys.setprofile(note)
+    try:
+        made.run(variant, budget(4, shrink=False))
+    except Violation as violation:
+        raise ValueError(f"{made.name} fails on correct code and would kill every mutant: {violation}") from violation
+    finally:
+        sys.setprofile(None)
+    return frozenset(seen)
 
 
 def _until_killed(row: Row, mutant: Mutant, variant: str, examples: int) -> None:

@@ -1,1 +1,79 @@
-"""Silent failures of merging."""
+"""Silent failures of merge: what is folded is not what was computed."""
+
+from lora_lite import adapter
+from properties.mutants.mutant import change, mutant
+
+mutant(
+    "merge_adds_the_update_twice",
+    change(adapter._merged, "weight = (twin(basis) - bias).mT", "weight = 2 * (twin(basis) - bias).mT - layer.weight"),
+    breaks="the update is folded in twice",
+    models="merge adds twice and unmerge subtracts twice: only an oracle sees it",
+    applies_to=("lora", "hra"),
+)
+mutant(
+    "merge_drops_the_adapter",
+    change(adapter.merge, "layer.weight.copy_(weight)", "pass"),
+    breaks="the adapter is taken off and its effect with it",
+    models="a merge that is a detach",
+    applies_to=("lora", "pissa"),
+)
+mutant(
+    "merge_transposes_square_layers",
+    change(
+        adapter._merged,
+        "(twin(basis) - bias).mT",
+        "(twin(basis) - bias) if layer.in_features == layer.out_features else (twin(basis) - bias).mT",
+    ),
+    breaks="the weight of a square layer is folded in transposed",
+    models="a transpose that shapes hide",
+    applies_to=("lora", "antipasto"),
+)
+mutant(
+    "merge_leaves_the_bias",
+    change(adapter._merged, "None if layer.bias is None else bias[0]", "None"),
+    breaks="the gate on the bias is lost",
+    models="a merge of weights alone",
+    applies_to="ia3",
+)
+mutant(
+    "merge_counts_the_bias_into_the_weight",
+    change(adapter._merged, "(twin(basis) - bias).mT", "twin(basis).mT"),
+    breaks="every column of the merged weight holds the bias too",
+    models="reading a weight off a basis without taking the offset away",
+    applies_to=("lora", "dora"),
+)
+mutant(
+    "merge_rounds_to_bfloat16",
+    change(adapter.merge, "layer.weight.copy_(weight)", "layer.weight.copy_(weight.bfloat16())"),
+    breaks="the merged weight loses its low bits",
+    models="a merge in half precision",
+    applies_to=("lora", "delora"),
+)
+mutant(
+    "merge_takes_one_adapter",
+    change(adapter.merge, "for name in adapter.targets:", "for name in adapter.targets[:1]:"),
+    breaks="of several layers one is merged and the others lose their adapter",
+    models="a loop that returns early",
+    applies_to="lora",
+)
+mutant(
+    "merge_leaves_the_hooks",
+    change(adapter.merge, "detach(model)\n", "pass\n"),
+    breaks="the adapter is folded in and still attached: its effect counts twice",
+    models="a merge that forgets to disable the adapter",
+    applies_to=("lora", "ia3_ff"),
+)
+mutant(
+    "merge_writes_into_tied_weights",
+    change(adapter._merged, "if len(owners) > 1:", "if False:"),
+    breaks="the embedding changes with the head",
+    models="tied weights that a merge does not know of",
+    applies_to="lora",
+)
+mutant(
+    "merge_changes_the_dtype",
+    change(adapter.merge, "layer.weight.copy_(weight)", "layer.weight.data = weight"),
+    breaks="the merged layer is float64",
+    models="a result assigned and not copied",
+    applies_to="lora",
+)

@@ -8,8 +8,8 @@ import ast
 import importlib
 import inspect
 import textwrap
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import CodeType, FunctionType
 from typing import Any
@@ -31,33 +31,31 @@ class Change:
     old: str
     new: str
 
-    def compiled(self) -> tuple[FunctionType, CodeType]:
-        """The function, and its code with the change."""
-        function = inspect.unwrap(getattr(self.function, "__func__", self.function))
-        source = textwrap.dedent(inspect.getsource(function))
-        if source.count(self.old) != 1:
-            raise InjectionError(f"{function.__qualname__}: {self.old!r} occurs {source.count(self.old)} times, wanted once")
-        tree = ast.parse(source.replace(self.old, self.new))
-        definition = tree.body[0]
-        assert isinstance(definition, ast.FunctionDef)
-        definition.decorator_list = []
-        namespace: dict[str, Any] = {}
-        exec(compile(tree, f"<mutant of {function.__qualname__}>", "exec"), dict(function.__globals__), namespace)
-        changed = namespace[definition.name].__code__
-        if changed.co_freevars != function.__code__.co_freevars:
-            raise InjectionError(f"{function.__qualname__}: a function with a closure cannot be changed in place")
-        return function, changed
+    @property
+    def target(self) -> FunctionType:
+        """The plain function under decorators and bound methods."""
+        return inspect.unwrap(getattr(self.function, "__func__", self.function))  # type: ignore[no-any-return]
 
-    @contextmanager
-    def applied(self) -> Iterator[None]:
-        """The change is in force inside, and undone whatever happens."""
-        function, changed = self.compiled()
-        original, defaults = function.__code__, function.__defaults__
-        function.__code__ = changed
-        try:
-            yield
-        finally:
-            function.__code__, function.__defaults__ = original, defaults
+    def rewrite(self, source: str) -> str:
+        """The source with the change. Raises InjectionError where the text is not there exactly once."""
+        if source.count(self.old) != 1 or self.old == self.new:
+            name, count = self.target.__qualname__, source.count(self.old)
+            raise InjectionError(f"{name}: {self.old!r} occurs {count} times, wanted once, to become {self.new!r}")
+        return source.replace(self.old, self.new)
+
+
+def compiled(function: FunctionType, source: str) -> CodeType:
+    """The code of a changed definition, made to fit the function that it stands in for."""
+    tree = ast.parse(source)
+    definition = tree.body[0]
+    assert isinstance(definition, ast.FunctionDef)
+    definition.decorator_list = []
+    namespace: dict[str, Any] = {}
+    exec(compile(tree, f"<mutant of {function.__qualname__}>", "exec"), dict(function.__globals__), namespace)
+    code: CodeType = namespace[definition.name].__code__
+    if code.co_freevars != function.__code__.co_freevars:
+        raise InjectionError(f"{function.__qualname__}: a function with a closure cannot be changed in place")
+    return code
 
 
 def change(function: Any, old: str, new: str) -> Change:
@@ -86,10 +84,19 @@ class Mutant:
     @contextmanager
     def injected(self) -> Iterator[None]:
         """lora_lite with this failure inside, and as it was outside. Raises InjectionError where it does not apply."""
-        with ExitStack() as stack:
-            for step in self.changes:
-                stack.enter_context(step.applied())
+        sources: dict[FunctionType, str] = {}
+        for step in self.changes:
+            source = sources.get(step.target) or textwrap.dedent(inspect.getsource(step.target))
+            sources[step.target] = step.rewrite(source)
+        codes = {function: compiled(function, source) for function, source in sources.items()}
+        originals = {function: function.__code__ for function in codes}
+        try:
+            for function, code in codes.items():
+                function.__code__ = code
             yield
+        finally:
+            for function, code in originals.items():
+                function.__code__ = code
 
 
 CATALOGUE: dict[str, Mutant] = {}
@@ -111,7 +118,10 @@ def mutant(
     return made
 
 
-PARTS = ("forward", "gradients", "inits", "calibration", "targeting", "runtime", "checkpoint", "merging")
+PARTS = (
+    *("of_lora", "of_pissa", "of_dora", "of_delora", "of_ia3", "of_hra", "of_eva", "of_antipasto", "of_shared"),
+    *("calibration", "targeting", "runtime", "checkpoint", "merging"),
+)
 
 
 def load_catalogue() -> dict[str, Mutant]:
@@ -119,6 +129,3 @@ def load_catalogue() -> dict[str, Mutant]:
     for part in PARTS:
         importlib.import_module(f"properties.mutants.{part}")
     return CATALOGUE
-
-
-Killer = Callable[[Mutant], None]

@@ -4,13 +4,15 @@ Through peft's public functions alone: a config, inject_adapter_in_model, and th
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from properties.observe import Layer, options_of
+from properties.observe import Expected, Layer, expected, options_of
+from properties.tolerance import Bounded, rounding
+from strategies import AdaptedLayer
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftConfig
@@ -23,20 +25,32 @@ class Peer:
     """peft's layer in a Sequential, and which of its parameters holds which of ours.
 
     as_ours: the layout that ours has of a tensor in peft's layout, but for dimensions of length 1.
+    terms: the size of the terms that peft sums to y and to dx, where they cancel in a way that no probe of the oracle's shows.
     """
 
     model: nn.Module
     parameters: dict[str, nn.Parameter]
-    as_ours: Callable[[Tensor], Tensor]
+    as_ours: Callable[[Tensor], Tensor] = lambda tensor: tensor
+    terms: tuple[Tensor, Tensor] = (torch.zeros(()), torch.zeros(()))
 
-    def run(self, x: Tensor, upstream: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """y, dx and the gradients by our names.  x (..., d_in), upstream (..., d_out); all rows come as one batch."""
-        # A DoRA of peft's gives one dimension more for a single vector than the base does.
-        x = x.detach().reshape(-1, x.shape[-1]).requires_grad_()
-        y: Tensor = self.model(x)
-        gradients = torch.autograd.grad(y, [x, *self.parameters.values()], upstream.reshape(y.shape))
-        ours = zip(self.parameters, map(self.as_ours, gradients[1:]), strict=True)
-        return y.detach(), gradients[0], dict(ours)
+
+def expected_by_peft(layer: Layer) -> Expected:
+    """What peft makes of the layer's tensors, input and upstream gradient, (tokens, ...). Both sides round: twice the bound."""
+    peer = PEFT[layer.case.variant].build(layer)
+    # For a single vector peft's DoRA returns one dimension more than its base does: all rows come as one batch.
+    x = layer.x.detach().reshape(-1, layer.x.shape[-1]).requires_grad_()
+    y: Tensor = peer.model(x)
+    dx, *gradients = torch.autograd.grad(y, [x, *peer.parameters.values()], layer.upstream.reshape(y.shape))
+    ours = expected(layer)
+    lost_y, lost_dx = (rounding(size.double(), y.dtype) for size in peer.terms)
+    return Expected(
+        Bounded(y.detach().double(), 2 * (ours.y.error + lost_y)),
+        Bounded(dx.double(), 2 * (ours.dx.error + lost_dx)),
+        {
+            name: Bounded(peer.as_ours(gradient).double(), 2 * ours.gradients[name].error)
+            for name, gradient in zip(peer.parameters, gradients, strict=True)
+        },
+    )
 
 
 def lora(layer: Layer) -> Peer:
@@ -53,8 +67,19 @@ def pissa(layer: Layer) -> Peer:
 
 
 def dora(layer: Layer) -> Peer:
+    """peft computes y as x Wᵀ + b + (m/n − 1) x Wᵀ + …, which cancels where m/n is small, and its gradient likewise.
+
+    Where d_in = 1, V/n is a sign whatever W and the update are; they are rounded at their own size before they cancel.
+    """
+    config = _lora_config(layer, use_dora=True)
     held = {**_lora_tensors(layer), "m": ("lora_magnitude_vector.default.weight", layer.tensors["m"])}
-    return _peer(layer, _lora_config(layer, use_dora=True), held)
+    peer = _peer(layer, config, held)
+    W, A, B, m = (tensor.detach() for tensor in (layer.weight, *(layer.tensors[name] for name in ("A", "B", "m"))))
+    s = config.lora_alpha / config.r
+    ratio = (m / (W + s * B @ A).norm(dim=1)).abs()
+    y = (layer.x.detach() @ W.mT).abs() + (0 if layer.bias is None else layer.bias.abs())
+    dx = (layer.upstream.abs() * (1 + ratio)) @ (W.abs() + s * B.abs() @ A.abs())
+    return replace(peer, terms=(y.reshape(-1, len(W)), dx.reshape(-1, W.shape[1])))
 
 
 def delora(layer: Layer) -> Peer:
@@ -86,15 +111,21 @@ def hra(layer: Layer) -> Peer:
     from peft import HRAConfig
 
     config = HRAConfig(r=options_of(layer.case)["r"], target_modules=TARGETS)
-    return _peer(layer, config, {"U": ("hra_u.default", layer.tensors["U"].mT)}, as_ours=lambda tensor: tensor.mT)
+    peer = _peer(layer, config, {"U": ("hra_u.default", layer.tensors["U"].mT)})
+    return replace(peer, as_ours=lambda tensor: tensor.mT)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """How to build the peer of a variant's layer, and for which of the variant's options peft has one."""
+    """How to build the peer of a variant's layer, and the cases for which peft has one."""
 
     build: Callable[[Layer], Peer]
-    covers: Callable[[Mapping[str, Any]], bool] = lambda options: True
+    covers: Callable[[AdaptedLayer], bool] = lambda case: True
+
+
+def has_zero_b_and_turns(case: AdaptedLayer) -> bool:
+    """peft's DeLoRA has that init alone. A direction on a line cannot turn: our gradient is exactly zero, peft's is noise."""
+    return case.option["init"] == "zero_b" and min(case.linear.d_in, case.linear.d_out) > 1
 
 
 # AntiPaSTO is the one variant that peft does not have.
@@ -102,7 +133,7 @@ PEFT = {
     "lora": Entry(lora),
     "pissa": Entry(pissa),
     "dora": Entry(dora),
-    "delora": Entry(delora, covers=lambda options: bool(options["init"] == "zero_b")),
+    "delora": Entry(delora, covers=has_zero_b_and_turns),
     "ia3": Entry(ia3),
     "ia3_ff": Entry(ia3_ff),
     "hra": Entry(hra),
@@ -115,9 +146,7 @@ def _lora_config(layer: Layer, **options: Any) -> "LoraConfig":
 
     ours = options_of(layer.case)
     # alpha is declared an int there, and divided by r all the same.
-    return LoraConfig(
-        r=ours["r"], lora_alpha=ours["alpha"], target_modules=TARGETS, init_lora_weights=False, **options
-    )
+    return LoraConfig(r=ours["r"], lora_alpha=ours["alpha"], target_modules=TARGETS, init_lora_weights=False, **options)
 
 
 def _lora_tensors(layer: Layer) -> dict[str, tuple[str, Tensor]]:
@@ -130,7 +159,6 @@ def _peer(
     held: Mapping[str, tuple[str, Tensor]],
     *,
     weight: Tensor | None = None,
-    as_ours: Callable[[Tensor], Tensor] = lambda tensor: tensor,
 ) -> Peer:
     """peft's layer on a copy of the base layer. held: by our name, peft's name and what is to stand there.
 
@@ -151,4 +179,4 @@ def _peer(
     with torch.no_grad():
         for ours, (_, value) in held.items():
             parameters[ours].copy_(value.reshape(parameters[ours].shape))
-    return Peer(model, parameters, as_ours)
+    return Peer(model, parameters)

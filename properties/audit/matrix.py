@@ -1,0 +1,52 @@
+"""The mutation matrix as text: mutants down, properties across, and what each property is good for."""
+
+from collections.abc import Sequence
+from itertools import takewhile
+from statistics import median
+
+from properties.mutants.matrix import Row, summary
+
+MARKS = {"killed": "#", "survived": "·", "crashed": "!"}
+
+
+def matrix(rows: Sequence[Row]) -> str:
+    """One line a mutant with a mark a property, then the properties with what they kill and what they alone kill."""
+    claims = list(dict.fromkeys(cell.claim for row in rows for cell in row.cells))
+    width = max(len(row.mutant) for row in rows)
+    lines = [f"{'':{width}}  {''.join(str(i // 10) for i in range(len(claims)))}"]
+    lines.append(f"{'':{width}}  {''.join(str(i % 10) for i in range(len(claims)))}")
+    lines += [f"{row.mutant:{width}}  {''.join(_mark(row, claim) for claim in claims)}" for row in rows]
+    lines += ["", "#: killed   ·: survived   !: crashed (no kill)   blank: does not run the changed code", ""]
+    lines += _worth(rows, claims)
+    return "\n".join([*lines, "", *_totals(rows)])
+
+
+def _mark(row: Row, claim: str) -> str:
+    outcomes = {cell.outcome for cell in row.cells if cell.claim == claim}
+    return next((mark for outcome, mark in MARKS.items() if outcome in outcomes), " ")
+
+
+def _worth(rows: Sequence[Row], claims: Sequence[str]) -> list[str]:
+    found = summary(rows)
+    lines = []
+    for i, claim in enumerate(claims):
+        kills, alone = found["kills"].get(claim, []), found["alone"].get(claim, [])
+        only = f", alone {len(alone)}: {', '.join(alone[:3])}{', …' if len(alone) > 3 else ''}" if alone else ""
+        lines.append(f"{i:3} {claim}: kills {len(kills)}{only}")
+    nothing = [claim for claim in claims if not found["alone"].get(claim)]
+    return [*lines, "", f"Properties that alone kill nothing ({len(nothing)}): {', '.join(nothing)}"]
+
+
+def _totals(rows: Sequence[Row]) -> list[str]:
+    killed = sum(bool(row.killers) for row in rows)
+    first = [_until_first_kill(row) for row in rows if row.killers]
+    cells = sum(cell.outcome != "unreached" for row in rows for cell in row.cells)
+    took = f" First kill of a mutant after a median of {median(first):.2f} s." if first else ""
+    return [f"{killed} of {len(rows)} mutants killed, {cells} cells run.{took}"]
+
+
+def _until_first_kill(row: Row) -> float:
+    """Seconds over all properties that were tried until one noticed."""
+    before = takewhile(lambda cell: cell.outcome != "killed", row.cells)
+    tried = len(list(before)) + 1
+    return sum(cell.seconds for cell in row.cells[:tried])

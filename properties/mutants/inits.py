@@ -1,1 +1,0 @@
-"""Silent failures of inits."""

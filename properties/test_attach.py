@@ -1,0 +1,398 @@
+"""What attach leaves on a model and detach takes off: hooks, parameters, flags, and the handle that lists them."""
+
+import copy
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import lora_lite as ll
+from properties.assertions import (
+    Violation,
+    assert_all_identical,
+    assert_holds,
+    assert_identical,
+    assert_nonzero,
+    assert_refuses,
+)
+from properties.implementation import implementation
+from properties.observe import Subject, default_run, seed_inits, subject, train
+from properties.registry import every_variant, fact
+from properties.test_base import state_of
+from properties.test_targets import simple_config
+from strategies import AdaptedModel, adapted_models, gaussian, trained_models
+from strategies.options import build_config
+
+
+class Stack(nn.Module):
+    """Three layers of one shape, called by keyword and by position, and a normalisation that nobody adapts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.third = (nn.Linear(4, 4) for _ in range(3))
+        self.norm = nn.LayerNorm(4)
+        for name, parameter in self.named_parameters():
+            parameter.data.copy_(gaussian(0, name, tuple(parameter.shape)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.third(torch.sin(self.second(input=self.norm(self.first(x)))))
+        return y
+
+
+def x(*leading: int, seed: int = 0) -> Tensor:
+    return gaussian(seed, "x", (*leading, 4))
+
+
+def on(model: nn.Module, variant: str, **common: Any) -> ll.Adapter:
+    """The variant's simplest adapter, the same at every call. Raises Violation where attach refuses."""
+    seed_inits(0)
+    data = [x(9, seed=1), x(5, seed=2)] if ll.VARIANTS[variant].needs_calibration else None
+    try:
+        return ll.attach(model, simple_config(variant, **common), data)
+    except ll.LoraLiteError as error:
+        raise Violation(f"{variant} {common}: refused with {error}") from error
+
+
+def moved(adapter: ll.Adapter, seed: int = 0) -> ll.Adapter:
+    """Every trainable parameter away from where it was, each in its own way."""
+    with torch.no_grad():
+        for name, parameter in adapter.named_parameters():
+            parameter.add_(gaussian(seed, name, tuple(parameter.shape)).to(parameter) / 2)
+    return adapter
+
+
+def assert_trains(model: nn.Module, *adapters: ll.Adapter) -> None:
+    """These adapters are those of the model, and their parameters the ones that require a gradient."""
+    assert_holds(ll.adapters_of(model) == adapters, claim=f"{ll.adapters_of(model)} are attached, wanted {adapters}")
+    own = {id(p) for adapter in adapters for p in adapter.parameters()}
+    wrong = [name for name, p in model.named_parameters() if p.requires_grad != (id(p) in own)]
+    assert_holds(not wrong, claim=f"{wrong} train or not, and should not or should, with {adapters}")
+
+
+def assert_learning(adapter: ll.Adapter) -> None:
+    for name, parameter in adapter.named_parameters():
+        gradient = torch.zeros(1) if parameter.grad is None else parameter.grad
+        assert_nonzero(gradient, claim=f"the gradient of {adapter.config.variant} {name}")
+
+
+def hooks(model: nn.Module) -> dict[str, int]:
+    found = {name: len(m._forward_hooks) + len(m._forward_pre_hooks) for name, m in model.named_modules()}
+    return {name: count for name, count in found.items() if count}
+
+
+@every_variant(trained_models, share=0.3)
+def test_train_and_eval_mode_give_the_same_output(case: AdaptedModel) -> None:
+    """And so do recorded and unrecorded passes: no variant here has dropout."""
+    made = subject(case)
+    wanted = default_run(case)(made.model.train())
+    assert_identical(default_run(case)(made.model.eval()), wanted, claim="the output in eval mode is that in train mode")
+    for unrecorded in (torch.no_grad(), torch.inference_mode()):
+        with unrecorded:
+            assert_identical(default_run(case)(made.model), wanted.detach(), claim=f"the output under {unrecorded} is the same")
+
+
+@every_variant(trained_models, share=0.3)
+def test_a_deep_copy_is_independent(case: AdaptedModel) -> None:
+    """Bit-equal at first; trained on, it leaves the original alone and gives what its own parameters say."""
+    made = subject(case)
+    run = default_run(case)
+    before = run(made.model).detach()
+    twin = copy.deepcopy(made.model)
+    assert_identical(run(twin), before, claim="the copy's output is the original's")
+    train(Subject(case, twin, made.base, made.initial))
+    after = run(twin).detach()
+    assert_identical(run(made.model), before, claim="training the copy moved the original")
+    made.model.load_state_dict(twin.state_dict())
+    assert_identical(run(made.model), after, claim="the original, given the copy's parameters, gives the copy's output")
+    implementation.detach(twin)
+    assert_identical(run(made.model), after, claim="detaching the copy moved the original")
+
+
+@every_variant(trained_models, share=0.3)
+def test_a_state_dict_carries_the_whole_adapted_model(case: AdaptedModel) -> None:
+    """Into another base with a fresh adapter of the same config: bit-equal output."""
+    made = subject(case)
+    other = subject(dataclasses.replace(case, trained=False))
+    with torch.no_grad():
+        for tensor in other.model.state_dict().values():
+            tensor.zero_()
+    other.model.load_state_dict(made.model.state_dict())
+    run = default_run(case)
+    assert_identical(run(other.model), run(made.model).detach(), claim="the output after a state dict round trip")
+
+
+@every_variant(adapted_models, share=0.3)
+def test_the_handle_lists_what_is_trainable(case: AdaptedModel) -> None:
+    """Targets, and under their full names exactly the parameters that require a gradient, each its own tensor."""
+    made = subject(case)
+    (adapter,) = ll.adapters_of(made.model)
+    assert_trains(made.model, adapter)
+    named = dict(adapter.named_parameters())
+    listed = [id(p) for p in adapter.parameters()]
+    assert_holds(listed == [id(p) for p in named.values()], claim=f"{len(listed)} parameters listed, {len(named)} names")
+    assert_holds(len(listed) == len(set(listed)), claim="a parameter is listed twice")
+    tensors = implementation.tensors(made.model)
+    assert_holds(adapter.targets == tuple(tensors), claim=f"targets {adapter.targets}, adapted {tuple(tensors)}")
+    wanted = {f"{t}.{n}" for t, own in tensors.items() for n, p in own.items() if isinstance(p, nn.Parameter)}
+    assert_holds(set(named) == wanted, claim=f"named parameters {sorted(named)}, wanted {sorted(wanted)}")
+    assert_holds(hooks(made.model) == dict.fromkeys(tensors, 1), claim=f"hooks {hooks(made.model)}, wanted one a target")
+    modes = {t: (m.training, adapter.layers()[t].training) for t in tensors for m in [made.model.get_submodule(t)]}
+    assert_holds(all(a == b for a, b in modes.values()), claim=f"training flags of layers and adapters are {modes}")
+
+
+@fact
+def test_an_overlap_is_refused_and_the_first_adapter_untouched() -> None:
+    for first in ll.VARIANTS:
+        model = Stack()
+        adapter = moved(on(model, first, target_names=("first", "second")))
+        before, state = model(x(3)).detach(), str(state_of(model))
+        tensors = {name: p.detach().clone() for name, p in adapter.named_parameters()}
+        with assert_refuses(ll.TargetError, "second: 2 of 3 .* already carry an adapter", claim=f"lora over {first}"):
+            ll.attach(model, simple_config("lora"))
+        assert_holds(str(state_of(model)) == state, claim=f"{state_of(model)} after a refused overlap, was {state}")
+        assert_all_identical(dict(adapter.named_parameters()), tensors, claim=f"{first} after a refused overlap")
+        assert_identical(model(x(3)), before, claim=f"the output with {first} after a refused overlap")
+        assert_trains(model, adapter)
+
+
+@fact
+def test_two_adapters_work_and_train_side_by_side() -> None:
+    """On layers of their own; the second freezes neither the first nor its own, and the output uses both."""
+    for second in ll.VARIANTS:
+        model = Stack()
+        handles = [moved(on(model, "lora", target_names="first"))]
+        alone = model(x(3)).detach()
+        handles.append(moved(on(model, second, target_names=("second", "third")), seed=1))
+        assert_trains(model, *handles)
+        output = model(x(3))
+        assert_nonzero(output - alone, claim=f"what {second} adds to lora")
+        output.square().sum().backward()
+        for adapter in handles:
+            assert_learning(adapter)
+        handles[1].detach()
+        assert_identical(model(x(3)), alone, claim=f"lora after {second} was detached is lora alone")
+
+
+@fact
+def test_detaching_one_adapter_leaves_the_other() -> None:
+    """The base stays frozen until the last one goes; then each flag is as the user had it."""
+    for gone in (0, 1):
+        model = Stack()
+        model.norm.requires_grad_(False)
+        model.first.bias.requires_grad_(False)
+        before = state_of(model)
+        handles = [on(model, "lora", target_names="first"), on(model, "hra", target_names="second")]
+        handles[gone].detach()
+        left = handles[1 - gone]
+        assert_holds(hooks(model) == {left.targets[0]: 1}, claim=f"hooks {hooks(model)} left, wanted those of {left}")
+        assert_trains(model, left)
+        left.detach()
+        assert_holds(state_of(model) == before, claim=f"after the last detach {state_of(model)}, was {before}")
+
+
+@fact
+def test_detach_without_an_adapter_is_refused() -> None:
+    model = Stack()
+    with assert_refuses(ll.NotAttachedError, "This Stack carries no adapter", claim="detach of a plain model"):
+        ll.detach(model)
+    handles = [on(model, "lora", target_names="first"), on(model, "ia3", target_names="second")]
+    handles[0].detach()
+    for call in (handles[0].detach, handles[0].layers, lambda: list(handles[0].parameters())):
+        with assert_refuses(ll.NotAttachedError, "lora adapter is no longer attached", claim="a handle after detach"):
+            call()
+    moved(on(model, "hra", target_names="third"))
+    ll.detach(model)
+    assert_holds(state_of(model) == state_of(Stack()), claim=f"detach left {state_of(model)}")
+    for call in (lambda: ll.detach(model), lambda: ll.merge(model)):
+        with assert_refuses(ll.NotAttachedError, "This Stack carries no adapter", claim="detach or merge after detach"):
+            call()
+
+
+@fact
+def test_keyword_calls_reach_the_adapter() -> None:
+    for variant in ll.VARIANTS:
+        moved(on(model := Stack(), variant))
+        for name in ("first", "second", "third"):
+            layer: Any = model.get_submodule(name)
+            wanted = layer(x(3)).detach()
+            plain = torch.nn.functional.linear(x(3), layer.weight, layer.bias)
+            assert_nonzero(wanted - plain, claim=f"{variant}: what the moved adapter on {name} adds")
+            assert_identical(layer(input=x(3)), wanted, claim=f"{variant}: {name}(input=x) is {name}(x)")
+
+
+@fact
+def test_batches_of_any_shape_are_taken_row_by_row() -> None:
+    """Empty, none, one and four leading dimensions; the same numbers as in one flat batch."""
+    for variant in ll.VARIANTS:
+        layer: Any = nn.Sequential(Stack().first)
+        moved(on(layer, variant, dtype=torch.float64))
+        layer.double()
+        for leading in ((), (1,), (2, 1, 3), (1, 2, 2, 2), (0,), (2, 0)):
+            given = x(*leading).double()
+            rows = layer(given.reshape(-1, 4)).detach()
+            got = layer(given).detach()
+            assert_holds(got.shape == given.shape, claim=f"{variant}: {tuple(given.shape)} gives {tuple(got.shape)}")
+            # One kernel or another, a float64 rounding apart.
+            near = torch.isclose(got.reshape(-1, 4), rows, rtol=1e-12, atol=1e-12).all()
+            assert_holds(bool(near), claim=f"{variant}: a batch {leading} gives what its rows give")
+
+
+@fact
+def test_an_adapter_computes_in_its_own_dtype_under_autocast() -> None:
+    """x = 1 + 2⁻¹⁰ is 1 in bfloat16: what depends on the difference must not vanish."""
+    given = torch.tensor([[1 + 2**-10, 1.0, 0, 0]])
+    model = Stack()
+    on(model, "lora", target_names="first")
+    with torch.no_grad():
+        *_, A, B = (parameter.zero_() for parameter in model.first.parameters())
+        A[0, 0], A[0, 1], B[:, 0] = 1, -1, 2.0**10
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got = model.first(given)
+    assert_identical(got, torch.full((1, 4), 8.0, dtype=torch.bfloat16), claim="lora at alpha / r = 8 under autocast")
+    for variant in ("hra", "ia3_ff"):
+        model = Stack()
+        seen: list[Tensor] = []
+        moved(on(model, variant, target_names="first"))
+        model.first.register_forward_pre_hook(lambda module, args, seen=seen: seen.append(args[0].detach()))
+        model.first(given)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            model.first(given)
+        assert_identical(seen[1], seen[0], claim=f"{variant}: the adapted input under autocast is that without")
+
+
+@fact
+def test_the_output_keeps_the_base_dtype() -> None:
+    """Whatever the adapter's; the adapter's own tensors have the config's dtype, float32 by default, and not the base's."""
+    for variant in ll.VARIANTS:
+        for base, dtype in ((torch.bfloat16, torch.float32), (torch.float32, torch.bfloat16), (torch.float64, torch.float32)):
+            model = nn.Sequential(nn.Linear(4, 4, dtype=base))
+            data = [x(9).to(base)] if ll.VARIANTS[variant].needs_calibration else None
+            adapter = ll.attach(model, simple_config(variant, dtype=dtype), data)
+            own = {p.dtype for p in adapter.parameters()} | {b.dtype for _, b in adapter.named_buffers()}
+            assert_holds(own == {dtype}, claim=f"{variant} on {base}: tensors in {own}, wanted {dtype}")
+            got = model(x(3).to(base)).dtype
+            assert_holds(got == base, claim=f"{variant} in {dtype} on {base}: output in {got}")
+
+
+@fact
+def test_a_failure_while_hanging_leaves_the_model_as_before() -> None:
+    """The third layer takes no hook: the first two lose theirs, and no flag changes."""
+    for variant, kind in (("lora", "register_forward_hook"), ("hra", "register_forward_pre_hook")):
+        model = Stack()
+        model.norm.requires_grad_(False)
+        before = state_of(model)
+
+        def refuses(*args: Any, **kwargs: Any) -> None:
+            raise RuntimeError("no hook here")
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(model.third, kind, refuses)
+            with assert_refuses(RuntimeError, "no hook here", claim=f"{variant} on a layer that takes no hook"):
+                on(model, variant)
+        assert_holds(state_of(model) == before, claim=f"{variant}: {state_of(model)} after a failed attach, was {before}")
+
+
+class Int8Linear(nn.Module):
+    """Integer codes in a buffer, a hundred times too large as weights, and a second argument."""
+
+    weight: Tensor
+
+    def __init__(self, device: str = "cpu") -> None:
+        super().__init__()
+        self.in_features = self.out_features = 4
+        codes = (gaussian(0, "codes", (4, 4)) * 40).clamp(-127, 127).to(torch.int8)
+        self.register_buffer("weight", codes.to(device))
+
+    def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
+        return x @ (self.weight * 0.01).mT * gain
+
+
+@fact
+def test_integer_weights_are_never_read_as_numbers() -> None:
+    """Variants that need the layer's forward alone work; those that read the weight refuse and name the layer."""
+    for variant in ll.VARIANTS:
+        model = nn.Sequential(nn.Tanh(), Int8Linear())
+        plain = model(x(3))
+        if variant in ("pissa", "dora", "delora", "antipasto"):
+            with assert_refuses(ll.BaseWeightError, "^1: Int8Linear: the weight is a .*int8", claim=variant):
+                ll.attach(model, simple_config(variant))
+            continue
+        adapter = on(model, variant)
+        twice = model[1](torch.tanh(x(3)), 2.0)
+        near = torch.allclose(twice, 2 * plain, rtol=1e-5, atol=1e-6)  # the identity, but for rounding
+        assert_holds(near, claim=f"{variant}: a layer called with a second argument gives {twice}, wanted {2 * plain}")
+        moved(adapter)
+        output = model(x(3))
+        assert_nonzero(output - plain, claim=f"{variant}: what the moved adapter adds to an int8 layer")
+        output.sum().backward()
+        assert_learning(adapter)
+        with assert_refuses(ll.BaseWeightError, "^1: merge: Int8Linear holds no plain", claim=f"merge of {variant}"):
+            ll.merge(model)
+        assert_identical(model(x(3)), output.detach(), claim=f"{variant}: the output after a refused merge")
+
+
+@fact
+def test_a_base_that_is_not_finite_is_refused_by_the_layer() -> None:
+    """By variants that read the weight; the others never look."""
+    for variant in ll.VARIANTS:
+        model = Stack()
+        with torch.no_grad():
+            model.second.weight[1, 2:] = torch.tensor([torch.nan, torch.inf])
+        if ll.VARIANTS[variant].reads_weight:
+            with assert_refuses(ll.BaseWeightError, "^second: the base weight holds 2 NaN or Inf", claim=variant):
+                ll.attach(model, simple_config(variant))
+        else:
+            on(model, variant, target_names=("first", "second"))
+
+
+@fact
+def test_an_adapter_is_built_where_its_layer_is() -> None:
+    model: Any = nn.ModuleDict({"here": nn.Linear(4, 4), "there": nn.Linear(4, 4, device="meta")})
+    adapter = ll.attach(model, ll.LoRAConfig(r=1))
+    devices = [parameter.device.type for parameter in adapter.parameters()]
+    assert_holds(devices == ["cpu", "cpu", "meta", "meta"], claim=f"here on cpu, there on meta, found parameters on {devices}")
+
+
+@pytest.mark.xfail(strict=True, reason="a layer that keeps its weight in a buffer gets its adapter on the default device")
+def test_an_adapter_is_built_where_its_layers_buffers_are() -> None:
+    adapter = ll.attach(nn.Sequential(Int8Linear(device="meta")), ll.LoRAConfig(r=1))
+    assert {parameter.device.type for parameter in adapter.parameters()} == {"meta"}
+
+
+@fact
+def test_names_that_look_like_an_adapters_are_the_bases() -> None:
+    """A module called lora_mlp and parameters called lora_…: frozen, given back, never listed as the adapter's."""
+    model: Any = Stack()
+    model.lora_mlp = nn.Linear(4, 4)
+    model.lora_scale = model.third.lora_A = nn.Parameter(torch.ones(4))
+    base = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    adapter = moved(on(model, "lora"))
+    listed = {name for name, _ in adapter.named_parameters()}
+    own = {f"{target}.{name}" for target in ("first", "second", "third", "lora_mlp") for name in ("A", "B")}
+    assert_holds(listed == own, claim=f"the handle lists {sorted(listed)}, wanted {sorted(own)}")
+    assert_trains(model, adapter)
+    ll.detach(model)
+    assert_all_identical(dict(model.state_dict()), base, claim="a base with names like an adapter's, after detach")
+
+
+@fact
+def test_a_config_is_frozen_and_holds_no_list_of_the_users() -> None:
+    names, layers = ["first", "second"], [0, 1]
+    config = ll.LoRAConfig(r=2, target_names=names, layers=layers)  # type: ignore[arg-type]  # lists are taken too
+    names.append("third")
+    layers.append(7)
+    same = ll.LoRAConfig(r=2, target_names=("first", "second"), layers=(0, 1))
+    assert_holds(config == same and hash(config) == hash(same), claim=f"from lists that changed since {config}, wanted {same}")
+    with assert_refuses(dataclasses.FrozenInstanceError, "'r'", claim="config.r = 1"):
+        config.r = 1  # type: ignore[misc]  # what is tried
+
+
+@fact
+def test_a_setting_that_a_variant_does_not_have_is_refused() -> None:
+    for variant, kind in ll.VARIANTS.items():
+        for name in kind.config_class.unused:
+            match = f"^{kind.config_class.__name__}.{name}: found 8, wanted nothing: {variant} has no such setting"
+            with assert_refuses(ll.ConfigError, match, claim=f"{variant} with {name}=8"):
+                build_config(variant, ((name, 8),))

@@ -1,0 +1,241 @@
+"""Files: what does not belong is refused with the reason, the model stays as before, and saving is atomic."""
+
+import copy
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+import lora_lite as ll
+from properties.assertions import Violation, assert_holds, assert_identical, assert_refuses
+from properties.registry import fact
+
+BASE = nn.Sequential(nn.Linear(6, 5), nn.GELU(), nn.Linear(5, 6, bias=False))
+Damage = Callable[[dict[str, Tensor], dict[str, Any]], Any]
+
+
+def base() -> nn.Sequential:
+    """A fresh copy of the same small model."""
+    return copy.deepcopy(BASE)
+
+
+def adapted(config: ll.AdapterConfig | None = None) -> nn.Module:
+    """That model with a trained adapter."""
+    model = base()
+    ll.attach(model, config or ll.LoRAConfig(r=2))
+    with torch.no_grad():
+        for parameter in ll.adapters_of(model)[0].parameters():
+            parameter.add_(0.1)
+    return model
+
+
+@contextmanager
+def saved(model: nn.Module | None = None) -> Iterator[Path]:
+    """A file with the adapters of `model`, alone in its folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        ll.save(model or adapted(), path := Path(folder) / "a.safetensors")
+        yield path
+
+
+def snapshot(model: nn.Module) -> list[Any]:
+    """All of a model that a failed load may not change."""
+    parameters = [(name, id(p), p.requires_grad, p.detach().clone().tolist()) for name, p in model.named_parameters()]
+    modules = [(name, len(m._forward_hooks), len(m._forward_pre_hooks), m.training) for name, m in model.named_modules()]
+    return [parameters, modules, sorted(vars(model))]
+
+
+def refused(model: nn.Module, path: Path, error: type[Exception], match: str, claim: str, **options: Any) -> None:
+    """load raises this, and leaves the model as it was."""
+    before = snapshot(model)
+    with assert_refuses(error, match, claim=claim):
+        ll.load(model, path, **options)
+    assert_holds(snapshot(model) == before, claim=f"{claim}: the refused load changed the model")
+
+
+def flip_a_sign(weight: Tensor) -> None:
+    weight[0, 0] = -weight[0, 0]
+
+
+def swap_two_rows(weight: Tensor) -> None:
+    weight[[0, 1]] = weight[[1, 0]]
+
+
+def change_one_entry(weight: Tensor) -> None:
+    weight[-1, -1] = torch.nextafter(weight[-1, -1], weight.new_tensor(torch.inf))
+
+
+@fact
+def test_another_base_is_refused() -> None:
+    """One sign, two rows, the last bit of one entry; in the last layer. check_base=False takes it."""
+    for change in (flip_a_sign, swap_two_rows, change_one_entry):
+        with saved() as path, torch.no_grad():
+            other = base()
+            change(other[2].weight)  # type: ignore[arg-type]
+            match = r"2\.weight: fingerprint \w+, the file says \w+"
+            refused(other, path, ll.BaseMismatchError, match, f"a base changed by {change.__name__}")
+            ll.load(other, path, check_base=False)
+
+
+@fact
+def test_a_base_trained_on_is_refused() -> None:
+    """A base parameter that was trained beside the adapter would be lost: another base, whatever layer it is in."""
+    with saved() as path:
+        model = base()
+        model.append(nn.LayerNorm(6))
+        refused(
+            model, path, ll.BaseMismatchError, r"3\.weight: fingerprint \w+, the file says no such", "a base with more in it"
+        )
+
+
+@fact
+def test_another_architecture_is_refused() -> None:
+    """The message names the layer and what does not fit, also where the base is not compared."""
+    wide = nn.Sequential(nn.Linear(6, 5), nn.GELU(), nn.Linear(5, 7, bias=False))
+    with saved() as path:
+        match = r"2: tensor B has shape \(6, 2\), wanted \(7, 2\)"
+        refused(wide, path, ll.CheckpointError, match, "a wider layer", check_base=False)
+        found = "0: found a GELU"
+        refused(nn.Sequential(nn.GELU()), path, ll.CheckpointError, found, "a layer of another kind", check_base=False)
+
+
+def rewrite(path: Path, change: Damage) -> None:
+    """Write the file again after a change of its tensors and its parsed header."""
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
+        header = json.loads(file.metadata()["lora_lite"])
+    change(tensors, header)
+    save_file(tensors, path, metadata={"lora_lite": json.dumps(header)})
+
+
+def config_of(header: dict[str, Any]) -> dict[str, Any]:
+    return header["adapters"][0]["config"]  # type: ignore[no-any-return]
+
+
+DAMAGE: dict[str, tuple[Damage, str]] = {
+    "a tensor is missing": (lambda t, h: t.pop("0.A"), "0: tensor A is missing"),
+    "a tensor too many": (lambda t, h: t.update({"0.C": torch.zeros(1)}), r"unknown tensors \['0.C'\]"),
+    "a tensor of another shape": (lambda t, h: t.update({"0.A": torch.zeros(3, 6)}), r"0: tensor A has shape \(3, 6\)"),
+    "a transposed tensor": (lambda t, h: t.update({"0.A": t["0.A"].mT.contiguous()}), r"0: tensor A has shape \(6, 2\)"),
+    "a tensor of integers": (lambda t, h: t.update({"0.A": torch.zeros(2, 6, dtype=torch.int8)}), "wanted floating point"),
+    "another variant": (lambda t, h: h["adapters"][0].update(variant="hra"), "damaged header"),
+    "another variant with the same config": (lambda t, h: h["adapters"][0].update(variant="dora"), "0: tensor m is missing"),
+    "an unknown variant": (lambda t, h: h["adapters"][0].update(variant="nola"), "unknown variant 'nola'"),
+    "another format version": (lambda t, h: h.update(format=99), "format 99"),
+    "NaN in the config": (lambda t, h: config_of(h).update(alpha=float("nan")), "NaN is no number"),
+    "an option dropped": (lambda t, h: config_of(h).pop("alpha"), r"missing fields \['alpha'\]"),
+    "an option unheard of": (lambda t, h: config_of(h).update(beta=1), r"unknown fields \['beta'\]"),
+    "an impossible option": (lambda t, h: config_of(h).update(r=-1), "r: found -1"),
+    "an unknown dtype": (lambda t, h: config_of(h).update(dtype="int4"), "dtype: found 'int4'"),
+    "targets of the wrong type": (lambda t, h: h["adapters"][0].update(targets=["0"]), "targets should be"),
+    "no such layer": (
+        lambda t, h: h["adapters"][0]["targets"].update({"9": {"r": 2, "alpha": 16.0}}),
+        "9: found no such layer",
+    ),
+    "adapters of the wrong type": (lambda t, h: h.update(adapters=3), "adapters should be"),
+    "no base": (lambda t, h: h.pop("base"), "the header should be"),
+}
+
+
+@fact
+def test_a_damaged_file_is_refused() -> None:
+    """Each kind of damage is refused for its own reason."""
+    for what, (change, match) in DAMAGE.items():
+        with saved() as path:
+            rewrite(path, change)
+            refused(base(), path, ll.CheckpointError, match, what)
+
+
+@fact
+def test_a_truncated_file_is_refused() -> None:
+    """At any length short of the whole."""
+    with saved() as path:
+        whole = path.read_bytes()
+        for length in {0, 1, 7, 8, 9, len(whole) // 3, len(whole) // 2, len(whole) - 1}:
+            path.write_bytes(whole[:length])
+            refused(base(), path, ll.CheckpointError, "not a whole safetensors file", f"{length} of {len(whole)} bytes")
+
+
+@fact
+def test_a_foreign_file_is_refused() -> None:
+    """A safetensors file of somebody else's, and no file at all."""
+    with saved() as path:
+        save_file({"x": torch.zeros(1)}, path)
+        refused(base(), path, ll.CheckpointError, "without a 'lora_lite' header", "a foreign file")
+        refused(base(), path.with_name("b"), FileNotFoundError, "no such file", "a missing file")
+        refused(base(), path.parent, FileNotFoundError, "no such file", "a folder")
+
+
+@fact
+def test_load_onto_an_adapter_is_refused() -> None:
+    """A layer carries one adapter."""
+    model = adapted()
+    with saved(model) as path:
+        refused(model, path, ll.TargetError, "already carry an adapter", "a model that carries the adapter already")
+
+
+@fact
+def test_a_crash_while_saving_leaves_the_old_file() -> None:
+    """And nothing else in its folder."""
+
+    def crash(tensors: Any, place: str, metadata: Any) -> None:
+        Path(place).write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with saved() as path, pytest.MonkeyPatch.context() as patch:
+        old = path.read_bytes()
+        patch.setattr("lora_lite.checkpoint.save_file", crash)
+        with pytest.raises(KeyboardInterrupt):
+            ll.save(adapted(ll.IA3Config()), path)
+        assert_holds(path.read_bytes() == old, claim="a crash while saving changed the old file")
+        assert_holds(list(path.parent.iterdir()) == [path], claim="a crash while saving left a file behind")
+
+
+@fact
+def test_several_adapters_travel_together() -> None:
+    """ia3 on one layer and ia3_ff on another, in one file; each keeps its config and its targets."""
+    model = base()
+    ll.attach(model, ll.IA3Config(target_names=("0",)))
+    ll.attach(model, ll.IA3FFConfig(target_names=("2",)))
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data.fill_(0.5)
+    with saved(model) as path:
+        handles = ll.load(fresh := base(), path)
+    wanted = [h.config for h in ll.adapters_of(model)]
+    assert_holds([h.config for h in handles] == wanted, claim="two adapters come back with their configs")
+    assert_holds([h.targets for h in handles] == [("0",), ("2",)], claim="two adapters come back on their layers")
+    x = torch.randn(4, 6)
+    assert_identical(fresh(x), model(x), claim="the output of two adapters after load")
+
+
+@fact
+def test_load_casts_where_asked() -> None:
+    """Only then; and the handle's config says so."""
+    with saved() as path:
+        (handle,) = ll.load(base(), path, dtype=torch.bfloat16)
+        assert_holds({p.dtype for p in handle.parameters()} == {torch.bfloat16}, claim="load casts to the dtype asked for")
+        assert_holds(handle.config.dtype == torch.bfloat16, claim="the config tells the dtype that load cast to")
+        (handle,) = ll.load(base(), path)
+        assert_holds({p.dtype for p in handle.parameters()} == {torch.float32}, claim="load keeps the dtype of the file")
+
+
+@fact
+def test_load_runs_no_decomposition() -> None:
+    """No SVD and no PCA: what they gave is in the file."""
+
+    def forbidden(*args: Any, **kwargs: Any) -> None:
+        raise Violation("load recomputed a decomposition")
+
+    for config in (ll.PiSSAConfig(r=2), ll.AntiPaSTOConfig(r=4)):
+        with saved(adapted(config)) as path, pytest.MonkeyPatch.context() as patch:
+            for function in ("linalg.svd", "svd_lowrank", "linalg.eigh"):
+                patch.setattr(f"torch.{function}", forbidden)
+            ll.load(base(), path)

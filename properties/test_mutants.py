@@ -1,0 +1,108 @@
+"""Every silent failure that can be named is caught, and the instrument that says so can be trusted."""
+
+import json
+
+import pytest
+from hypothesis import settings
+
+import lora_lite as ll
+from properties.assertions import Violation
+from properties.mutants import CATALOGUE, Change, InjectionError, Mutant, load_catalogue
+from properties.mutants.matrix import budget, run_cell, run_row
+from properties.registry import Property
+from strategies import AdaptedLayer, trained_layers
+
+load_catalogue()
+CAUGHT = [name for name, mutant in CATALOGUE.items() if mutant.equivalent is None]
+
+
+@pytest.mark.mutation
+@pytest.mark.parametrize("name", CAUGHT)
+def test_mutant_is_killed(name: str, request: pytest.FixtureRequest) -> None:
+    """On each of its variants some property notices it; which ones do, and at what cost, goes to the matrix."""
+    mutant = CATALOGUE[name]
+    wanted = request.config.getoption("--variant") or list(ll.VARIANTS)
+    row = run_row(mutant, examples=settings().max_examples // 10, full=settings().max_examples)
+    request.node.user_properties.append(("row", json.dumps([vars(cell) for cell in row.cells])))
+    survivors = [variant for variant in row.survivors(mutant.applies_to) if variant in wanted]
+    if survivors:
+        crashes = {f"{cell.claim}: {cell.detail}" for cell in row.cells if cell.outcome == "crashed"}
+        pytest.fail(
+            f"{name} survives on {', '.join(survivors)}: {mutant.breaks}\n"
+            f"It models {mutant.models}. Find the property that should notice it.\n"
+            f"crashes (no kills): {sorted(crashes) or 'none'}",
+            pytrace=False,
+        )
+
+
+def lora(*changes: Change) -> Mutant:
+    return Mutant("for this test", "nothing", "nothing", ("lora",), changes)
+
+
+SCALE_LOST = lora(Change(ll.LoRA.adapt_output, "self.scale", "1.0"))
+FEW = budget(5, shrink=False)
+
+
+def always(variant: type[ll.Variant]) -> bool:
+    return True
+
+
+def blind(case: AdaptedLayer) -> None:
+    """Asserts nothing."""
+
+
+def seeing(case: AdaptedLayer) -> None:
+    raise Violation("seen")
+
+
+def stumbling(case: AdaptedLayer) -> None:
+    raise ZeroDivisionError("the check itself is broken")
+
+
+def test_a_blind_property_kills_nothing() -> None:
+    cell = run_cell(Property("blind", blind, trained_layers, 1.0, always), SCALE_LOST, "lora", FEW)
+    assert (cell.outcome, cell.examples) == ("survived", 5)
+
+
+def test_a_crash_is_no_kill() -> None:
+    cell = run_cell(Property("stumbling", stumbling, trained_layers, 1.0, always), SCALE_LOST, "lora", FEW)
+    assert cell.outcome == "crashed"
+    assert "ZeroDivisionError" in cell.detail
+
+
+def test_a_kill_tells_its_shrunk_case() -> None:
+    how = budget(20, shrink=True)
+    cell = run_cell(Property("seeing", seeing, trained_layers, 1.0, always), SCALE_LOST, "lora", how)
+    assert cell.outcome == "killed"
+    simplest = (
+        "AdaptedLayer(variant='lora', linear=LinearRecipe(d_in=1, d_out=1, bias=False, dtype='float32', weight='gaussian'"
+    )
+    assert cell.detail.startswith(simplest)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        Change(ll.LoRA.adapt_output, "no such text", "x"),
+        Change(ll.LoRA.adapt_output, "self", "that"),
+        Change(ll.LoRA.adapt_output, "self.scale", "self.scale"),
+    ],
+    ids=["absent", "ambiguous", "no change"],
+)
+def test_a_mutant_that_does_not_apply_is_reported(change: Change) -> None:
+    with pytest.raises(InjectionError, match="occurs"), lora(change).injected():
+        pytest.fail("injected nothing and said nothing")
+
+
+def test_injection_is_undone_even_when_the_property_raises() -> None:
+    original = ll.LoRA.adapt_output.__code__
+    with pytest.raises(Violation), SCALE_LOST.injected():
+        seeing(None if ll.LoRA.adapt_output.__code__ is original else ...)  # type: ignore[arg-type]  # it raises
+    assert ll.LoRA.adapt_output.__code__ is original
+
+
+def test_every_mutant_of_the_catalogue_applies() -> None:
+    """The equivalent ones too: their text is still there."""
+    for mutant in CATALOGUE.values():
+        with mutant.injected():
+            pass

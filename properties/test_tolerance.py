@@ -1,0 +1,94 @@
+"""Tests of the error model: no false alarm on plain arithmetic in each dtype, and no room for a wrong result."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from properties.assertions import Meter, Violation, assert_close, assert_identical, assert_nonzero, assert_within, measuring
+from properties.tolerance import Bounded, claim_bound, perturbed, rounding, scatter, unit_roundoff
+from strategies import DTYPES, gaussian
+
+SHAPES = st.tuples(st.integers(1, 6), st.integers(1, 24), st.integers(1, 6))
+
+
+def product(seed: int, shape: tuple[int, int, int], dtype: torch.dtype) -> tuple[torch.Tensor, Bounded]:
+    """A product x Wᵀ computed in `dtype`, and its bound."""
+    tokens, d_in, d_out = shape
+    x, W = gaussian(seed, "x", (tokens, d_in), dtype), gaussian(seed, "W", (d_out, d_in), dtype)
+    return x @ W.mT, scatter(perturbed("x", x, dtype) @ perturbed("W", W, dtype).mT, dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
+@given(seed=st.integers(0, 2**16), shape=SHAPES)
+@settings(max_examples=200)
+def test_a_product_in_each_dtype_stays_within_half_of_its_bound(
+    dtype: torch.dtype, seed: int, shape: tuple[int, int, int]
+) -> None:
+    with measuring(Meter()) as meter:
+        assert_close(*product(seed, shape, dtype), claim="x Wᵀ")
+    assert meter.worst < 0.5
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@given(seed=st.integers(0, 2**16), shape=SHAPES)
+@settings(max_examples=100)
+def test_a_product_that_is_off_by_a_thousandth_is_noticed(dtype: torch.dtype, seed: int, shape: tuple[int, int, int]) -> None:
+    got, bound = product(seed, shape, dtype)
+    largest = bound.value.abs() == bound.value.abs().max()
+    with pytest.raises(Violation, match="× tolerance"):
+        assert_close(torch.where(largest, got * 1.001, got), bound, claim="x Wᵀ")
+
+
+def test_the_bound_knows_cancellation() -> None:
+    """1e6 − 1e6 + 1 in float32 is off by far more than a rounding of 1, and the bound says so."""
+    terms = torch.tensor([[1e6, -1e6, 1.0]])
+    bound = scatter(perturbed("terms", terms, torch.float32).sum(-1), torch.float32)
+    assert float(bound.error[0]) > 1e5 * unit_roundoff(torch.float32)
+
+
+def test_exact_zeros_stay_exact() -> None:
+    """What is multiplied by an exact zero has no tolerance but for the smallest number there is."""
+    bound = scatter(perturbed("A", torch.randn(3, 3), torch.float32) @ torch.zeros(3, 3).double(), torch.float32)
+    assert float(bound.error.max()) < 1e-40
+
+
+def test_what_overflows_may_be_anything() -> None:
+    assert scatter(torch.tensor([[7e4], [7e4]], dtype=torch.float64), torch.float16).error.isinf().all()
+
+
+def test_rounding_is_one_spacing() -> None:
+    for dtype in DTYPES.values():
+        value = torch.tensor([1 / 3, 1e-3, 3e2], dtype=torch.float64)
+        assert bool(((value.to(dtype).double() - value).abs() <= rounding(value, dtype)).all())
+
+
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf])
+def test_nan_and_inf_never_pass(wrong: float) -> None:
+    for got, wanted in ((wrong, 1.0), (1.0, wrong), (wrong, wrong)):
+        with pytest.raises(Violation):
+            assert_within(torch.tensor([got]), torch.tensor([wanted]), 1e9, claim="finite")
+
+
+def test_shapes_are_not_broadcast() -> None:
+    with pytest.raises(Violation, match="shape"):
+        assert_within(torch.zeros(3), torch.zeros(1), 1.0, claim="shape")
+
+
+def test_a_claim_of_equality_has_no_room() -> None:
+    assert claim_bound(0.0, torch.float32) == 0
+    with pytest.raises(Violation):
+        assert_within(torch.tensor([1e-30]), torch.tensor([0.0]), claim_bound(0.0, torch.float32), claim="zero")
+
+
+def test_identical_means_dtype_and_every_bit() -> None:
+    one = torch.ones(2)
+    assert_identical(one, one.clone(), claim="same")
+    for other in (one.double(), torch.nextafter(one, 2 * one), torch.ones(1, 2)):
+        with pytest.raises(Violation):
+            assert_identical(other, one, claim="same")
+
+
+def test_a_gradient_of_nan_is_not_nonzero() -> None:
+    with pytest.raises(Violation, match="not finite"):
+        assert_nonzero(torch.tensor([torch.nan]), claim="learns")
