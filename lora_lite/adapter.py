@@ -4,6 +4,7 @@ import copy
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import torch
@@ -103,7 +104,7 @@ def attach(model: nn.Module, config: AdapterConfig, calibration_data: Iterable[A
     for name, layer_config in configs.items():
         layer = targets[name]
         with _naming(name):
-            modules[name] = variant(linear_shape(layer), layer_config, device=_device(layer))
+            modules[name] = variant(linear_shape(layer), layer_config, device=device_of(layer))
             modules[name].reset(layer, statistics[name])
     return install(model, [(config, modules)])[0]
 
@@ -288,8 +289,9 @@ def _merged(model: nn.Module, layer: Any) -> tuple[Tensor, Tensor | None]:
     return weight, None if layer.bias is None else bias[0]
 
 
-def _device(layer: nn.Module) -> torch.device | None:
-    return next((parameter.device for parameter in layer.parameters()), None)
+def device_of(layer: nn.Module) -> torch.device | None:
+    """Where the layer's tensors lie."""
+    return next((tensor.device for tensor in chain(layer.parameters(), layer.buffers())), None)
 
 
 def _refuse_non_finite(weight: Tensor) -> None:

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from lora_lite.adapter import Adapter, attached, base_parameters, install, refuse_overlap
+from lora_lite.adapter import Adapter, attached, base_parameters, device_of, install, refuse_overlap
 from lora_lite.config import ADAPTER_DTYPES, AdapterConfig
 from lora_lite.errors import BaseMismatchError, CheckpointError, ConfigError
 from lora_lite.linear import is_linear, linear_shape
@@ -193,7 +193,7 @@ def _rebuild(
             layer = layers[target]
             variant.check(linear_shape(layer), config)
             module = variant(linear_shape(layer), replace(config, **own), device=torch.device("meta"))
-            _fill(path, target, module, tensors, dtype, next(layer.parameters()).device)
+            _fill(path, target, module, tensors, dtype, device_of(layer))
             modules[target] = module
     except ConfigError as error:
         raise CheckpointError(f"{path}: damaged header: {error}") from error
@@ -217,7 +217,7 @@ def _fill(
     module: Variant,
     tensors: dict[str, Tensor],
     dtype: torch.dtype | None,
-    device: torch.device,
+    device: torch.device | None,
 ) -> None:
     for name, empty in [*module.named_parameters(), *module.named_buffers()]:
         saved = tensors.pop(f"{target}.{name}", None)

@@ -50,8 +50,9 @@ class Property:
             try:
                 self.check(case)
             except Exception:
-                # Hypothesis runs the minimal case last.
+                # Hypothesis runs the minimal case last, and the first failing one is what it took to find it.
                 failing["case"] = case
+                failing.setdefault("examples", meter.examples)
                 raise
 
         # The name feeds the database key and the derandomised seed: each variant has its own.
@@ -62,7 +63,7 @@ class Property:
                 settings(budget, max_examples=examples)(given(self.cases(variant))(check))()
         except Violation as violation:
             message = f"{violation}\nrecipe   {failing['case']!r}"
-            raise Violation(message, case=failing["case"], examples=meter.examples) from None
+            raise Violation(message, case=failing["case"], examples=failing["examples"]) from None
         return meter
 
 

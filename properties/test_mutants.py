@@ -22,7 +22,9 @@ def test_mutant_is_killed(name: str, request: pytest.FixtureRequest) -> None:
     """On each of its variants some property notices it; which ones do, and at what cost, goes to the matrix."""
     mutant = CATALOGUE[name]
     wanted = request.config.getoption("--variant") or list(ll.VARIANTS)
-    row = run_row(mutant, examples=settings().max_examples // 10, full=settings().max_examples)
+    # Asked for by name or for the audit, the whole matrix is filled in; else the first kill is enough.
+    whole = request.config.getoption("--audit") is not None or "mutation" in request.config.getoption("-m")
+    row = run_row(mutant, examples=settings().max_examples // 10, full=settings().max_examples, whole=whole)
     request.node.user_properties.append(("row", json.dumps([vars(cell) for cell in row.cells])))
     survivors = [variant for variant in row.survivors(mutant.applies_to) if variant in wanted]
     if survivors:

@@ -1,6 +1,7 @@
 """The claims made of drawn models, on the weights and the activations of a real encoder, in all 36 layers of it."""
 
 import copy
+import gc
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
@@ -21,7 +22,7 @@ from properties.assertions import (
     measuring,
 )
 from properties.implementation import adapter_dtype, implementation
-from properties.observe import AnyCase, Expected, Layer, Subject, expected, observe, options_of, subject, train
+from properties.observe import AnyCase, Expected, Layer, Subject, expected, has_oracle, observe, options_of, subject, train
 from properties.oracles import ORACLES
 from properties.pretrained import POOLER, PretrainedCase, encoder, pretrained_case
 from properties.registry import reported
@@ -29,29 +30,34 @@ from properties.test_checkpoint import base_tensors, scratch_file
 from properties.tolerance import Bounded, claim_bound, coarser
 
 LAYERS = 36
-# Enough for most layers at a third of the time; where they leave a doubt the suite's own number decides, see expected_here.
 FEW_PROBES = 4
-SPARE = 0.9
 
 
 # One variant at a time: a subject holds a whole encoder.
 @lru_cache(maxsize=1)
-def fresh(variant: str) -> Subject:
-    """The encoder right after attach. Shared by the claims, so none may change it."""
+def attached(variant: str) -> Subject:
+    """The encoder right after attach. Shared by the claims: they take a copy."""
+    # A model that carries adapters is a reference cycle, and the last variant's copies are a gigabyte.
+    gc.collect()
     made = subject(cast(AnyCase, pretrained_case(variant)), exclude_names=(POOLER,))
     assert_holds(len(made.initial) == LAYERS, claim=f"attach adapted {len(made.initial)} layers, wanted {LAYERS}")
     return made
 
 
+def fresh(variant: str) -> Subject:
+    """At init."""
+    made = attached(variant)
+    return replace(made, model=copy.deepcopy(made.model))
+
+
 def trained(variant: str) -> Subject:
-    """A copy of it with the parameters moved away from init."""
-    start = fresh(variant)
-    made = replace(start, model=copy.deepcopy(start.model))
+    """With the parameters moved away from init."""
+    made = fresh(variant)
     train(made)
     return made
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=1)
 def seen(variant: str, state: Callable[[str], Subject]) -> list[tuple[Layer, Expected]]:
     """Every layer after one forward and backward pass in this state, and what the oracle says of it."""
     made = state(variant)
@@ -63,21 +69,20 @@ def case_of(made: Subject) -> PretrainedCase:
 
 
 def expected_here(layer: Layer) -> Expected:
-    """expected(layer), from few probes where those already clear the layer with room to spare.
+    """expected(layer), from few probes where those already clear the layer: a third of the time.
 
-    The scatter of few probes comes out far too small in a few of a layer's 50,000 entries by chance alone (chi-square with four
-    degrees of freedom: a fifteenth of its true size in one of 400,000), so that few probes can acquit but never convict.
+    Few probes may acquit but not convict. In 10⁶ entries some scatter of four probes comes out forty times too small by chance
+    (chi-square with four degrees of freedom), one of twelve five times, which is within what the error model allows for.
     """
-    wanted = expected(layer, probes=FEW_PROBES)
-    pairs = [(layer.y, wanted.y), (layer.dx, wanted.dx)]
-    pairs += [(gradient, wanted.gradients[name]) for name, gradient in layer.gradients.items()]
-    return wanted if all(well_within(got, bounded) for got, bounded in pairs) else expected(layer)
+    few = expected(layer, probes=FEW_PROBES)
+    pairs = [(layer.y, few.y), (layer.dx, few.dx), *((g, few.gradients[name]) for name, g in layer.gradients.items())]
+    return few if all(clears(got, wanted) for got, wanted in pairs) else expected(layer)
 
 
-def well_within(got: Tensor, wanted: Bounded) -> bool:
-    """No entry is off by more than half its bound."""
+def clears(got: Tensor, wanted: Bounded) -> bool:
+    """No entry is off by more than three quarters of its bound."""
     off = (got.detach().double() - wanted.value.reshape(got.shape)).abs()
-    return bool((off <= SPARE * wanted.error.reshape(got.shape)).all())
+    return bool((off <= 0.75 * wanted.error.reshape(got.shape)).all())
 
 
 def identity_at_init(variant: str) -> None:
@@ -95,7 +100,7 @@ def identity_at_init(variant: str) -> None:
 
 def init_agrees_with_the_oracle(variant: str) -> None:
     """Subspaces, norms, ranks and ranges of what init put into the tensors; from the real inputs where it looks at inputs."""
-    made = fresh(variant)
+    made = attached(variant)
     case = case_of(made)
     inputs = calibration_inputs(case, list(made.initial))
     dtype = coarser(adapter_dtype(case), torch.float32)
@@ -122,10 +127,9 @@ def calibration_inputs(case: PretrainedCase, names: list[str]) -> dict[str, Tens
 
 def first_gradients_are_as_declared(variant: str) -> None:
     """Each parameter's first gradient is exactly zero or truly not, as its ParamSpec says; the base gets none."""
-    layers = seen(variant, fresh)
     made = fresh(variant)
     declared = implementation.first_gradients(made.model)
-    for layer, _ in layers:
+    for layer in observe(made, case_of(made).run):
         for name, gradient in layer.gradients.items():
             claim = f"the first gradient of {layer.name}.{name} is {declared[layer.name][name]}"
             (assert_zero if declared[layer.name][name] == "zero" else assert_nonzero)(gradient, claim=claim)
@@ -182,7 +186,7 @@ def base_keeps_every_bit(variant: str) -> None:
     made = trained(variant)
     case = case_of(made)
     wanted = {name: tensor.detach() for name, tensor in encoder()[0].state_dict().items()}
-    assert_all_identical(base_tensors(fresh(variant).model), wanted, claim="attach changed the base")
+    assert_all_identical(base_tensors(attached(variant).model), wanted, claim="attach changed the base")
     observe(made, case.run)
     assert_all_identical(base_tensors(made.model), wanted, claim="training changed the base")
     implementation.detach(made.model)
@@ -202,9 +206,13 @@ CLAIMS = (
 )
 
 
+# The plugin has parametrised over the variants before this adds the claims: the order is variant by variant.
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.__name__)
 def test_on_real_weights(variant: str, claim: Callable[[str], None], request: pytest.FixtureRequest) -> None:
-    """A claim, one variant after the other."""
+    """Each claim of CLAIMS, in all layers."""
     with reported(f"{claim.__name__}_on_real_weights", variant, request) as meter, measuring(meter):
         claim(variant)
         meter.examples = LAYERS
+
+
+test_on_real_weights.applies = has_oracle  # type: ignore[attr-defined]  # read by the plugin when it parametrises

@@ -3,7 +3,7 @@
 import zlib
 from collections.abc import Callable
 from functools import lru_cache
-from math import prod
+from math import prod, sqrt
 
 import torch
 from torch import Tensor
@@ -39,11 +39,11 @@ def gaussian(seed: int, role: str, shape: tuple[int, ...], dtype: torch.dtype = 
     size = prod(shape)
     pool = _pool(seed, role, 1024 if size <= 1024 else 1 << (size - 1).bit_length())
     numbers: Tensor = pool[:size].reshape(shape)
-    return numbers.to(dtype=dtype, device=_device, copy=True)
+    return numbers.to(device=_device, dtype=dtype, copy=True)
 
 
 def _scaled_gaussian(seed: int, d_out: int, d_in: int) -> Tensor:
-    return gaussian(seed, "weight", (d_out, d_in)) / d_in**0.5
+    return gaussian(seed, "weight", (d_out, d_in)) / sqrt(d_in)
 
 
 def _factors(seed: int, d_out: int, d_in: int, spectrum: Callable[[int], Tensor]) -> Tensor:

@@ -18,12 +18,18 @@ def matrix(rows: Sequence[Row]) -> str:
     lines += [f"{row.mutant:{width}}  {''.join(_mark(row, claim) for claim in claims)}" for row in rows]
     lines += ["", "#: killed   ·: survived   !: crashed (no kill)   blank: does not run the changed code", ""]
     lines += _worth(rows, claims)
+    lines += ["", "First kills, shrunk:", *(_first_kill(row) for row in rows if row.killers)]
     return "\n".join([*lines, "", *_totals(rows)])
 
 
 def _mark(row: Row, claim: str) -> str:
     outcomes = {cell.outcome for cell in row.cells if cell.claim == claim}
     return next((mark for outcome, mark in MARKS.items() if outcome in outcomes), " ")
+
+
+def _first_kill(row: Row) -> str:
+    cell = next(cell for cell in row.cells if cell.outcome == "killed")
+    return f"  {row.mutant} by {cell.claim} after {cell.examples} examples: {cell.detail}"
 
 
 def _worth(rows: Sequence[Row], claims: Sequence[str]) -> list[str]:

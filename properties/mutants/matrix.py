@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
@@ -14,7 +15,7 @@ from hypothesis import Phase, settings
 import lora_lite as ll
 from properties.assertions import Violation
 from properties.mutants.mutant import Mutant
-from properties.registry import PROPERTIES, Property, load_properties
+from properties.registry import Property, load_properties
 
 LIBRARY = str(Path(ll.__file__).parent)
 
@@ -79,24 +80,37 @@ def applicable(variant: str) -> list[Property]:
     return sorted(properties, key=lambda p: (p.cases is not None and p.share < 1, p.cases is None, p.name))
 
 
-def run_row(mutant: Mutant, *, examples: int, full: int) -> Row:
-    """Every property that runs the changed code, on the mutant's first variant; on its other variants until the first kill.
+def run_row(mutant: Mutant, *, examples: int, full: int, whole: bool) -> Row:
+    """On each of the mutant's variants until the first kill; with `whole`, first every property on its first variant.
 
-    A variant on which nothing noticed within `examples` is tried again with `full`, and with every property.
+    The first kill is shrunk. Properties that do not run the changed code are left out; a variant on which nothing noticed
+    within `examples` is tried again with `full`, and with every property.
     """
     row = Row(mutant.name)
-    first, *others = mutant.applies_to
-    changed = {step.target.__code__ for step in mutant.changes}
-    for made in applicable(first):
-        if changed & reach(made, first):
-            row.cells.append(run_cell(made, mutant, first, budget(examples, shrink=False)))
+    for variant in mutant.applies_to:
+        if whole and variant == mutant.applies_to[0]:
+            for made in applicable(variant):
+                row.cells.append(_cell(made, mutant, variant, budget(examples, shrink=not row.killers)))
         else:
-            row.cells.append(Cell(made.name, mutant.name, first, "unreached"))
-    for variant in others:
-        _until_killed(row, mutant, variant, examples)
+            _until_killed(row, mutant, variant, examples)
     for variant in row.survivors(mutant.applies_to):
-        _until_killed(row, mutant, variant, full)
+        _until_killed(row, mutant, variant, full, everything=True)
     return row
+
+
+def _cell(made: Property, mutant: Mutant, variant: str, how: settings) -> Cell:
+    if {step.target.__code__ for step in mutant.changes} & reach(made, variant):
+        return run_cell(made, mutant, variant, how)
+    return Cell(made.name, mutant.name, variant, "unreached")
+
+
+def _until_killed(row: Row, mutant: Mutant, variant: str, examples: int, *, everything: bool = False) -> None:
+    known = row.killers
+    for made in sorted(applicable(variant), key=lambda p: p.name not in known):
+        run = run_cell if everything or made.name in known else _cell
+        row.cells.append(run(made, mutant, variant, budget(examples, shrink=not known)))
+        if row.cells[-1].outcome == "killed":
+            return
 
 
 @cache
@@ -118,28 +132,10 @@ def reach(made: Property, variant: str) -> frozenset[CodeType]:
     return frozenset(seen)
 
 
-def _until_killed(row: Row, mutant: Mutant, variant: str, examples: int) -> None:
-    known = row.killers
-    for made in sorted(applicable(variant), key=lambda p: p.name not in known):
-        cell = run_cell(made, mutant, variant, budget(examples, shrink=False))
-        row.cells.append(cell)
-        if cell.outcome == "killed":
-            return
-
-
-def first_kill(mutant: Mutant, variant: str, *, examples: int) -> Cell | None:
-    """The first property that notices, with its shrunk case; None where none does."""
-    for made in applicable(variant):
-        cell = run_cell(made, mutant, variant, budget(examples, shrink=True))
-        if cell.outcome == "killed":
-            return cell
-    return None
-
-
-def summary(rows: list[Row]) -> dict[str, Any]:
+def summary(rows: Iterable[Row]) -> dict[str, Any]:
     """What each property kills, and what it alone kills."""
-    kills: dict[str, list[str]] = {name: [] for name in PROPERTIES}
-    alone: dict[str, list[str]] = {name: [] for name in PROPERTIES}
+    kills: defaultdict[str, list[str]] = defaultdict(list)
+    alone: defaultdict[str, list[str]] = defaultdict(list)
     for row in rows:
         for name in row.killers:
             kills[name].append(row.mutant)

@@ -84,7 +84,7 @@ class Mutant:
     @contextmanager
     def injected(self) -> Iterator[None]:
         """lora_lite with this failure inside, and as it was outside. Raises InjectionError where it does not apply."""
-        sources: dict[FunctionType, str] = {}
+        sources: dict[Any, str] = {}
         for step in self.changes:
             source = sources.get(step.target) or textwrap.dedent(inspect.getsource(step.target))
             sources[step.target] = step.rewrite(source)

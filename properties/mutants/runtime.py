@@ -7,7 +7,7 @@ from properties.mutants.mutant import change, mutant
 OUT, IN = adapter._adapt_output, adapter._adapt_input
 HOOK = "layer.register_forward_hook(_adapt_output, with_kwargs=True)"
 PRE_HOOK = "layer.register_forward_pre_hook(_adapt_input, with_kwargs=True)"
-BUILD = "modules[name] = variant(linear_shape(layer), layer_config, device=_device(layer))"
+BUILD = "modules[name] = variant(linear_shape(layer), layer_config, device=device_of(layer))"
 
 mutant(
     "output_hook_does_nothing",
@@ -123,7 +123,7 @@ mutant(
 )
 mutant(
     "adapter_on_the_default_device",
-    change(adapter.attach, "device=_device(layer)", "device=None"),
+    change(adapter.attach, "device=device_of(layer)", "device=None"),
     breaks="the adapter of a layer elsewhere lies on the CPU",
     models="torch.empty without a device",
     applies_to="lora",
@@ -246,7 +246,7 @@ mutant(
         adapter.attach,
         BUILD,
         "modules[name] = next((m for m in modules.values() if m.shape == linear_shape(layer)), None) or "
-        "variant(linear_shape(layer), layer_config, device=_device(layer))",
+        "variant(linear_shape(layer), layer_config, device=device_of(layer))",
     ),
     breaks="layers of one shape train the same parameters",
     models="a cache keyed by shape",
