@@ -90,6 +90,7 @@ def attach(model: nn.Module, config: AdapterConfig, calibration_data: Iterable[A
 
     Raises ConfigError, TargetError, BaseWeightError, CalibrationError.
     """
+    model = unwrapped(model)
     variant = variant_of(config)
     targets = find_targets(model, config)
     refuse_overlap(targets)
@@ -106,6 +107,7 @@ def attach(model: nn.Module, config: AdapterConfig, calibration_data: Iterable[A
         with _naming(name):
             modules[name] = variant(linear_shape(layer), layer_config, device=device_of(layer))
             modules[name].reset(layer, statistics[name])
+            _refuse_overflow(modules[name])
     return install(model, [(config, modules)])[0]
 
 
@@ -148,6 +150,7 @@ def refuse_overlap(targets: Mapping[str, nn.Module]) -> None:
 
 def install(model: nn.Module, adapters: list[tuple[AdapterConfig, dict[str, Variant]]]) -> list[Adapter]:
     """Hang finished adapter modules on their layers and freeze the base: all of it, or nothing."""
+    refuse_strays(model)
     state: _State = getattr(model, STATE, None) or _State()
     handles = [Adapter(model, config, tuple(modules)) for config, modules in adapters]
     base = dict(base_parameters(model))
@@ -209,6 +212,7 @@ def _adapt_output(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], y: 
 
 def detach(model: nn.Module) -> None:
     """Take every adapter off `model` and give the base its requires_grad flags back. Raises NotAttachedError if none is on."""
+    model = unwrapped(model)
     _uninstall(model, list(attached(model)))
 
 
@@ -231,8 +235,26 @@ def adapters_of(model: nn.Module) -> tuple[Adapter, ...]:
     return tuple(state.adapters) if state else ()
 
 
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model inside torch.compile's wrapper, whose names have a prefix of their own."""
+    inner = getattr(model, "_orig_mod", model)
+    return inner if isinstance(inner, nn.Module) else model
+
+
+def refuse_strays(model: nn.Module) -> None:
+    """Raise TargetError where the model carries adapters that were attached through another module."""
+    own = {layer for adapter in adapters_of(model) for layer in adapter.layers().values()}
+    strays = [name for name, module in model.named_modules() if isinstance(module, Variant) and module not in own]
+    if strays:
+        raise TargetError(
+            f"{strays[0].removesuffix('.' + CHILD)}: carries an adapter that was attached through another module than this "
+            f"{type(model).__name__} ({len(strays)} such layers). Attach, save, merge and detach through one module."
+        )
+
+
 def attached(model: nn.Module) -> tuple[Adapter, ...]:
-    """adapters_of(model), where there must be one. Raises NotAttachedError."""
+    """adapters_of(model), where there must be one and no other. Raises NotAttachedError, TargetError."""
+    refuse_strays(model)
     if not (adapters := adapters_of(model)):
         raise NotAttachedError(
             f"This {type(model).__name__} carries no adapter. Call attach or load first, on this very module."
@@ -244,54 +266,83 @@ def base_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     """The model's own parameters by name, adapters aside."""
     adapters = {name for name, module in model.named_modules() if isinstance(module, Variant)}
     for name, parameter in model.named_parameters():
-        if name.rpartition(".")[0] not in adapters:
+        if not any(name.startswith(f"{adapter}.") for adapter in adapters):
             yield name, parameter
 
 
 def merge(model: nn.Module) -> None:
     """Fold every adapter into its layer's weight and bias and take it off: the same function as a plain model.
 
-    Every adapted layer is affine in x, so that its weight can be read off a basis; this is done in float64 and rounded once to
-    the base dtype. All or nothing: raises BaseWeightError, the model as before, where a base cannot hold the result.
+    Every adapted layer is affine in x, so that its weight can be read off a basis; this is done in float64 and rounded once
+    to the base dtype. All or nothing: raises BaseWeightError, the model as before, where a base cannot hold the result.
     """
-    adapters = attached(model)
+    model = unwrapped(model)
     merged = {}
-    for adapter in adapters:
+    for adapter in attached(model):
         for name in adapter.targets:
             with _naming(name):
                 merged[name] = _merged(model, model.get_submodule(name))
-    detach(model)
     with torch.no_grad():
         for name, (weight, bias) in merged.items():
             layer: Any = model.get_submodule(name)
             layer.weight.copy_(weight)
             if bias is not None:
                 layer.bias.copy_(bias)
+    detach(model)
 
 
 def _merged(model: nn.Module, layer: Any) -> tuple[Tensor, Tensor | None]:
-    if not has_plain_weight(layer) or not isinstance(layer, nn.Linear):
-        raise BaseWeightError(
-            f"merge: {type(layer).__name__} holds no plain floating-point weight to fold into. "
-            "Keep the adapter attached, or load it onto an unquantised base."
-        )
-    owners = [m for m in model.modules() if any(p is layer.weight for p in m.parameters(recurse=False))]
-    if len(owners) > 1:
-        raise BaseWeightError(
-            f"merge: the weight is shared with {len(owners) - 1} other module (tied weights), which would change with it. "
-            "Untie them first, or keep the adapter attached."
-        )
+    """The weight and bias of the adapted layer, in the base dtype."""
+    _refuse_unmergeable(model, layer)
     twin = copy.deepcopy(layer).double().eval()
     basis = torch.eye(layer.in_features, dtype=torch.float64, device=layer.weight.device)
     with torch.no_grad():
         bias = twin(torch.zeros_like(basis[:1]))
         weight = (twin(basis) - bias).mT
+    if layer.bias is None and bias.any():
+        raise BaseWeightError("merge: the adapter adds a constant and the layer has no bias to hold it. Give the layer a bias.")
+    weight, bias = weight.to(layer.weight.dtype), bias.to(layer.weight.dtype)
+    if not (weight.isfinite().all() and bias.isfinite().all()):
+        raise BaseWeightError(f"merge: the merged weight is not finite in {weight.dtype}. Keep the adapter attached.")
     return weight, None if layer.bias is None else bias[0]
+
+
+def _refuse_unmergeable(model: nn.Module, layer: Any) -> None:
+    """A layer can be merged into if it computes x Wᵀ + b and nothing else, with tensors of its own."""
+    if not has_plain_weight(layer) or not isinstance(layer, nn.Linear):
+        raise BaseWeightError(
+            f"merge: {type(layer).__name__} holds no plain floating-point weight to fold into. "
+            "Keep the adapter attached, or load it onto an unquantised base."
+        )
+    hooks = len(layer._forward_hooks) + len(layer._forward_pre_hooks)
+    if type(layer).forward is not nn.Linear.forward or "weight" not in layer._parameters or hooks > 1:
+        raise BaseWeightError(
+            f"merge: {type(layer).__name__} computes more than x Wᵀ + b (a forward of its own, a parametrised weight or "
+            "another hook), which would count twice. Take that away first, or keep the adapter attached."
+        )
+    own = {parameter.untyped_storage().data_ptr() for parameter in layer.parameters(recurse=False)}
+    sharing = [
+        name
+        for name, module in model.named_modules()
+        if module is not layer
+        and any(parameter.untyped_storage().data_ptr() in own for parameter in module.parameters(recurse=False))
+    ]
+    if sharing:
+        raise BaseWeightError(
+            f"merge: its weight or bias is shared with {', '.join(sharing[:5])} (tied), which would change with it. "
+            "Untie them first, or keep the adapter attached."
+        )
 
 
 def device_of(layer: nn.Module) -> torch.device | None:
     """Where the layer's tensors lie."""
     return next((tensor.device for tensor in chain(layer.parameters(), layer.buffers())), None)
+
+
+def _refuse_overflow(module: Variant) -> None:
+    tensors = [tensor for tensor in module.state_dict().values() if not tensor.is_meta]
+    if not all(bool(tensor.isfinite().all()) for tensor in tensors):
+        raise ConfigError(f"{module.name}: its initial values overflow {module.dtype}. Choose another adapter dtype.")
 
 
 def _refuse_non_finite(weight: Tensor) -> None:

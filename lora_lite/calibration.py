@@ -15,10 +15,11 @@ class InputMoments(Calibrator):
     """Mean and centred second moments of a layer's inputs, in float64, whatever the batches.
 
     Memory: one d_in × d_in matrix a layer. Batches are merged by the pairwise update of Chan, Golub and LeVeque (1979),
-    which does not cancel where the mean is large.
+    which does not cancel where the mean is large. at_most: the components that the layer can make use of.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, at_most: int) -> None:
+        self.at_most = at_most
         self.tokens = 0
         self.mean: Tensor | None = None
         self.scatter: Tensor | None = None

@@ -15,11 +15,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from lora_lite.adapter import Adapter, attached, base_parameters, device_of, install, refuse_overlap
+from lora_lite.adapter import Adapter, attached, base_parameters, device_of, install, refuse_overlap, unwrapped
 from lora_lite.config import ADAPTER_DTYPES, AdapterConfig
 from lora_lite.errors import BaseMismatchError, CheckpointError, ConfigError
-from lora_lite.linear import is_linear, linear_shape
+from lora_lite.linear import is_linear, linear_shape, quantisation_scales
 from lora_lite.spec import VARIANTS, Variant
+from lora_lite.targets import refuse_uncalled
 
 FORMAT = 1
 HEADER = "lora_lite"
@@ -33,12 +34,15 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
     """
     tensors: dict[str, Tensor] = {}
     entries = []
+    model = unwrapped(model)
     for adapter in attached(model):
         layers = adapter.layers()
         for target, layer in layers.items():
             tensors |= {f"{target}.{name}": tensor.detach().contiguous() for name, tensor in layer.state_dict().items()}
         ranks = {target: {"r": layer.config.r, "alpha": layer.config.alpha} for target, layer in layers.items()}
-        entries.append({"variant": adapter.config.variant, "config": adapter.config.to_json(), "targets": ranks})
+        # The user may have cast the model since attach: what counts is what the tensors are.
+        config = replace(adapter.config, dtype=next(iter(layers.values())).dtype)
+        entries.append({"variant": config.variant, "config": config.to_json(), "targets": ranks})
     header: dict[str, Any] = {"format": FORMAT, "adapters": entries, "base": fingerprint(model)}
     metadata = {HEADER: json.dumps(header, allow_nan=False)}
     _write_atomically(Path(path), lambda place: save_file(tensors, place, metadata=metadata))
@@ -62,11 +66,18 @@ def _write_atomically(path: Path, write: Any) -> None:
 
 def fingerprint(model: nn.Module) -> dict[str, str]:
     """A digest of every base parameter: dtype, shape and every bit. Adapters and buffers do not count."""
-    return {name: _digest(parameter.detach()) for name, parameter in base_parameters(model)}
+    return {name: _digest(p.detach(), *_scales(model, name)) for name, p in base_parameters(model)}
 
 
-def _digest(tensor: Tensor) -> str:
+def _scales(model: nn.Module, name: str) -> tuple[Tensor, ...]:
+    owner, _, last = name.rpartition(".")
+    return quantisation_scales(model.get_submodule(owner)) if last == "weight" else ()
+
+
+def _digest(tensor: Tensor, *scales: Tensor) -> str:
     digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+    for scale in scales:
+        digest.update(_digest(scale).encode())
     if hasattr(tensor, "__tensor_flatten__"):
         # A tensor subclass, as torchao's quantised weights are: the numbers lie in its inner tensors.
         inner, _ = tensor.__tensor_flatten__()
@@ -93,8 +104,11 @@ def load(
     before the model is touched: on any error it is as before.
 
     Raises CheckpointError (not a whole, well-formed file for these layers), BaseMismatchError (made for other base weights),
-    TargetError (a target carries an adapter already), FileNotFoundError.
+    TargetError (a target carries an adapter already, or is never called), ConfigError (dtype), FileNotFoundError.
     """
+    if dtype is not None and dtype not in ADAPTER_DTYPES.values():
+        raise ConfigError(f"load: dtype is {dtype!r}, wanted None or a torch dtype among {', '.join(ADAPTER_DTYPES)}.")
+    model = unwrapped(model)
     header, tensors = _read(Path(path))
     if check_base:
         _check_base(path, model, header["base"])
@@ -104,7 +118,16 @@ def load(
         adapters.append((config, modules))
     if tensors:
         raise CheckpointError(f"{path}: unknown tensors {sorted(tensors)[:5]}, wanted those of the adapters in its header.")
+    _refuse_repeated(path, model, [name for _, modules in adapters for name in modules])
     return install(model, adapters)
+
+
+def _refuse_repeated(path: object, model: nn.Module, targets: list[str]) -> None:
+    """A layer carries one adapter, under however many names and in however many adapters the file has it."""
+    layers = [model.get_submodule(name) for name in targets]
+    repeated = [name for name, layer in zip(targets, layers, strict=True) if layers.count(layer) > 1]
+    if repeated:
+        raise CheckpointError(f"{path}: {', '.join(repeated[:5])}: the file has more than one adapter for the same layer.")
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -184,6 +207,7 @@ def _rebuild(
     for target in entry["targets"]:
         layers[target] = _layer(path, model, target)
     refuse_overlap(layers)
+    refuse_uncalled(model, layers)
     modules = {}
     try:
         config = variant.config_class.from_json(entry["config"])
@@ -228,7 +252,9 @@ def _fill(
                 f"{path}: {target}: tensor {name} has shape {tuple(saved.shape)}, wanted {tuple(empty.shape)} for a "
                 f"{module.name} adapter on a layer {module.shape.d_in} → {module.shape.d_out}."
             )
-        if saved.dtype not in ADAPTER_DTYPES.values():
-            raise CheckpointError(f"{path}: {target}: tensor {name} is {saved.dtype}, wanted floating point.")
+        if saved.dtype not in ADAPTER_DTYPES.values() or (dtype is None and saved.dtype != module.config.dtype):
+            raise CheckpointError(
+                f"{path}: {target}: tensor {name} is {saved.dtype}, wanted floating point, {module.config.dtype}."
+            )
         saved = saved.to(device=device, dtype=dtype)
         setattr(module, name, nn.Parameter(saved) if isinstance(empty, nn.Parameter) else saved)

@@ -1,8 +1,8 @@
 """AdapterConfig: what every variant's config has in common. Frozen, validated when built, to and from plain JSON."""
 
 import dataclasses
-import math
 import re
+import sys
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar, Literal, Self, cast, get_args, get_origin, get_type_hints
@@ -13,6 +13,7 @@ from lora_lite.errors import ConfigError
 
 Role = Literal["reader", "writer", "inner"]
 
+LARGEST_RANK = 2**20
 ADAPTER_DTYPES = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
@@ -59,9 +60,9 @@ class AdapterConfig:
             if name in self.unused:
                 self.require(getattr(self, name) is None, name, f"nothing: {self.variant} has no such setting")
         if "r" not in self.unused:
-            self.require(_is_int(self.r) and self.r >= 1, "r", "a whole number, 1 or more")
+            self.require(_is_int(self.r) and 1 <= self.r <= LARGEST_RANK, "r", f"a whole number from 1 to {LARGEST_RANK}")
         if "alpha" not in self.unused:
-            self.require(_is_number(self.alpha) and self.alpha > 0, "alpha", "a finite number above 0")
+            self.require(is_number(self.alpha) and self.alpha > 0, "alpha", "a finite number above 0")
         self.require(self.dtype in ADAPTER_DTYPES.values(), "dtype", f"one of {', '.join(ADAPTER_DTYPES)}")
         for name in ("target_names", "exclude_names"):
             self._check_patterns(name)
@@ -89,7 +90,7 @@ class AdapterConfig:
             self.require(isinstance(pattern, str) and pattern != "", name, "non-empty regular expressions")
             try:
                 re.compile(pattern)
-            except re.error as error:
+            except (re.error, OverflowError, RecursionError) as error:
                 raise ConfigError(f"{type(self).__name__}.{name}: {pattern!r} is no regular expression: {error}.") from error
 
     def require(self, holds: bool, name: str, wanted: str) -> None:
@@ -131,5 +132,6 @@ def _is_int(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def is_number(value: object) -> bool:
+    """Whether it is a finite int or float."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

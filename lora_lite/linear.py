@@ -50,7 +50,7 @@ def read_weight(layer: nn.Module) -> Tensor:
     weight: Any = getattr(layer, "weight", None)
     if has_plain_weight(layer):
         return weight.detach()  # type: ignore[no-any-return]  # has_plain_weight: a tensor
-    if type(layer).__module__.startswith("bitsandbytes"):
+    if _is_bitsandbytes(layer):
         weight = _read_bitsandbytes(layer)
     elif type(weight) not in (Tensor, nn.Parameter) and hasattr(weight, "dequantize"):
         weight = weight.detach().dequantize()
@@ -69,19 +69,35 @@ def linear_sizes(layer: nn.Module) -> tuple[int, int]:
     return shape.d_out, shape.d_in
 
 
+def _is_bitsandbytes(layer: nn.Module) -> bool:
+    return type(layer).__module__.startswith("bitsandbytes")
+
+
 def _read_bitsandbytes(layer: nn.Module) -> object:
     # bitsandbytes is no dependency: a layer of its own can only exist where it is installed.
     from bitsandbytes import functional
 
     weight: Any = layer.weight
-    if (codes := getattr(weight, "quant_state", None)) is not None:
-        return functional.dequantize_4bit(weight.data, codes)
-    state = getattr(layer, "state", None)
-    codes = getattr(weight, "CB", None) if getattr(weight, "CB", None) is not None else getattr(state, "CB", None)
-    scales = getattr(weight, "SCB", None) if getattr(weight, "SCB", None) is not None else getattr(state, "SCB", None)
-    if codes is None or scales is None:
-        return weight
-    return functional.int8_vectorwise_dequant(codes, scales)
+    if (state := getattr(weight, "quant_state", None)) is not None:
+        return functional.dequantize_4bit(weight.data, state)
+    codes, scales = _eight_bit(layer, "CB"), _eight_bit(layer, "SCB")
+    return weight if codes is None or scales is None else functional.int8_vectorwise_dequant(codes, scales)
+
+
+def _eight_bit(layer: nn.Module, name: str) -> Any:
+    """CB or SCB of a Linear8bitLt: on its weight until the first forward, on its state from then on."""
+    own = getattr(getattr(layer, "weight", None), name, None)
+    return own if own is not None else getattr(getattr(layer, "state", None), name, None)
+
+
+def quantisation_scales(layer: nn.Module) -> tuple[Tensor, ...]:
+    """What a quantised weight means besides its codes, where that is kept outside of parameters and buffers."""
+    if not _is_bitsandbytes(layer):
+        return ()
+    if (state := getattr(getattr(layer, "weight", None), "quant_state", None)) is not None:
+        return tuple(value for value in state.as_dict().values() if isinstance(value, Tensor))
+    scales = _eight_bit(layer, "SCB")
+    return () if scales is None else (scales,)
 
 
 def at_least_float32(dtype: torch.dtype) -> torch.dtype:

@@ -99,6 +99,12 @@ class Variant(nn.Module):
             else:
                 self.register_buffer(name, tensor)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """What its tensors are now; the config says what they were at attach."""
+        first: Tensor = next(iter(self.state_dict().values()))
+        return first.dtype
+
     @classmethod
     def specs(cls, shape: LinearShape, config: Any) -> dict[str, ParamSpec]:
         """Every tensor of the adapter on a layer of this shape, by name."""
@@ -159,7 +165,8 @@ def register(variant: V) -> V:
     hooks = [getattr(variant, hook) is not getattr(Variant, hook) for hook in ("adapt_input", "adapt_output")]
     if sum(hooks) != 1:
         raise ConfigError(f"{variant.__name__} overrides {sum(hooks)} of adapt_input and adapt_output, wanted one.")
-    if VARIANTS.get(variant.name, variant).__qualname__ != variant.__qualname__:
+    known = VARIANTS.get(variant.name, variant)
+    if (known.__module__, known.__qualname__) != (variant.__module__, variant.__qualname__):
         raise ConfigError(f"{variant.__name__}: the name {variant.name!r} belongs to {VARIANTS[variant.name].__name__}.")
     if getattr(variant.config_class, "variant", None) != variant.name:
         raise ConfigError(f"{variant.config_class.__name__}.variant is not {variant.name!r}; each variant needs its own.")

@@ -29,7 +29,7 @@ def find_targets(model: nn.Module, config: AdapterConfig) -> dict[str, nn.Module
             f"target_roles={config.target_roles}, layers={config.layers} together. {_sample(names)}"
         )
     modules = dict(model.named_modules())
-    _refuse_hidden_forward(model, wanted)
+    refuse_uncalled(model, wanted)
     return {name: modules[name] for name in names if name in wanted}
 
 
@@ -121,8 +121,8 @@ def _by_role(model: nn.Module, names: dict[str, list[str]], roles: tuple[Role, .
 def layer_index(model: nn.Module, name: str) -> int | None:
     """The index of the model's layer that `name` lies in, or None.
 
-    It is the outermost index into a ModuleList, or into a Sequential of several children of one type: blocks, not a pipeline of
-    different parts nor a wrapper. An expert's index lies deeper. Without such a container the outermost number counts.
+    It is the outermost index into a ModuleList, or into a Sequential whose children are of one type: blocks, not a pipeline
+    of different parts. An expert's index lies deeper. Without such a container the outermost number counts.
     """
     parts = name.split(".")
     numbers = [i for i, part in enumerate(parts) if part.isdecimal()]
@@ -130,7 +130,7 @@ def layer_index(model: nn.Module, name: str) -> int | None:
         container = model.get_submodule(".".join(parts[:i]))
         if isinstance(container, nn.ModuleList):
             return int(parts[i])
-        if isinstance(container, nn.Sequential) and len(container) > 1 and len({type(child) for child in container}) == 1:
+        if isinstance(container, nn.Sequential) and len({type(child) for child in container}) == 1:
             return int(parts[i])
     return int(parts[numbers[0]]) if numbers else None
 
@@ -145,8 +145,11 @@ def _by_layer(model: nn.Module, names: dict[str, list[str]], layers: tuple[int, 
     return {name for name, found in indices.items() if found & set(layers)}
 
 
-def _refuse_hidden_forward(model: nn.Module, wanted: set[str]) -> None:
-    """nn.MultiheadAttention reads out_proj's weight and never calls it, so that a hook there would do nothing."""
+def refuse_uncalled(model: nn.Module, wanted: Iterable[str]) -> None:
+    """Raise TargetError on a layer whose forward nobody calls.
+
+    nn.MultiheadAttention reads out_proj's weight and never calls it, so that a hook there would do nothing.
+    """
     uncalled = {module.out_proj for module in model.modules() if isinstance(module, nn.MultiheadAttention)}
     for name in sorted(wanted):
         if model.get_submodule(name) in uncalled:

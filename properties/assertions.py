@@ -24,7 +24,7 @@ class Violation(AssertionError):  # noqa: N818  # the term of the field: a prope
         self.examples = examples
 
 
-@dataclass
+@dataclass(eq=False)
 class Meter:
     """Counts examples, and keeps the worst error as a share of its tolerance."""
 
@@ -51,7 +51,7 @@ def assert_close(got: Tensor, wanted: Bounded, *, claim: str) -> None:
 
 
 def assert_within(got: Tensor, wanted: Tensor, error: Tensor | float, *, claim: str) -> None:
-    """|got − wanted| ≤ error, entry by entry; a NaN or Inf on either side is a violation."""
+    """|got − wanted| ≤ error, entry by entry; a NaN or Inf on either side is a violation, but where the bound is infinite."""
     if got.shape != wanted.shape:
         raise Violation(f"{claim}: got shape {tuple(got.shape)}, wanted {tuple(wanted.shape)}")
     if got.numel() == 0:

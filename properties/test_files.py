@@ -119,6 +119,11 @@ def config_of(header: dict[str, Any]) -> dict[str, Any]:
     return header["adapters"][0]["config"]  # type: ignore[no-any-return]
 
 
+def ia3_entry() -> dict[str, Any]:
+    config = ll.IA3Config(target_names=("0",)).to_json()
+    return {"variant": "ia3", "config": config, "targets": {"0": {"r": None, "alpha": None}}}
+
+
 DAMAGE: dict[str, tuple[Damage, str]] = {
     "a tensor is missing": (lambda t, h: t.pop("0.A"), "0: tensor A is missing"),
     "a tensor too many": (lambda t, h: t.update({"0.C": torch.zeros(1)}), r"unknown tensors \['0.C'\]"),
@@ -139,6 +144,14 @@ DAMAGE: dict[str, tuple[Damage, str]] = {
         lambda t, h: h["adapters"][0]["targets"].update({"9": {"r": 2, "alpha": 16.0}}),
         "9: found no such layer",
     ),
+    "a layer in two adapters": (
+        lambda t, h: (h["adapters"].append(ia3_entry()), t.update({"0.offset": torch.zeros(5)})),
+        "0, 0: the file has more than one adapter for the same layer",
+    ),
+    "tensors of another dtype": (lambda t, h: t.update({"0.A": t["0.A"].half()}), "tensor A is torch.float16, wanted"),
+    "a rank beyond all bounds": (lambda t, h: config_of(h).update(r=10**30), "r: found 1000"),
+    "an alpha beyond all bounds": (lambda t, h: config_of(h).update(alpha=10**400), "alpha: found 1000"),
+    "a pattern beyond all bounds": (lambda t, h: config_of(h).update(target_names=["a{99999999999999999999}"]), "no regular"),
     "adapters of the wrong type": (lambda t, h: h.update(adapters=3), "adapters should be"),
     "no base": (lambda t, h: h.pop("base"), "the header should be"),
 }
@@ -239,3 +252,28 @@ def test_load_runs_no_decomposition() -> None:
             for function in ("linalg.svd", "svd_lowrank", "linalg.eigh"):
                 patch.setattr(f"torch.{function}", forbidden)
             ll.load(base(), path)
+
+
+@fact
+def test_load_onto_a_layer_that_is_never_called_is_refused() -> None:
+    """As attach refuses it."""
+    plain = nn.ModuleDict({"attn": nn.ModuleDict({"out_proj": nn.Linear(4, 4)})})
+    ll.attach(plain, ll.LoRAConfig(r=2))
+    with saved(plain) as path:
+        model = nn.ModuleDict({"attn": nn.MultiheadAttention(4, 2)})
+        refused(model, path, ll.TargetError, "attn.out_proj: .* never calls", "load onto out_proj", check_base=False)
+
+
+@fact
+def test_a_cast_model_saves_what_its_tensors_are() -> None:
+    """The header's dtype is the tensors', not the one asked for at attach."""
+    with saved(adapted().half()) as path:
+        (handle,) = ll.load(base().half(), path)
+    assert_holds(handle.config.dtype == torch.float16, claim=f"after half() and save the config says {handle.config.dtype}")
+
+
+@fact
+def test_load_into_a_dtype_that_cannot_be_is_refused() -> None:
+    """It is the argument that is wrong, not the file."""
+    with saved() as path:
+        refused(base(), path, ll.ConfigError, "load: dtype is torch.int8", "load into int8", dtype=torch.int8)

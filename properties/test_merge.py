@@ -2,7 +2,9 @@
 
 from typing import Any
 
+import pytest
 import torch
+from torch import Tensor, nn
 
 import lora_lite as ll
 from properties.assertions import assert_all_identical, assert_close, assert_holds, assert_identical, assert_refuses
@@ -64,7 +66,65 @@ def test_merge_into_tied_weights_is_refused() -> None:
     ll.attach(model, ll.LoRAConfig(r=2, target_names=("lm_head",)))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with assert_refuses(
-        ll.BaseWeightError, "lm_head: merge: the weight is shared with 1 other", claim="merge into tied weights"
+        ll.BaseWeightError,
+        "lm_head: merge: its weight or bias is shared with model.embed_tokens",
+        claim="merge into tied weights",
     ):
         ll.merge(model)
     assert_all_identical(dict(model.state_dict()), before, claim="a refused merge changed the model")
+
+
+class Doubling(nn.Linear):
+    """A linear layer whose forward does more."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
+def hooked() -> nn.Linear:
+    layer = nn.Linear(4, 4)
+    layer.register_forward_hook(lambda module, args, y: 2 * y)
+    return layer
+
+
+@fact
+def test_merge_into_more_than_a_linear_layer_is_refused() -> None:
+    """What else the layer does would be folded in and then happen again."""
+    weight_normed = nn.utils.parametrizations.weight_norm(nn.Linear(4, 4))
+    for layer in (Doubling(4, 4), hooked(), weight_normed):
+        ll.attach(model := nn.Sequential(layer), ll.LoRAConfig(r=2))
+        with assert_refuses(ll.BaseWeightError, "0: merge: .* computes more than", claim=f"merge into {type(layer).__name__}"):
+            ll.merge(model)
+        assert_holds(bool(implementation.tensors(model)), claim="a refused merge took the adapter off")
+
+
+@fact
+def test_merge_into_a_tied_bias_or_storage_is_refused() -> None:
+    """Two layers with one bias, and two parameters over the same numbers."""
+    for tie in ("bias", "storage"):
+        model: Any = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+        if tie == "bias":
+            model[1].bias = model[0].bias
+        else:
+            model[1].weight = nn.Parameter(model[0].weight.data)
+        ll.attach(model, ll.IA3Config())
+        with assert_refuses(ll.BaseWeightError, "0: merge: its weight or bias is shared with 1", claim=f"a tied {tie}"):
+            ll.merge(model)
+
+
+@fact
+def test_merge_of_what_the_base_cannot_hold_is_refused() -> None:
+    """A constant without a bias to put it in; numbers beyond the base's dtype."""
+    model: Any = nn.Sequential(nn.Linear(4, 4))
+    ll.attach(model, ll.IA3Config())
+    for parameter in ll.adapters_of(model)[0].parameters():
+        parameter.data.fill_(torch.nan)
+    with assert_refuses(ll.BaseWeightError, "0: merge: the merged weight is not finite", claim="a merge to NaN"):
+        ll.merge(model)
+    assert_holds(bool(model[0].weight.isfinite().all()), claim="a refused merge wrote NaN into the base")
+    model = nn.Sequential(nn.Linear(4, 4, bias=False))
+    ll.attach(model, ll.LoRAConfig(r=2))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ll.LoRA, "adapt_output", lambda self, x, y, layer: y + 1)
+        with assert_refuses(ll.BaseWeightError, "0: merge: the adapter adds a constant", claim="a constant without a bias"):
+            ll.merge(model)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from properties.assertions import (
+    Violation,
     assert_all_identical,
     assert_close,
     assert_holds,
@@ -211,7 +212,10 @@ CLAIMS = (
 def test_on_real_weights(variant: str, claim: Callable[[str], None], request: pytest.FixtureRequest) -> None:
     """Each claim of CLAIMS, in all layers."""
     with reported(f"{claim.__name__}_on_real_weights", variant, request) as meter, measuring(meter):
-        claim(variant)
+        try:
+            claim(variant)
+        except Violation as violation:
+            raise Violation(f"{violation}\nrecipe   {pretrained_case(variant)!r}") from None
         meter.examples = LAYERS
 
 

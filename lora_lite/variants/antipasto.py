@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from lora_lite.config import AdapterConfig, option
+from lora_lite.config import AdapterConfig, is_number, option
 from lora_lite.linear import LinearShape, at_least_float32, read_weight
 from lora_lite.spec import Calibrator, ParamSpec, Variant, checked_rank, register, zeros
 from lora_lite.variants import references
@@ -50,7 +50,7 @@ class AntiPaSTOConfig(AdapterConfig):
         self.require(whole, "block_size", "a whole number, 2 or more (rotate_basis='none' for no rotation)")
         divides = self.r is not None and self.r % self.block_size == 0
         self.require(divides, "r", f"a multiple of block_size = {self.block_size}")
-        bounded = isinstance(self.max_skew, int | float) and 0 < self.max_skew < math.pi
+        bounded = is_number(self.max_skew) and 0 < self.max_skew < math.pi
         self.require(bounded, "max_skew", "a number above 0 and below π")
 
 

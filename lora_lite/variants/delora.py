@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from lora_lite.config import AdapterConfig, option
+from lora_lite.config import AdapterConfig, is_number, option
 from lora_lite.errors import ConfigError
 from lora_lite.linear import LinearShape, at_least_float32, read_weight
 from lora_lite.spec import Gradient, ParamSpec, Variant, kaiming_uniform, register, zeros
@@ -54,7 +54,7 @@ class DeLoRAConfig(AdapterConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        number = isinstance(self.lambda_init, int | float) and 0 <= self.lambda_init < float("inf")
+        number = is_number(self.lambda_init) and self.lambda_init >= 0
         self.require(number, "lambda_init", "a finite number, 0 or more")
         learns = self.lambda_init > 0 or self.init != "zero_b"
         representable = self.init != "zero_b" or self.dtype != torch.float16

@@ -6,7 +6,8 @@ Reference: sections 3.2 and 3.3 of the paper; peft's tuners/lora/eva.py.
 Identity at init: B = 0, bit for bit.
 First step: B learns, the gradient of A is exactly zero.
 Deviations: one exact centred PCA over all calibration tokens, from second moments in float64, in place of the incremental SVD,
-whose result depends on the batches. Each direction's largest entry is positive. rho = 1 (every layer keeps r) by default.
+whose result depends on the batches; padding tokens count as any others, so leave them out of the data. Each direction's
+largest entry is positive. rho = 1 (every layer keeps r) by default.
 """
 
 from collections.abc import Mapping
@@ -17,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from lora_lite.calibration import InputMoments
-from lora_lite.config import AdapterConfig, option
+from lora_lite.config import AdapterConfig, is_number, option
 from lora_lite.errors import CalibrationError
-from lora_lite.linear import LinearShape
+from lora_lite.linear import LinearShape, linear_sizes
 from lora_lite.spec import ParamSpec, Variant, checked_rank, register, zeros
 from lora_lite.variants import references
 from lora_lite.variants.low_rank import add_low_rank
@@ -37,7 +38,7 @@ class EVAConfig(AdapterConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        number = isinstance(self.rho, int | float) and 1 <= self.rho < float("inf")
+        number = is_number(self.rho) and self.rho >= 1
         self.require(number, "rho", "a finite number, 1 or more")
 
 
@@ -66,7 +67,7 @@ class EVA(Variant):
 
     @classmethod
     def calibrator(cls, layer: nn.Module, config: EVAConfig) -> InputMoments:
-        return InputMoments()
+        return InputMoments(at_most=min(linear_sizes(layer)))
 
     @classmethod
     def allocate(cls, config: EVAConfig, statistics: Mapping[str, Any]) -> dict[str, EVAConfig]:
@@ -74,7 +75,7 @@ class EVA(Variant):
         shares = {}
         for name, moments in statistics.items():
             variance, _ = moments.principal()
-            most = min(round(config.r * config.rho), len(variance))
+            most = min(round(config.r * config.rho), moments.at_most)
             if moments.tokens < most:
                 raise CalibrationError(
                     f"{name}: {moments.tokens} calibration tokens for {most} components (r · rho). "

@@ -80,8 +80,8 @@ class HRA(Variant):
         return N, P
 
     def adapt_input(self, x: Tensor) -> Tensor:
-        # In float32 at least: P's rows are large where reflections nearly cancel, as they do near init.
-        wide = at_least_float32(self.U.dtype)
+        # In float32 at least, and no coarser than x: P's rows are large where reflections nearly cancel, as they do near init.
+        wide = at_least_float32(torch.promote_types(self.U.dtype, x.dtype))
         N, P = (factor.to(wide) for factor in self.wy_factors())
         # x Rᵀ = x − (x Pᵀ) N. The difference is taken in the wider dtype: x itself must not be rounded.
         return x - F.linear(F.linear(x.to(wide), P), N.mT)

@@ -186,7 +186,11 @@ mutant(
 )
 mutant(
     "integers_are_taken",
-    change(checkpoint._fill, "if saved.dtype not in ADAPTER_DTYPES.values():", "if saved.is_complex():"),
+    change(
+        checkpoint._fill,
+        "if saved.dtype not in ADAPTER_DTYPES.values() or (dtype is None and saved.dtype != module.config.dtype):",
+        "if saved.is_complex():",
+    ),
     breaks="a tensor of integers is taken and cast",
     models="quantised codes read as weights",
     applies_to="lora",
@@ -239,6 +243,27 @@ mutant(
     change(checkpoint._rebuild, "refuse_overlap(layers)", "pass"),
     breaks="an adapter is loaded over another one",
     models="a check that attach has and load lacks",
+    applies_to="lora",
+)
+mutant(
+    "load_takes_a_layer_twice",
+    change(checkpoint.load, "_refuse_repeated(path, model, [name for _, modules in adapters for name in modules])", "pass"),
+    breaks="two adapters of one file are hung on the same layer, one of them for good",
+    models="an overlap looked for in the model and not in the file",
+    applies_to="lora",
+)
+mutant(
+    "load_forgets_that_a_layer_is_never_called",
+    change(checkpoint._rebuild, "refuse_uncalled(model, layers)", "pass"),
+    breaks="an adapter is loaded where it does nothing",
+    models="a check that attach has and load lacks",
+    applies_to="lora",
+)
+mutant(
+    "save_writes_the_dtype_of_attach",
+    change(checkpoint.save, "replace(adapter.config, dtype=next(iter(layers.values())).dtype)", "adapter.config"),
+    breaks="the header tells another dtype than the tensors have",
+    models="a config saved as it was asked for and not as it is",
     applies_to="lora",
 )
 mutant(

@@ -65,9 +65,51 @@ mutant(
 )
 mutant(
     "merge_writes_into_tied_weights",
-    change(adapter._merged, "if len(owners) > 1:", "if False:"),
+    change(adapter._refuse_unmergeable, "if sharing:", "if False:"),
     breaks="the embedding changes with the head",
     models="tied weights that a merge does not know of",
+    applies_to="lora",
+)
+mutant(
+    "merge_folds_the_forward_of_a_subclass_in",
+    change(adapter._refuse_unmergeable, "type(layer).forward is not nn.Linear.forward or ", ""),
+    breaks="what a subclass does after x Wᵀ + b is folded in, and done again",
+    models="isinstance where the type's own forward matters",
+    applies_to="lora",
+)
+mutant(
+    "merge_folds_a_foreign_hook_in",
+    change(adapter._refuse_unmergeable, "or hooks > 1", ""),
+    breaks="what another hook does is folded in, and done again",
+    models="a twin that runs with everything the layer carries",
+    applies_to="lora",
+)
+mutant(
+    "merge_writes_into_a_parametrised_weight",
+    change(adapter._refuse_unmergeable, 'or "weight" not in layer._parameters', ""),
+    breaks="the merged weight goes to a temporary, and the adapter is gone",
+    models="weight_norm and its like",
+    applies_to="lora",
+)
+mutant(
+    "merge_knows_tied_weights_by_identity",
+    change(adapter._refuse_unmergeable, "parameter.untyped_storage().data_ptr() in own", "parameter is layer.weight"),
+    breaks="a shared bias or storage goes unnoticed",
+    models="tying looked for in one place only",
+    applies_to="ia3",
+)
+mutant(
+    "merge_writes_what_is_not_finite",
+    change(adapter._merged, "if not (weight.isfinite().all() and bias.isfinite().all()):", "if False:"),
+    breaks="NaN or Inf lands in the base, for good",
+    models="an overflow in the cast to half precision",
+    applies_to="ia3",
+)
+mutant(
+    "merge_loses_a_constant",
+    change(adapter._merged, "if layer.bias is None and bias.any():", "if False:"),
+    breaks="an adapter's constant is dropped where the layer has no bias",
+    models="a merge of weights alone",
     applies_to="lora",
 )
 mutant(

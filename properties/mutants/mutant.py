@@ -53,6 +53,12 @@ def compiled(function: FunctionType, source: str) -> CodeType:
     namespace: dict[str, Any] = {}
     exec(compile(tree, f"<mutant of {function.__qualname__}>", "exec"), dict(function.__globals__), namespace)
     code: CodeType = namespace[definition.name].__code__
+    if (code.co_code, code.co_consts, code.co_names) == (
+        function.__code__.co_code,
+        function.__code__.co_consts,
+        function.__code__.co_names,
+    ):
+        raise InjectionError(f"{function.__qualname__}: the change has no effect on what the function does")
     if code.co_freevars != function.__code__.co_freevars:
         raise InjectionError(f"{function.__qualname__}: a function with a closure cannot be changed in place")
     return code

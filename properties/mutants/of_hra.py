@@ -88,7 +88,7 @@ mutant(
 
 mutant(
     "hra_factors_in_the_adapter_dtype",
-    change(ll.HRA.adapt_input, "wide = at_least_float32(self.U.dtype)", "wide = self.U.dtype"),
+    change(ll.HRA.adapt_input, "wide = at_least_float32(torch.promote_types(self.U.dtype, x.dtype))", "wide = self.U.dtype"),
     breaks="with a half-precision adapter N and P are rounded to half precision",
     models="large factors that nearly cancel, rounded one by one",
     applies_to="hra",

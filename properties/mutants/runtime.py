@@ -172,7 +172,11 @@ mutant(
 )
 mutant(
     "names_with_lora_are_no_base",
-    change(adapter.base_parameters, 'if name.rpartition(".")[0] not in adapters:', 'if "lora_" not in name:'),
+    change(
+        adapter.base_parameters,
+        'if not any(name.startswith(f"{adapter}.") for adapter in adapters):',
+        'if "lora_" not in name:',
+    ),
     breaks="a base module called lora_mlp trains along",
     models="adapters told from the base by a piece of their name",
     applies_to="lora",

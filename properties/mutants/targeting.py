@@ -325,7 +325,7 @@ mutant(
 )
 mutant(
     "hidden_forward_accepted",
-    change(find_targets, "_refuse_hidden_forward(model, wanted)", "pass"),
+    change(find_targets, "refuse_uncalled(model, wanted)", "pass"),
     breaks="an adapter hangs on MultiheadAttention.out_proj and does nothing",
     models="a hook on a layer whose forward is never called",
     applies_to="lora",

@@ -8,13 +8,12 @@ from .claims import Claim, Options, Tensors, exactly, kaiming, linear
 
 def forward(x: Tensor, W: Tensor, b: Tensor | None, e: Tensor, p: Tensors, p0: Tensors, options: Options) -> Tensor:
     """Output of the adapted layer; H_i = I where u_i is zero."""
-    adapted = W
-    eye = torch.eye(W.shape[-1]).to(W)
-    for u in p["U"].unbind(-2):
+    # x W'^T one reflection at a time, the last one meets x first: the dense H_i are d_in^3 each.
+    for u in reversed(p["U"].unbind(-2)):
         squared = (u * u).sum(-1)[..., None, None]
-        squared = torch.where(squared == 0, 1.0, squared)  # u u^T is zero there, so H = I with a finite gradient
-        adapted = adapted @ (eye - 2 * u.unsqueeze(-1) * u.unsqueeze(-2) / squared)
-    return linear(x, adapted, b, e)
+        squared = torch.where(squared == 0, 1.0, squared)  # u is zero there, so H = I with a finite gradient
+        x = x - 2 * (x @ u.unsqueeze(-1)) * u.unsqueeze(-2) / squared
+    return linear(x, W, b, e)
 
 
 def init_claims(W: Tensor, b: Tensor | None, p: Tensors, options: Options, inputs: Tensor | None) -> list[Claim]:

@@ -1,0 +1,77 @@
+"""One adapted model seen from several sides: its parts, its whole, a compiled wrapper."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import lora_lite as ll
+from properties.assertions import assert_holds, assert_identical, assert_refuses
+from properties.registry import fact
+
+
+def whole() -> Any:
+    return nn.ModuleDict({"part": nn.Sequential(nn.Linear(4, 4)), "rest": nn.Linear(4, 4)})
+
+
+@fact
+def test_adapters_of_a_part_are_not_overlooked_by_the_whole() -> None:
+    """Attached through a part, the whole refuses to attach, save, merge and detach, and says which layer."""
+    model = whole()
+    ll.attach(model["part"], ll.LoRAConfig(r=2))
+    with tempfile.TemporaryDirectory() as folder:
+        for what, act in {
+            "attach": lambda: ll.attach(model, ll.IA3Config(target_names=("rest",))),
+            "save": lambda: ll.save(model, Path(folder) / "a"),
+            "merge": lambda: ll.merge(model),
+            "detach": lambda: ll.detach(model),
+        }.items():
+            with assert_refuses(ll.TargetError, "part.0: carries an adapter that was attached through another", claim=what):
+                act()  # type: ignore[no-untyped-call]  # a lambda
+
+
+@fact
+def test_adapters_of_the_whole_are_not_overlooked_by_a_part() -> None:
+    """Attached through the whole, a part refuses a second adapter of its own."""
+    model = whole()
+    ll.attach(model, ll.LoRAConfig(r=2, target_names=("part.0",)))
+    model["part"].append(nn.Linear(4, 4))
+    with assert_refuses(ll.TargetError, "0: carries an adapter that was attached through another", claim="attach to a part"):
+        ll.attach(model["part"], ll.IA3Config(target_names=("1",)))
+
+
+@fact
+def test_a_compiled_wrapper_stands_for_its_model() -> None:
+    """Names carry no prefix, and detach gives the base's flags back."""
+    model = whole()
+    wrapper: nn.Module = torch.compile(model, backend="eager")  # type: ignore[assignment]  # a module for a module
+    adapter = ll.attach(wrapper, ll.LoRAConfig(r=2))
+    assert_holds(adapter.targets == ("part.0", "rest"), claim=f"targets through a compiled wrapper are {adapter.targets}")
+    ll.detach(wrapper)
+    assert_holds(
+        all(p.requires_grad for p in model.parameters()), claim="detach through a compiled wrapper left the base frozen"
+    )
+
+
+@fact
+def test_initial_values_that_overflow_are_refused() -> None:
+    """A base too large for a half-precision adapter: attach refuses, and the base computes as before."""
+    layer = nn.Linear(4, 4)
+    layer.weight.data.mul_(1e12)
+    model = nn.Sequential(layer)
+    x = torch.randn(3, 4)
+    before = model(x).detach()
+    for config in (ll.PiSSAConfig, ll.DoRAConfig, ll.AntiPaSTOConfig):
+        with assert_refuses(ll.ConfigError, "0: .* initial values overflow torch.float16", claim=config.__name__):
+            ll.attach(model, config(r=4, dtype=torch.float16))
+        assert_identical(model(x).detach(), before, claim="the output after a refused attach")
+
+
+@fact
+def test_a_built_in_variant_cannot_be_replaced() -> None:
+    """Not even by a class of the same name."""
+    impostor = type("LoRA", (ll.LoRA,), {"__qualname__": "LoRA", "__module__": "elsewhere"})
+    with assert_refuses(ll.ConfigError, "the name 'lora' belongs to", claim="a second lora"):
+        ll.register(impostor)
