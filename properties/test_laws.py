@@ -244,3 +244,16 @@ def test_pissa_iterations_bring_the_randomised_svd_closer() -> None:
     ll.attach(model, ll.PiSSAConfig(r=2, alpha=2.0, niter=24, dtype=torch.float64))
     found = torch.linalg.svdvals(implementation.tensors(model)["0"]["A"].detach()).square()
     assert_within(found, best, 1e-4, claim="singular values of the randomised SVD after 24 iterations")
+
+
+@fact
+def test_small_turns_of_antipasto_keep_their_digits() -> None:
+    """On large singular values, in a base fine enough to show it: S itself must not cancel."""
+    linear = LinearRecipe(8, 8, dtype="float64", weight="huge")
+    made = subject(AdaptedLayer("antipasto", linear, (("r", 4), ("block_size", 4), ("dtype", "float32"))))
+    with torch.no_grad():
+        for name, tensor in implementation.tensors(made.model)["0"].items():
+            if isinstance(tensor, nn.Parameter):
+                tensor.copy_(1e-4 * gaussian(0, name, tuple(tensor.shape)))
+    (layer,) = observe(made)
+    assert_close(layer.y, expected(layer).y, claim="the output at small turns is the oracle's")

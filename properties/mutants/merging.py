@@ -114,6 +114,7 @@ mutant(
 )
 mutant(
     "merge_changes_the_dtype",
+    change(adapter._merged, "weight, bias = weight.to(layer.weight.dtype), bias.to(layer.weight.dtype)", "pass"),
     change(adapter.merge, "layer.weight.copy_(weight)", "layer.weight.data = weight"),
     breaks="the merged layer is float64",
     models="a result assigned and not copied",
