@@ -162,6 +162,8 @@ def register(variant: V) -> V:
 
     Raises ConfigError on a name that is taken, a config that is not the variant's, or no hook or two.
     """
+    if not isinstance(getattr(variant, "name", None), str):
+        raise ConfigError(f'{variant.__name__}: found no name, wanted name = "...", equal to its config\'s variant.')
     hooks = [getattr(variant, hook) is not getattr(Variant, hook) for hook in ("adapt_input", "adapt_output")]
     if sum(hooks) != 1:
         raise ConfigError(f"{variant.__name__} overrides {sum(hooks)} of adapt_input and adapt_output, wanted one.")

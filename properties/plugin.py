@@ -28,6 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--audit", metavar="DIR", help="print the verdict table and write it to DIR/audit.md")
 
 
+@pytest.hookimpl(trylast=True)  # after Hypothesis's own, which loads --hypothesis-profile
 def pytest_configure(config: pytest.Config) -> None:
     # Six times faster than two threads on tensors this small (measured), and one worker a core.
     torch.set_num_threads(1)
@@ -38,10 +39,15 @@ def pytest_configure(config: pytest.Config) -> None:
         settings.register_profile("budget", settings(), max_examples=examples)
         settings.load_profile("budget")
     for module in config.getoption("--variant-module") or ():
-        importlib.import_module(module)
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise pytest.UsageError(f"--variant-module {module}: {error} (is its folder on PYTHONPATH?)") from error
     unknown = set(config.getoption("--variant") or ()) - set(ll.VARIANTS)
     if unknown:
-        raise pytest.UsageError(f"--variant: no variant {', '.join(sorted(unknown))}; known: {', '.join(ll.VARIANTS)}")
+        raise pytest.UsageError(
+            f"--variant: no variant {', '.join(sorted(unknown))}; known: {', '.join(ll.VARIANTS)} (a variant of your own wants @register and --variant-module)"
+        )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -134,7 +134,7 @@ def reported(name: str, variant: str | None, request: pytest.FixtureRequest) -> 
         result = meter.examples, meter.worst
     except Violation as violation:
         of = f" [{variant}]" if variant else ""
-        failure = f'{name}{of}\n{violation}\nreplay   pytest "{request.node.nodeid}"'
+        failure = f"{name}{of}\n{violation}\nreplay   {replay_command(request)}"
     finally:
         if variant is not None:
             seconds = time.perf_counter() - began
@@ -142,6 +142,15 @@ def reported(name: str, variant: str | None, request: pytest.FixtureRequest) -> 
     if failure is not None:
         # From None: the violation that is told here is not to be told a second time as this one's context.
         raise pytest.fail.Exception(failure, pytrace=False) from None
+
+
+def replay_command(request: pytest.FixtureRequest) -> str:
+    """What runs the failing test again, with the options that it depends on."""
+    option = request.config.getoption
+    modules = "".join(f"--variant-module {module} " for module in option("--variant-module") or ())
+    budget = "" if option("--max-examples") is None else f"--max-examples {option('--max-examples')} "
+    place = "" if option("--device") == "cpu" else f"--device {option('--device')} "
+    return f'pytest {modules}{budget}{place}"{request.node.nodeid}"'
 
 
 def register_profiles() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import lora_lite as ll
 from properties.assertions import assert_all_identical, assert_close, assert_holds, assert_identical, assert_within
 from properties.implementation import adapter_dtype, implementation
-from properties.observe import Layer, expected, observe, options_of, subject
+from properties.observe import Layer, expected, has_oracle, observe, options_of, subject
 from properties.oracles import ORACLES
 from properties.registry import every_variant, fact
 from properties.tolerance import PROBES, SAFETY, Bounded, perturbed, perturbed_all, unit_roundoff
@@ -41,7 +41,7 @@ def only(*variants: str) -> Any:
     return lambda variant: variant.name in variants
 
 
-@every_variant(adapted_layers, share=0.3)
+@every_variant(adapted_layers, share=0.3, applies=has_oracle)
 def test_the_tensors_are_as_the_paper_and_the_config_say(case: AdaptedLayer) -> None:
     """Those that the paper trains require a gradient and no others do; all have the config's dtype; exact is exact."""
     made = subject(case)
@@ -77,7 +77,10 @@ def step(model: nn.Module, seed: int, size: float) -> None:
                     tensor.add_(size * gaussian(seed, f"step {target} {name}", tuple(tensor.shape)))
 
 
-@every_variant(partial(adapted_layers, base_dtypes=("float64", "float32"), adapter_dtypes=("float32", "bfloat16", "float16")))
+@every_variant(
+    partial(adapted_layers, base_dtypes=("float64", "float32"), adapter_dtypes=("float32", "bfloat16", "float16")),
+    applies=has_oracle,
+)
 def test_a_small_step_agrees_with_the_oracle(case: AdaptedLayer) -> None:
     """Of a thousandth, from init: what rounds to nothing, or cancels, in a parameter that has hardly moved."""
     made = subject(case)
@@ -101,7 +104,7 @@ def working_dtype(case: AdaptedLayer) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32) if case.variant in WIDE else dtype
 
 
-@every_variant(finer_than_base)
+@every_variant(finer_than_base, applies=has_oracle)
 def test_only_the_result_is_rounded_to_the_base_dtype(case: AdaptedLayer) -> None:
     """Given the base's own output (a pre-hook variant: its input), what comes out is the oracle's, rounded once."""
     made = subject(case)

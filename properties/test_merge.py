@@ -45,7 +45,7 @@ def test_merged_model_agrees_with_the_oracle(case: AdaptedModel) -> None:
     check_merge(case)
 
 
-@every_variant(trained_layers, share=0.5)
+@every_variant(trained_layers, share=0.5, applies=has_oracle)
 def test_merge_leaves_a_plain_layer(case: AdaptedLayer) -> None:
     """Same module, same dtypes and shapes, no hooks, and the input is used once."""
     made = subject(case)
