@@ -45,8 +45,9 @@ def pytest_configure(config: pytest.Config) -> None:
             raise pytest.UsageError(f"--variant-module {module}: {error} (is its folder on PYTHONPATH?)") from error
     unknown = set(config.getoption("--variant") or ()) - set(ll.VARIANTS)
     if unknown:
+        known = ", ".join(ll.VARIANTS)
         raise pytest.UsageError(
-            f"--variant: no variant {', '.join(sorted(unknown))}; known: {', '.join(ll.VARIANTS)} (a variant of your own wants @register and --variant-module)"
+            f"--variant: no variant {', '.join(sorted(unknown))}; known: {known}. One of your own wants --variant-module."
         )
 
 
