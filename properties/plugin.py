@@ -14,6 +14,7 @@ import lora_lite as ll
 from properties.audit import Measured, matrix, table
 from properties.mutants.matrix import Cell, Row
 from properties.registry import register_profiles
+from properties.regressions.record import add_options
 from strategies import set_device
 
 register_profiles()
@@ -25,6 +26,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--variant-module", action="append", metavar="MODULE", help="import a module that registers variants")
     group.addoption("--max-examples", type=int, metavar="N", help="examples per property and variant")
     group.addoption("--device", default="cpu", help="build everything there, for example cuda")
+    add_options(group)
     group.addoption("--audit", metavar="DIR", help="print the verdict table and write it to DIR/audit.md")
 
 
@@ -60,17 +62,20 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """A property that is about none of the judged variants is deselected, not skipped."""
-    idle = [item for item in items if not _has_variant(item)]
+    """A property that is about none of the judged variants is deselected, not skipped. Regressions come before any drawing."""
+    idle = [item for item in items if not _judges(item)]
     if idle:
         config.hook.pytest_deselected(items=idle)
-        items[:] = [item for item in items if _has_variant(item)]
+    items[:] = sorted((item for item in items if _judges(item)), key=lambda item: "regression" not in _parameters(item))
 
 
-def _has_variant(item: pytest.Item) -> bool:
+def _judges(item: pytest.Item) -> bool:
     # pytest puts a sentinel of its own where there is nothing to parametrise with.
-    parameters = getattr(getattr(item, "callspec", None), "params", {})
-    return isinstance(parameters.get("variant", ""), str)
+    return all(isinstance(_parameters(item).get(name, ""), str) for name in ("variant", "regression"))
+
+
+def _parameters(item: pytest.Item) -> dict[str, object]:
+    return getattr(getattr(item, "callspec", None), "params", {})
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
