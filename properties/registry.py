@@ -128,7 +128,7 @@ def run_as_test(made: Property, variant: str | None, request: pytest.FixtureRequ
 def reported(name: str, variant: str | None, request: pytest.FixtureRequest) -> Iterator[Meter]:
     """What the body measures travels with pytest's report, to the audit and across workers; a violation is told in short."""
     meter, failure, began = Meter(), None, time.perf_counter()
-    result: tuple[int | None, float | None] = (None, None)
+    result: tuple[int | None, dict[str, float]] = (None, {})
     try:
         yield meter
         result = meter.examples, meter.worst
