@@ -9,7 +9,14 @@ from hypothesis.strategies import SearchStrategy
 from torch import Tensor, nn
 
 import lora_lite as ll
-from properties.assertions import assert_all_identical, assert_close, assert_holds, assert_identical, assert_within
+from properties.assertions import (
+    Violation,
+    assert_all_identical,
+    assert_close,
+    assert_holds,
+    assert_identical,
+    assert_within,
+)
 from properties.implementation import adapter_dtype, implementation
 from properties.observe import Layer, expected, has_oracle, observe, options_of, subject
 from properties.oracles import ORACLES
@@ -58,10 +65,12 @@ def test_the_tensors_are_as_the_paper_and_the_config_say(case: AdaptedLayer) -> 
 
 @every_variant(adapted_layers, share=0.3)
 def test_attach_writes_every_entry(case: AdaptedLayer) -> None:
-    """Where fresh memory holds NaN, as torch fills it in deterministic mode, no tensor holds one after attach."""
+    """Where fresh memory holds NaN, as torch fills it in deterministic mode, attach neither keeps nor refuses it."""
     torch.use_deterministic_algorithms(True)
     try:
         (tensors,) = subject(case).initial.values()
+    except ll.ConfigError as error:
+        raise Violation(f"where memory held NaN before, attach says: {error}") from error
     finally:
         torch.use_deterministic_algorithms(False)
     for name, tensor in tensors.items():
