@@ -106,7 +106,7 @@ def _results(terminalreporter: pytest.TerminalReporter) -> tuple[list[Measured],
     for report in sorted(reports, key=lambda report: report.nodeid):
         for name, value in report.user_properties:
             if name == "measured":
-                measured.append(Measured(*cast(tuple[str, str, int | None, float | None, float], value)))
+                measured.append(Measured(*cast(tuple[str, str, int | None, dict[str, float], float], value)))
             elif name == "row":
                 cells = [Cell(**cell) for cell in json.loads(cast(str, value))]
                 rows.append(Row(cells[0].mutant, cells))

@@ -139,7 +139,7 @@ def reported(name: str, variant: str | None, request: pytest.FixtureRequest) -> 
     """
     meter, failure, began = Meter(), None, time.perf_counter()
     check = PROPERTIES[name].check if name in PROPERTIES else None
-    result: tuple[int | None, float | None] = (None, None)
+    result: tuple[int | None, dict[str, float]] = (None, {})
     try:
         yield meter
         result = meter.examples, meter.worst

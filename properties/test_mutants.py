@@ -8,8 +8,8 @@ from hypothesis import settings
 import lora_lite as ll
 from properties.assertions import Violation
 from properties.mutants import CATALOGUE, Change, InjectionError, Mutant, load_catalogue
-from properties.mutants.matrix import budget, run_cell, run_row
-from properties.registry import Property
+from properties.mutants.matrix import budget, run_cell, run_row, signal
+from properties.registry import Property, load_properties
 from strategies import AdaptedLayer, trained_layers
 
 load_catalogue()
@@ -80,6 +80,16 @@ def test_a_kill_tells_its_shrunk_case() -> None:
         "AdaptedLayer(variant='lora', linear=LinearRecipe(d_in=1, d_out=1, bias=False, dtype='float32', weight='gaussian'"
     )
     assert cell.detail.startswith(simplest)
+
+
+def test_the_signal_of_a_mutant_is_its_error_at_its_easiest_case() -> None:
+    """By dtype, in tolerances; a property on which it has no effect has none."""
+    how = budget(30, shrink=False)
+    forward, moved = (load_properties()[name] for name in ("forward_agrees_with_the_oracle", "base_keeps_every_bit"))
+    found = signal(forward, SCALE_LOST, "lora", how)
+    assert found["float32"] > 10
+    assert run_cell(forward, SCALE_LOST, "lora", how).outcome == "killed"
+    assert signal(moved, SCALE_LOST, "lora", how) == {}
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from types import CodeType, FrameType
@@ -22,7 +23,13 @@ LIBRARY = str(Path(ll.__file__).parent)
 
 @dataclass(frozen=True)
 class Cell:
-    """One property under one mutant on one variant. outcome: "killed", "survived", "crashed", or "unreached": not run."""
+    """One property under one mutant on one variant.
+
+    outcome  "killed", "survived", "crashed", or "unreached": not run
+    detail   of a kill, the case that shows it; of a crash, the exception
+    signal   of a kill in the whole matrix, by dtype, the largest error as a share of its tolerance that the mutant causes
+             within the cell's budget; empty where the property claims equality or a plain fact
+    """
 
     claim: str
     mutant: str
@@ -31,6 +38,7 @@ class Cell:
     examples: int = 0
     seconds: float = 0.0
     detail: str = ""
+    signal: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -74,6 +82,19 @@ def run_cell(made: Property, mutant: Mutant, variant: str, how: settings) -> Cel
     return Cell(made.name, mutant.name, variant, "survived", how.max_examples, time.perf_counter() - began)
 
 
+def signal(made: Property, mutant: Mutant, variant: str, how: settings) -> dict[str, float]:
+    """How far beyond its tolerance the mutant drives the property at its easiest case, by dtype."""
+
+    def unjudged(case: Any) -> None:
+        # The meter has noted the error before the assertion that raises; a crash has none to note.
+        with suppress(Exception):
+            made.check(case)
+
+    with mutant.injected():
+        meter = replace(made, check=unjudged).run(variant, how)
+    return {dtype: share for dtype, share in meter.worst.items() if share > 1}
+
+
 def applicable(variant: str) -> list[Property]:
     """Every property that is about this variant, quick ones first."""
     properties = [p for p in load_properties().values() if p.cases is None or p.applies(ll.VARIANTS[variant])]
@@ -90,7 +111,10 @@ def run_row(mutant: Mutant, *, examples: int, full: int, whole: bool) -> Row:
     for variant in mutant.applies_to:
         if whole and variant == mutant.applies_to[0]:
             for made in applicable(variant):
-                row.cells.append(_cell(made, mutant, variant, budget(examples, shrink=not row.killers)))
+                cell = _cell(made, mutant, variant, budget(examples, shrink=not row.killers))
+                if cell.outcome == "killed" and made.cases is not None:
+                    cell = replace(cell, signal=signal(made, mutant, variant, budget(examples, shrink=False)))
+                row.cells.append(cell)
         else:
             _until_killed(row, mutant, variant, examples)
     for variant in row.survivors(mutant.applies_to):
