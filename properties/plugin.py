@@ -13,7 +13,7 @@ from hypothesis import settings
 import lora_lite as ll
 from properties.audit import Measured, matrix, table
 from properties.mutants.matrix import Cell, Row
-from properties.registry import register_profiles
+from properties.profiles import check_database, register_profiles
 from properties.regressions.record import add_options
 from strategies import set_device
 
@@ -40,6 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if (examples := config.getoption("--max-examples")) is not None:
         settings.register_profile("budget", settings(), max_examples=examples)
         settings.load_profile("budget")
+    check_database()
     for module in config.getoption("--variant-module") or ():
         try:
             importlib.import_module(module)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis.strategies import SearchStrategy
 
 import lora_lite as ll
@@ -156,23 +156,3 @@ def reported(name: str, variant: str | None, request: pytest.FixtureRequest) -> 
     if failure is not None:
         # From None: the violation that is told here is not to be told a second time as this one's context.
         raise pytest.fail.Exception(failure, pytrace=False) from None
-
-
-def register_profiles() -> None:
-    """dev: the default; ci: derandomised, a gate must not be a lottery; nightly: random and long."""
-    from hypothesis import Phase
-    from hypothesis.database import DirectoryBasedExampleDatabase
-
-    common: dict[str, Any] = {
-        "deadline": None,
-        # Explaining costs 18 s against 2.5 s on five failing tests, and the recipe explains itself.
-        "phases": [phase for phase in Phase if phase is not Phase.explain],
-        "report_multiple_bugs": False,
-        # Building a transformer is part of drawing some cases.
-        "suppress_health_check": [HealthCheck.too_slow],
-    }
-    database = DirectoryBasedExampleDatabase(".hypothesis/examples")
-    settings.register_profile("dev", max_examples=60, database=database, **common)
-    # Hypothesis refuses a database beside derandomize: what a gate runs depends on the code alone.
-    settings.register_profile("ci", max_examples=60, derandomize=True, **common)
-    settings.register_profile("nightly", max_examples=1000, database=database, **common)
