@@ -14,6 +14,7 @@ import lora_lite as ll
 from properties.audit import Measured, matrix, table
 from properties.mutants.matrix import Cell, Row
 from properties.profiles import check_database, register_profiles
+from properties.regressions import travel
 from properties.regressions.record import add_options
 from strategies import set_device
 
@@ -85,7 +86,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     measured, rows = _results(terminalreporter)
     if folder is None and config.getoption("verbose") < 1 and "A" not in config.getoption("reportchars"):
         return
-    for name, text in (("audit.md", table(measured) if measured else ""), ("mutants.txt", matrix(rows) if rows else "")):
+    texts = {
+        "audit.md": table(measured) if measured else "",
+        "mutants.txt": matrix(rows) if rows else "",
+        "regressions.txt": travel.summary(_calls(terminalreporter)),
+    }
+    for name, text in texts.items():
         if not text:
             continue
         terminalreporter.write_sep("=", Path(name).stem)
@@ -97,14 +103,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 def _results(terminalreporter: pytest.TerminalReporter) -> tuple[list[Measured], list[Row]]:
     """What the tests measured, in the order of the tests and not of the workers."""
-    reports = [
-        report
-        for reports in terminalreporter.stats.values()
-        for report in reports
-        if isinstance(report, pytest.TestReport) and report.when == "call"
-    ]
     measured, rows = [], []
-    for report in sorted(reports, key=lambda report: report.nodeid):
+    for report in _calls(terminalreporter):
         for name, value in report.user_properties:
             if name == "measured":
                 measured.append(Measured(*cast(tuple[str, str, int | None, dict[str, float], float], value)))
@@ -112,3 +112,9 @@ def _results(terminalreporter: pytest.TerminalReporter) -> tuple[list[Measured],
                 cells = [Cell(**cell) for cell in json.loads(cast(str, value))]
                 rows.append(Row(cells[0].mutant, cells))
     return measured, rows
+
+
+def _calls(terminalreporter: pytest.TerminalReporter) -> list[pytest.TestReport]:
+    reports = (report for reports in terminalreporter.stats.values() for report in reports)
+    calls = [report for report in reports if isinstance(report, pytest.TestReport) and report.when == "call"]
+    return sorted(calls, key=lambda report: report.nodeid)
