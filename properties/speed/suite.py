@@ -74,7 +74,8 @@ def first_kills(count: int) -> Iterator[str]:
         run_row(mutant, examples=settings().max_examples // 10, full=settings().max_examples, whole=False)
         took.append((time.perf_counter() - began) / len(mutant.applies_to))
     low, middle, high = statistics.quantiles(took, n=4)
-    yield f"first kill and shrink, {len(took)} of {len(caught)} mutants, a variant: median {middle:.2f} s [{low:.2f} {high:.2f}]"
+    share = f"{len(took)} of {len(caught)} mutants"
+    yield f"first kill, shrunk, of {share}, a variant: median {middle:.2f} s [{low:.2f} {high:.2f}]"
 
 
 @dataclass(frozen=True)
