@@ -110,7 +110,7 @@ def whole_runs(names: Sequence[str], workers: Sequence[int]) -> Iterator[str]:
 def examples_until_found(made: Property, mutant: Mutant, variant: str, number: int, most: int) -> int:
     """Examples that a run from this seed needs to notice the mutant; `most` where it does not."""
     budget = settings(max_examples=most, database=None, phases=[Phase.generate], derandomize=False)
-    core.global_force_seed = number  # what --hypothesis-seed sets
+    core.global_force_seed = number  # type: ignore[assignment]  # what --hypothesis-seed sets
     try:
         with mutant.injected():
             made.run(variant, budget)
