@@ -13,7 +13,9 @@ from hypothesis import settings
 import lora_lite as ll
 from properties.audit import Measured, matrix, table
 from properties.mutants.matrix import Cell, Row
-from properties.registry import register_profiles
+from properties.profiles import check_database, register_profiles
+from properties.regressions import travel
+from properties.regressions.record import add_options
 from strategies import set_device
 
 register_profiles()
@@ -25,6 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--variant-module", action="append", metavar="MODULE", help="import a module that registers variants")
     group.addoption("--max-examples", type=int, metavar="N", help="examples per property and variant")
     group.addoption("--device", default="cpu", help="build everything there, for example cuda")
+    add_options(group)
     group.addoption("--audit", metavar="DIR", help="print the verdict table and write it to DIR/audit.md")
 
 
@@ -38,6 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if (examples := config.getoption("--max-examples")) is not None:
         settings.register_profile("budget", settings(), max_examples=examples)
         settings.load_profile("budget")
+    check_database()
     for module in config.getoption("--variant-module") or ():
         try:
             importlib.import_module(module)
@@ -60,17 +64,20 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """A property that is about none of the judged variants is deselected, not skipped."""
-    idle = [item for item in items if not _has_variant(item)]
+    """A property that is about none of the judged variants is deselected, not skipped. Regressions come before any drawing."""
+    idle = [item for item in items if not _judges(item)]
     if idle:
         config.hook.pytest_deselected(items=idle)
-        items[:] = [item for item in items if _has_variant(item)]
+    items[:] = sorted((item for item in items if _judges(item)), key=lambda item: "regression" not in _parameters(item))
 
 
-def _has_variant(item: pytest.Item) -> bool:
+def _judges(item: pytest.Item) -> bool:
     # pytest puts a sentinel of its own where there is nothing to parametrise with.
-    parameters = getattr(getattr(item, "callspec", None), "params", {})
-    return isinstance(parameters.get("variant", ""), str)
+    return all(isinstance(_parameters(item).get(name, ""), str) for name in ("variant", "regression"))
+
+
+def _parameters(item: pytest.Item) -> dict[str, object]:
+    return getattr(getattr(item, "callspec", None), "params", {})
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -79,7 +86,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     measured, rows = _results(terminalreporter)
     if folder is None and config.getoption("verbose") < 1 and "A" not in config.getoption("reportchars"):
         return
-    for name, text in (("audit.md", table(measured) if measured else ""), ("mutants.txt", matrix(rows) if rows else "")):
+    texts = {
+        "audit.md": table(measured) if measured else "",
+        "mutants.txt": matrix(rows) if rows else "",
+        "regressions.txt": travel.summary(_calls(terminalreporter)),
+    }
+    for name, text in texts.items():
         if not text:
             continue
         terminalreporter.write_sep("=", Path(name).stem)
@@ -91,14 +103,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 def _results(terminalreporter: pytest.TerminalReporter) -> tuple[list[Measured], list[Row]]:
     """What the tests measured, in the order of the tests and not of the workers."""
-    reports = [
-        report
-        for reports in terminalreporter.stats.values()
-        for report in reports
-        if isinstance(report, pytest.TestReport) and report.when == "call"
-    ]
     measured, rows = [], []
-    for report in sorted(reports, key=lambda report: report.nodeid):
+    for report in _calls(terminalreporter):
         for name, value in report.user_properties:
             if name == "measured":
                 measured.append(Measured(*cast(tuple[str, str, int | None, dict[str, float], float], value)))
@@ -106,3 +112,9 @@ def _results(terminalreporter: pytest.TerminalReporter) -> tuple[list[Measured],
                 cells = [Cell(**cell) for cell in json.loads(cast(str, value))]
                 rows.append(Row(cells[0].mutant, cells))
     return measured, rows
+
+
+def _calls(terminalreporter: pytest.TerminalReporter) -> list[pytest.TestReport]:
+    reports = (report for reports in terminalreporter.stats.values() for report in reports)
+    calls = [report for report in reports if isinstance(report, pytest.TestReport) and report.when == "call"]
+    return sorted(calls, key=lambda report: report.nodeid)

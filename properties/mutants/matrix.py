@@ -17,6 +17,7 @@ import lora_lite as ll
 from properties.assertions import Violation
 from properties.mutants.mutant import Mutant
 from properties.registry import Property, load_properties
+from strategies.recipes import to_json
 
 LIBRARY = str(Path(ll.__file__).parent)
 
@@ -29,6 +30,7 @@ class Cell:
     detail   of a kill, the case that shows it; of a crash, the exception
     signal   of a kill in the whole matrix, by dtype, the largest error as a share of its tolerance that the mutant causes
              within the cell's budget; empty where the property claims equality or a plain fact
+    recipe   of a kill that was shrunk, its case as JSON
     """
 
     claim: str
@@ -39,6 +41,7 @@ class Cell:
     seconds: float = 0.0
     detail: str = ""
     signal: dict[str, float] = field(default_factory=dict)
+    recipe: Any = None
 
 
 @dataclass
@@ -52,6 +55,11 @@ class Row:
     def killers(self) -> list[str]:
         """Names of the properties that notice."""
         return list(dict.fromkeys(cell.claim for cell in self.cells if cell.outcome == "killed"))
+
+    @property
+    def shrunk(self) -> Cell | None:
+        """The first kill on a drawn case."""
+        return next((cell for cell in self.cells if cell.recipe is not None), None)
 
     def survivors(self, variants: Iterable[str]) -> list[str]:
         """The variants on which nothing noticed."""
@@ -74,7 +82,9 @@ def run_cell(made: Property, mutant: Mutant, variant: str, how: settings) -> Cel
     except Violation as violation:
         seconds = time.perf_counter() - began
         shrunk = f"{violation.case!r}" if violation.case is not None else str(violation).splitlines()[0]
-        return Cell(made.name, mutant.name, variant, "killed", violation.examples or 1, seconds, shrunk)
+        recipe = to_json(violation.case) if violation.case is not None and Phase.shrink in how.phases else None
+        examples = violation.examples or 1
+        return Cell(made.name, mutant.name, variant, "killed", examples, seconds, shrunk, recipe=recipe)
     except Exception as error:
         return Cell(
             made.name, mutant.name, variant, "crashed", 0, time.perf_counter() - began, f"{type(error).__name__}: {error}"
@@ -104,14 +114,14 @@ def applicable(variant: str) -> list[Property]:
 def run_row(mutant: Mutant, *, examples: int, full: int, whole: bool) -> Row:
     """On each of the mutant's variants until the first kill; with `whole`, first every property on its first variant.
 
-    The first kill is shrunk. Properties that do not run the changed code are left out; a variant on which nothing noticed
-    within `examples` is tried again with `full`, and with every property.
+    The first kill on a drawn case is shrunk. Properties that do not run the changed code are left out; a variant on which
+    nothing noticed within `examples` is tried again with `full`, and with every property.
     """
     row = Row(mutant.name)
     for variant in mutant.applies_to:
         if whole and variant == mutant.applies_to[0]:
             for made in applicable(variant):
-                cell = _cell(made, mutant, variant, budget(examples, shrink=not row.killers))
+                cell = _cell(made, mutant, variant, budget(examples, shrink=row.shrunk is None))
                 if cell.outcome == "killed" and made.cases is not None:
                     cell = replace(cell, signal=signal(made, mutant, variant, budget(examples, shrink=False)))
                 row.cells.append(cell)
@@ -132,7 +142,7 @@ def _until_killed(row: Row, mutant: Mutant, variant: str, examples: int, *, ever
     known = row.killers
     for made in sorted(applicable(variant), key=lambda p: p.name not in known):
         run = run_cell if everything or made.name in known else _cell
-        row.cells.append(run(made, mutant, variant, budget(examples, shrink=not known)))
+        row.cells.append(run(made, mutant, variant, budget(examples, shrink=row.shrunk is None)))
         if row.cells[-1].outcome == "killed":
             return
 
