@@ -17,7 +17,19 @@ from properties.assertions import Violation, assert_holds, assert_refuses
 from properties.implementation import implementation
 from properties.observe import expected, seed_inits
 from properties.tolerance import coarser
-from properties.truth import Adapted, Tensors, Truth, check, check_merged, copied, look, new, same_parameters
+from properties.truth import (
+    Adapted,
+    Tensors,
+    Truth,
+    check,
+    check_merged,
+    check_untouched,
+    copied,
+    look,
+    new,
+    refused_dtype,
+    same_parameters,
+)
 from strategies import (
     DTYPES,
     Attach,
@@ -75,8 +87,10 @@ class Life:
         truth = self.truths[getattr(step, "on", 0) % len(self.truths)]
         with telling(str(step)):
             self.act(step, truth)
-            for truth in self.truths:
-                check(truth, self.run)
+            for other in self.truths:
+                if other is not truth:
+                    check_untouched(other, self.run)
+            check(truth, self.run)
 
     def run(self, model: nn.Module) -> Tensor:
         """The model on the input of this life, in its own dtype."""
@@ -113,7 +127,7 @@ class Life:
 
     @act.register
     def _train(self, step: Train, truth: Truth) -> None:
-        check(truth, self.run, keep_gradients=True)
+        look(truth, self.run)
         self.trained += 1
         for adapted in truth.adapters:
             for name, parameter in adapted.handle.named_parameters():
@@ -157,9 +171,12 @@ class Life:
 
     @act.register
     def _save(self, step: Save, truth: Truth) -> None:
-        with outcome(None if truth.adapters else NOTHING_ON):
+        refusal: Refusal = None if truth.adapters else NOTHING_ON
+        if any(refused_dtype(one.config, one.dtype) for one in truth.adapters):
+            refusal = ll.ConfigError, "dtype"
+        with outcome(refusal):
             ll.save(truth.model, self.path)
-        if truth.adapters:
+        if refusal is None:
             twin = truth.copied()
             for one in twin.adapters:
                 one.config = replace(one.config, dtype=one.dtype)
@@ -178,6 +195,8 @@ class Life:
             refusal = ll.BaseMismatchError, "made for another base"
         elif any(target in truth.layers for one in saved.adapters for target in one.tensors):
             refusal = ll.TargetError, "already carry an adapter"
+        elif dtype is not None and any(refused_dtype(one.config, dtype) for one in saved.adapters):
+            refusal = ll.ConfigError, "dtype"
         with outcome(refusal):
             handles = ll.load(truth.model, self.path, dtype=dtype, check_base=check_base)
         if refusal is not None:
@@ -208,6 +227,7 @@ class Life:
         if {n: t.shape for n, t in state.items()} != {n: t.shape for n, t in into.model.state_dict().items()}:
             return
         into.model.load_state_dict(state)
+        into.output = None
         into.lineage = truth.lineage
         into.coarsest = coarser(into.coarsest, truth.coarsest)
         into.base = {name: truth.base[name].to(tensor.dtype) for name, tensor in into.base.items()}

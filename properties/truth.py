@@ -55,6 +55,8 @@ class Adapted:
         """The oracle's bound goes by the coarsest dtype that the numbers, or those of the base they were made from, had."""
         options = dict(self.options)
         coarsest = coarser(dtype, DTYPES[options.get("dtype", "float32")])
+        if refused_dtype(self.config, coarsest):
+            coarsest = torch.bfloat16  # coarser still, and no config refuses it
         options["dtype"] = next(name for name, known in DTYPES.items() if known == coarsest)
         self.options = tuple(options.items())
 
@@ -64,6 +66,8 @@ class Truth:
     """A model, and what should be true of it.
 
     lineage, coarsest: equal where the base's numbers are, casts aside, and the coarsest dtype that it was cast to.
+    thaw, gone: what will train again after the last detach, and the handles that are of no use any more.
+    output: what it gave when it was last checked; None where that is not to be compared with.
     """
 
     model: nn.Module
@@ -75,6 +79,7 @@ class Truth:
     adapters: list[Adapted] = field(default_factory=list)
     thaw: set[str] = field(default_factory=set)
     gone: list[ll.Adapter] = field(default_factory=list)
+    output: Tensor | None = None
 
     @property
     def layers(self) -> dict[str, Adapted]:
@@ -124,6 +129,15 @@ class Truth:
         )
 
 
+def refused_dtype(config: ll.AdapterConfig, dtype: torch.dtype) -> bool:
+    """Whether this config cannot be had in this dtype; a model that was cast to it works for all that."""
+    try:
+        replace(config, dtype=dtype)
+    except ll.ConfigError:
+        return True
+    return False
+
+
 def copied(tensors: dict[str, Tensors]) -> dict[str, Tensors]:
     return {target: {name: tensor.detach().clone() for name, tensor in own.items()} for target, own in tensors.items()}
 
@@ -150,7 +164,7 @@ def same_parameters(saved: Tensors, truth: Truth) -> bool:
 
 
 def look(truth: Truth, run: Callable[[nn.Module], Tensor]) -> dict[str, Layer]:
-    """What every linear layer saw and gave, adapted or not."""
+    """What every linear layer saw and gave, adapted or not; the parameters' gradients stay where they are."""
     layers = {}
     for name in truth.linear:
         one = truth.layers.get(name)
@@ -158,23 +172,29 @@ def look(truth: Truth, run: Callable[[nn.Module], Tensor]) -> dict[str, Layer]:
         case: Any = one  # never asked for where there is no adapter
         weight, bias = truth.base[f"{name}.weight"], truth.base.get(f"{name}.bias")
         layers[name] = Layer(name, case, weight, bias, tensors, {} if one is None else one.initial[name])
-    watch(truth.model, layers, run, 0)
+    truth.output = watch(truth.model, layers, run, 0).detach()
     return layers
 
 
-def check(truth: Truth, run: Callable[[nn.Module], Tensor], *, keep_gradients: bool = False) -> None:
-    """The model is what it should be: tensors, flags, hooks, modes, handles, and what it computes."""
+def check(truth: Truth, run: Callable[[nn.Module], Tensor]) -> None:
+    """The model is what it should be: tensors, flags, hooks, modes, handles, and what every layer of it computes."""
     check_tensors(truth)
     check_flags(truth)
-    layers = look(truth, run)
-    for name, layer in layers.items():
+    for name, layer in look(truth, run).items():
         if name not in truth.layers:
             assert_identical(layer.y, F.linear(layer.x, layer.weight, layer.bias), claim=f"the output of {name}, not adapted")
         elif has_oracle(ll.VARIANTS[truth.layers[name].variant]):
             assert_close(layer.y, expected(layer).y, claim=f"the output of {name} is the oracle's")
     check_gradients(truth)
-    if not keep_gradients:
-        truth.model.zero_grad()
+    truth.model.zero_grad()
+
+
+def check_untouched(truth: Truth, run: Callable[[nn.Module], Tensor]) -> None:
+    """A model that the step was not about: the same tensors and flags, and the output bit for bit as before."""
+    check_tensors(truth)
+    check_flags(truth)
+    if truth.output is not None:
+        assert_identical(run(truth.model), truth.output, claim="the output of another model")
 
 
 def check_tensors(truth: Truth) -> None:
@@ -215,7 +235,8 @@ def check_gradients(truth: Truth) -> None:
         flags |= one.flags
         gradients |= {name: parameter.grad for name, parameter in one.handle.named_parameters()}
     for name, gradient in gradients.items():
-        assert_holds((gradient is not None) == flags[name], claim=f"{name} trains: {flags[name]}; its gradient is {gradient}")
+        got, wanted = gradient is not None, flags[name]
+        assert_holds(got == wanted, claim=f"{name} {'got a' if got else 'got no'} gradient, requires_grad should be {wanted}")
 
 
 def check_merged(merged: nn.Module, layer: Layer, bound: Bounded) -> None:
