@@ -149,23 +149,24 @@ ON = st.sampled_from((0, 1, 2))
 NUMBER = st.integers(0, 7)
 
 
-def steps(variant: str) -> st.SearchStrategy[Step]:
-    """One step, of this variant and of others; what makes a life worth looking at comes oftener."""
-    others = st.sampled_from(tuple(ll.VARIANTS)).flatmap(attachments)
-    train, dtypes = st.builds(Train, ON), st.sampled_from(tuple(DTYPES))
-    return st.one_of(
-        *(train, attachments(variant), others, train),
-        st.builds(Save, ON),
-        st.builds(Load, st.none() | dtypes, st.booleans(), ON),
-        st.builds(Detach, st.none() | NUMBER, ON),
-        st.builds(Fresh, st.booleans()),
-        st.builds(Copy, ON),
-        st.builds(StateDict, ON, ON),
-        st.builds(Freeze, NUMBER, st.booleans(), ON),
-        st.builds(Mode, st.booleans(), NUMBER, ON),
-        st.builds(Cast, dtypes, ON),
-        st.builds(Merge, ON),
-    )
+def kinds_of_step(variant: str) -> dict[str, st.SearchStrategy[Step]]:
+    """What can be done, with this variant and with others."""
+    dtypes = st.sampled_from(tuple(DTYPES))
+    return {
+        "attach": attachments(variant),
+        "attach_other": st.sampled_from(tuple(ll.VARIANTS)).flatmap(attachments),
+        "train": st.builds(Train, ON),
+        "save": st.builds(Save, ON),
+        "load": st.builds(Load, st.none() | dtypes, st.booleans(), ON),
+        "detach": st.builds(Detach, st.none() | NUMBER, ON),
+        "fresh": st.builds(Fresh, st.booleans()),
+        "copy": st.builds(Copy, ON),
+        "state_dict": st.builds(StateDict, ON, ON),
+        "freeze": st.builds(Freeze, NUMBER, st.booleans(), ON),
+        "mode": st.builds(Mode, st.booleans(), NUMBER, ON),
+        "cast": st.builds(Cast, dtypes, ON),
+        "merge": st.builds(Merge, ON),
+    }
 
 
 @st.composite
@@ -182,9 +183,10 @@ FROZEN = st.sampled_from(((), (0,), (2, 4), (1, 2, 3)))
 def lifecycles(draw: st.DrawFn, variant: str, *, longest: int = 50) -> Lifecycle:
     """A life that begins with attaching this variant. Shrinks towards few steps on one model."""
     least = draw(st.sampled_from((0, 6, 20)))
+    steps = st.one_of(*kinds_of_step(variant).values())
     return Lifecycle(
         model=draw(bases()),
         frozen=draw(FROZEN),
-        steps=(draw(attachments(variant)), *draw(st.lists(steps(variant), min_size=least, max_size=longest - 1))),
+        steps=(draw(attachments(variant)), *draw(st.lists(steps, min_size=least, max_size=longest - 1))),
         seed=draw(SEEDS),
     )
