@@ -1,4 +1,4 @@
-"""Fixtures travel: written whole under a stable name, read back as the same recipe, refused with a reason where they do not fit."""
+"""Fixtures travel: written whole under a stable name, read back as the same recipe, refused with a reason where they fail to."""
 
 import json
 import subprocess

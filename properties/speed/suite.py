@@ -16,7 +16,8 @@ from properties.assertions import Violation
 from properties.mutants import CATALOGUE, load_catalogue
 from properties.mutants.matrix import applicable, reach, run_row
 from properties.mutants.mutant import Mutant
-from properties.registry import Property, load_properties, register_profiles
+from properties.profiles import register_profiles
+from properties.registry import Property, load_properties
 
 # The whole runs whose time counts, as arguments of pytest.
 RUNS: dict[str, tuple[str, ...]] = {
