@@ -1,4 +1,4 @@
-"""Fixtures travel: written whole under a stable name, read back as the same recipe, refused with a reason where they fail to."""
+"""Fixtures travel: written whole under a stable name, read back as the same recipe, refused with a reason where not."""
 
 import json
 import subprocess
