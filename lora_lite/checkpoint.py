@@ -5,7 +5,8 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -209,19 +210,27 @@ def _rebuild(
     refuse_overlap(layers)
     refuse_uncalled(model, layers)
     modules = {}
-    try:
+    with _blaming_the_header(path):
         config = variant.config_class.from_json(entry["config"])
-        if dtype is not None:
-            config = replace(config, dtype=dtype)
+    if dtype is not None:
+        config = replace(config, dtype=dtype)  # a ConfigError of its own: it is the argument that does not fit
+    with _blaming_the_header(path):
         for target, own in entry["targets"].items():
             layer = layers[target]
             variant.check(linear_shape(layer), config)
             module = variant(linear_shape(layer), replace(config, **own), device=torch.device("meta"))
             _fill(path, target, module, tensors, dtype, device_of(layer))
             modules[target] = module
+    return config, modules
+
+
+@contextmanager
+def _blaming_the_header(path: object) -> Iterator[None]:
+    """A config that cannot be is a damaged header."""
+    try:
+        yield
     except ConfigError as error:
         raise CheckpointError(f"{path}: damaged header: {error}") from error
-    return config, modules
 
 
 def _layer(path: object, model: nn.Module, name: str) -> nn.Module:

@@ -1,20 +1,16 @@
-"""The pytest side: options, profiles, which variants to judge, and the table at the end."""
+"""The pytest side: options, profiles, which variants to judge. What is made of the results: properties/audit."""
 
 import importlib
-import json
 import os
 from pathlib import Path
-from typing import cast
 
 import pytest
 import torch
 from hypothesis import settings
 
 import lora_lite as ll
-from properties.audit import Measured, matrix, table
-from properties.mutants.matrix import Cell, Row
+from properties import audit
 from properties.profiles import check_database, register_profiles
-from properties.regressions import travel
 from properties.regressions.record import add_options
 from strategies import set_device
 
@@ -28,7 +24,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--max-examples", type=int, metavar="N", help="examples per property and variant")
     group.addoption("--device", default="cpu", help="build everything there, for example cuda")
     add_options(group)
-    group.addoption("--audit", metavar="DIR", help="print the verdict table and write it to DIR/audit.md")
+    group.addoption(
+        "--audit", metavar="DIR", help="write DIR/index.html, audit.md and audit.json: what was measured, and verdicts"
+    )
+    group.addoption("--speed", metavar="FILE", help="show the figures of python -m properties.speed --json FILE in the audit")
+    group.addoption("--online", action="store_true", help="open every reference too: papers, and files with recorded hashes")
+    group.addoption("--mutant", metavar="NAME", help="judge with this silent failure on, to see what a red audit looks like")
 
 
 @pytest.hookimpl(trylast=True)  # after Hypothesis's own, which loads --hypothesis-profile
@@ -53,6 +54,7 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(
             f"--variant: no variant {', '.join(sorted(unknown))}; known: {known}. One of your own wants --variant-module."
         )
+    audit.start(config)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -80,41 +82,7 @@ def _parameters(item: pytest.Item) -> dict[str, object]:
     return getattr(getattr(item, "callspec", None), "params", {})
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """The table of variants by properties and the mutation matrix, with --audit also as files; workers' results together."""
-    folder = config.getoption("--audit")
-    measured, rows = _results(terminalreporter)
-    if folder is None and config.getoption("verbose") < 1 and "A" not in config.getoption("reportchars"):
-        return
-    texts = {
-        "audit.md": table(measured) if measured else "",
-        "mutants.txt": matrix(rows) if rows else "",
-        "regressions.txt": travel.summary(_calls(terminalreporter)),
-    }
-    for name, text in texts.items():
-        if not text:
-            continue
-        terminalreporter.write_sep("=", Path(name).stem)
-        terminalreporter.write_line(text)
-        if folder is not None:
-            Path(folder).mkdir(parents=True, exist_ok=True)
-            (Path(folder) / name).write_text(text + "\n", encoding="utf-8")
-
-
-def _results(terminalreporter: pytest.TerminalReporter) -> tuple[list[Measured], list[Row]]:
-    """What the tests measured, in the order of the tests and not of the workers."""
-    measured, rows = [], []
-    for report in _calls(terminalreporter):
-        for name, value in report.user_properties:
-            if name == "measured":
-                measured.append(Measured(*cast(tuple[str, str, int | None, dict[str, float], float], value)))
-            elif name == "row":
-                cells = [Cell(**cell) for cell in json.loads(cast(str, value))]
-                rows.append(Row(cells[0].mutant, cells))
-    return measured, rows
-
-
-def _calls(terminalreporter: pytest.TerminalReporter) -> list[pytest.TestReport]:
-    reports = (report for reports in terminalreporter.stats.values() for report in reports)
-    calls = [report for report in reports if isinstance(report, pytest.TestReport) and report.when == "call"]
-    return sorted(calls, key=lambda report: report.nodeid)
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """What needs a network is collected where it is asked for; an ordinary run has no use for it."""
+    asked = config.getoption("--online") or "online" in config.getoption("-m")
+    return True if collection_path.name == "test_online.py" and not asked else None

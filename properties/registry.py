@@ -3,7 +3,7 @@
 import importlib
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from hypothesis.strategies import SearchStrategy
 
 import lora_lite as ll
 from properties.assertions import Meter, Violation, measuring
+from properties.capabilities import capability
 from properties.regressions.record import last_lines
 
 Check = Callable[..., None]
@@ -89,15 +90,23 @@ def load_properties() -> dict[str, Property]:
 
 
 def every_variant(
-    cases: Cases, *, share: float = 1.0, applies: Callable[[type[ll.Variant]], bool] = lambda variant: True
+    cases: Cases,
+    *,
+    share: float = 1.0,
+    applies: Callable[[type[ll.Variant]], bool] = lambda variant: True,
+    shows: str | None = None,
 ) -> Callable[[Check], Callable[..., None]]:
-    """Make a check of one drawn case into a test of every variant, and a Property of the same name."""
+    """Make a check of one drawn case into a test of every variant, and a Property of the same name.
+
+    shows: the capability, a column of the audit's table, that a variant has where the claim holds.
+    """
 
     def decorate(check: Check) -> Callable[..., None]:
         made = _known(Property(check.__name__.removeprefix("test_"), check, cases, share, applies))
 
         def test(variant: str, request: pytest.FixtureRequest) -> None:
-            run_as_test(made, variant, request)
+            with capability(request, variant, shows) if shows else nullcontext():
+                run_as_test(made, variant, request)
 
         test.applies = applies  # type: ignore[attr-defined]  # read by the plugin when it parametrises
         return _named(test, check)

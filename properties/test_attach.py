@@ -93,7 +93,7 @@ def test_train_and_eval_mode_give_the_same_output(case: AdaptedModel) -> None:
             assert_identical(default_run(case)(made.model), wanted.detach(), claim=f"the output under {unrecorded} is the same")
 
 
-@every_variant(trained_models, share=0.3)
+@every_variant(trained_models, share=0.3, shows="deepcopy")
 def test_a_deep_copy_is_independent(case: AdaptedModel) -> None:
     """Bit-equal at first; trained on, it leaves the original alone and gives what its own parameters say."""
     made = subject(case)
