@@ -12,17 +12,19 @@ import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.database import ExampleDatabase
+from hypothesis.stateful import run_state_machine_as_test
 
 import lora_lite as ll
 from properties import test_regressions as replaying
 from properties.assertions import Violation
 from properties.mutants import load_catalogue
 from properties.profiles import check_database, example_database
-from properties.registry import PROPERTIES, load_properties
+from properties.registry import PROPERTIES, load_properties, told
 from properties.regressions.__main__ import main
 from properties.regressions.fixture import Fixture, FixtureError, read, tensors_of, write
 from properties.regressions.record import record
 from properties.regressions.replay import replay
+from properties.test_lifecycle import Machine
 from strategies import AdaptedLayer, LinearRecipe, gaussian
 from strategies.draws import recorded, served
 from strategies.recipes import RecipeError, from_json, to_json
@@ -170,6 +172,24 @@ def test_a_crash_in_replay_is_a_failure(tmp_path: Path) -> None:
     refused = write(made(recipe=to_json(replace(CASE, options=(("r", 3),)))), tmp_path)
     with pytest.raises(ll.ConfigError, match="even"):
         replaying.test_regressions(str(refused))
+
+
+@pytest.mark.slow
+def test_the_steps_of_a_state_machine_are_written_down(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """Hypothesis shrinks the machine's run; the life that it ended with is the fixture."""
+    fault = load_catalogue()["hook_left_after_detach"]
+    machine_settings = settings(derandomize=True, max_examples=50, stateful_step_count=8, database=None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(request.config.option, "record", tmp_path)
+        failed = pytest.raises(pytest.fail.Exception, match=r"\nwritten  .*\nreplay   pytest --record")
+        with fault.injected(), failed, told("a_life_leaves_every_model_as_it_should_be", "lora", request):
+            run_state_machine_as_test(Machine, settings=machine_settings)
+    (path,) = tmp_path.iterdir()
+    fixture = read(path)
+    assert len(from_json(fixture.recipe).steps) <= 3
+    assert not failing(fixture, path)
+    with fault.injected():
+        assert failing(fixture, path)
 
 
 # Exact tensors.

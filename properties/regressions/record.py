@@ -28,11 +28,14 @@ def add_options(group: pytest.OptionGroup) -> None:
 
 
 def record_folder(config: pytest.Config) -> Path | None:
-    """Where failures are written; None for nowhere. In CI not among the sources: they could not travel from there."""
-    if config.getoption("--no-record"):
+    """Where failures are written; None for nowhere. In CI not among the sources: they could not travel from there.
+
+    Nor, unless told where, with --mutant: a failure that was put in is no regression.
+    """
+    given: Path | None = config.getoption("--record")
+    if config.getoption("--no-record") or (given is None and config.getoption("--mutant")):
         return None
-    default = config.rootpath / "artifacts" / "regressions" if os.environ.get("CI") else HERE
-    return Path(config.getoption("--record") or default)
+    return given or (config.rootpath / "artifacts" / "regressions" if os.environ.get("CI") else HERE)
 
 
 def replayed_folders(config: pytest.Config) -> list[Path]:
@@ -94,4 +97,5 @@ def replay_command(config: pytest.Config, nodeid: str, also: str = "") -> str:
     modules = "".join(f"--variant-module {module} " for module in option("--variant-module") or ())
     budget = "" if option("--max-examples") is None or also else f"--max-examples {option('--max-examples')} "
     place = "" if option("--device") == "cpu" else f"--device {option('--device')} "
-    return f'pytest {modules}{budget}{place}{also}"{nodeid}"'
+    fault = "" if option("--mutant") is None else f"--mutant {option('--mutant')} "
+    return f'pytest {modules}{budget}{place}{fault}{also}"{nodeid}"'
