@@ -21,8 +21,8 @@ from properties.mutants import load_catalogue
 from properties.profiles import check_database, example_database
 from properties.registry import PROPERTIES, load_properties, told
 from properties.regressions.__main__ import main
-from properties.regressions.fixture import Fixture, FixtureError, read, tensors_of, write
-from properties.regressions.record import record
+from properties.regressions.fixture import HERE, Fixture, FixtureError, read, schema, tensors_of, write
+from properties.regressions.record import record, record_folder, replayed_folders
 from properties.regressions.replay import replay
 from properties.test_lifecycle import Machine
 from strategies import AdaptedLayer, LinearRecipe, gaussian
@@ -136,6 +136,34 @@ def test_a_damaged_fixture_is_an_error(change: Any, match: str, tmp_path: Path) 
     path.write_text(change(path.read_text(encoding="utf-8")), encoding="utf-8")
     with pytest.raises(FixtureError, match=match):
         read(path)
+
+
+def test_the_schema_is_one() -> None:
+    schema().check_schema(schema().schema)
+
+
+@pytest.mark.parametrize(
+    ("options", "folder"),
+    [
+        ({}, HERE),
+        ({"CI": "true"}, Path("artifacts/regressions")),
+        ({"variant_module": ["mine"]}, Path("regressions")),
+        ({"mutant": "kaiming_normal"}, None),
+        ({"mutant": "kaiming_normal", "record": Path("there")}, Path("there")),
+        ({"CI": "true", "record": Path("there")}, Path("there")),
+        ({"record": Path("there"), "no_record": True}, None),
+    ],
+    ids=str,
+)
+def test_failures_are_written_where_they_are_of_use(
+    options: dict[str, Any], folder: Path | None, pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CI", options.get("CI", ""))
+    unset = {"record": None, "no_record": False, "mutant": None, "variant_module": None}
+    for name, value in {name: options.get(name, value) for name, value in unset.items()}.items():
+        monkeypatch.setattr(pytestconfig.option, name, value)
+    assert record_folder(pytestconfig) == folder
+    assert replayed_folders(pytestconfig) == ([HERE] if folder in (None, HERE) else [HERE, folder])
 
 
 def test_a_diff_shows_one_field_a_line() -> None:

@@ -66,16 +66,16 @@ def assert_selects(words: list[str]) -> None:
 def test_every_job_uploads_what_failures_wrote(pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also when it is red; and the audit, where there is one, lies there too."""
     monkeypatch.setenv("CI", "true")
-    monkeypatch.setattr(pytestconfig.option, "record", None)
-    monkeypatch.setattr(pytestconfig.option, "no_record", False)
+    for name, value in {"record": None, "no_record": False, "mutant": None}.items():
+        monkeypatch.setattr(pytestconfig.option, name, value)
     written = record_folder(pytestconfig)
     assert written is not None
     for name, job in jobs().items():
         (upload,) = (step for step in job["steps"] if step.get("uses", "").startswith("actions/upload-artifact@"))
         assert upload["if"] == "always()", name
         audits = [words[words.index("--audit") + 1] for words in commands(job) if "--audit" in words]
-        for folder in (written, *(pytestconfig.rootpath / audit for audit in audits)):
-            assert folder.is_relative_to(pytestconfig.rootpath / upload["with"]["path"]), name
+        for folder in (written, *map(Path, audits)):
+            assert folder.is_relative_to(upload["with"]["path"]), name
 
 
 def test_the_nightly_shards_keep_their_examples_and_differ() -> None:

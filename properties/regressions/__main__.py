@@ -6,15 +6,10 @@ import sys
 from pathlib import Path
 
 from properties.assertions import Violation
-from properties.regressions.fixture import HERE, Fixture, FixtureError, read, tensors_of
+from properties.regressions.fixture import HERE, Fixture, FixtureError, paths_in, read, tensors_of
 from properties.regressions.prune import implied
 from properties.regressions.replay import replay
 from strategies.recipes import from_json
-
-
-def paths_in(folder: Path) -> list[Path]:
-    """The fixtures in a folder and below, in the order of their names."""
-    return sorted(path for path in folder.rglob("*.json") if path != HERE / "schema.json")
 
 
 def adopt(source: Path, into: Path) -> list[Path]:
