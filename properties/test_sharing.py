@@ -134,10 +134,10 @@ def run_pytest(command: str, tmp_path: Path, **more: str) -> subprocess.Complete
     )
 
 
-def find(tmp_path: Path, folder: str, **more: str) -> subprocess.CompletedProcess[str]:
+def find(tmp_path: Path, folder: str, seed: int = 1, **more: str) -> subprocess.CompletedProcess[str]:
     """Run the user's property until it fails, and record into the folder."""
     command = f"pytest -q -p properties.plugin {tmp_path}/test_mine.py --variant-module test_mine --variant lora"
-    result = run_pytest(f"{command} --max-examples 5000 --hypothesis-seed 1 --record {tmp_path}/{folder}", tmp_path, **more)
+    result = run_pytest(f"{command} --max-examples 5000 --hypothesis-seed {seed} --record {tmp_path}/{folder}", tmp_path, **more)
     assert "1 failed" in result.stdout, result.stdout + result.stderr
     return result
 
@@ -200,8 +200,9 @@ def redis_server(folder: Path) -> Iterator[str]:
 def test_a_failure_found_by_one_process_is_the_first_thing_another_tries(tmp_path: Path) -> None:
     write_property(tmp_path, PROPERTY)
     with redis_server(tmp_path) as url:
-        for folder in ("finder", "reader"):
-            find(tmp_path, folder, **{EXAMPLES: url})
+        # Each with a seed of its own, as shards have.
+        for seed, folder in enumerate(("finder", "reader")):
+            find(tmp_path, folder, seed, **{EXAMPLES: url})
     tries = {}
     for folder in ("finder", "reader"):
         (path,) = (tmp_path / folder).iterdir()
