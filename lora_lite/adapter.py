@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 
@@ -96,6 +96,7 @@ def attach(model: nn.Module, config: AdapterConfig, calibration_data: Iterable[A
     """
     model = unwrapped(model)
     variant = variant_of(config)
+    config = replace(config)  # what is done to the caller's own from here on has no effect
     targets = find_targets(model, config)
     refuse_overlap(targets)
     for name, layer in targets.items():
