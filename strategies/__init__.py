@@ -1,5 +1,6 @@
 """What Hypothesis draws: recipes, small frozen dataclasses from which a test builds its tensors, layers and models."""
 
+from strategies.files import DamagedFile, damaged_files
 from strategies.layers import AdaptedLayer, LinearRecipe, adapted_layers, linear_recipes, trained_layers
 from strategies.models import AdaptedModel, BlockRecipe, ModelRecipe, NestedRecipe, Qwen3Recipe, adapted_models, trained_models
 from strategies.options import options
@@ -11,12 +12,14 @@ __all__ = [
     "AdaptedLayer",
     "AdaptedModel",
     "BlockRecipe",
+    "DamagedFile",
     "LinearRecipe",
     "ModelRecipe",
     "NestedRecipe",
     "Qwen3Recipe",
     "adapted_layers",
     "adapted_models",
+    "damaged_files",
     "gaussian",
     "linear_recipes",
     "options",
