@@ -43,21 +43,25 @@ def outcome(model: nn.Module, path: Path, written: Tensors | None) -> str:
     except Exception as error:
         raise Violation(f"load raised {type(error).__name__}: {error}, wanted a LoraLiteError") from error
     if found == "loaded":
-        _check_loaded(model, written)
-        ll.detach(model)
+        try:
+            check_loaded(model, written)
+        finally:
+            ll.detach(model)
     assert_holds(snapshot(model) == before, claim=f"the model changed: {found}")
     return found
 
 
-def _check_loaded(model: nn.Module, written: Tensors | None) -> None:
+def check_loaded(model: nn.Module, written: Tensors | None) -> None:
     loaded = implementation.tensors(model)
     if written is not None:
         assert_holds(list(loaded) == list(written), claim=f"loaded onto {list(loaded)}, written for {list(written)}")
         for target, tensors in written.items():
             assert_all_identical(loaded[target], tensors, claim=f"the loaded tensors of {target}")
-    for module in model.modules():
-        if isinstance(module, nn.Linear):
-            module(torch.zeros(1, module.in_features, dtype=module.weight.dtype, device=module.weight.device))
+    for layer in (module for module in model.modules() if isinstance(module, nn.Linear)):
+        try:
+            layer(torch.zeros(1, layer.in_features, dtype=layer.weight.dtype, device=layer.weight.device))
+        except Exception as error:
+            raise Violation(f"what was loaded does not run: {type(error).__name__}: {error}") from error
 
 
 def outcome_of(file: DamagedFile) -> str:

@@ -131,12 +131,12 @@ def _dumps(value: Any) -> str:
     return json.dumps(value)
 
 
-def _places(value: Any) -> Iterator[tuple[Any, Any]]:
-    """Every container and key or index under `value`, outermost first."""
-    if isinstance(value, dict | list):
+def _places(value: Any, depth: int = 0) -> Iterator[tuple[Any, Any]]:
+    """Every container and key or index under `value`, outermost first; not what an earlier edit nested deeper still."""
+    if isinstance(value, dict | list) and depth < 9:
         for key in list(value) if isinstance(value, dict) else range(len(value)):
             yield value, key
-            yield from _places(value[key])
+            yield from _places(value[key], depth + 1)
 
 
 def _lie(outer: Any, inner: Any, kind: str, at: int, more: Any = None) -> None:

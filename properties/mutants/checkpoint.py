@@ -327,3 +327,24 @@ mutant(
     models="another library's exceptions let through",
     applies_to="lora",
 )
+mutant(
+    "alpha_may_overflow_the_dtype",
+    change(AdapterConfig.__post_init__, "self.scale <= torch.finfo(self.dtype).max", "True"),
+    breaks="an alpha that no float32 can hold is taken, and the first forward fails",
+    models="a number checked to be finite and not to fit",
+    applies_to="lora",
+)
+mutant(
+    "a_full_disk_raises_what_the_writer_raises",
+    change(checkpoint._write_atomically, "if isinstance(error, SafetensorError):", "if False:"),
+    breaks="a failed write is no OSError",
+    models="another library's exceptions let through",
+    applies_to="lora",
+)
+mutant(
+    "a_file_without_permission_is_called_missing",
+    change(checkpoint._opened, 'path.open("rb").close()', "pass"),
+    breaks="the user looks for a file that is there",
+    models="safetensors' own message, which tells every OSError as a missing file",
+    applies_to="lora",
+)
