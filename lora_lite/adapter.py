@@ -75,6 +75,10 @@ class Adapter:
             for name, buffer in layer.named_buffers():
                 yield f"{target}.{name}", buffer
 
+    def dead(self) -> tuple[str, ...]:
+        """Targets that no forward has reached since attach or load. After a forward: layers where this adapter does nothing."""
+        return tuple(name for name, layer in self.layers().items() if not layer.reached)
+
     def detach(self) -> None:
         """Take this adapter off. After the last one the base's requires_grad flags are back as they were."""
         _uninstall(self.model, [self] if self.layers() else [])
@@ -93,8 +97,7 @@ def attach(model: nn.Module, config: AdapterConfig, calibration_data: Iterable[A
 
     Raises ConfigError, TargetError, BaseWeightError, CalibrationError.
     """
-    refuse_split(model)
-    model = unwrapped(model)
+    model = attachable(model)
     variant = variant_of(config)
     targets = find_targets(model, config)
     refuse_overlap(targets)
@@ -203,6 +206,7 @@ def _take_down(layer: nn.Module) -> None:
 # The hooks find their adapter through the layer that calls them, so that a deep copy of a model uses its own.
 def _adapt_input(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     x = first_argument(layer, args, kwargs)
+    layer.lora_lite.__dict__["reached"] = True
     with torch.autocast(x.device.type, enabled=False):
         adapted = layer.lora_lite.adapt_input(x).to(x.dtype)
     if args:
@@ -212,13 +216,17 @@ def _adapt_input(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> t
 
 def _adapt_output(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], y: Tensor) -> Tensor:
     x = first_argument(layer, args, kwargs)
+    layer.lora_lite.__dict__["reached"] = True
     with torch.autocast(x.device.type, enabled=False):
         adapted: Tensor = layer.lora_lite.adapt_output(x, y, layer)
         return adapted.to(y.dtype)
 
 
 def detach(model: nn.Module) -> None:
-    """Take every adapter off `model` and give the base its requires_grad flags back. Raises NotAttachedError if none is on."""
+    """Take every adapter off `model` and give the base its requires_grad flags back.
+
+    Raises NotAttachedError if none is on, TypeError for what is no module (a handle has a detach() of its own).
+    """
     model = unwrapped(model)
     _uninstall(model, list(attached(model)))
 
@@ -243,9 +251,22 @@ def adapters_of(model: nn.Module) -> tuple[Adapter, ...]:
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The model inside the wrappers of torch.compile and DistributedDataParallel, whose names have a prefix of their own."""
+    """The model inside the wrappers of torch.compile and DistributedDataParallel, whose names have a prefix of their own.
+
+    Raises TypeError for what is no module.
+    """
+    if not isinstance(model, nn.Module):
+        hint = " A handle has a detach() of its own, and its model." if isinstance(model, Adapter) else ""
+        raise TypeError(f"found {model!r}, wanted the model (an nn.Module).{hint}")
     inner = model.module if isinstance(model, DistributedDataParallel) else getattr(model, "_orig_mod", model)
     return model if inner is model or not isinstance(inner, nn.Module) else unwrapped(inner)
+
+
+def attachable(model: nn.Module) -> nn.Module:
+    """unwrapped(model), where it is not split over processes already. Raises TargetError."""
+    inner = unwrapped(model)
+    refuse_split(model)
+    return inner
 
 
 def refuse_strays(model: nn.Module) -> None:

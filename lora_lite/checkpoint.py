@@ -16,11 +16,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from lora_lite.adapter import Adapter, attached, base_parameters, device_of, install, refuse_overlap, unwrapped
+from lora_lite.adapter import Adapter, attachable, attached, base_parameters, device_of, install, refuse_overlap, unwrapped
 from lora_lite.config import ADAPTER_DTYPES, AdapterConfig
 from lora_lite.errors import BaseMismatchError, CheckpointError, ConfigError
 from lora_lite.linear import is_linear, linear_shape, quantisation_scales
-from lora_lite.parallel import gathered, refuse_split, writes
+from lora_lite.parallel import gathered, writes
 from lora_lite.spec import VARIANTS, Variant
 from lora_lite.targets import refuse_uncalled
 
@@ -124,8 +124,7 @@ def load(
     """
     if dtype is not None and dtype not in ADAPTER_DTYPES.values():
         raise ConfigError(f"load: dtype is {dtype!r}, wanted None or a torch dtype among {', '.join(ADAPTER_DTYPES)}.")
-    refuse_split(model)
-    model = unwrapped(model)
+    model = attachable(model)
     with _opened(Path(path)) as (header, tensors):
         if check_base:
             _check_base(path, model, header["base"])
@@ -254,19 +253,27 @@ def _rebuild(
     refuse_overlap(layers)
     refuse_uncalled(model, layers)
     modules = {}
-    try:
+    with _blaming_the_header(path):
         config = variant.config_class.from_json(entry["config"])
-        if dtype is not None:
-            config = replace(config, dtype=dtype)
+    if dtype is not None:
+        config = replace(config, dtype=dtype)  # a ConfigError of its own: it is the argument that does not fit
+    with _blaming_the_header(path):
         for target, own in entry["targets"].items():
             layer = layers[target]
             variant.check(linear_shape(layer), config)
             module = variant(linear_shape(layer), replace(config, **own), device=torch.device("meta"))
             _fill(path, target, module, tensors, dtype, device_of(layer))
             modules[target] = module
+    return config, modules
+
+
+@contextmanager
+def _blaming_the_header(path: object) -> Iterator[None]:
+    """A config that cannot be is a damaged header."""
+    try:
+        yield
     except ConfigError as error:
         raise CheckpointError(f"{path}: damaged header: {error}") from error
-    return config, modules
 
 
 def _layer(path: object, model: nn.Module, name: str) -> nn.Module:

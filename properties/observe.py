@@ -107,19 +107,25 @@ def observe(made: Subject, run: Callable[[nn.Module], Tensor] | None = None) -> 
         name: Layer(name, made.case, *_weight_and_bias(made.model, name), tensors, made.initial[name])
         for name, tensors in implementation.tensors(made.model).items()
     }
+    watch(made.model, layers, run or default_run(made.case), made.case.seed)
+    return list(layers.values())
+
+
+def watch(model: nn.Module, layers: Mapping[str, Layer], run: Callable[[nn.Module], Tensor], seed: int) -> Tensor:
+    """One forward pass and a gradient back; fills in x and y of the layers, by name. Returns the model's output."""
     handles = []
     for name, layer in layers.items():
-        module = made.model.get_submodule(name)
+        module = model.get_submodule(name)
         # First in and last out, so that the adapter's own hooks lie between the two.
         handles.append(module.register_forward_pre_hook(_catch_input(layer), with_kwargs=True, prepend=True))
         handles.append(module.register_forward_hook(_catch_output(layer)))
     try:
-        output = (run or default_run(made.case))(made.model)
-        torch.autograd.backward(output, gaussian(made.case.seed, "upstream", tuple(output.shape), output.dtype))
+        output = run(model)
+        torch.autograd.backward(output, gaussian(seed, "upstream", tuple(output.shape), output.dtype))
     finally:
         for handle in handles:
             handle.remove()
-    return list(layers.values())
+    return output
 
 
 def default_run(case: AnyCase) -> Callable[[nn.Module], Tensor]:

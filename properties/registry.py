@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis.strategies import SearchStrategy
 
 import lora_lite as ll
 from properties.assertions import Meter, Violation, measuring
 from properties.capabilities import capability
+from properties.regressions.record import last_lines
 
 Check = Callable[..., None]
 Cases = Callable[[str], SearchStrategy[Any]]
@@ -50,9 +51,9 @@ class Property:
             meter.examples += 1
             try:
                 self.check(case)
-            except Exception:
+            except Exception as error:
                 # Hypothesis runs the minimal case last, and the first failing one is what it took to find it.
-                failing["case"] = case
+                failing["case"], failing["error"] = case, error
                 failing.setdefault("examples", meter.examples)
                 raise
 
@@ -65,6 +66,12 @@ class Property:
         except Violation as violation:
             message = f"{violation}\nrecipe   {failing['case']!r}"
             raise Violation(message, case=failing["case"], examples=failing["examples"]) from None
+        except Exception as error:
+            # A crash of the code under test; an error of Hypothesis itself is about no one case.
+            if error is failing.get("error"):
+                error.case = failing["case"]  # read where the failure is recorded
+                error.add_note(f"recipe   {failing['case']!r}")
+            raise
         return meter
 
 
@@ -135,15 +142,22 @@ def run_as_test(made: Property, variant: str | None, request: pytest.FixtureRequ
 
 @contextmanager
 def reported(name: str, variant: str | None, request: pytest.FixtureRequest) -> Iterator[Meter]:
-    """What the body measures travels with pytest's report, to the audit and across workers; a violation is told in short."""
+    """What the body measures travels with pytest's report, to the audit and across workers; a violation is told in short.
+
+    What failed on a drawn case is written down as a fixture, and the end of the message says where.
+    """
     meter, failure, began = Meter(), None, time.perf_counter()
-    result: tuple[int | None, float | None] = (None, None)
+    check = PROPERTIES[name].check if name in PROPERTIES else None
+    result: tuple[int | None, dict[str, float]] = (None, {})
     try:
         yield meter
         result = meter.examples, meter.worst
     except Violation as violation:
         of = f" [{variant}]" if variant else ""
-        failure = f"{name}{of}\n{violation}\nreplay   {replay_command(request)}"
+        failure = f"{name}{of}\n{violation}\n{last_lines(request, name, variant, violation, check)}"
+    except Exception as error:
+        error.add_note(last_lines(request, name, variant, error, check))
+        raise
     finally:
         if variant is not None:
             seconds = time.perf_counter() - began
@@ -151,32 +165,3 @@ def reported(name: str, variant: str | None, request: pytest.FixtureRequest) -> 
     if failure is not None:
         # From None: the violation that is told here is not to be told a second time as this one's context.
         raise pytest.fail.Exception(failure, pytrace=False) from None
-
-
-def replay_command(request: pytest.FixtureRequest) -> str:
-    """What runs the failing test again, with the options that it depends on."""
-    option = request.config.getoption
-    modules = "".join(f"--variant-module {module} " for module in option("--variant-module") or ())
-    budget = "" if option("--max-examples") is None else f"--max-examples {option('--max-examples')} "
-    place = "" if option("--device") == "cpu" else f"--device {option('--device')} "
-    return f'pytest {modules}{budget}{place}"{request.node.nodeid}"'
-
-
-def register_profiles() -> None:
-    """dev: the default; ci: derandomised, a gate must not be a lottery; nightly: random and long."""
-    from hypothesis import Phase
-    from hypothesis.database import DirectoryBasedExampleDatabase
-
-    common: dict[str, Any] = {
-        "deadline": None,
-        # Explaining costs 18 s against 2.5 s on five failing tests, and the recipe explains itself.
-        "phases": [phase for phase in Phase if phase is not Phase.explain],
-        "report_multiple_bugs": False,
-        # Building a transformer is part of drawing some cases.
-        "suppress_health_check": [HealthCheck.too_slow],
-    }
-    database = DirectoryBasedExampleDatabase(".hypothesis/examples")
-    settings.register_profile("dev", max_examples=60, database=database, **common)
-    # Hypothesis refuses a database beside derandomize: what a gate runs depends on the code alone.
-    settings.register_profile("ci", max_examples=60, derandomize=True, **common)
-    settings.register_profile("nightly", max_examples=1000, database=database, **common)
