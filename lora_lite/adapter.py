@@ -1,6 +1,7 @@
 """attach, detach, merge, and the handle that attach returns."""
 
 import copy
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -9,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.hooks import RemovableHandle
 
 from lora_lite.calibration import calibrate, first_argument
@@ -22,6 +24,7 @@ from lora_lite.errors import (
     TargetError,
 )
 from lora_lite.linear import has_plain_weight, linear_shape, read_weight
+from lora_lite.parallel import refuse_split
 from lora_lite.spec import VARIANTS, Variant
 from lora_lite.targets import find_targets
 
@@ -94,7 +97,7 @@ def attach(model: nn.Module, config: AdapterConfig, calibration_data: Iterable[A
 
     Raises ConfigError, TargetError, BaseWeightError, CalibrationError.
     """
-    model = unwrapped(model)
+    model = attachable(model)
     variant = variant_of(config)
     config = replace(config)  # what is done to the caller's own from here on has no effect
     targets = find_targets(model, config)
@@ -183,6 +186,9 @@ def install(model: nn.Module, adapters: list[tuple[AdapterConfig, dict[str, Vari
 
 def _hang(layer: nn.Module, module: Variant) -> None:
     hook: RemovableHandle
+    if "torch._dynamo" in sys.modules:
+        # Code that torch.compile made earlier does not look for new hooks (skip_nnmodule_hook_guards): it would run on without.
+        torch.compiler.reset()
     module.train(layer.training)
     layer.add_module(CHILD, module)
     if type(module).adapt_input is not Variant.adapt_input:
@@ -246,12 +252,22 @@ def adapters_of(model: nn.Module) -> tuple[Adapter, ...]:
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The model inside torch.compile's wrapper, whose names have a prefix of their own. Raises TargetError for no module."""
+    """The model inside the wrappers of torch.compile and DistributedDataParallel, whose names have a prefix of their own.
+
+    Raises TargetError for what is no module.
+    """
     if not isinstance(model, nn.Module):
         hint = " Use the handle's own detach(), or its .model." if isinstance(model, Adapter) else ""
         raise TargetError(f"Found {model!r}, wanted the model, an nn.Module.{hint}")
-    inner = getattr(model, "_orig_mod", model)
-    return inner if isinstance(inner, nn.Module) else model
+    inner = model.module if isinstance(model, DistributedDataParallel) else getattr(model, "_orig_mod", model)
+    return model if inner is model or not isinstance(inner, nn.Module) else unwrapped(inner)
+
+
+def attachable(model: nn.Module) -> nn.Module:
+    """unwrapped(model), where it is not split over processes already. Raises TargetError."""
+    inner = unwrapped(model)
+    refuse_split(model)
+    return inner
 
 
 def refuse_strays(model: nn.Module) -> None:

@@ -137,7 +137,9 @@ def run_pytest(command: str, tmp_path: Path, **more: str) -> subprocess.Complete
 def find(tmp_path: Path, folder: str, seed: int = 1, **more: str) -> subprocess.CompletedProcess[str]:
     """Run the user's property until it fails, and record into the folder."""
     command = f"pytest -q -p properties.plugin {tmp_path}/test_mine.py --variant-module test_mine --variant lora"
-    result = run_pytest(f"{command} --max-examples 5000 --hypothesis-seed {seed} --record {tmp_path}/{folder}", tmp_path, **more)
+    result = run_pytest(
+        f"{command} --max-examples 5000 --hypothesis-seed {seed} --record {tmp_path}/{folder}", tmp_path, **more
+    )
     assert "1 failed" in result.stdout, result.stdout + result.stderr
     return result
 
