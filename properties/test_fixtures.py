@@ -21,7 +21,7 @@ from properties.mutants import load_catalogue
 from properties.profiles import check_database, example_database
 from properties.registry import PROPERTIES, Property, load_properties, told
 from properties.regressions.__main__ import main
-from properties.regressions.fixture import HERE, Fixture, FixtureError, read, schema, tensors_of, write
+from properties.regressions.fixture import HERE, Fixture, FixtureError, paths_in, read, schema, tensors_of, write
 from properties.regressions.record import record, record_folder, replayed_folders
 from properties.regressions.replay import replay
 from properties.test_lifecycle import Machine
@@ -186,6 +186,15 @@ def test_replay_fails_with_the_fault_and_holds_without() -> None:
     with REVERSED.injected():
         assert failing(made())
     assert not failing(made())
+
+
+def test_a_fixture_that_a_mutant_made_is_red_with_it() -> None:
+    """Replay of what lies here can still fail: a fixture that no longer sees its fault guards nothing."""
+    for path in paths_in(HERE):
+        fixture = read(path)
+        if (name := fixture.found.get("mutant")) is not None:
+            with load_catalogue()[name].injected():
+                assert failing(fixture, path), f"{path.name} holds with {name} inside: record it anew or delete it"
 
 
 def test_a_known_failure_is_expected_and_its_end_is_not(tmp_path: Path) -> None:
