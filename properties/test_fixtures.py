@@ -24,6 +24,7 @@ from properties.regressions.__main__ import main
 from properties.regressions.fixture import HERE, Fixture, FixtureError, paths_in, read, schema, tensors_of, write
 from properties.regressions.record import record, record_folder, replayed_folders
 from properties.regressions.replay import replay
+from properties.regressions.travel import Travelled, summary
 from properties.test_lifecycle import Machine
 from strategies import AdaptedLayer, LinearRecipe, gaussian, trained_layers
 from strategies.draws import recorded, served
@@ -286,6 +287,27 @@ def test_tensors_that_no_longer_fit_are_an_error(tmp_path: Path) -> None:
         assert torch.equal(gaussian(0, "x", (2,)), kept["gaussian 0 x of 1024"][:2])
         with pytest.raises(RecipeError, match=r"hold no gaussian 0 x of 1024 of 4 numbers"):
             gaussian(0, "x", (4,))
+
+
+def test_the_summary_counts_every_mutant_once() -> None:
+    made_of = {
+        "seen": Travelled("seen", "claim", (1, 2, 2), 0.010),
+        "wide": Travelled("wide", "claim", (1, 8, 2), 0.060),
+        "without layers": Travelled("without layers", "claim", None, 0.001),
+        "seen by a fact": None,
+    }
+    reports = [
+        pytest.TestReport(name, (name, 0, name), {}, "passed", None, when, user_properties=[("row", ""), *kept])
+        for name, fixture in made_of.items()
+        for kept in ([] if fixture is None else [("fixture", json.dumps(vars(fixture)))],)
+        for when in ("call", "teardown")
+    ]
+    lines = summary(reports).splitlines()
+    assert lines[0].startswith("3 of 4 mutants left a fixture")
+    assert lines[2] == "Replay until red: median 10 ms, longest 60 ms, 2 in less than 50 ms."
+    assert lines[3].endswith("of the 2 cases that have layers: median (1, 5, 2), 1 within (4, 4, 2). Larger:")
+    assert lines[4:] == ["  wide: (1, 8, 2) by claim"]
+    assert summary([]) == ""
 
 
 # The command line.
