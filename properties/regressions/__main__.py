@@ -6,15 +6,10 @@ import sys
 from pathlib import Path
 
 from properties.assertions import Violation
-from properties.regressions.fixture import HERE, Fixture, FixtureError, read, tensors_of
+from properties.regressions.fixture import HERE, Fixture, FixtureError, paths_in, read, tensors_of
 from properties.regressions.prune import implied
 from properties.regressions.replay import replay
 from strategies.recipes import from_json
-
-
-def paths_in(folder: Path) -> list[Path]:
-    """The fixtures in a folder and below, in the order of their names."""
-    return sorted(path for path in folder.rglob("*.json") if path != HERE / "schema.json")
 
 
 def adopt(source: Path, into: Path) -> list[Path]:
@@ -24,6 +19,8 @@ def adopt(source: Path, into: Path) -> list[Path]:
         raise FixtureError(f"{source}: no *.json in it. Download the artifact and name the folder that it was unpacked to.")
     for path in found:
         read(path)
+    # Of the same failure from several shards the one with tensors.
+    found.sort(key=lambda path: tensors_of(path).exists())
     new = {into / path.name: path for path in found if not (into / path.name).exists()}
     into.mkdir(parents=True, exist_ok=True)
     for place, path in new.items():

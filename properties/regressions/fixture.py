@@ -81,6 +81,11 @@ def read(path: Path) -> Fixture:
     return fixture
 
 
+def paths_in(folder: Path) -> list[Path]:
+    """The fixtures in a folder and below, in the order of their names."""
+    return sorted(path for path in folder.rglob("*.json") if path != HERE / "schema.json")
+
+
 @cache
 def schema() -> Draft202012Validator:
     return Draft202012Validator(json.loads((HERE / "schema.json").read_text(encoding="utf-8")))
