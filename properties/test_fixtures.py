@@ -283,13 +283,14 @@ def test_adopt_takes_what_is_new(tmp_path: Path, capsys: pytest.CaptureFixture[s
     path = write(made(), artifact / "shard-1")
     tensors_of(path).write_bytes(b"numbers")
     write(made(), artifact / "shard-2")
+    (artifact / "audit.json").write_text("{}")
     assert main(["adopt", "--into", str(tree), str(artifact)]) == 0
     assert sorted(p.name for p in tree.iterdir()) == [path.name, tensors_of(path).name]
     assert (tree / tensors_of(path).name).read_bytes() == b"numbers"
     assert main(["adopt", "--into", str(tree), str(artifact)]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "Nothing new."
     write(made(recipe=to_json(replace(CASE, seed=1))), artifact)
-    (artifact / "damaged.json").write_text("{")
+    (artifact / "damaged-hra-00000000.json").write_text("{")
     assert main(["adopt", "--into", str(tree), str(artifact)]) == 2
     assert len(list(tree.iterdir())) == 2
     assert main(["adopt", "--into", str(tree), str(tree / "absent")]) == 2
