@@ -19,7 +19,7 @@ from properties import test_regressions as replaying
 from properties.assertions import Violation
 from properties.mutants import load_catalogue
 from properties.profiles import check_database, example_database
-from properties.registry import PROPERTIES, Property, told
+from properties.registry import PROPERTIES, Property, load_properties, told
 from properties.regressions.__main__ import main
 from properties.regressions.fixture import HERE, Fixture, FixtureError, paths_in, read, schema, tensors_of, write
 from properties.regressions.record import record, record_folder, replayed_folders
@@ -227,7 +227,7 @@ def test_the_steps_of_a_state_machine_are_written_down(
 
 def test_recorded_tensors_win_over_the_seed(tmp_path: Path) -> None:
     """The base, the input and the adapter's init of a case are those of the file, whatever the generators give by then."""
-    check = PROPERTIES["forward_agrees_with_the_oracle"].check
+    check = load_properties()["forward_agrees_with_the_oracle"].check
     with REVERSED.injected():
         fixture, path = record(
             "forward_agrees_with_the_oracle", "hra", CASE, Violation("as it was"), folder=tmp_path, found=FOUND, check=check

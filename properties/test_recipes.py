@@ -1,7 +1,9 @@
 """Recipes to JSON and back, and the random numbers behind them."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -47,10 +49,26 @@ def test_a_field_added_later_has_its_default() -> None:
     assert from_json(recipe) == CASE
 
 
-def test_tensors_that_no_longer_fit_are_an_error() -> None:
+def test_recorded_numbers_are_served_and_others_refused() -> None:
     with recorded() as kept:
         gaussian(0, "x", (3,))
-    with served(kept):
-        assert torch.equal(gaussian(0, "x", (2,)), kept["gaussian 0 x of 1024"][:2])
-        with pytest.raises(RecipeError, match=r"hold no gaussian 0 x of 1024 of 4 numbers"):
-            gaussian(0, "x", (4,))
+        torch.randn(2)
+    changed = {name: numbers + 1 for name, numbers in kept.items()}
+    with served(changed):
+        assert torch.equal(gaussian(0, "x", (2,)), changed["gaussian 0 x of 1024"][:2])
+        assert torch.equal(torch.randn(2), changed["aten::randn (2,) 1"])
+        more: tuple[Callable[[], torch.Tensor], ...] = (
+            partial(gaussian, 0, "x", (4,)),
+            partial(gaussian, 1, "x", (3,)),
+            partial(torch.randn, 2),
+        )
+        for draw in more:
+            with pytest.raises(RecipeError, match=r"The recorded tensors hold no (gaussian|aten::randn) .*; 2 others\."):
+                draw()
+    assert not torch.equal(gaussian(0, "x", (2,)), changed["gaussian 0 x of 1024"][:2])
+
+
+def test_numbers_of_a_generator_of_ones_own_are_no_part_of_a_case() -> None:
+    with recorded() as kept:
+        torch.randn(2, generator=torch.Generator().manual_seed(0))
+    assert not kept
