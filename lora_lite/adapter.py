@@ -1,7 +1,7 @@
 """attach, detach, merge, and the handle that attach returns."""
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
@@ -196,8 +196,7 @@ def _take_down(layer: nn.Module) -> None:
 # The hooks find their adapter through the layer that calls them, so that a deep copy of a model uses its own.
 def _adapt_input(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     x = first_argument(layer, args, kwargs)
-    with torch.autocast(x.device.type, enabled=False):
-        adapted = layer.lora_lite.adapt_input(x).to(x.dtype)
+    adapted = _without_autocast(x, layer.lora_lite.adapt_input, x).to(x.dtype)
     if args:
         return (adapted, *args[1:]), kwargs
     return args, {name: adapted if value is x else value for name, value in kwargs.items()}
@@ -205,9 +204,16 @@ def _adapt_input(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> t
 
 def _adapt_output(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], y: Tensor) -> Tensor:
     x = first_argument(layer, args, kwargs)
+    adapted = _without_autocast(x, layer.lora_lite.adapt_output, x, y, layer)
+    return adapted.to(y.dtype)
+
+
+def _without_autocast(x: Tensor, adapt: Callable[..., Tensor], *given: Any) -> Tensor:
+    """adapt(*given) in the dtypes that it chooses itself."""
+    if not torch.is_autocast_enabled(x.device.type):
+        return adapt(*given)
     with torch.autocast(x.device.type, enabled=False):
-        adapted: Tensor = layer.lora_lite.adapt_output(x, y, layer)
-        return adapted.to(y.dtype)
+        return adapt(*given)
 
 
 def detach(model: nn.Module) -> None:
