@@ -23,7 +23,7 @@ from lora_lite.errors import (
     NotAttachedError,
     TargetError,
 )
-from lora_lite.linear import has_plain_weight, linear_shape, read_weight
+from lora_lite.linear import all_finite, has_plain_weight, linear_shape, read_weight
 from lora_lite.parallel import refuse_split
 from lora_lite.spec import VARIANTS, Variant
 from lora_lite.targets import find_targets
@@ -148,7 +148,7 @@ def variant_of(config: AdapterConfig) -> type[Variant]:
 
 def refuse_overlap(targets: Mapping[str, nn.Module]) -> None:
     """Raise TargetError where a layer carries an adapter already."""
-    taken = [name for name, layer in targets.items() if hasattr(layer, CHILD)]
+    taken = [name for name, layer in targets.items() if CHILD in layer._modules]
     if taken:
         raise TargetError(
             f"{', '.join(taken[:5])}: {len(taken)} of {len(targets)} target layers already carry an adapter. "
@@ -164,6 +164,9 @@ def install(model: nn.Module, adapters: list[tuple[AdapterConfig, dict[str, Vari
     base = dict(base_parameters(model))
     frozen = {name for name, parameter in base.items() if parameter.requires_grad}
     hung: list[nn.Module] = []
+    if "torch._dynamo" in sys.modules:
+        # Code that torch.compile made earlier does not look for new hooks (skip_nnmodule_hook_guards): it would run on without.
+        torch.compiler.reset()
     try:
         for _, modules in adapters:
             for name, module in modules.items():
@@ -186,9 +189,6 @@ def install(model: nn.Module, adapters: list[tuple[AdapterConfig, dict[str, Vari
 
 def _hang(layer: nn.Module, module: Variant) -> None:
     hook: RemovableHandle
-    if "torch._dynamo" in sys.modules:
-        # Code that torch.compile made earlier does not look for new hooks (skip_nnmodule_hook_guards): it would run on without.
-        torch.compiler.reset()
     module.train(layer.training)
     layer.add_module(CHILD, module)
     if type(module).adapt_input is not Variant.adapt_input:
@@ -377,8 +377,7 @@ def device_of(layer: nn.Module) -> torch.device | None:
 
 
 def _refuse_overflow(module: Variant) -> None:
-    tensors = [tensor for tensor in module.state_dict().values() if not tensor.is_meta]
-    if not all(bool(tensor.isfinite().all()) for tensor in tensors):
+    if not all(map(all_finite, (*module.parameters(), *module.buffers()))):
         raise ConfigError(f"{module.name}: its initial values overflow {module.dtype}. Choose another adapter dtype.")
 
 
@@ -391,7 +390,7 @@ def _base_numbers(layer: nn.Module, variant: type[Variant]) -> Iterator[tuple[st
 
 
 def _refuse_non_finite(what: str, tensor: Tensor) -> None:
-    if not tensor.is_meta and not torch.isfinite(tensor).all():
+    if not all_finite(tensor):
         count = int((~torch.isfinite(tensor)).sum())
         raise BaseWeightError(f"the base {what} holds {count} NaN or Inf, wanted finite numbers. Mend the base first.")
 

@@ -260,7 +260,7 @@ mutant(
 
 mutant(
     "delora_row_norms_where_square",
-    change(ll.DeLoRA.initialise, "dim=0", "dim=int(layer.in_features == layer.out_features)"),
+    change(delora.column_norms, "torch.split(W,", "torch.split(W if W.shape[0] != W.shape[1] else W.mT,"),
     breaks="in a square layer w holds row norms",
     models="the wrong axis; both copies agree at init",
     applies_to="delora",
@@ -268,7 +268,7 @@ mutant(
 
 mutant(
     "delora_one_norm_of_W",
-    change(ll.DeLoRA.initialise, "read_weight(layer), dim=0,", "read_weight(layer),"),
+    change(delora.column_norms, ".sum(0).sqrt()", ".sum().sqrt()"),
     breaks="w is the Frobenius norm of W in every entry",
     models="the paper's formula where the code's is meant; both copies agree at init",
     applies_to="delora",
@@ -276,7 +276,7 @@ mutant(
 
 mutant(
     "delora_column_norms_in_the_dtype_of_W",
-    change(ll.DeLoRA.initialise, ", dtype=torch.float64)", ")"),
+    change(delora.column_norms, "block.double()", "block"),
     breaks="on a half-precision base w is rounded to half precision",
     models="a norm in whatever dtype comes along",
     applies_to="delora",
