@@ -2,7 +2,7 @@
 
 import copy
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -23,7 +23,7 @@ from lora_lite.errors import (
     NotAttachedError,
     TargetError,
 )
-from lora_lite.linear import has_plain_weight, linear_shape, read_weight
+from lora_lite.linear import all_finite, has_plain_weight, linear_shape, read_weight
 from lora_lite.parallel import refuse_split
 from lora_lite.spec import VARIANTS, Variant
 from lora_lite.targets import find_targets
@@ -148,7 +148,7 @@ def variant_of(config: AdapterConfig) -> type[Variant]:
 
 def refuse_overlap(targets: Mapping[str, nn.Module]) -> None:
     """Raise TargetError where a layer carries an adapter already."""
-    taken = [name for name, layer in targets.items() if hasattr(layer, CHILD)]
+    taken = [name for name, layer in targets.items() if CHILD in layer._modules]
     if taken:
         raise TargetError(
             f"{', '.join(taken[:5])}: {len(taken)} of {len(targets)} target layers already carry an adapter. "
@@ -164,6 +164,9 @@ def install(model: nn.Module, adapters: list[tuple[AdapterConfig, dict[str, Vari
     base = dict(base_parameters(model))
     frozen = {name for name, parameter in base.items() if parameter.requires_grad}
     hung: list[nn.Module] = []
+    if "torch._dynamo" in sys.modules:
+        # Code that torch.compile made earlier does not look for new hooks (skip_nnmodule_hook_guards): it would run on without.
+        torch.compiler.reset()
     try:
         for _, modules in adapters:
             for name, module in modules.items():
@@ -186,9 +189,6 @@ def install(model: nn.Module, adapters: list[tuple[AdapterConfig, dict[str, Vari
 
 def _hang(layer: nn.Module, module: Variant) -> None:
     hook: RemovableHandle
-    if "torch._dynamo" in sys.modules:
-        # Code that torch.compile made earlier does not look for new hooks (skip_nnmodule_hook_guards): it would run on without.
-        torch.compiler.reset()
     module.train(layer.training)
     layer.add_module(CHILD, module)
     if type(module).adapt_input is not Variant.adapt_input:
@@ -207,9 +207,9 @@ def _take_down(layer: nn.Module) -> None:
 # The hooks find their adapter through the layer that calls them, so that a deep copy of a model uses its own.
 def _adapt_input(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     x = first_argument(layer, args, kwargs)
-    layer.lora_lite.__dict__["reached"] = True
-    with torch.autocast(x.device.type, enabled=False):
-        adapted = layer.lora_lite.adapt_input(x).to(x.dtype)
+    adapter: Variant = layer.lora_lite
+    adapter.__dict__["reached"] = True
+    adapted = _without_autocast(x, adapter.adapt_input, x).to(x.dtype)
     if args:
         return (adapted, *args[1:]), kwargs
     return args, {name: adapted if value is x else value for name, value in kwargs.items()}
@@ -217,10 +217,18 @@ def _adapt_input(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> t
 
 def _adapt_output(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], y: Tensor) -> Tensor:
     x = first_argument(layer, args, kwargs)
-    layer.lora_lite.__dict__["reached"] = True
+    adapter: Variant = layer.lora_lite
+    adapter.__dict__["reached"] = True
+    adapted = _without_autocast(x, adapter.adapt_output, x, y, layer)
+    return adapted.to(y.dtype)
+
+
+def _without_autocast(x: Tensor, adapt: Callable[..., Tensor], *given: Any) -> Tensor:
+    """adapt(*given) in the dtypes that it chooses itself."""
+    if not torch.is_autocast_enabled(x.device.type):
+        return adapt(*given)
     with torch.autocast(x.device.type, enabled=False):
-        adapted: Tensor = layer.lora_lite.adapt_output(x, y, layer)
-        return adapted.to(y.dtype)
+        return adapt(*given)
 
 
 def detach(model: nn.Module) -> None:
@@ -369,8 +377,7 @@ def device_of(layer: nn.Module) -> torch.device | None:
 
 
 def _refuse_overflow(module: Variant) -> None:
-    tensors = [tensor for tensor in module.state_dict().values() if not tensor.is_meta]
-    if not all(bool(tensor.isfinite().all()) for tensor in tensors):
+    if not all(map(all_finite, (*module.parameters(), *module.buffers()))):
         raise ConfigError(f"{module.name}: its initial values overflow {module.dtype}. Choose another adapter dtype.")
 
 
@@ -383,7 +390,7 @@ def _base_numbers(layer: nn.Module, variant: type[Variant]) -> Iterator[tuple[st
 
 
 def _refuse_non_finite(what: str, tensor: Tensor) -> None:
-    if not tensor.is_meta and not torch.isfinite(tensor).all():
+    if not all_finite(tensor):
         count = int((~torch.isfinite(tensor)).sum())
         raise BaseWeightError(f"the base {what} holds {count} NaN or Inf, wanted finite numbers. Mend the base first.")
 
