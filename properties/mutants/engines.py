@@ -1,6 +1,6 @@
 """Silent failures under torch's engines: the compiler, and models that are wrapped or split over processes."""
 
-from lora_lite import adapter
+from lora_lite import adapter, parallel
 from properties.mutants.mutant import change, mutant
 
 OUT, IN = adapter._adapt_output, adapter._adapt_input
@@ -33,4 +33,40 @@ mutant(
     breaks="every step compiles anew",
     models="Python state that the compiled code depends on",
     applies_to="lora",
+)
+mutant(
+    "a_wrapped_model_is_adapted",
+    change(parallel.refuse_split, "if isinstance(module, DistributedDataParallel):", "if False:"),
+    breaks="an adapter is attached whose gradients DistributedDataParallel does not know: each process trains its own",
+    models="parameters added after wrapping",
+    applies_to="lora",
+)
+mutant(
+    "a_sharded_model_is_adapted",
+    change(parallel.refuse_split, "if is_sharded(tensor):", "if False:"),
+    breaks="an adapter is attached whose gradients fully_shard does not know: each process trains its own",
+    models="parameters added after sharding",
+    applies_to="lora",
+)
+mutant(
+    "every_process_writes",
+    change(parallel.writes, "torch.distributed.get_rank() == 0", "True"),
+    breaks="all processes write the one file at the same time",
+    models="a save without a rank",
+    applies_to="lora",
+)
+mutant(
+    "save_writes_the_wrappers_names",
+    change(adapter.unwrapped, "model.module if isinstance(model, DistributedDataParallel) else ", ""),
+    breaks="save of a wrapped model does not find its adapters",
+    models="names with module. in front",
+    applies_to="lora",
+)
+mutant(
+    "save_writes_one_share",
+    change(parallel.gathered, "tensor.full_tensor()", "tensor.to_local()"),
+    breaks="of a sharded adapter the first process's part is saved",
+    models="a state dict of local shards",
+    applies_to="lora",
+    equivalent="one process has the whole; test_distributed.py sees it in two",
 )
