@@ -19,13 +19,13 @@ from properties import test_regressions as replaying
 from properties.assertions import Violation
 from properties.mutants import load_catalogue
 from properties.profiles import check_database, example_database
-from properties.registry import PROPERTIES, load_properties, told
+from properties.registry import PROPERTIES, Property, load_properties, told
 from properties.regressions.__main__ import main
-from properties.regressions.fixture import HERE, Fixture, FixtureError, read, schema, tensors_of, write
+from properties.regressions.fixture import HERE, Fixture, FixtureError, paths_in, read, schema, tensors_of, write
 from properties.regressions.record import record, record_folder, replayed_folders
 from properties.regressions.replay import replay
 from properties.test_lifecycle import Machine
-from strategies import AdaptedLayer, LinearRecipe, gaussian
+from strategies import AdaptedLayer, LinearRecipe, gaussian, trained_layers
 from strategies.draws import recorded, served
 from strategies.recipes import RecipeError, from_json, to_json
 
@@ -86,10 +86,11 @@ def test_a_recipe_that_no_longer_builds_is_an_error(change: dict[str, Any], matc
     [
         ({"variant": "gone"}, "there is no variant gone, known: "),
         ({"property": "gone"}, "there is no property gone that draws cases of hra"),
+        ({"variant": "dora"}, "its recipe is of hra, the fixture of dora"),
         ({"property": "detach_without_an_adapter_is_refused"}, "that draws cases of hra"),
         ({"property": "zero_rows_of_hra_are_no_reflection", "variant": "lora"}, "that draws cases of lora"),
     ],
-    ids=["variant", "property", "fact", "does not apply"],
+    ids=["variant", "property", "recipe", "fact", "does not apply"],
 )
 def test_a_fixture_about_nothing_is_an_error(change: dict[str, Any], match: str) -> None:
     with pytest.raises(FixtureError, match=match):
@@ -187,6 +188,15 @@ def test_replay_fails_with_the_fault_and_holds_without() -> None:
     assert not failing(made())
 
 
+def test_a_fixture_that_a_mutant_made_is_red_with_it() -> None:
+    """Replay of what lies here can still fail: a fixture that no longer sees its fault guards nothing."""
+    for path in paths_in(HERE):
+        fixture = read(path)
+        if (name := fixture.found.get("mutant")) is not None:
+            with load_catalogue()[name].injected():
+                assert failing(fixture, path), f"{path.name} holds with {name} inside: record it anew or delete it"
+
+
 def test_a_known_failure_is_expected_and_its_end_is_not(tmp_path: Path) -> None:
     known = write(made(expect="fail", reason="to be dealt with", link="https://example.org/1"), tmp_path)
     with REVERSED.injected(), pytest.raises(pytest.xfail.Exception, match=r"to be dealt with \(https://example.org/1\)"):
@@ -200,6 +210,24 @@ def test_a_crash_in_replay_is_a_failure(tmp_path: Path) -> None:
     refused = write(made(recipe=to_json(replace(CASE, options=(("r", 3),)))), tmp_path)
     with pytest.raises(ll.ConfigError, match="even"):
         replaying.test_regressions(str(refused))
+
+
+def test_a_crash_is_written_down_too(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """With its own traceback, and what a violation ends with as a note."""
+
+    def stumbling(case: AdaptedLayer) -> None:
+        raise ZeroDivisionError(f"in {case.linear.d_in}")
+
+    property_of_ours = Property("stumbling", stumbling, trained_layers, 1.0, lambda variant: True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(request.config.option, "record", tmp_path)
+        with pytest.raises(ZeroDivisionError) as crash, told("stumbling", "lora", request):
+            property_of_ours.run("lora", settings(max_examples=5, database=None))
+    (path,) = tmp_path.iterdir()
+    recipe, last = crash.value.__notes__[-2:]
+    assert recipe.startswith("recipe   AdaptedLayer(variant='lora'")
+    assert last.startswith(f"written  {path}\nreplay   pytest ")
+    assert read(path).error == "ZeroDivisionError: in 1"
 
 
 @pytest.mark.slow
@@ -269,23 +297,23 @@ def test_adopt_takes_what_is_new(tmp_path: Path, capsys: pytest.CaptureFixture[s
     path = write(made(), artifact / "shard-1")
     tensors_of(path).write_bytes(b"numbers")
     write(made(), artifact / "shard-2")
-    assert main(["--into", str(tree), "adopt", str(artifact)]) == 0
+    assert main(["adopt", "--into", str(tree), str(artifact)]) == 0
     assert sorted(p.name for p in tree.iterdir()) == [path.name, tensors_of(path).name]
     assert (tree / tensors_of(path).name).read_bytes() == b"numbers"
-    assert main(["--into", str(tree), "adopt", str(artifact)]) == 0
+    assert main(["adopt", "--into", str(tree), str(artifact)]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "Nothing new."
     write(made(recipe=to_json(replace(CASE, seed=1))), artifact)
     (artifact / "damaged.json").write_text("{")
-    assert main(["--into", str(tree), "adopt", str(artifact)]) == 2
+    assert main(["adopt", "--into", str(tree), str(artifact)]) == 2
     assert len(list(tree.iterdir())) == 2
-    assert main(["--into", str(tree), "adopt", str(tree / "absent")]) == 2
+    assert main(["adopt", "--into", str(tree), str(tree / "absent")]) == 2
 
 
 def test_list_tells_what_each_gives_now(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(made(), tmp_path)
-    main(["--into", str(tmp_path), "list"])
+    main(["list", "--into", str(tmp_path)])
     with REVERSED.injected():
-        main(["--into", str(tmp_path), "list"])
+        main(["list", "--into", str(tmp_path)])
     name = made().name()
     assert capsys.readouterr().out.splitlines() == [
         f"{name}: expected to pass, {now} now: the output of 0 is the oracle's" for now in ("passes", "fails")
@@ -309,9 +337,9 @@ def test_prune_keeps_the_simplest_and_what_nothing_implies(tmp_path: Path) -> No
         write(made(property="save_load_keeps_every_bit", recipe=to_json(replace(CASE, tokens=(0,), trained=False))), tmp_path),
     }
     wider = write(made(recipe=to_json(replace(CASE, linear=LinearRecipe(2, 12)))), tmp_path)
-    assert main(["--into", str(tmp_path), "prune", "--dry-run"]) == 0
+    assert main(["prune", "--into", str(tmp_path), "--dry-run"]) == 0
     assert wider.exists()
-    assert main(["--into", str(tmp_path), "prune"]) == 0
+    assert main(["prune", "--into", str(tmp_path)]) == 0
     assert set(tmp_path.glob("*.json")) == needed
 
 

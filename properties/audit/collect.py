@@ -95,12 +95,25 @@ class Collector:
             return
         # Template engine, plotting and schema are wanted here alone.
         from properties.audit.judge import judge
+        from properties.audit.provenance import provenance_of
         from properties.audit.render import write
 
-        self.report = judge(self.evidence(), self.tracer, session.config)
+        found = self.evidence()
+        provenance = provenance_of(session.config, seconds=found.seconds, tests=found.tests)
+        wanted = session.config.getoption("--variant") or list(ll.VARIANTS)
+        self.report = judge(found, self.tracer, provenance, [name for name in ll.VARIANTS if name in wanted])
         self.written = write(self.report, Path(self.folder))
         if self.report.verdict == BUGGY and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def _speed(self) -> list[dict[str, Any]]:
+        """Rows of the benchmark, as it was told where to write them; the audit measures no time itself."""
+        given = self.config.getoption("--speed")
+        path = Path(given) if given else Path(self.folder or "") / "speed.json"
+        if not given and (self.folder is None or not path.is_file()):
+            return []
+        rows: list[dict[str, Any]] = json.loads(path.read_text("utf-8"))["rows"]
+        return rows
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
         """With --audit the verdicts and where the report is; with -v or -rA every figure and the mutation matrix."""
@@ -126,8 +139,9 @@ class Collector:
             _count(found, report)
             for name, value in report.user_properties if report.when == "call" else ():
                 _keep(found, name, value)
+        found.records["speed"] = self._speed()
         for broken in self.broken:
-            found.failures.append(_failure(broken.nodeid, broken.longreprtext))
+            found.failures.append(failure_of(broken.nodeid, broken.longreprtext))
             found.tests["errors"] = found.tests.get("errors", 0) + 1
         return found
 
@@ -163,27 +177,23 @@ def _count(found: Evidence, report: pytest.TestReport) -> None:
         found.passed.add(report.nodeid)
     else:
         crash = getattr(getattr(report.longrepr, "reprcrash", None), "message", None)
-        found.failures.append(_failure(report.nodeid, report.longreprtext, crash))
+        found.failures.append(failure_of(report.nodeid, report.longreprtext, crash))
 
 
 def named(nodeid: str) -> tuple[str, str | None]:
     """The claim and the variant of a test: "…::test_identity_at_init[hra]" is ("identity_at_init", "hra")."""
     test = nodeid.rpartition("::")[2]
-    claim, _, parameter = test.removesuffix("]").partition("[")
-    return claim.removeprefix("test_"), parameter if parameter in ll.VARIANTS else None
+    claim, _, parameters = test.removesuffix("]").partition("[")
+    variant = next((part for part in parameters.split("-") if part in ll.VARIANTS), None)
+    return claim.removeprefix("test_"), variant
 
 
-def _failure(nodeid: str, text: str, crash: str | None = None) -> Failure:
+def failure_of(nodeid: str, text: str, crash: str | None = None) -> Failure:
+    """What pytest tells of a test that did not pass, taken apart. crash: the last line of a traceback, where there is one."""
     claim, variant = named(nodeid)
-    lines = [line for line in (crash or text).splitlines() if line.strip()]
-    told = {line[:9].strip(): line[9:] for line in text.splitlines() if line[:9] in ("recipe   ", "replay   ")}
-    recipe = told.get("recipe") or _falsifying(text)
-    message = "\n".join(line for line in lines if line[:9] not in ("recipe   ", "replay   "))
+    # A violation is told as it is; a crash with pytest's marks before each line of it.
+    told = dict(re.findall(r"^(?:E +)?(recipe|written|replay)   (.*)$", text, re.MULTILINE))
+    lines = (crash or text).removeprefix("Failed: ").splitlines()
+    message = "\n".join(line for line in lines if line.strip() and line[:9] not in ("recipe   ", "written  ", "replay   "))
     kind = "collection" if "::" not in nodeid else "property" if claim in PROPERTIES else "test"
-    return Failure(nodeid, claim, variant, kind, message[:2000], recipe, told.get("replay", f'pytest "{nodeid}"'))
-
-
-def _falsifying(text: str) -> str | None:
-    """The minimal case as Hypothesis prints it where a property crashed."""
-    found = re.search(r"case=(\w+\(.*?\)),?\n[^\n]*?\)\n", text + "\n", re.DOTALL)
-    return re.sub(r"\s*\n[E\s]*", " ", found[1]) if found else None
+    return Failure(nodeid, claim, variant, kind, message[:2000], told.get("recipe"), told.get("replay", f'pytest "{nodeid}"'))

@@ -1,20 +1,14 @@
 """From what was gathered to the report: columns, verdicts by a printed rule, what must be fixed and what should be added."""
 
-import platform
 import re
-import sys
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
-from hashlib import sha256
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
-
-import pytest
-from hypothesis import settings
 
 import lora_lite as ll
 from properties.audit import documents, links, worth
 from properties.audit.collect import Evidence
+from properties.audit.measure import PARTS
 from properties.audit.report import (
     BUGGY,
     CORRECT,
@@ -28,6 +22,7 @@ from properties.audit.report import (
     Facts,
     Failure,
     Finding,
+    Fix,
     InitFact,
     Measured,
     Provenance,
@@ -36,7 +31,7 @@ from properties.audit.report import (
     TensorFact,
     Worth,
 )
-from properties.audit.tracing import LIBRARY, Function, Tracer, function_of, suspect
+from properties.audit.tracing import Function, Tracer, function_of, suspect
 from properties.registry import PROPERTIES, Property, load_properties
 
 RULE = [
@@ -72,25 +67,25 @@ _BY_FILE = {
 def column_of(claim: str) -> str:
     """The column of the summary that this property speaks for."""
     file = PROPERTIES[claim].check.__module__.rpartition(".")[2] if claim in PROPERTIES else ""
+    if claim in PARTS:
+        return PARTS[claim][0]
     return _BY_CLAIM.get(claim) or _BY_FILE.get(file, "other")
 
 
-def judge(evidence: Evidence, tracer: Tracer | None, config: pytest.Config) -> Report:
-    """The whole report of a run, whatever came of it."""
+def judge(evidence: Evidence, tracer: Tracer | None, provenance: Provenance, variants: Sequence[str]) -> Report:
+    """The whole report of a run about these variants, whatever came of it."""
     load_properties()
-    wanted = config.getoption("--variant") or list(ll.VARIANTS)
-    variants = [name for name in ll.VARIANTS if name in wanted]
-    failures = _located(evidence, variants, tracer)
-    about_variants = [f for f in failures if f.claim != "mutant_is_killed"]
-    blocks = [_block(name, evidence, about_variants) for name in variants]
-    library = _library(evidence, about_variants, variants)
+    # A mutant that survives tells of the suite and not of the library: it is in the list of what to add.
+    failures = [f for f in evidence.failures if f.claim != "mutant_is_killed"]
+    blocks = [_block(name, evidence, failures) for name in variants]
+    library = _library(evidence, failures)
     properties = worth.worths(evidence.measured, evidence.rows, [claim for claim, _ in evidence.ran])
     report = Report(
-        provenance=_provenance(evidence, config),
+        provenance=provenance,
         rule=RULE,
         blocks=blocks,
         library=library,
-        failures=failures,
+        must_fix=_fixes(failures, evidence, variants, tracer),
         nice_to_have=[],
         must_add=[],
         properties=properties,
@@ -110,7 +105,7 @@ def judge(evidence: Evidence, tracer: Tracer | None, config: pytest.Config) -> R
 def _block(name: str, evidence: Evidence, failures: list[Failure]) -> Block:
     variant = ll.VARIANTS[name]
     about = documents.of_variant(variant)
-    facts = next((facts_from(record) for record in evidence.records.get("facts", []) if record["variant"] == name), None)
+    facts = facts_from([record for record in evidence.records.get("facts", []) if record["variant"] == name])
     measured = [m for m in evidence.measured if m.variant == name]
     own = [f for f in failures if f.variant == name or (f.variant is None and names(f.message, name))]
     unrun = [p.name for p in applicable(name) if (p.name, name) not in evidence.ran]
@@ -167,16 +162,21 @@ def _column(column: str, facts: Facts | None, measured: list[Measured], failures
 
 
 def _facts_of(column: str, facts: Facts | None) -> list[Finding]:
-    if facts is None:
-        return [] if column == "other" else [Finding(UNMEASURED, None, "not measured in this run")]
-    if column == "params":
-        return [replace(p.found, why=f"{p.name}: {p.found.why}") for p in facts.params]
-    if column == "init":
-        no_oracle = Finding(NO_REFERENCE, None, "no float64 oracle")
-        return [replace(i.found, why=f"{i.claim}: {i.found.why}") for i in facts.init] or [no_oracle]
-    if column == "dtype":
-        return [replace(d.found, why=f"{d.base} × {d.adapter}: {d.found.why}") for d in facts.dtype]
-    return [getattr(facts, column)] if column != "other" else []
+    """What speaks for this column beside properties; a column of properties alone has none."""
+    if column == "other":
+        return []
+    found: Any = [] if facts is None else getattr(facts, column)
+    if isinstance(found, Finding):
+        return [found]
+    return [replace(fact.found, why=f"{_label(fact)}: {fact.found.why}") for fact in found] or [
+        Finding(UNMEASURED, None, "not measured in this run")
+    ]
+
+
+def _label(fact: TensorFact | InitFact | DtypeFact) -> str:
+    if isinstance(fact, DtypeFact):
+        return f"{fact.base} × {fact.adapter}"
+    return fact.name if isinstance(fact, TensorFact) else fact.claim
 
 
 def _has_reference(reference: ReferenceFact) -> Finding:
@@ -198,7 +198,7 @@ def _verdict(columns: dict[str, Finding], unrun: list[str], unclear: list[str]) 
     return (PARTIAL, "; ".join(open_)) if open_ else (CORRECT, "every column measured, every property holds")
 
 
-def _library(evidence: Evidence, failures: list[Failure], variants: list[str]) -> Finding:
+def _library(evidence: Evidence, failures: list[Failure]) -> Finding:
     """The claims that are about no variant in particular."""
     failing = [f.claim for f in failures if f.variant is None]
     if failing:
@@ -213,18 +213,32 @@ def _library(evidence: Evidence, failures: list[Failure], variants: list[str]) -
 # Where to look
 
 
-def _located(evidence: Evidence, variants: list[str], tracer: Tracer | None) -> list[Failure]:
-    """Each failure with the function that is most likely at fault: by what its variant's failing and passing tests ran."""
+def _fixes(failures: list[Failure], evidence: Evidence, variants: Sequence[str], tracer: Tracer | None) -> list[Fix]:
+    """Failures by the function that is most likely at fault: by what a variant's failing tests and all passing tests ran."""
     tests_of = tracer.tests_of() if tracer else {}
-    made = []
-    for failure in evidence.failures:
-        of = failure.variant or next((v for v in variants if names(failure.message, v)), None)
-        hook = hook_of(of) if of else None
-        # What fails on this variant fails together; what fails on others says nothing either way.
-        together = {f.nodeid for f in evidence.failures if f.variant == failure.variant}
-        found = suspect(tests_of, together, evidence.passed, hook) if failure.kind != "collection" else None
-        made.append(replace(failure, suspect=str(found) if found else _place(of)))
-    return sorted(made, key=lambda f: (f.variant is None, f.variant or "", f.claim))
+    found: dict[tuple[str | None, str], list[Failure]] = {}
+    for variant in dict.fromkeys(f.variant for f in failures):
+        own = [f for f in failures if f.variant == variant]
+        # Two faults may lie under one variant's failures: what the strongest suspect does not explain is looked at again.
+        while own:
+            where = suspect(tests_of, {f.nodeid for f in own}, evidence.passed, _hook(own[0], variants))
+            explained = [f for f in own if where is None or f.nodeid in tests_of.get(where, ())] or own
+            place = str(where) if where else _place(variant) or own[0].nodeid
+            found.setdefault((variant, place), []).extend(explained)
+            own = [f for f in own if f not in explained]
+    return [
+        Fix(variant, place, list(dict.fromkeys(column_of(f.claim) for f in together)), sorted(together, key=_simplicity))
+        for (variant, place), together in sorted(found.items(), key=lambda fix: (fix[0][0] is None, fix[0]))
+    ]
+
+
+def _simplicity(failure: Failure) -> tuple[bool, bool, int]:
+    return failure.kind != "property", failure.recipe is None, len(failure.recipe or failure.message)
+
+
+def _hook(failure: Failure, variants: Sequence[str]) -> Function | None:
+    of = failure.variant or next((v for v in variants if names(failure.message, v)), None)
+    return hook_of(of) if of else None
 
 
 def hook_of(variant: str) -> Function | None:
@@ -254,19 +268,20 @@ def reference_of(variant: type[ll.Variant]) -> ReferenceFact:
     return replace(made, repository=code.repository, path=code.path, revision=code.revision, sha256=code.sha256)
 
 
-def facts_from(record: dict[str, Any]) -> Facts:
-    """The inverse of dataclasses.asdict(Facts)."""
-
-    def finding(entry: dict[str, Any]) -> dict[str, Any]:
-        return {**entry, "found": Finding(**entry["found"])}
-
-    lists = {
-        "params": [TensorFact(**finding(p)) for p in record["params"]],
-        "init": [InitFact(**finding(i)) for i in record["init"]],
-        "dtype": [DtypeFact(**finding(d)) for d in record["dtype"]],
-    }
-    single = {name: Finding(**record[name]) for name in ("forward", "gradient", "round_trip")}
-    return Facts(**{**record, **lists, **single})
+def facts_from(records: Sequence[dict[str, Any]]) -> Facts | None:
+    """The records of measure(), put together again; None where there are none."""
+    if not records:
+        return None
+    kinds: dict[str, Any] = {"params": TensorFact, "init": InitFact, "dtype": DtypeFact}
+    facts = Facts(records[0]["variant"], records[0]["case"], records[0]["identity"])
+    for record in records:
+        part, value = record["part"], record["value"]
+        if part in kinds:
+            value = [kinds[part](**{**entry, "found": Finding(**entry["found"])}) for entry in value]
+        else:
+            value = Finding(**value)
+        facts = replace(facts, **{part: value})
+    return facts
 
 
 def _nice_to_have(report: Report) -> list[str]:
@@ -305,43 +320,3 @@ def _must_add(report: Report) -> list[str]:
     if report.gaps.untouched:
         found.append(f"a mutant in each of {len(report.gaps.untouched)} functions of {report.gaps.functions} that none changes")
     return found
-
-
-def _provenance(evidence: Evidence, config: pytest.Config) -> Provenance:
-    how = settings()
-    profile = "ci" if how.derandomize else config.getoption("--hypothesis-profile", None) or "dev"
-    given = config.getoption("--hypothesis-seed", None)
-    seed = "derandomised: the code decides" if how.derandomize else "random, the example database replays failures"
-    return Provenance(
-        command=" ".join(["pytest", *map(str, config.invocation_params.args)]),
-        versions=_versions(),
-        profile=profile,
-        examples=how.max_examples,
-        seed=str(given) if given is not None else seed,
-        seconds=round(evidence.seconds, 1),
-        tests=evidence.tests,
-        injected=config.getoption("--mutant"),
-        made=datetime.now(UTC).isoformat(timespec="seconds"),
-        source=_fingerprint(),
-    )
-
-
-PACKAGES = ("torch", "safetensors", "hypothesis", "pytest", "peft", "transformers", "bitsandbytes", "torchao")
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version(), "platform": f"{sys.platform} {platform.machine()}"}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
-
-
-def _fingerprint() -> str:
-    """Which lora_lite was judged, whether committed or not."""
-    digest = sha256()
-    for path in sorted(LIBRARY.rglob("*.py")):
-        digest.update(path.relative_to(LIBRARY).as_posix().encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()

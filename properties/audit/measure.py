@@ -2,6 +2,8 @@
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -11,15 +13,17 @@ from torch import Tensor
 
 import lora_lite as ll
 from properties.assertions import Meter, Violation, assert_close, assert_identical, assert_within, measuring
-from properties.audit.report import FAILS, NO_REFERENCE, OK, UNMEASURED, DtypeFact, Facts, Finding, InitFact, TensorFact
+from properties.audit.report import FAILS, NO_REFERENCE, OK, UNMEASURED, DtypeFact, Finding, InitFact, TensorFact
 from properties.implementation import adapter_dtype, implementation
 from properties.observe import expected, observe, options_of, subject
-from properties.oracles import ORACLES
+from properties.oracles import ORACLES, Claim
 from properties.tolerance import Bounded, claim_bound, coarser
 from strategies import DTYPES, AdaptedLayer, LinearRecipe
 from strategies.options import Options, build_config, fitting, own_options, ranks
 
 # Rectangular, with a bias and alpha ≠ r: what a square layer or a scale of one would hide.
+NO_ORACLE = Finding(NO_REFERENCE, None, "no float64 oracle")
+
 WANTED_SHAPE, WANTED_RANK, ALPHA = (24, 17), 6, 3.0
 
 
@@ -63,23 +67,68 @@ def _worst(meter: Meter) -> float | None:
     return max(meter.worst.values(), default=None)
 
 
-def facts_of(variant: str) -> Facts:
-    """Everything that a block of the report says beside its properties. Deterministic, and well under a second."""
+def params(variant: str) -> list[TensorFact]:
+    """Every tensor of a fresh adapter, or why there is none."""
+    rows: list[TensorFact] = []
+    found = judged(lambda: rows.extend(params_of(fixed_case(variant))))
+    return rows if found.state == OK else [TensorFact("any", [], "", "none", "–", "–", None, found)]
+
+
+def init(variant: str) -> list[InitFact]:
+    """Every claim of the oracle about a fresh adapter, with its share of tolerance."""
     case = fixed_case(variant)
-    oracle = variant in ORACLES
-    missing = Finding(NO_REFERENCE, None, "no float64 oracle")
-    trained = [fixed_case(variant, base=d, adapter=d, trained=True) for d in ("float32", "float64")]
-    return Facts(
-        variant=variant,
-        case=repr(case),
-        identity=implementation.identity(case),
-        params=params_of(case),
-        init=init_of(case) if oracle else [],
-        dtype=[dtype_of(variant, base, adapter) for base, adapter in product(DTYPES, DTYPES)],
-        forward=judged(lambda: forward(*trained)) if oracle else missing,
-        gradient=judged(lambda: gradients(*trained)) if oracle else missing,
-        round_trip=judged(lambda: round_trip(fixed_case(variant, trained=True)), measures=False),
-    )
+    if variant not in ORACLES:
+        return [InitFact("what init should leave", NO_ORACLE)]
+    dtype = coarser(adapter_dtype(case), torch.promote_types(case.base_dtype, torch.float32))
+    claims: list[Claim] = []
+    found = judged(lambda: claims.extend(init_claims(case)))
+    if found.state == FAILS:
+        return [InitFact("attach leaves tensors of the shapes that the oracle speaks of", found)]
+
+    def within(claim: Claim) -> None:
+        assert_within(claim.got, claim.wanted, claim_bound(claim.magnitude, dtype), claim=claim.name, dtype=dtype)
+
+    return [InitFact(claim.name, judged(partial(within, claim))) for claim in claims]
+
+
+def dtypes(variant: str) -> list[DtypeFact]:
+    """The identity of a fresh adapter in every pair of dtypes."""
+    return [dtype_of(variant, base, adapter) for base, adapter in product(DTYPES, DTYPES)]
+
+
+def trained(variant: str) -> list[AdaptedLayer]:
+    """The fixed case away from init, in the two dtypes that hide nothing."""
+    return [fixed_case(variant, base=dtype, adapter=dtype, trained=True) for dtype in ("float32", "float64")]
+
+
+# The parts of Facts by the name of the claim that each makes.
+PARTS: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "params_are_as_declared": ("params", params),
+    "init_is_as_the_oracle_claims": ("init", init),
+    "identity_holds_in_every_pair_of_dtypes": ("dtype", dtypes),
+    "trained_output_is_the_oracles": ("forward", lambda v: judged(partial(forward, v)) if v in ORACLES else NO_ORACLE),
+    "trained_gradients_are_the_oracles": ("gradient", lambda v: judged(partial(gradients, v)) if v in ORACLES else NO_ORACLE),
+    "a_saved_adapter_loads_as_it_was": ("round_trip", lambda v: judged(partial(round_trip, v), measures=False)),
+}
+
+
+def measure(claim: str, variant: str) -> dict[str, Any]:
+    """One part of the variant's facts as plain values; deterministic, and well under a second."""
+    part, of = PARTS[claim]
+    case, value = fixed_case(variant), of(variant)
+    plain = [asdict(fact) for fact in value] if isinstance(value, list) else asdict(value)
+    return {"variant": variant, "case": repr(case), "identity": implementation.identity(case), "part": part, "value": plain}
+
+
+def failing(record: dict[str, Any]) -> list[str]:
+    """Why each fact of this record that does not hold does not."""
+    facts = record["value"] if isinstance(record["value"], list) else [{"found": record["value"]}]
+    name = ("name", "claim", "base", "adapter")
+    return [
+        " ".join([*(str(fact[key]) for key in name if key in fact), fact["found"]["why"]])
+        for fact in facts
+        if fact["found"]["state"] == FAILS
+    ]
 
 
 def params_of(case: AdaptedLayer) -> list[TensorFact]:
@@ -138,33 +187,14 @@ def _params_differ(spec: ll.ParamSpec | None, tensor: Tensor | None, trainable: 
     return ""
 
 
-def init_of(case: AdaptedLayer) -> list[InitFact]:
-    """The oracle's claims about a fresh adapter, each with its share of tolerance."""
+def init_claims(case: AdaptedLayer) -> list[Claim]:
+    """What the oracle says of the tensors that attach leaves."""
     made = subject(case)
     (tensors,) = made.initial.values()
     batches = case.calibration()
     p = {name: tensor.double() for name, tensor in tensors.items()}
     inputs = None if batches is None else torch.cat(batches).double()
-    dtype = coarser(adapter_dtype(case), torch.promote_types(case.base_dtype, torch.float32))
-    claims: list[Any] = []
-    found = judged(
-        lambda: claims.extend(
-            ORACLES[case.variant].init_claims(made.base["0.weight"].double(), None, p, options_of(case), inputs)
-        )
-    )
-    if found.state == FAILS:
-        return [InitFact("the tensors have the shapes that the oracle speaks of", found)]
-    return [
-        InitFact(
-            claim.name,
-            judged(
-                lambda claim=claim: assert_within(  # type: ignore[misc]  # mypy infers no type for a default
-                    claim.got, claim.wanted, claim_bound(claim.magnitude, dtype), claim=claim.name, dtype=dtype
-                )
-            ),
-        )
-        for claim in claims
-    ]
+    return ORACLES[case.variant].init_claims(made.base["0.weight"].double(), None, p, options_of(case), inputs)
 
 
 def dtype_of(variant: str, base: str, adapter: str) -> DtypeFact:
@@ -174,52 +204,43 @@ def dtype_of(variant: str, base: str, adapter: str) -> DtypeFact:
     except ValueError as error:
         return DtypeFact(base, adapter, None, Finding(UNMEASURED, None, str(error)))
     off: list[float] = []
-    found = judged(lambda: off.append(_off_identity(case)))
-    if found.state == OK:
-        found = _identity_holds(case)
+    found = judged(lambda: _identity(case, off))
+    if found.state == OK and implementation.identity(case) != "exact" and variant not in ORACLES:
+        found = Finding(NO_REFERENCE, None, "an identity to rounding takes its bound from an oracle")
     return DtypeFact(base, adapter, off[0] if off else None, found)
 
 
-def _off_identity(case: AdaptedLayer) -> float:
-    plain = case.build()(case.x()).detach().double()
-    off = subject(case).model(case.x()).detach().double() - plain
-    return float(off.abs().max() / (torch.finfo(case.base_dtype).eps * plain.abs().max()))
-
-
-def _identity_holds(case: AdaptedLayer) -> Finding:
-    """Bit for bit where the variant declares it so, else within the oracle's bound."""
+def _identity(case: AdaptedLayer, off: list[float]) -> None:
+    """Bit for bit where the variant declares it so, else within the oracle's bound; how far off it is goes to `off`."""
     plain = case.build()(case.x()).detach()
-    made = subject(case)
+    (layer,) = observe(subject(case))
+    size = torch.finfo(case.base_dtype).eps * plain.double().abs().max()
+    off.append(float((layer.y.detach().double() - plain.double()).abs().max() / size))
     claim = "the output at init is the base's"
     if implementation.identity(case) == "exact":
-        return judged(lambda: assert_identical(made.model(case.x()).detach(), plain, claim=claim))
-    if case.variant not in ORACLES:
-        return Finding(NO_REFERENCE, None, "an identity to rounding takes its bound from an oracle")
-
-    def within_bound() -> None:
-        (layer,) = observe(made)
+        assert_identical(layer.y.detach(), plain, claim=claim)
+    elif case.variant in ORACLES:
         assert_close(layer.y, Bounded(plain.double(), expected(layer).y.error), claim=claim)
 
-    return judged(within_bound)
 
-
-def forward(*cases: AdaptedLayer) -> None:
+def forward(variant: str) -> None:
     """The output of a trained adapter is the oracle's."""
-    for layer in (layer for case in cases for layer in observe(subject(case))):
+    for layer in (layer for case in trained(variant) for layer in observe(subject(case))):
         assert_close(layer.y, expected(layer).y, claim="the output is the oracle's")
 
 
-def gradients(*cases: AdaptedLayer) -> None:
+def gradients(variant: str) -> None:
     """Every gradient of a trained adapter is the oracle's."""
-    for layer in (layer for case in cases for layer in observe(subject(case))):
+    for layer in (layer for case in trained(variant) for layer in observe(subject(case))):
         wanted = expected(layer)
         for name, gradient in layer.gradients.items():
             assert_close(gradient, wanted.gradients[name], claim=f"the gradient of {name} is the oracle's")
         assert_close(layer.dx, wanted.dx, claim="the gradient of the input is the oracle's")
 
 
-def round_trip(case: AdaptedLayer) -> None:
-    """Saved, and loaded onto a fresh base: bit-equal tensors and output."""
+def round_trip(variant: str) -> None:
+    """Saved, and loaded onto a fresh base: bit-equal output."""
+    case = fixed_case(variant, trained=True)
     made = subject(case)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "adapter.safetensors"

@@ -56,17 +56,17 @@ class DtypeFact:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is measured of one variant on fixed cases, beside its properties. case: the recipe of the first one."""
+    """What is measured of one variant on fixed cases, beside its properties. An empty list: not measured in this run."""
 
     variant: str
     case: str
     identity: str
-    params: list[TensorFact]
-    init: list[InitFact]
-    dtype: list[DtypeFact]
-    forward: Finding
-    gradient: Finding
-    round_trip: Finding
+    params: list[TensorFact] = field(default_factory=list)
+    init: list[InitFact] = field(default_factory=list)
+    dtype: list[DtypeFact] = field(default_factory=list)
+    forward: Finding = Finding(UNMEASURED, None, "not measured in this run")
+    gradient: Finding = Finding(UNMEASURED, None, "not measured in this run")
+    round_trip: Finding = Finding(UNMEASURED, None, "not measured in this run")
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Measured:
 @dataclass(frozen=True)
 class Failure:
     """A test that did not pass. variant is None where it is about the library as a whole; kind: "property", "test"
-    or "collection"; suspect: the function most likely at fault, as "path:line name".
+    or "collection".
     """
 
     nodeid: str
@@ -120,7 +120,21 @@ class Failure:
     message: str
     recipe: str | None
     replay: str
-    suspect: str | None = None
+
+
+@dataclass(frozen=True)
+class Fix:
+    """What must be fixed: failures that lead to the same function, the simplest first.
+
+    variant   None for the library as a whole
+    suspect   the function most likely at fault, as "path:line name", or the first test where none stands out
+    columns   the columns of the summary that it turns red
+    """
+
+    variant: str | None
+    suspect: str
+    columns: list[str]
+    failures: list[Failure]
 
 
 @dataclass(frozen=True)
@@ -228,7 +242,7 @@ class Report:
     rule: list[str]
     blocks: list[Block]
     library: Finding
-    failures: list[Failure]
+    must_fix: list[Fix]
     nice_to_have: list[str]
     must_add: list[str]
     properties: list[Worth]

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -141,18 +142,26 @@ def suspect(
 ) -> Function | None:
     """The function whose running goes best with failing: Ochiai's coefficient (Abreu et al. 2006).
 
-    Of equally suspect ones `preferred`, then one of the same file, then the shortest.
+    Of equally suspect ones `preferred`, then one of the same file, then the longest one of the file that has the most of them.
     """
 
-    def rank(function: Function) -> tuple[float, bool, bool, int]:
+    def score(function: Function) -> float:
         ran = tests_of[function]
         with_it, without = len(ran & failing), len(ran & passing)
-        score = with_it / sqrt(len(failing) * (with_it + without)) if with_it else 0.0
-        near = preferred is not None and function.path == preferred.path
-        return round(score, 6), function == preferred, near, function.line - function.last
+        return round(with_it / sqrt(len(failing) * (with_it + without)), 9) if with_it else 0.0
 
-    best = max(tests_of, key=rank, default=None)
-    return preferred if best is None or not rank(best)[0] else best
+    scores = {function: score(function) for function in tests_of}
+    highest = max(scores.values(), default=0.0)
+    if not highest:
+        return preferred
+    best = [function for function, reached in scores.items() if reached == highest]
+    files = Counter(function.path for function in best)
+
+    def rank(function: Function) -> tuple[bool, bool, int, int]:
+        near = preferred is not None and function.path == preferred.path
+        return function == preferred, near, files[function.path], function.last - function.line
+
+    return max(best, key=rank)
 
 
 def function_of(code_owner: object) -> Function | None:

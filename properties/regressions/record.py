@@ -85,6 +85,7 @@ def last_lines(request: pytest.FixtureRequest, name: str, variant: str | None, e
         "profile": settings.get_current_profile_name(),
         "seed": option("--hypothesis-seed", None),
         "examples": getattr(error, "examples", None),
+        "device": option("--device"),
         "mutant": option("--mutant"),
     }
     try:
