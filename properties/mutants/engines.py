@@ -1,6 +1,6 @@
-"""Silent failures under torch's engines: the compiler, and models that are wrapped or split over processes."""
+"""Silent failures beside plain layers: compiled models, models that are wrapped or split over processes, quantised bases."""
 
-from lora_lite import adapter, parallel
+from lora_lite import adapter, checkpoint, linear, parallel
 from properties.mutants.mutant import change, mutant
 
 OUT, IN = adapter._adapt_output, adapter._adapt_input
@@ -69,4 +69,25 @@ mutant(
     models="a state dict of local shards",
     applies_to="lora",
     equivalent="one process has the whole; test_distributed.py sees it in two",
+)
+mutant(
+    "eight_bit_codes_are_read_as_weights",
+    change(linear._read_bitsandbytes, "functional.int8_vectorwise_dequant(codes, scales)", "codes.float()"),
+    breaks="norms and singular values of a bitsandbytes layer are a thousand times too large",
+    models="layer.weight taken for the weight",
+    applies_to=("pissa", "dora", "delora", "antipasto"),
+)
+mutant(
+    "eight_bit_scales_are_those_of_the_first_row",
+    change(linear._read_bitsandbytes, "(codes, scales)", "(codes, scales[:1].expand_as(scales))"),
+    breaks="rows of a bitsandbytes layer are read with another row's scale",
+    models="a scale a tensor where the format has one a row",
+    applies_to=("dora", "antipasto"),
+)
+mutant(
+    "a_fingerprint_knows_no_scales",
+    change(checkpoint.fingerprint, ", *_scales(model, name)", ""),
+    breaks="two quantised bases with the same codes and other scales are one base",
+    models="a fingerprint of what is stored under weight",
+    applies_to="lora",
 )
