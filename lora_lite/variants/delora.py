@@ -111,6 +111,10 @@ class DeLoRA(Variant):
     def identity(cls, config: DeLoRAConfig) -> Literal["exact", "rounding"]:
         return "rounding" if config.init == "frozen_copy" else "exact"
 
+    @classmethod
+    def continuous(cls, config: DeLoRAConfig) -> bool:
+        return config.init != "zero_b"
+
     def initialise(self, layer: nn.Module, statistics: Any) -> None:
         self.lambda_.fill_(self.config.lambda_init)
         self.w.copy_(torch.linalg.vector_norm(read_weight(layer), dim=0, dtype=torch.float64))
