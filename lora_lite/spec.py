@@ -78,7 +78,7 @@ class Variant(nn.Module):
 
     A subclass sets `name`, `config_class`, `reference`, declares `specs`, and overrides `adapt_input` or `adapt_output`
     (one of them). One instance belongs to one layer; everything per layer lives in its parameters and buffers, so that
-    deepcopy, `.to()` and state_dict treat an adapted model as any other.
+    deepcopy, `.to()` and state_dict treat an adapted model as any other. The runtime sets `reached` at every forward.
     """
 
     name: ClassVar[str]
@@ -86,6 +86,7 @@ class Variant(nn.Module):
     reference: ClassVar[Reference | None] = None
     reads_weight: ClassVar[bool] = False
     needs_calibration: ClassVar[bool] = False
+    reached: bool = False
 
     def __init__(self, shape: LinearShape, config: AdapterConfig, device: torch.device | None = None) -> None:
         super().__init__()

@@ -111,19 +111,25 @@ def observe(made: Subject, run: Callable[[nn.Module], Tensor] | None = None) -> 
         name: Layer(name, made.case, *_weight_and_bias(made.model, name), tensors, made.initial[name])
         for name, tensors in implementation.tensors(made.model).items()
     }
+    watch(made.model, layers, run or default_run(made.case), made.case.seed)
+    return list(layers.values())
+
+
+def watch(model: nn.Module, layers: Mapping[str, Layer], run: Callable[[nn.Module], Tensor], seed: int) -> Tensor:
+    """One forward pass and a gradient back; fills in x and y of the layers, by name. Returns the model's output."""
     handles = []
     for name, layer in layers.items():
-        module = made.model.get_submodule(name)
+        module = model.get_submodule(name)
         # First in and last out, so that the adapter's own hooks lie between the two.
         handles.append(module.register_forward_pre_hook(_catch_input(layer), with_kwargs=True, prepend=True))
         handles.append(module.register_forward_hook(_catch_output(layer)))
     try:
-        output = (run or default_run(made.case))(made.model)
-        torch.autograd.backward(output, gaussian(made.case.seed, "upstream", tuple(output.shape), output.dtype))
+        output = run(model)
+        torch.autograd.backward(output, gaussian(seed, "upstream", tuple(output.shape), output.dtype))
     finally:
         for handle in handles:
             handle.remove()
-    return list(layers.values())
+    return output
 
 
 def default_run(case: AnyCase) -> Callable[[nn.Module], Tensor]:
@@ -177,14 +183,17 @@ def has_oracle(variant: type[ll.Variant]) -> bool:
     return variant.name in ORACLES
 
 
-def expected(layer: Layer, probes: int = PROBES) -> Expected:
-    """Evaluate the variant's float64 oracle, and its scatter, at what the layer saw."""
-    base, adapter = layer.x.dtype, adapter_dtype(layer.case)
-    y, dx, through_base, gradients = _evaluate(layer, x_dtype=base, probes=probes)
+def expected(layer: Layer, probes: int = PROBES, base: torch.dtype | None = None) -> Expected:
+    """Evaluate the variant's float64 oracle, and its scatter, at what the layer saw.
+
+    base: what the base computes in; None for its input's dtype, as it is without autocast.
+    """
+    base, adapter = base or layer.x.dtype, adapter_dtype(layer.case)
+    y, dx, through_base, gradients = _evaluate(layer, base, x_dtype=base, probes=probes)
     if coarser(base, adapter) != base:
         # Only what happens inside the adapter may be as coarse as the adapter's dtype: its parameters' gradients see x and the
         # upstream gradient rounded to it, the base's output and dx never do.
-        *_, gradients = _evaluate(layer, x_dtype=adapter, probes=probes)
+        *_, gradients = _evaluate(layer, base, x_dtype=adapter, probes=probes)
     # Base and adapter each hand a gradient to x, rounded on its own: their sum may cancel, their errors do not.
     W = layer.weight.double()
     own = scatter(dx, base)
@@ -196,9 +205,11 @@ def expected(layer: Layer, probes: int = PROBES) -> Expected:
     )
 
 
-def _evaluate(layer: Layer, x_dtype: torch.dtype, probes: int) -> tuple[Tensor, Tensor, Tensor, Mapping[str, Tensor]]:
+def _evaluate(
+    layer: Layer, base: torch.dtype, x_dtype: torch.dtype, probes: int
+) -> tuple[Tensor, Tensor, Tensor, Mapping[str, Tensor]]:
     """y, dx, (1 + probes, tokens, ...); the gradient (tokens, d_out) at the base's own output; and gradients by name."""
-    base, adapter = layer.x.dtype, adapter_dtype(layer.case)
+    adapter = adapter_dtype(layer.case)
     d_in, d_out = layer.x.shape[-1], layer.y.shape[-1]
     x = perturbed("x", layer.x.reshape(-1, d_in), x_dtype, probes, through=adapter).requires_grad_()
     upstream = perturbed("upstream", layer.upstream.reshape(-1, d_out), x_dtype, probes, through=adapter)

@@ -33,13 +33,13 @@ def check_merge(case: AnyCase) -> None:
         assert_close(merged(x), Bounded(bound.value, bound.error + rounded.error), claim=claim)
 
 
-@every_variant(trained_layers, applies=has_oracle)
+@every_variant(trained_layers, applies=has_oracle, shows="merge")
 def test_merged_layer_agrees_with_the_oracle(case: AdaptedLayer) -> None:
     """The merged weight and bias give the oracle's output within the rounding of that weight."""
     check_merge(case)
 
 
-@every_variant(trained_models, share=0.3, applies=has_oracle)
+@every_variant(trained_models, share=0.3, applies=has_oracle, shows="merge")
 def test_merged_model_agrees_with_the_oracle(case: AdaptedModel) -> None:
     """The same in every layer of a model."""
     check_merge(case)

@@ -1,6 +1,24 @@
 """What Hypothesis draws: recipes, small frozen dataclasses from which a test builds its tensors, layers and models."""
 
+from strategies.files import DamagedFile, damaged_files
 from strategies.layers import AdaptedLayer, LinearRecipe, adapted_layers, linear_recipes, trained_layers
+from strategies.lifecycles import (
+    Attach,
+    Cast,
+    Copy,
+    Detach,
+    Freeze,
+    Fresh,
+    Lifecycle,
+    Load,
+    Merge,
+    Mode,
+    Save,
+    StateDict,
+    Step,
+    Train,
+    lifecycles,
+)
 from strategies.models import AdaptedModel, BlockRecipe, ModelRecipe, NestedRecipe, Qwen3Recipe, adapted_models, trained_models
 from strategies.options import options
 from strategies.tensors import DTYPES, WEIGHT_FAMILIES, gaussian, set_device, weight
@@ -10,14 +28,31 @@ __all__ = [
     "WEIGHT_FAMILIES",
     "AdaptedLayer",
     "AdaptedModel",
+    "Attach",
     "BlockRecipe",
+    "Cast",
+    "Copy",
+    "DamagedFile",
+    "Detach",
+    "Freeze",
+    "Fresh",
+    "Lifecycle",
     "LinearRecipe",
+    "Load",
+    "Merge",
+    "Mode",
     "ModelRecipe",
     "NestedRecipe",
     "Qwen3Recipe",
+    "Save",
+    "StateDict",
+    "Step",
+    "Train",
     "adapted_layers",
     "adapted_models",
+    "damaged_files",
     "gaussian",
+    "lifecycles",
     "linear_recipes",
     "options",
     "set_device",

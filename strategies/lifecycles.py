@@ -1,0 +1,192 @@
+"""Recipes of a life: a base model, and what a user does with it and with adapters, step by step.
+
+`on` says which model a step is about, where copies and fresh models have made several. Numbers that choose one of several
+things (models, handles, modules, parameters) count modulo how many there are, so that a step always means something and a
+list of steps can be shortened anywhere.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hypothesis import strategies as st
+
+import lora_lite as ll
+from strategies.layers import SEEDS
+from strategies.models import BlockRecipe, NestedRecipe
+from strategies.options import Options, options, ranks
+from strategies.tensors import DTYPES
+
+WIDTH, INNER = 4, 6
+# (d_in, d_out) of the three linear layers, in the order of the model: up, down and the readout.
+SHAPES = ((WIDTH, INNER), (INNER, WIDTH), (WIDTH, 3))
+
+
+@dataclass(frozen=True)
+class Attach:
+    """attach to these of the linear layers. blocked: the last of them takes no hook, so that attach fails half-way."""
+
+    variant: str
+    options: Options
+    layers: tuple[int, ...] = (0,)
+    blocked: bool = False
+    on: int = 0
+
+
+@dataclass(frozen=True)
+class Train:
+    """One step of an optimiser on the parameters of every handle."""
+
+    on: int = 0
+
+
+@dataclass(frozen=True)
+class Detach:
+    """detach(model), or, with a number, the detach of one of the handles that the model ever had."""
+
+    handle: int | None = None
+    on: int = 0
+
+
+@dataclass(frozen=True)
+class Merge:
+    """Fold every adapter in."""
+
+    on: int = 0
+
+
+@dataclass(frozen=True)
+class Save:
+    """Write the one file that there is."""
+
+    on: int = 0
+
+
+@dataclass(frozen=True)
+class Load:
+    """Read it: onto this model, whatever it carries, in the dtype of the file or in another."""
+
+    dtype: str | None = None
+    check_base: bool = True
+    on: int = 0
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A deep copy, another model from here on."""
+
+    on: int = 0
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """The base as it was in the beginning; `other`: one of the same names and shapes with other numbers."""
+
+    other: bool = False
+
+
+@dataclass(frozen=True)
+class StateDict:
+    """This model's whole state dict, loaded into another one where its names and shapes fit."""
+
+    into: int = 0
+    on: int = 0
+
+
+@dataclass(frozen=True)
+class Mode:
+    """train() or eval() of the whole model (module 0) or of a part."""
+
+    training: bool = False
+    module: int = 0
+    on: int = 0
+
+
+@dataclass(frozen=True)
+class Freeze:
+    """requires_grad_ of one parameter, a base's or an adapter's."""
+
+    parameter: int = 0
+    requires_grad: bool = False
+    on: int = 0
+
+
+@dataclass(frozen=True)
+class Cast:
+    """model.to(dtype), adapters and all."""
+
+    dtype: str = "bfloat16"
+    on: int = 0
+
+
+Step = Attach | Train | Detach | Merge | Save | Load | Copy | Fresh | StateDict | Mode | Freeze | Cast
+
+
+@dataclass(frozen=True)
+class Lifecycle:
+    """A base model with some of its parameters frozen by the user, and the steps of its life."""
+
+    model: NestedRecipe
+    frozen: tuple[int, ...] = ()
+    steps: tuple[Step, ...] = ()
+    seed: int = 0
+
+
+@st.composite
+def attachments(draw: st.DrawFn, variant: str) -> Attach:
+    """Any layers, disjoint from others or not. Shrinks towards one layer."""
+    layers = draw(st.sampled_from(((0,), (1,), (2,), (0, 1), (1, 2), (0, 1, 2))))
+    drawn = draw(options(variant, dtypes=tuple(DTYPES)))
+    fits = [set(ranks(variant, *SHAPES[i], drawn)) for i in layers]
+    # A rank that one layer is too narrow for is refused, and is as good a step as any; eva's data has rank 3 in places.
+    most = 2 if ll.VARIANTS[variant].needs_calibration else 8
+    common = sorted(set.intersection(*fits) or fits[0] or {8}, key=lambda r: r or 0)
+    r = draw(st.sampled_from([r for r in common if r is None or r <= most]))
+    blocked = draw(st.integers(0, 9)) == 9
+    return Attach(variant, drawn if r is None else (("r", r), *drawn), layers, blocked, draw(ON))
+
+
+ON = st.sampled_from((0, 1, 2))
+NUMBER = st.integers(0, 7)
+
+
+def kinds_of_step(variant: str) -> dict[str, st.SearchStrategy[Step]]:
+    """What can be done, with this variant and with others."""
+    dtypes = st.sampled_from(tuple(DTYPES))
+    return {
+        "attach": attachments(variant),
+        "attach_other": st.sampled_from(tuple(ll.VARIANTS)).flatmap(attachments),
+        "train": st.builds(Train, ON),
+        "save": st.builds(Save, ON),
+        "load": st.builds(Load, st.none() | dtypes, st.booleans(), ON),
+        "detach": st.builds(Detach, st.none() | NUMBER, ON),
+        "fresh": st.builds(Fresh, st.booleans()),
+        "copy": st.builds(Copy, ON),
+        "state_dict": st.builds(StateDict, ON, ON),
+        "freeze": st.builds(Freeze, NUMBER, st.booleans(), ON),
+        "mode": st.builds(Mode, st.booleans(), NUMBER, ON),
+        "cast": st.builds(Cast, dtypes, ON),
+        "merge": st.builds(Merge, ON),
+    }
+
+
+@st.composite
+def bases(draw: st.DrawFn, *, dtypes: Sequence[str] = tuple(DTYPES)) -> NestedRecipe:
+    """One block and a readout. Shrinks towards float32, no bias and a positional call."""
+    block = BlockRecipe(WIDTH, INNER, bias=draw(st.booleans()), keyword=draw(st.booleans()))
+    return NestedRecipe((block,), dtype=draw(st.sampled_from(dtypes)), seed=draw(SEEDS))
+
+
+FROZEN = st.sampled_from(((), (0,), (2, 4), (1, 2, 3)))
+
+
+@st.composite
+def lifecycles(draw: st.DrawFn, variant: str, *, longest: int = 50) -> Lifecycle:
+    """A life that begins with attaching this variant. Shrinks towards few steps on one model."""
+    least = draw(st.sampled_from((0, 6, 20)))
+    steps = st.one_of(*kinds_of_step(variant).values())
+    return Lifecycle(
+        model=draw(bases()),
+        frozen=draw(FROZEN),
+        steps=(draw(attachments(variant)), *draw(st.lists(steps, min_size=least, max_size=longest - 1))),
+        seed=draw(SEEDS),
+    )
