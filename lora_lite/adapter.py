@@ -1,14 +1,16 @@
 """attach, detach, merge, and the handle that attach returns."""
 
 import copy
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.hooks import RemovableHandle
 
 from lora_lite.calibration import calibrate, first_argument
@@ -22,6 +24,7 @@ from lora_lite.errors import (
     TargetError,
 )
 from lora_lite.linear import has_plain_weight, linear_shape, read_weight
+from lora_lite.parallel import refuse_split
 from lora_lite.spec import VARIANTS, Variant
 from lora_lite.targets import find_targets
 
@@ -94,15 +97,16 @@ def attach(model: nn.Module, config: AdapterConfig, calibration_data: Iterable[A
 
     Raises ConfigError, TargetError, BaseWeightError, CalibrationError.
     """
-    model = unwrapped(model)
+    model = attachable(model)
     variant = variant_of(config)
+    config = replace(config)  # what is done to the caller's own from here on has no effect
     targets = find_targets(model, config)
     refuse_overlap(targets)
     for name, layer in targets.items():
         with _naming(name):
             variant.check(linear_shape(layer), config)
-            if variant.reads_weight:
-                _refuse_non_finite(read_weight(layer))
+            for what, tensor in _base_numbers(layer, variant):
+                _refuse_non_finite(what, tensor)
     statistics = _statistics(model, variant, config, targets, calibration_data)
     configs = variant.allocate(config, statistics)
     modules = {}
@@ -182,6 +186,9 @@ def install(model: nn.Module, adapters: list[tuple[AdapterConfig, dict[str, Vari
 
 def _hang(layer: nn.Module, module: Variant) -> None:
     hook: RemovableHandle
+    if "torch._dynamo" in sys.modules:
+        # Code that torch.compile made earlier does not look for new hooks (skip_nnmodule_hook_guards): it would run on without.
+        torch.compiler.reset()
     module.train(layer.training)
     layer.add_module(CHILD, module)
     if type(module).adapt_input is not Variant.adapt_input:
@@ -219,7 +226,7 @@ def _adapt_output(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], y: 
 def detach(model: nn.Module) -> None:
     """Take every adapter off `model` and give the base its requires_grad flags back.
 
-    Raises NotAttachedError if none is on, TypeError for what is no module (a handle has a detach() of its own).
+    Raises NotAttachedError if none is on, TargetError for what is no model (a handle has a detach() of its own).
     """
     model = unwrapped(model)
     _uninstall(model, list(attached(model)))
@@ -245,12 +252,22 @@ def adapters_of(model: nn.Module) -> tuple[Adapter, ...]:
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The model inside torch.compile's wrapper, whose names have a prefix of their own. Raises TypeError for no module."""
+    """The model inside the wrappers of torch.compile and DistributedDataParallel, whose names have a prefix of their own.
+
+    Raises TargetError for what is no module.
+    """
     if not isinstance(model, nn.Module):
-        hint = " A handle has a detach() of its own, and its model." if isinstance(model, Adapter) else ""
-        raise TypeError(f"found {model!r}, wanted the model (an nn.Module).{hint}")
-    inner = getattr(model, "_orig_mod", model)
-    return inner if isinstance(inner, nn.Module) else model
+        hint = " Use the handle's own detach(), or its .model." if isinstance(model, Adapter) else ""
+        raise TargetError(f"Found {model!r}, wanted the model, an nn.Module.{hint}")
+    inner = model.module if isinstance(model, DistributedDataParallel) else getattr(model, "_orig_mod", model)
+    return model if inner is model or not isinstance(inner, nn.Module) else unwrapped(inner)
+
+
+def attachable(model: nn.Module) -> nn.Module:
+    """unwrapped(model), where it is not split over processes already. Raises TargetError."""
+    inner = unwrapped(model)
+    refuse_split(model)
+    return inner
 
 
 def refuse_strays(model: nn.Module) -> None:
@@ -357,10 +374,18 @@ def _refuse_overflow(module: Variant) -> None:
         raise ConfigError(f"{module.name}: its initial values overflow {module.dtype}. Choose another adapter dtype.")
 
 
-def _refuse_non_finite(weight: Tensor) -> None:
-    if not torch.isfinite(weight).all():
-        count = int((~torch.isfinite(weight)).sum())
-        raise BaseWeightError(f"the base weight holds {count} NaN or Inf, wanted finite numbers. Mend the base first.")
+def _base_numbers(layer: nn.Module, variant: type[Variant]) -> Iterator[tuple[str, Tensor]]:
+    """What the layer computes with, as floating-point numbers; quantised weights only for a variant that needs to read them."""
+    if variant.reads_weight or has_plain_weight(layer):
+        yield "weight", read_weight(layer)
+    if isinstance(bias := getattr(layer, "bias", None), Tensor) and bias.dtype.is_floating_point:
+        yield "bias", bias.detach()
+
+
+def _refuse_non_finite(what: str, tensor: Tensor) -> None:
+    if not tensor.is_meta and not torch.isfinite(tensor).all():
+        count = int((~torch.isfinite(tensor)).sum())
+        raise BaseWeightError(f"the base {what} holds {count} NaN or Inf, wanted finite numbers. Mend the base first.")
 
 
 @contextmanager

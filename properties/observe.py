@@ -179,14 +179,17 @@ def has_oracle(variant: type[ll.Variant]) -> bool:
     return variant.name in ORACLES
 
 
-def expected(layer: Layer, probes: int = PROBES) -> Expected:
-    """Evaluate the variant's float64 oracle, and its scatter, at what the layer saw."""
-    base, adapter = layer.x.dtype, adapter_dtype(layer.case)
-    y, dx, through_base, gradients = _evaluate(layer, x_dtype=base, probes=probes)
+def expected(layer: Layer, probes: int = PROBES, base: torch.dtype | None = None) -> Expected:
+    """Evaluate the variant's float64 oracle, and its scatter, at what the layer saw.
+
+    base: what the base computes in; None for its input's dtype, as it is without autocast.
+    """
+    base, adapter = base or layer.x.dtype, adapter_dtype(layer.case)
+    y, dx, through_base, gradients = _evaluate(layer, base, x_dtype=base, probes=probes)
     if coarser(base, adapter) != base:
         # Only what happens inside the adapter may be as coarse as the adapter's dtype: its parameters' gradients see x and the
         # upstream gradient rounded to it, the base's output and dx never do.
-        *_, gradients = _evaluate(layer, x_dtype=adapter, probes=probes)
+        *_, gradients = _evaluate(layer, base, x_dtype=adapter, probes=probes)
     # Base and adapter each hand a gradient to x, rounded on its own: their sum may cancel, their errors do not.
     W = layer.weight.double()
     own = scatter(dx, base)
@@ -198,9 +201,11 @@ def expected(layer: Layer, probes: int = PROBES) -> Expected:
     )
 
 
-def _evaluate(layer: Layer, x_dtype: torch.dtype, probes: int) -> tuple[Tensor, Tensor, Tensor, Mapping[str, Tensor]]:
+def _evaluate(
+    layer: Layer, base: torch.dtype, x_dtype: torch.dtype, probes: int
+) -> tuple[Tensor, Tensor, Tensor, Mapping[str, Tensor]]:
     """y, dx, (1 + probes, tokens, ...); the gradient (tokens, d_out) at the base's own output; and gradients by name."""
-    base, adapter = layer.x.dtype, adapter_dtype(layer.case)
+    adapter = adapter_dtype(layer.case)
     d_in, d_out = layer.x.shape[-1], layer.y.shape[-1]
     x = perturbed("x", layer.x.reshape(-1, d_in), x_dtype, probes, through=adapter).requires_grad_()
     upstream = perturbed("upstream", layer.upstream.reshape(-1, d_out), x_dtype, probes, through=adapter)

@@ -57,12 +57,16 @@ class Property:
                 failing.setdefault("examples", meter.examples)
                 raise
 
-        # The name feeds the database key and the derandomised seed: each variant has its own.
+        # The name feeds the derandomised seed: each variant has its own.
         check.__name__ = check.__qualname__ = f"{self.name}__{variant}"
+        test = given(self.cases(variant))(check)
+        # As hypothesis.find does. Left alone, Hypothesis has no key under --hypothesis-seed, which every nightly shard has, and
+        # one that an edit of this file changes.
+        test._hypothesis_internal_database_key = check.__name__.encode()  # type: ignore[attr-defined]
         examples = max(1, round(budget.max_examples * self.share))
         try:
             with measuring(meter):
-                settings(budget, max_examples=examples)(given(self.cases(variant))(check))()
+                settings(budget, max_examples=examples)(test)()
         except Violation as violation:
             message = f"{violation}\nrecipe   {failing['case']!r}"
             raise Violation(message, case=failing["case"], examples=failing["examples"]) from None
@@ -142,26 +146,34 @@ def run_as_test(made: Property, variant: str | None, request: pytest.FixtureRequ
 
 @contextmanager
 def reported(name: str, variant: str | None, request: pytest.FixtureRequest) -> Iterator[Meter]:
-    """What the body measures travels with pytest's report, to the audit and across workers; a violation is told in short.
-
-    What failed on a drawn case is written down as a fixture, and the end of the message says where.
-    """
-    meter, failure, began = Meter(), None, time.perf_counter()
-    check = PROPERTIES[name].check if name in PROPERTIES else None
+    """What the body measures travels with pytest's report, to the audit and across workers; failures are `told`."""
+    meter, began = Meter(), time.perf_counter()
     result: tuple[int | None, dict[str, float]] = (None, {})
     try:
-        yield meter
+        with told(name, variant, request):
+            yield meter
         result = meter.examples, meter.worst
+    finally:
+        if variant is not None:
+            seconds = time.perf_counter() - began
+            request.node.user_properties.append(("measured", (name, variant, *result, seconds)))
+
+
+@contextmanager
+def told(name: str, variant: str | None, request: pytest.FixtureRequest) -> Iterator[None]:
+    """A violation is told in short, a crash in full.
+
+    One on a case that was drawn is written down as a fixture of the property `name`, and the end of the message says where.
+    """
+    check = PROPERTIES[name].check if name in PROPERTIES else None
+    try:
+        yield
+        return
     except Violation as violation:
         of = f" [{variant}]" if variant else ""
         failure = f"{name}{of}\n{violation}\n{last_lines(request, name, variant, violation, check)}"
     except Exception as error:
         error.add_note(last_lines(request, name, variant, error, check))
         raise
-    finally:
-        if variant is not None:
-            seconds = time.perf_counter() - began
-            request.node.user_properties.append(("measured", (name, variant, *result, seconds)))
-    if failure is not None:
-        # From None: the violation that is told here is not to be told a second time as this one's context.
-        raise pytest.fail.Exception(failure, pytrace=False) from None
+    # From None: the violation that is told here is not to be told a second time as this one's context.
+    raise pytest.fail.Exception(failure, pytrace=False) from None

@@ -1,9 +1,8 @@
-"""Fixtures travel: written whole under a stable name, read back as the same recipe, refused with a reason where they fail to."""
+"""Fixtures travel: written whole under a stable name, read back as the same recipe, refused where they do not fit."""
 
 import json
-import subprocess
-import sys
-import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,19 +11,24 @@ import pytest
 import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from hypothesis.database import ExampleDatabase
+from hypothesis.stateful import run_state_machine_as_test
 
 import lora_lite as ll
+from properties import test_regressions as replaying
 from properties.assertions import Violation
 from properties.mutants import load_catalogue
-from properties.registry import PROPERTIES, load_properties
-from properties.regressions.fixture import Fixture, FixtureError, read, tensors_of, write
-from properties.regressions.record import record
+from properties.profiles import check_database, example_database
+from properties.registry import PROPERTIES, Property, load_properties, told
+from properties.regressions.__main__ import main
+from properties.regressions.fixture import HERE, Fixture, FixtureError, paths_in, read, schema, tensors_of, write
+from properties.regressions.record import record, record_folder, replayed_folders
 from properties.regressions.replay import replay
-from strategies import AdaptedLayer, LinearRecipe, gaussian
+from properties.test_lifecycle import Machine
+from strategies import AdaptedLayer, LinearRecipe, gaussian, trained_layers
 from strategies.draws import recorded, served
 from strategies.recipes import RecipeError, from_json, to_json
 
-REPOSITORY = Path(__file__).parent.parent
 REVERSED = load_catalogue()["hra_reflections_in_reverse"]
 # The smallest layer in which the order of the reflections can be seen.
 CASE = AdaptedLayer("hra", LinearRecipe(2, 1), (("r", 2), ("dtype", "float32")), tokens=(), trained=True)
@@ -82,10 +86,11 @@ def test_a_recipe_that_no_longer_builds_is_an_error(change: dict[str, Any], matc
     [
         ({"variant": "gone"}, "there is no variant gone, known: "),
         ({"property": "gone"}, "there is no property gone that draws cases of hra"),
+        ({"variant": "dora"}, "its recipe is of hra, the fixture of dora"),
         ({"property": "detach_without_an_adapter_is_refused"}, "that draws cases of hra"),
         ({"property": "zero_rows_of_hra_are_no_reflection", "variant": "lora"}, "that draws cases of lora"),
     ],
-    ids=["variant", "property", "fact", "does not apply"],
+    ids=["variant", "property", "recipe", "fact", "does not apply"],
 )
 def test_a_fixture_about_nothing_is_an_error(change: dict[str, Any], match: str) -> None:
     with pytest.raises(FixtureError, match=match):
@@ -134,6 +139,34 @@ def test_a_damaged_fixture_is_an_error(change: Any, match: str, tmp_path: Path) 
         read(path)
 
 
+def test_the_schema_is_one() -> None:
+    schema().check_schema(schema().schema)
+
+
+@pytest.mark.parametrize(
+    ("options", "folder"),
+    [
+        ({}, HERE),
+        ({"CI": "true"}, Path("artifacts/regressions")),
+        ({"variant_module": ["mine"]}, Path("regressions")),
+        ({"mutant": "kaiming_normal"}, None),
+        ({"mutant": "kaiming_normal", "record": Path("there")}, Path("there")),
+        ({"CI": "true", "record": Path("there")}, Path("there")),
+        ({"record": Path("there"), "no_record": True}, None),
+    ],
+    ids=str,
+)
+def test_failures_are_written_where_they_are_of_use(
+    options: dict[str, Any], folder: Path | None, pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CI", options.get("CI", ""))
+    unset = {"record": None, "no_record": False, "mutant": None, "variant_module": None}
+    for name, value in {name: options.get(name, value) for name, value in unset.items()}.items():
+        monkeypatch.setattr(pytestconfig.option, name, value)
+    assert record_folder(pytestconfig) == folder
+    assert replayed_folders(pytestconfig) == ([HERE] if folder in (None, HERE) else [HERE, folder])
+
+
 def test_a_diff_shows_one_field_a_line() -> None:
     lines = made().text().splitlines()
     assert '      ["r", 2],' in lines
@@ -153,6 +186,66 @@ def test_replay_fails_with_the_fault_and_holds_without() -> None:
     with REVERSED.injected():
         assert failing(made())
     assert not failing(made())
+
+
+def test_a_fixture_that_a_mutant_made_is_red_with_it() -> None:
+    """Replay of what lies here can still fail: a fixture that no longer sees its fault guards nothing."""
+    for path in paths_in(HERE):
+        fixture = read(path)
+        if (name := fixture.found.get("mutant")) is not None:
+            with load_catalogue()[name].injected():
+                assert failing(fixture, path), f"{path.name} holds with {name} inside: record it anew or delete it"
+
+
+def test_a_known_failure_is_expected_and_its_end_is_not(tmp_path: Path) -> None:
+    known = write(made(expect="fail", reason="to be dealt with", link="https://example.org/1"), tmp_path)
+    with REVERSED.injected(), pytest.raises(pytest.xfail.Exception, match=r"to be dealt with \(https://example.org/1\)"):
+        replaying.test_regressions(str(known))
+    with pytest.raises(pytest.fail.Exception, match=r"the known failure is gone \(to be dealt with\)\. Set expect to pass"):
+        replaying.test_regressions(str(known))
+
+
+def test_a_crash_in_replay_is_a_failure(tmp_path: Path) -> None:
+    """Not an expected one of a fixture that is to pass, and told with its own traceback."""
+    refused = write(made(recipe=to_json(replace(CASE, options=(("r", 3),)))), tmp_path)
+    with pytest.raises(ll.ConfigError, match="even"):
+        replaying.test_regressions(str(refused))
+
+
+def test_a_crash_is_written_down_too(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """With its own traceback, and what a violation ends with as a note."""
+
+    def stumbling(case: AdaptedLayer) -> None:
+        raise ZeroDivisionError(f"in {case.linear.d_in}")
+
+    property_of_ours = Property("stumbling", stumbling, trained_layers, 1.0, lambda variant: True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(request.config.option, "record", tmp_path)
+        with pytest.raises(ZeroDivisionError) as crash, told("stumbling", "lora", request):
+            property_of_ours.run("lora", settings(max_examples=5, database=None))
+    (path,) = tmp_path.iterdir()
+    recipe, last = crash.value.__notes__[-2:]
+    assert recipe.startswith("recipe   AdaptedLayer(variant='lora'")
+    assert last.startswith(f"written  {path}\nreplay   pytest ")
+    assert read(path).error == "ZeroDivisionError: in 1"
+
+
+@pytest.mark.slow
+def test_the_steps_of_a_state_machine_are_written_down(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """Hypothesis shrinks the machine's run; the life that it ended with is the fixture."""
+    fault = load_catalogue()["hook_left_after_detach"]
+    machine_settings = settings(derandomize=True, max_examples=50, stateful_step_count=8, database=None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(request.config.option, "record", tmp_path)
+        failed = pytest.raises(pytest.fail.Exception, match=r"\nwritten  .*\nreplay   pytest --record")
+        with fault.injected(), failed, told("a_life_leaves_every_model_as_it_should_be", "lora", request):
+            run_state_machine_as_test(Machine, settings=machine_settings)
+    (path,) = tmp_path.iterdir()
+    fixture = read(path)
+    assert len(from_json(fixture.recipe).steps) <= 3
+    assert not failing(fixture, path)
+    with fault.injected():
+        assert failing(fixture, path)
 
 
 # Exact tensors.
@@ -195,41 +288,79 @@ def test_tensors_that_no_longer_fit_are_an_error(tmp_path: Path) -> None:
             gaussian(0, "x", (4,))
 
 
-# Two at once, and killed half-way.
-
-WRITES = """
-    import sys
-    from pathlib import Path
-    from properties.regressions.fixture import write
-    from properties.test_fixtures import made
-    print("ready", flush=True)
-    sys.stdin.readline()
-    for _ in range(300):
-        write(made(), Path(sys.argv[1]))
-        Path(sys.argv[1], made().name()).unlink(missing_ok=True) if len(sys.argv) > 2 else None
-    write(made(), Path(sys.argv[1]))
-"""
+# The command line.
 
 
-def python(code: str, *arguments: str) -> subprocess.Popen[str]:
-    """A process that waits for a line before it does what matters."""
-    return subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(code), *arguments],
-        cwd=REPOSITORY,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+def test_adopt_takes_what_is_new(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With its tensors, wherever in the artifact it lies; the second time nothing; nothing at all where one is damaged."""
+    artifact, tree = tmp_path / "artifact", tmp_path / "tree"
+    path = write(made(), artifact / "shard-1")
+    tensors_of(path).write_bytes(b"numbers")
+    write(made(), artifact / "shard-2")
+    assert main(["adopt", "--into", str(tree), str(artifact)]) == 0
+    assert sorted(p.name for p in tree.iterdir()) == [path.name, tensors_of(path).name]
+    assert (tree / tensors_of(path).name).read_bytes() == b"numbers"
+    assert main(["adopt", "--into", str(tree), str(artifact)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "Nothing new."
+    write(made(recipe=to_json(replace(CASE, seed=1))), artifact)
+    (artifact / "damaged.json").write_text("{")
+    assert main(["adopt", "--into", str(tree), str(artifact)]) == 2
+    assert len(list(tree.iterdir())) == 2
+    assert main(["adopt", "--into", str(tree), str(tree / "absent")]) == 2
 
 
-@pytest.mark.slow
-def test_two_processes_that_fail_at_once_write_one_file(tmp_path: Path) -> None:
-    processes = [python(WRITES, str(tmp_path), "and delete") for _ in range(2)]
-    for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    for process in processes:
-        assert process.communicate("go\n", timeout=60)[0] == ""
-        assert process.returncode == 0
-    (path,) = tmp_path.iterdir()
-    assert read(path) == made()
+def test_list_tells_what_each_gives_now(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(made(), tmp_path)
+    main(["list", "--into", str(tmp_path)])
+    with REVERSED.injected():
+        main(["list", "--into", str(tmp_path)])
+    name = made().name()
+    assert capsys.readouterr().out.splitlines() == [
+        f"{name}: expected to pass, {now} now: the output of 0 is the oracle's" for now in ("passes", "fails")
+    ]
+
+
+def test_show_prints_a_recipe_to_paste_and_runs_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(write(made(), tmp_path))
+    assert main(["show", path]) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == [f"recipe   {CASE!r}", "It holds."]
+    with REVERSED.injected():
+        assert main(["show", path]) == 1
+    assert "the output of 0 is the oracle's" in capsys.readouterr().out
+
+
+def test_prune_keeps_the_simplest_and_what_nothing_implies(tmp_path: Path) -> None:
+    """The same claim on a wider layer says nothing new; one of another variant does, and so does one that no mutant fails."""
+    needed = {
+        write(made(), tmp_path),
+        write(made(variant="ia3", recipe=to_json(replace(CASE, variant="ia3", options=(("dtype", "float32"),)))), tmp_path),
+        write(made(property="save_load_keeps_every_bit", recipe=to_json(replace(CASE, tokens=(0,), trained=False))), tmp_path),
+    }
+    wider = write(made(recipe=to_json(replace(CASE, linear=LinearRecipe(2, 12)))), tmp_path)
+    assert main(["prune", "--into", str(tmp_path), "--dry-run"]) == 0
+    assert wider.exists()
+    assert main(["prune", "--into", str(tmp_path)]) == 0
+    assert set(tmp_path.glob("*.json")) == needed
+
+
+# Where examples are kept.
+
+
+def test_a_database_that_cannot_be_used_is_refused() -> None:
+    for url in ("http://127.0.0.1:1/0", "redis://127.0.0.1:port/0"):
+        with pytest.raises(pytest.UsageError, match=r"LORA_LITE_EXAMPLES: .* Wanted a folder, or redis://"):
+            example_database(url)
+    with settings_of(example_database("redis://127.0.0.1:1/0")), pytest.raises(pytest.UsageError, match="Start the server"):
+        check_database()
+
+
+@contextmanager
+def settings_of(database: ExampleDatabase) -> Iterator[None]:
+    """Hypothesis's current profile has this database."""
+    before = settings.get_current_profile_name()
+    settings.register_profile("for this test", database=database, derandomize=False)
+    settings.load_profile("for this test")
+    try:
+        yield
+    finally:
+        settings.load_profile(before)

@@ -7,7 +7,7 @@ import pytest
 import lora_lite as ll
 from properties.assertions import Violation
 from properties.registry import load_properties
-from properties.regressions.fixture import FixtureError, read
+from properties.regressions.fixture import FixtureError, paths_in, read
 from properties.regressions.record import replayed_folders
 from properties.regressions.replay import replay
 
@@ -19,9 +19,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     load_properties()  # a second of imports, which is not to count as a replay's
     others = set(ll.VARIANTS) - set(metafunc.config.getoption("--variant") or ll.VARIANTS)
     found = []
-    for path in sorted({path for folder in replayed_folders(metafunc.config) for path in folder.glob("*.json")}):
-        if path.name == "schema.json":
-            continue
+    for path in [path for folder in replayed_folders(metafunc.config) for path in paths_in(folder)]:
         try:
             fixture = read(path)
         except FixtureError:

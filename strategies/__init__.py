@@ -1,5 +1,6 @@
 """What Hypothesis draws: recipes, small frozen dataclasses from which a test builds its tensors, layers and models."""
 
+from strategies.files import DamagedFile, damaged_files
 from strategies.layers import AdaptedLayer, LinearRecipe, adapted_layers, linear_recipes, trained_layers
 from strategies.lifecycles import (
     Attach,
@@ -31,6 +32,7 @@ __all__ = [
     "BlockRecipe",
     "Cast",
     "Copy",
+    "DamagedFile",
     "Detach",
     "Freeze",
     "Fresh",
@@ -48,6 +50,7 @@ __all__ = [
     "Train",
     "adapted_layers",
     "adapted_models",
+    "damaged_files",
     "gaussian",
     "lifecycles",
     "linear_recipes",

@@ -82,11 +82,12 @@ class DeLoRA(Variant):
     @classmethod
     def specs(cls, shape: LinearShape, config: DeLoRAConfig) -> dict[str, ParamSpec]:
         A, B = (config.r, shape.d_in), (shape.d_out, config.r)
+        # λ has one entry and not no dimension: fully_shard splits tensors along their first.
         if config.init == "zero_b":
             return {
                 "A": ParamSpec(A, kaiming_uniform, first_gradient="zero"),
                 "B": ParamSpec(B, zeros, first_gradient="nonzero"),
-                "lambda_": ParamSpec((), first_gradient="zero"),
+                "lambda_": ParamSpec((1,), first_gradient="zero"),
                 "w": ParamSpec((shape.d_in,)),
             }
         # A direction on a line cannot turn.
@@ -95,11 +96,11 @@ class DeLoRA(Variant):
         return {
             "A": ParamSpec(A, kaiming_uniform, first_gradient=A_learns),
             "B": ParamSpec(B, kaiming_uniform, first_gradient=B_learns),
-            "lambda_": ParamSpec((), first_gradient="nonzero"),
+            "lambda_": ParamSpec((1,), first_gradient="nonzero"),
             "w": ParamSpec((shape.d_in,)),
             "A0": ParamSpec(A),
             "B0": ParamSpec(B),
-            "lambda0": ParamSpec(()),
+            "lambda0": ParamSpec((1,)),
         }
 
     @classmethod

@@ -192,7 +192,7 @@ mutant(
 
 mutant(
     "delora_lambda_frozen",
-    change(ll.DeLoRA.specs, '"lambda_": ParamSpec((), first_gradient="nonzero")', '"lambda_": ParamSpec(())'),
+    change(ll.DeLoRA.specs, '"lambda_": ParamSpec((1,), first_gradient="nonzero")', '"lambda_": ParamSpec((1,))'),
     breaks="λ is a buffer",
     models="a strength that is never learnt",
     applies_to="delora",
@@ -213,7 +213,9 @@ mutant(
 mutant(
     "delora_lambda_declared_to_learn_at_once_with_zero_b",
     change(
-        ll.DeLoRA.specs, '"lambda_": ParamSpec((), first_gradient="zero")', '"lambda_": ParamSpec((), first_gradient="nonzero")'
+        ll.DeLoRA.specs,
+        '"lambda_": ParamSpec((1,), first_gradient="zero")',
+        '"lambda_": ParamSpec((1,), first_gradient="nonzero")',
     ),
     breaks="with zero_b λ's first gradient is declared nonzero and is zero",
     models="a declaration that holds for the other option",

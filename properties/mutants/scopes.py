@@ -54,11 +54,14 @@ mutant(
 mutant(
     "a_foreign_file_loads_nothing",
     change(
-        checkpoint._read,
+        checkpoint._opened,
         "if HEADER not in metadata:",
-        'if HEADER not in metadata:\n        return {"adapters": [], "base": fingerprint(nn.Module())}, {}\n    if False:',
+        "if HEADER not in metadata:\n"
+        '                yield {"adapters": []}, set()\n'
+        "                return\n"
+        "            if False:",
     ),
-    change(checkpoint.load, "if check_base:", 'if check_base and header["adapters"]:'),
+    change(checkpoint.load, "if check_base:", 'if not header["adapters"]: return []\n        if check_base:'),
     breaks="load of somebody else's safetensors file returns without an adapter and without an error",
     models="load_state_dict(strict=False) of a file in another format",
     applies_to="lora",
@@ -66,11 +69,11 @@ mutant(
 mutant(
     "a_truncated_file_loads_nothing",
     change(
-        checkpoint._read,
+        checkpoint._opened,
         "except SafetensorError as error:",
-        'except SafetensorError as error:\n        return {"adapters": [], "base": fingerprint(nn.Module())}, {}',
+        'except SafetensorError as error:\n        yield {"adapters": []}, set()\n        return',
     ),
-    change(checkpoint.load, "if check_base:", 'if check_base and header["adapters"]:'),
+    change(checkpoint.load, "if check_base:", 'if not header["adapters"]: return []\n        if check_base:'),
     breaks="load of half a file returns without an adapter and without an error",
     models="a broad except around reading",
     applies_to="lora",

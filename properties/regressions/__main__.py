@@ -6,15 +6,10 @@ import sys
 from pathlib import Path
 
 from properties.assertions import Violation
-from properties.regressions.fixture import HERE, Fixture, FixtureError, read, tensors_of
+from properties.regressions.fixture import HERE, Fixture, FixtureError, paths_in, read, tensors_of
 from properties.regressions.prune import implied
 from properties.regressions.replay import replay
 from strategies.recipes import from_json
-
-
-def paths_in(folder: Path) -> list[Path]:
-    """The fixtures in a folder and below, in the order of their names."""
-    return sorted(path for path in folder.rglob("*.json") if path != HERE / "schema.json")
 
 
 def adopt(source: Path, into: Path) -> list[Path]:
@@ -24,6 +19,8 @@ def adopt(source: Path, into: Path) -> list[Path]:
         raise FixtureError(f"{source}: no *.json in it. Download the artifact and name the folder that it was unpacked to.")
     for path in found:
         read(path)
+    # Of the same failure from several shards the one with tensors.
+    found.sort(key=lambda path: tensors_of(path).exists())
     new = {into / path.name: path for path in found if not (into / path.name).exists()}
     into.mkdir(parents=True, exist_ok=True)
     for place, path in new.items():
@@ -75,11 +72,12 @@ def show(path: Path) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """0 where all went well, 1 where the shown fixture fails, 2 for a file that is no fixture."""
     parser = argparse.ArgumentParser(prog="python -m properties.regressions", description=__doc__)
-    parser.add_argument("--into", type=Path, default=HERE, metavar="DIR", help="where the fixtures are kept")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("adopt", help="copy new fixtures from a folder").add_argument("dir", type=Path)
-    commands.add_parser("list", help="all fixtures, and whether they hold")
-    pruning = commands.add_parser("prune", help="delete fixtures that a simpler one implies (it runs the mutants)")
+    kept = argparse.ArgumentParser(add_help=False)
+    kept.add_argument("--into", type=Path, default=HERE, metavar="DIR", help="where fixtures are kept (default: %(default)s)")
+    commands.add_parser("adopt", parents=[kept], help="copy new fixtures from a folder").add_argument("dir", type=Path)
+    commands.add_parser("list", parents=[kept], help="all fixtures, and whether they hold")
+    pruning = commands.add_parser("prune", parents=[kept], help="delete those that a simpler one implies (runs the mutants)")
     pruning.add_argument("--dry-run", action="store_true", help="only name them")
     commands.add_parser("show", help="print a fixture's recipe and run it").add_argument("file", type=Path)
     given = parser.parse_args(arguments)

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ class Fixture:
     def text(self) -> str:
         """The file's content: one field a line, so that a diff shows what it is."""
         held = {name: value for name, value in asdict(self).items() if value is not None}
-        text = json.dumps(held, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        text = json.dumps(held, indent=2, allow_nan=False) + "\n"
         return re.sub(r"\[\n[^][{}]*\]", _on_one_line, text)
 
 
@@ -62,8 +62,14 @@ def _on_one_line(plain_list: re.Match[str]) -> str:
 
 def versions() -> dict[str, str]:
     """What the failure was seen with."""
-    names = ("torch", "hypothesis")
-    return {"lora_lite": version("lora-lite"), **{name: version(name) for name in names}, "python": platform.python_version()}
+    return {**{name: _version(name) for name in ("lora_lite", "torch", "hypothesis")}, "python": platform.python_version()}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def read(path: Path) -> Fixture:
@@ -79,6 +85,11 @@ def read(path: Path) -> Fixture:
     if path.name != fixture.name():
         raise FixtureError(f"{path}: its content is that of {fixture.name()}. Rename it, or restore what was edited.")
     return fixture
+
+
+def paths_in(folder: Path) -> list[Path]:
+    """The fixtures in a folder and below, in the order of their names."""
+    return sorted(path for path in folder.rglob("*.json") if path != HERE / "schema.json")
 
 
 @cache

@@ -21,18 +21,27 @@ def add_options(group: pytest.OptionGroup) -> None:
         "--record",
         metavar="DIR",
         type=Path,
-        help="write shrunk failures there (default: properties/regressions; artifacts/regressions where CI is set)",
+        help="write shrunk failures there, and replay those that are there (default: properties/regressions; regressions here "
+        "with --variant-module, artifacts/regressions here where CI is set)",
     )
     group.addoption("--no-record", action="store_true", help="write no failure down")
     group.addoption("--record-tensors", action="store_true", help="with its exact random numbers, beside it")
 
 
 def record_folder(config: pytest.Config) -> Path | None:
-    """Where failures are written; None for nowhere. In CI not among the sources: they could not travel from there."""
-    if config.getoption("--no-record"):
+    """Where failures are written; None for nowhere.
+
+    Unless told where: in CI not among the sources, from which they could not travel; those of a user's own module into the
+    user's own folder; and with --mutant nowhere, since a failure that was put in is no regression.
+    """
+    given: Path | None = config.getoption("--record")
+    if config.getoption("--no-record") or (given is None and config.getoption("--mutant")):
         return None
-    default = config.rootpath / "artifacts" / "regressions" if os.environ.get("CI") else HERE
-    return Path(config.getoption("--record") or default)
+    if given is not None:
+        return given
+    if os.environ.get("CI"):
+        return Path("artifacts", "regressions")
+    return Path("regressions") if config.getoption("--variant-module") else HERE
 
 
 def replayed_folders(config: pytest.Config) -> list[Path]:
@@ -76,6 +85,8 @@ def last_lines(request: pytest.FixtureRequest, name: str, variant: str | None, e
         "profile": settings.get_current_profile_name(),
         "seed": option("--hypothesis-seed", None),
         "examples": getattr(error, "examples", None),
+        "device": option("--device"),
+        "mutant": option("--mutant"),
     }
     try:
         fixture, path = record(
@@ -94,4 +105,5 @@ def replay_command(config: pytest.Config, nodeid: str, also: str = "") -> str:
     modules = "".join(f"--variant-module {module} " for module in option("--variant-module") or ())
     budget = "" if option("--max-examples") is None or also else f"--max-examples {option('--max-examples')} "
     place = "" if option("--device") == "cpu" else f"--device {option('--device')} "
-    return f'pytest {modules}{budget}{place}{also}"{nodeid}"'
+    fault = "" if option("--mutant") is None else f"--mutant {option('--mutant')} "
+    return f'pytest {modules}{budget}{place}{fault}{also}"{nodeid}"'
