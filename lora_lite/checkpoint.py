@@ -1,4 +1,4 @@
-"""save and load: one safetensors file, its header holding the configs and a fingerprint of the base."""
+"""save and load: one safetensors file, its header holding the configs, a fingerprint of the base and a digest of it all."""
 
 import ctypes
 import hashlib
@@ -16,21 +16,24 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from lora_lite.adapter import Adapter, attached, base_parameters, device_of, install, refuse_overlap, unwrapped
+from lora_lite.adapter import Adapter, attachable, attached, base_parameters, device_of, install, refuse_overlap, unwrapped
 from lora_lite.config import ADAPTER_DTYPES, AdapterConfig
 from lora_lite.errors import BaseMismatchError, CheckpointError, ConfigError
 from lora_lite.linear import is_linear, linear_shape, quantisation_scales
+from lora_lite.parallel import gathered, writes
 from lora_lite.spec import VARIANTS, Variant
 from lora_lite.targets import refuse_uncalled
 
-FORMAT = 1
+FORMAT = 2
 HEADER = "lora_lite"
+KEYS = ("format", "adapters", "base", "digest")
 
 
 def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
     """Write every adapter on `model` to one safetensors file; nothing of the base but a fingerprint.
 
     Atomic: the file is written beside its place and moved there, so that a crash leaves the old file whole.
+    A model that fully_shard has split over processes is gathered: call save in all of them, the first one writes.
     Raises NotAttachedError, and OSError where the place cannot be written.
     """
     tensors: dict[str, Tensor] = {}
@@ -45,8 +48,11 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
         config = replace(adapter.config, dtype=next(iter(layers.values())).dtype)
         entries.append({"variant": config.variant, "config": config.to_json(), "targets": ranks})
     header: dict[str, Any] = {"format": FORMAT, "adapters": entries, "base": fingerprint(model)}
+    whole = {name: gathered(tensor) for name, tensor in tensors.items()}
+    header["digest"] = digest_of_all(header, {name: _digest(tensor) for name, tensor in whole.items()})
     metadata = {HEADER: json.dumps(header, allow_nan=False)}
-    _write_atomically(Path(path), lambda place: save_file(tensors, place, metadata=metadata))
+    if writes(model):
+        _write_atomically(Path(path), lambda place: save_file(whole, place, metadata=metadata))
 
 
 def _write_atomically(path: Path, write: Any) -> None:
@@ -60,14 +66,26 @@ def _write_atomically(path: Path, write: Any) -> None:
         with open(name, "rb") as file:
             os.fsync(file.fileno())
         os.replace(name, path)
-    except BaseException:
+    except BaseException as error:
         Path(name).unlink(missing_ok=True)
+        if isinstance(error, SafetensorError):
+            raise OSError(f"{path}: it could not be written: {error}. What was there before is whole.") from error
         raise
 
 
 def fingerprint(model: nn.Module) -> dict[str, str]:
-    """A digest of every base parameter: dtype, shape and every bit. Adapters and buffers do not count."""
-    return {name: _digest(p.detach(), *_scales(model, name)) for name, p in base_parameters(model)}
+    """Every base parameter's dtype and shape, and a digest of every bit. Adapters and buffers do not count."""
+    return {name: _described(gathered(p.detach()), *_scales(model, name)) for name, p in base_parameters(model)}
+
+
+def _described(tensor: Tensor, *scales: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)} {_digest(tensor, *scales)}"
+
+
+def digest_of_all(header: Mapping[str, Any], tensors: Mapping[str, str]) -> str:
+    """One digest of a header, its own digest aside, and of the digests of the file's tensors by name."""
+    own = {name: value for name, value in header.items() if name != "digest"}
+    return hashlib.sha256(json.dumps([own, tensors], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _scales(model: nn.Module, name: str) -> tuple[Tensor, ...]:
@@ -105,22 +123,47 @@ def load(
     before the model is touched: on any error it is as before.
 
     Raises CheckpointError (not a whole, well-formed file for these layers), BaseMismatchError (made for other base weights),
-    TargetError (a target carries an adapter already, or is never called), ConfigError (dtype), FileNotFoundError.
+    TargetError (a target carries an adapter already, or is never called; a model that is split over processes), ConfigError
+    (dtype), OSError (FileNotFoundError, PermissionError: a file that cannot be read).
     """
     if dtype is not None and dtype not in ADAPTER_DTYPES.values():
         raise ConfigError(f"load: dtype is {dtype!r}, wanted None or a torch dtype among {', '.join(ADAPTER_DTYPES)}.")
-    model = unwrapped(model)
-    header, tensors = _read(Path(path))
-    if check_base:
-        _check_base(path, model, header["base"])
-    adapters = []
-    for entry in header["adapters"]:
-        config, modules = _rebuild(path, model, entry, tensors, dtype)
-        adapters.append((config, modules))
-    if tensors:
-        raise CheckpointError(f"{path}: unknown tensors {sorted(tensors)[:5]}, wanted those of the adapters in its header.")
+    model = attachable(model)
+    with _opened(Path(path)) as (header, tensors):
+        if check_base:
+            _check_base(path, model, header["base"])
+        adapters = []
+        for entry in header["adapters"]:
+            config, modules = _rebuild(path, model, entry, tensors, dtype)
+            adapters.append((config, modules))
+        if tensors:
+            raise CheckpointError(f"{path}: unknown tensors {sorted(tensors)[:5]}, wanted those of the adapters in its header.")
     _refuse_repeated(path, model, [name for _, modules in adapters for name in modules])
+    if digest_of_all(header, tensors.digests) != header["digest"]:
+        raise CheckpointError(
+            f"{path}: what it holds is not what save wrote (digest {digest_of_all(header, tensors.digests)}, the file says "
+            f"{header['digest']}): damaged, or changed by hand. Save or copy it again."
+        )
     return install(model, adapters)
+
+
+class _Tensors(set[str]):
+    """The names of the tensors of an open file that nobody has taken yet, and the digests of those that were."""
+
+    def __init__(self, file: Any) -> None:
+        super().__init__(file.keys())
+        self.file = file
+        self.digests: dict[str, str] = {}
+
+    def take(self, name: str) -> Tensor | None:
+        """The tensor, read now and not before: a file may declare a million of them. None where it is not there."""
+        if name not in self:
+            return None
+        self.remove(name)
+        # Cloned: what safe_open returns may be a view of the mapped file, which can change under us.
+        tensor: Tensor = self.file.get_tensor(name).clone()
+        self.digests[name] = _digest(tensor)
+        return tensor
 
 
 def _refuse_repeated(path: object, model: nn.Module, targets: list[str]) -> None:
@@ -131,19 +174,22 @@ def _refuse_repeated(path: object, model: nn.Module, targets: list[str]) -> None
         raise CheckpointError(f"{path}: {', '.join(repeated[:5])}: the file has more than one adapter for the same layer.")
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[dict[str, Any], _Tensors]]:
+    """The header of a file, and its tensors while it is open."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file.")
+    path.open("rb").close()  # says why it cannot be read; safe_open says that it is not there
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             metadata = file.metadata() or {}
-            # Cloned: what safe_open returns may be a view of the mapped file, which can change under us.
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118  # not a dict
+            if HEADER not in metadata:
+                raise CheckpointError(
+                    f"{path}: a safetensors file without a {HEADER!r} header. Load files written by lora_lite.save."
+                )
+            yield _parse_header(path, metadata[HEADER]), _Tensors(file)
     except SafetensorError as error:
         raise CheckpointError(f"{path}: not a whole safetensors file: {error}. Save or copy it again.") from error
-    if HEADER not in metadata:
-        raise CheckpointError(f"{path}: a safetensors file without a {HEADER!r} header. Load files written by lora_lite.save.")
-    return _parse_header(path, metadata[HEADER]), tensors
 
 
 def _parse_header(path: Path, text: str) -> dict[str, Any]:
@@ -159,7 +205,8 @@ def _parse_header(path: Path, text: str) -> dict[str, Any]:
         raise CheckpointError(
             f"{path}: format {header.get('format')!r}, this version of lora_lite reads {FORMAT}. Install the one that wrote it."
         )
-    _require(path, set(header) == {"format", "adapters", "base"}, "the header", "the keys format, adapters and base")
+    _require(path, set(header) == set(KEYS), "the header", f"an object with the keys {', '.join(KEYS)}")
+    _require(path, isinstance(header["digest"], str), "digest", "a string")
     _require(path, isinstance(header["adapters"], list) and header["adapters"], "adapters", "a list of at least one")
     for entry in header["adapters"]:
         well_formed = isinstance(entry, dict) and set(entry) == {"variant", "config", "targets"}
@@ -188,7 +235,7 @@ def _check_base(path: object, model: nn.Module, wanted: Mapping[str, str]) -> No
     for name in [*wanted, *(name for name in found if name not in wanted)]:
         if found.get(name) != wanted.get(name):
             here, there = (side.get(name, "no such parameter") for side in (found, wanted))
-            lines.append(f"  {name}: fingerprint {here}, the file says {there}.")
+            lines.append(f"  {name}: found {here}, the file says {there}.")
     if len(lines) > 6:
         lines[6:] = [f"  … {len(lines) - 6} more of {len(wanted)} parameters."]
     lines.append(
@@ -198,7 +245,7 @@ def _check_base(path: object, model: nn.Module, wanted: Mapping[str, str]) -> No
 
 
 def _rebuild(
-    path: object, model: nn.Module, entry: dict[str, Any], tensors: dict[str, Tensor], dtype: torch.dtype | None
+    path: object, model: nn.Module, entry: dict[str, Any], tensors: _Tensors, dtype: torch.dtype | None
 ) -> tuple[AdapterConfig, dict[str, Variant]]:
     """The adapter's modules with their saved tensors, taken out of `tensors`. Touches nothing of the model."""
     if not isinstance(entry["variant"], str) or entry["variant"] not in VARIANTS:
@@ -248,12 +295,12 @@ def _fill(
     path: object,
     target: str,
     module: Variant,
-    tensors: dict[str, Tensor],
+    tensors: _Tensors,
     dtype: torch.dtype | None,
     device: torch.device | None,
 ) -> None:
     for name, empty in [*module.named_parameters(), *module.named_buffers()]:
-        saved = tensors.pop(f"{target}.{name}", None)
+        saved = tensors.take(f"{target}.{name}")
         if saved is None:
             raise CheckpointError(f"{path}: {target}: tensor {name} is missing, wanted shape {tuple(empty.shape)}.")
         if saved.shape != empty.shape:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -26,10 +26,14 @@ class Violation(AssertionError):  # noqa: N818  # the term of the field: a prope
 
 @dataclass(eq=False)
 class Meter:
-    """Counts examples, and keeps the worst error as a share of its tolerance."""
+    """Counts examples, and keeps by dtype the worst error as a share of its tolerance: {"float32": 0.2}."""
 
     examples: int = 0
-    worst: float = 0.0
+    worst: dict[str, float] = field(default_factory=dict)
+
+    def note(self, dtype: str, share: float) -> None:
+        """An error of this share of its tolerance was seen."""
+        self.worst[dtype] = max(self.worst.get(dtype, 0.0), share)
 
 
 _meters: list[Meter] = []
@@ -50,12 +54,16 @@ def assert_close(got: Tensor, wanted: Bounded, *, claim: str) -> None:
     assert_within(got, wanted.value.reshape(got.shape), wanted.error.reshape(got.shape), claim=claim)
 
 
-def assert_within(got: Tensor, wanted: Tensor, error: Tensor | float, *, claim: str) -> None:
-    """|got − wanted| ≤ error, entry by entry; a NaN or Inf on either side is a violation, but where the bound is infinite."""
+def assert_within(got: Tensor, wanted: Tensor, error: Tensor | float, *, claim: str, dtype: torch.dtype | None = None) -> None:
+    """|got − wanted| ≤ error, entry by entry; a NaN or Inf on either side is a violation, but where the bound is infinite.
+
+    dtype: what `got` was computed in, where it has been cast since.
+    """
     if got.shape != wanted.shape:
         raise Violation(f"{claim}: got shape {tuple(got.shape)}, wanted {tuple(wanted.shape)}")
     if got.numel() == 0:
         return
+    computed_in = str(dtype or got.dtype).removeprefix("torch.")
     got, wanted = got.detach().double(), wanted.detach().double()
     off = (got - wanted).abs()
     error = torch.as_tensor(error, dtype=torch.float64, device=off.device).expand(off.shape)
@@ -63,7 +71,7 @@ def assert_within(got: Tensor, wanted: Tensor, error: Tensor | float, *, claim: 
     share = torch.where(torch.isfinite(got) & torch.isfinite(wanted), share, torch.inf).where(error != torch.inf, 0.0)
     worst = float(share.max())
     for meter in _meters:
-        meter.worst = max(meter.worst, worst)
+        meter.note(computed_in, worst)
     if worst > 1:
         at = tuple(int(i) for i in torch.unravel_index(share.argmax(), share.shape))
         raise Violation(

@@ -11,28 +11,28 @@ from properties.assertions import assert_refuses
 
 @contextmanager
 def capability(request: pytest.FixtureRequest, variant: str, name: str, *, refuses: str | None = None) -> Iterator[None]:
-    """Leaves ("capability", (variant, name, cell)) on pytest's report, where cell is what the body showed.
+    """Leaves the "capability" {variant, name, outcome} on pytest's report, the outcome being what the body showed.
 
     "yes" where the body passes, "BUGGY" where it fails. refuses: a pattern; the body must raise a LoraLiteError whose message
-    fits, and the cell is then "refused: " and that message. A test that is skipped says "not measured: " and why.
+    fits, and the outcome is then "refused: " and that message. A test that is skipped says "not measured: " and why.
     """
-    cell = "BUGGY"
+    outcome = "BUGGY"
     try:
         if refuses is None:
             yield
-            cell = "yes"
+            outcome = "yes"
         else:
             with assert_refuses(ll.LoraLiteError, refuses, claim=f"{variant}: {name}"):
                 try:
                     yield
                 except ll.LoraLiteError as error:
-                    cell = f"refused: {error}"
+                    outcome = f"refused: {error}"
                     raise
     except pytest.skip.Exception as reason:
-        cell = f"not measured: {reason}"
+        outcome = f"not measured: {reason}"
         raise
     except BaseException:
-        cell = "BUGGY"
+        outcome = "BUGGY"
         raise
     finally:
-        request.node.user_properties.append(("capability", (variant, name, cell)))
+        request.node.user_properties.append(("capability", {"variant": variant, "name": name, "outcome": outcome}))

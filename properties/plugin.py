@@ -1,19 +1,17 @@
-"""The pytest side: options, profiles, which variants to judge, and the table at the end."""
+"""The pytest side: options, profiles, which variants to judge. What is made of the results: properties/audit."""
 
 import importlib
-import json
 import os
 from pathlib import Path
-from typing import cast
 
 import pytest
 import torch
 from hypothesis import settings
 
 import lora_lite as ll
-from properties.audit import Measured, matrix, table
-from properties.mutants.matrix import Cell, Row
-from properties.registry import register_profiles
+from properties import audit
+from properties.profiles import check_database, register_profiles
+from properties.regressions.record import add_options
 from strategies import set_device
 
 register_profiles()
@@ -25,7 +23,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--variant-module", action="append", metavar="MODULE", help="import a module that registers variants")
     group.addoption("--max-examples", type=int, metavar="N", help="examples per property and variant")
     group.addoption("--device", default="cpu", help="build everything there, for example cuda")
-    group.addoption("--audit", metavar="DIR", help="print the verdict table and write it to DIR/audit.md")
+    add_options(group)
+    group.addoption(
+        "--audit", metavar="DIR", help="write DIR/index.html, audit.md and audit.json: what was measured, and verdicts"
+    )
+    group.addoption("--speed", metavar="FILE", help="show the figures of python -m properties.speed --json FILE in the audit")
+    group.addoption("--online", action="store_true", help="open every reference too: papers, and files with recorded hashes")
+    group.addoption("--mutant", metavar="NAME", help="judge with this silent failure on, to see what a red audit looks like")
 
 
 @pytest.hookimpl(trylast=True)  # after Hypothesis's own, which loads --hypothesis-profile
@@ -38,6 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if (examples := config.getoption("--max-examples")) is not None:
         settings.register_profile("budget", settings(), max_examples=examples)
         settings.load_profile("budget")
+    check_database()
     for module in config.getoption("--variant-module") or ():
         try:
             importlib.import_module(module)
@@ -49,6 +54,7 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(
             f"--variant: no variant {', '.join(sorted(unknown))}; known: {known}. One of your own wants --variant-module."
         )
+    audit.start(config)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -60,49 +66,23 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """A property that is about none of the judged variants is deselected, not skipped."""
-    idle = [item for item in items if not _has_variant(item)]
+    """A property that is about none of the judged variants is deselected, not skipped. Regressions come before any drawing."""
+    idle = [item for item in items if not _judges(item)]
     if idle:
         config.hook.pytest_deselected(items=idle)
-        items[:] = [item for item in items if _has_variant(item)]
+    items[:] = sorted((item for item in items if _judges(item)), key=lambda item: "regression" not in _parameters(item))
 
 
-def _has_variant(item: pytest.Item) -> bool:
+def _judges(item: pytest.Item) -> bool:
     # pytest puts a sentinel of its own where there is nothing to parametrise with.
-    parameters = getattr(getattr(item, "callspec", None), "params", {})
-    return isinstance(parameters.get("variant", ""), str)
+    return all(isinstance(_parameters(item).get(name, ""), str) for name in ("variant", "regression"))
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """The table of variants by properties and the mutation matrix, with --audit also as files; workers' results together."""
-    folder = config.getoption("--audit")
-    measured, rows = _results(terminalreporter)
-    if folder is None and config.getoption("verbose") < 1 and "A" not in config.getoption("reportchars"):
-        return
-    for name, text in (("audit.md", table(measured) if measured else ""), ("mutants.txt", matrix(rows) if rows else "")):
-        if not text:
-            continue
-        terminalreporter.write_sep("=", Path(name).stem)
-        terminalreporter.write_line(text)
-        if folder is not None:
-            Path(folder).mkdir(parents=True, exist_ok=True)
-            (Path(folder) / name).write_text(text + "\n", encoding="utf-8")
+def _parameters(item: pytest.Item) -> dict[str, object]:
+    return getattr(getattr(item, "callspec", None), "params", {})
 
 
-def _results(terminalreporter: pytest.TerminalReporter) -> tuple[list[Measured], list[Row]]:
-    """What the tests measured, in the order of the tests and not of the workers."""
-    reports = [
-        report
-        for reports in terminalreporter.stats.values()
-        for report in reports
-        if isinstance(report, pytest.TestReport) and report.when == "call"
-    ]
-    measured, rows = [], []
-    for report in sorted(reports, key=lambda report: report.nodeid):
-        for name, value in report.user_properties:
-            if name == "measured":
-                measured.append(Measured(*cast(tuple[str, str, int | None, float | None, float], value)))
-            elif name == "row":
-                cells = [Cell(**cell) for cell in json.loads(cast(str, value))]
-                rows.append(Row(cells[0].mutant, cells))
-    return measured, rows
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """What needs a network is collected where it is asked for; an ordinary run has no use for it."""
+    asked = config.getoption("--online") or "online" in config.getoption("-m")
+    return True if collection_path.name == "test_online.py" and not asked else None

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis.strategies import SearchStrategy
 
 import lora_lite as ll
 from properties.assertions import Meter, Violation, measuring
 from properties.capabilities import capability
+from properties.regressions.record import last_lines
 
 Check = Callable[..., None]
 Cases = Callable[[str], SearchStrategy[Any]]
@@ -50,21 +51,31 @@ class Property:
             meter.examples += 1
             try:
                 self.check(case)
-            except Exception:
+            except Exception as error:
                 # Hypothesis runs the minimal case last, and the first failing one is what it took to find it.
-                failing["case"] = case
+                failing["case"], failing["error"] = case, error
                 failing.setdefault("examples", meter.examples)
                 raise
 
-        # The name feeds the database key and the derandomised seed: each variant has its own.
+        # The name feeds the derandomised seed: each variant has its own.
         check.__name__ = check.__qualname__ = f"{self.name}__{variant}"
+        test = given(self.cases(variant))(check)
+        # As hypothesis.find does. Left alone, Hypothesis has no key under --hypothesis-seed, which every nightly shard has, and
+        # one that an edit of this file changes.
+        test._hypothesis_internal_database_key = check.__name__.encode()  # type: ignore[attr-defined]
         examples = max(1, round(budget.max_examples * self.share))
         try:
             with measuring(meter):
-                settings(budget, max_examples=examples)(given(self.cases(variant))(check))()
+                settings(budget, max_examples=examples)(test)()
         except Violation as violation:
             message = f"{violation}\nrecipe   {failing['case']!r}"
             raise Violation(message, case=failing["case"], examples=failing["examples"]) from None
+        except Exception as error:
+            # A crash of the code under test; an error of Hypothesis itself is about no one case.
+            if error is failing.get("error"):
+                error.case = failing["case"]  # read where the failure is recorded
+                error.add_note(f"recipe   {failing['case']!r}")
+            raise
         return meter
 
 
@@ -135,48 +146,34 @@ def run_as_test(made: Property, variant: str | None, request: pytest.FixtureRequ
 
 @contextmanager
 def reported(name: str, variant: str | None, request: pytest.FixtureRequest) -> Iterator[Meter]:
-    """What the body measures travels with pytest's report, to the audit and across workers; a violation is told in short."""
-    meter, failure, began = Meter(), None, time.perf_counter()
-    result: tuple[int | None, float | None] = (None, None)
+    """What the body measures travels with pytest's report, to the audit and across workers; failures are `told`."""
+    meter, began = Meter(), time.perf_counter()
+    result: tuple[int | None, dict[str, float]] = (None, {})
     try:
-        yield meter
+        with told(name, variant, request):
+            yield meter
         result = meter.examples, meter.worst
-    except Violation as violation:
-        of = f" [{variant}]" if variant else ""
-        failure = f"{name}{of}\n{violation}\nreplay   {replay_command(request)}"
     finally:
         if variant is not None:
             seconds = time.perf_counter() - began
             request.node.user_properties.append(("measured", (name, variant, *result, seconds)))
-    if failure is not None:
-        # From None: the violation that is told here is not to be told a second time as this one's context.
-        raise pytest.fail.Exception(failure, pytrace=False) from None
 
 
-def replay_command(request: pytest.FixtureRequest) -> str:
-    """What runs the failing test again, with the options that it depends on."""
-    option = request.config.getoption
-    modules = "".join(f"--variant-module {module} " for module in option("--variant-module") or ())
-    budget = "" if option("--max-examples") is None else f"--max-examples {option('--max-examples')} "
-    place = "" if option("--device") == "cpu" else f"--device {option('--device')} "
-    return f'pytest {modules}{budget}{place}"{request.node.nodeid}"'
+@contextmanager
+def told(name: str, variant: str | None, request: pytest.FixtureRequest) -> Iterator[None]:
+    """A violation is told in short, a crash in full.
 
-
-def register_profiles() -> None:
-    """dev: the default; ci: derandomised, a gate must not be a lottery; nightly: random and long."""
-    from hypothesis import Phase
-    from hypothesis.database import DirectoryBasedExampleDatabase
-
-    common: dict[str, Any] = {
-        "deadline": None,
-        # Explaining costs 18 s against 2.5 s on five failing tests, and the recipe explains itself.
-        "phases": [phase for phase in Phase if phase is not Phase.explain],
-        "report_multiple_bugs": False,
-        # Building a transformer is part of drawing some cases.
-        "suppress_health_check": [HealthCheck.too_slow],
-    }
-    database = DirectoryBasedExampleDatabase(".hypothesis/examples")
-    settings.register_profile("dev", max_examples=60, database=database, **common)
-    # Hypothesis refuses a database beside derandomize: what a gate runs depends on the code alone.
-    settings.register_profile("ci", max_examples=60, derandomize=True, **common)
-    settings.register_profile("nightly", max_examples=1000, database=database, **common)
+    One on a case that was drawn is written down as a fixture of the property `name`, and the end of the message says where.
+    """
+    check = PROPERTIES[name].check if name in PROPERTIES else None
+    try:
+        yield
+        return
+    except Violation as violation:
+        of = f" [{variant}]" if variant else ""
+        failure = f"{name}{of}\n{violation}\n{last_lines(request, name, variant, violation, check)}"
+    except Exception as error:
+        error.add_note(last_lines(request, name, variant, error, check))
+        raise
+    # From None: the violation that is told here is not to be told a second time as this one's context.
+    raise pytest.fail.Exception(failure, pytrace=False) from None

@@ -79,9 +79,19 @@ def test_another_base_is_refused() -> None:
         with saved() as path, torch.no_grad():
             other = base()
             change(other[2].weight)  # type: ignore[arg-type]
-            match = r"2\.weight: fingerprint \w+, the file says \w+"
+            match = r"2\.weight: found float32 \(6, 5\) \w+, the file says float32 \(6, 5\) \w+"
             refused(other, path, ll.BaseMismatchError, match, f"a base changed by {change.__name__}")
             ll.load(other, path, check_base=False)
+
+
+@fact
+def test_a_base_of_another_dtype_or_width_is_told_by_it() -> None:
+    """The message gives both."""
+    wide = nn.Sequential(nn.Linear(6, 5), nn.GELU(), nn.Linear(5, 7, bias=False))
+    for other, found in ((base().bfloat16(), r"bfloat16 \(6, 5\)"), (wide, r"float32 \(7, 5\)")):
+        with saved() as path:
+            match = rf"2\.weight: found {found} \w+, the file says float32 \(6, 5\) \w+"
+            refused(other, path, ll.BaseMismatchError, match, f"a base that is {found}")
 
 
 @fact
@@ -91,7 +101,11 @@ def test_a_base_trained_on_is_refused() -> None:
         model = base()
         model.append(nn.LayerNorm(6))
         refused(
-            model, path, ll.BaseMismatchError, r"3\.weight: fingerprint \w+, the file says no such", "a base with more in it"
+            model,
+            path,
+            ll.BaseMismatchError,
+            r"3\.weight: found float32 \(6,\) \w+, the file says no such",
+            "a base with more in it",
         )
 
 
@@ -151,6 +165,7 @@ DAMAGE: dict[str, tuple[Damage, str]] = {
     "tensors of another dtype": (lambda t, h: t.update({"0.A": t["0.A"].half()}), "tensor A is torch.float16, wanted"),
     "a rank beyond all bounds": (lambda t, h: config_of(h).update(r=10**30), "r: found 1000"),
     "an alpha beyond all bounds": (lambda t, h: config_of(h).update(alpha=10**400), "alpha: found 1000"),
+    "an alpha beyond float32": (lambda t, h: config_of(h).update(alpha=1e39), "wanted alpha / r within the range of torch.fl"),
     "a pattern beyond all bounds": (lambda t, h: config_of(h).update(target_names=["a{99999999999999999999}"]), "no regular"),
     "adapters of the wrong type": (lambda t, h: h.update(adapters=3), "adapters should be"),
     "no base": (lambda t, h: h.pop("base"), "the header should be"),

@@ -39,4 +39,5 @@ def test_init_agrees_with_the_oracle(case: AdaptedLayer) -> None:
     dtype = coarser(adapter_dtype(case), torch.promote_types(case.base_dtype, torch.float32))
     p = {name: tensor.double() for name, tensor in tensors.items()}
     for claim in ORACLES[case.variant].init_claims(W, None, p, options_of(case), inputs):
-        assert_within(claim.got, claim.wanted, claim_bound(claim.magnitude, dtype), claim=f"init: {claim.name}")
+        bound = claim_bound(claim.magnitude, dtype)
+        assert_within(claim.got, claim.wanted, bound, claim=f"init: {claim.name}", dtype=dtype)

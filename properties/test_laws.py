@@ -9,12 +9,19 @@ from hypothesis.strategies import SearchStrategy
 from torch import Tensor, nn
 
 import lora_lite as ll
-from properties.assertions import assert_all_identical, assert_close, assert_holds, assert_identical, assert_within
+from properties.assertions import (
+    Violation,
+    assert_all_identical,
+    assert_close,
+    assert_holds,
+    assert_identical,
+    assert_within,
+)
 from properties.implementation import adapter_dtype, implementation
 from properties.observe import Layer, expected, has_oracle, observe, options_of, subject
 from properties.oracles import ORACLES
 from properties.registry import every_variant, fact
-from properties.tolerance import PROBES, SAFETY, Bounded, perturbed, perturbed_all, unit_roundoff
+from properties.tolerance import PROBES, SAFETY, Bounded, claim_bound, perturbed, perturbed_all, unit_roundoff
 from strategies import AdaptedLayer, LinearRecipe, adapted_layers, gaussian, trained_layers
 
 # What the papers train, and whose identity at init is exact; the library's own declarations are not asked.
@@ -58,10 +65,12 @@ def test_the_tensors_are_as_the_paper_and_the_config_say(case: AdaptedLayer) -> 
 
 @every_variant(adapted_layers, share=0.3)
 def test_attach_writes_every_entry(case: AdaptedLayer) -> None:
-    """Where fresh memory holds NaN, as torch fills it in deterministic mode, no tensor holds one after attach."""
+    """Where fresh memory holds NaN, as torch fills it in deterministic mode, attach neither keeps nor refuses it."""
     torch.use_deterministic_algorithms(True)
     try:
         (tensors,) = subject(case).initial.values()
+    except ll.ConfigError as error:
+        raise Violation(f"where memory held NaN before, attach says: {error}") from error
     finally:
         torch.use_deterministic_algorithms(False)
     for name, tensor in tensors.items():
@@ -159,6 +168,18 @@ def frozen_copies(variant: str) -> SearchStrategy[AdaptedLayer]:
     return cases.filter(lambda case: case.option["init"] == "frozen_copy")
 
 
+@every_variant(frozen_copies, share=0.2, applies=only("delora"))
+def test_zero_rows_of_delora_give_finite_numbers(case: AdaptedLayer) -> None:
+    """With A = 0 or B = 0 output and gradients are finite."""
+    for name in ("A", "B"):
+        made = subject(case)
+        with torch.no_grad():
+            implementation.tensors(made.model)["0"][name].zero_()
+        (layer,) = observe(made)
+        for tensor in (layer.y, layer.dx, *layer.gradients.values()):
+            assert_holds(bool(torch.isfinite(tensor).all()), claim=f"with {name} = 0 output and gradients are finite")
+
+
 @every_variant(frozen_copies, share=0.5, applies=only("delora"))
 def test_the_length_of_delora_rows_does_not_matter(case: AdaptedLayer) -> None:
     """Rows of A and columns of B times powers of two, down to 2⁻²⁴: the same output."""
@@ -223,7 +244,12 @@ def test_hra_stays_accurate_with_many_nearly_parallel_rows() -> None:
     (layer,) = observe(made)
     gradient = exact_gradient(layer)
     off = (layer.gradients["U"].double() - gradient).norm() / gradient.norm()
-    assert_within(off, torch.zeros_like(off), 5e-6, claim="relative error of the gradient of U with 64 nearly parallel rows")
+    assert_within(
+        off,
+        torch.zeros_like(off),
+        claim_bound(1.0, torch.float32),
+        claim="relative error of the gradient of U with 64 nearly parallel rows",
+    )
 
 
 def exact_gradient(layer: Layer) -> Tensor:
@@ -246,7 +272,9 @@ def test_pissa_iterations_bring_the_randomised_svd_closer() -> None:
     torch.manual_seed(0)
     ll.attach(model, ll.PiSSAConfig(r=2, alpha=2.0, niter=24, dtype=torch.float64))
     found = torch.linalg.svdvals(implementation.tensors(model)["0"]["A"].detach()).square()
-    assert_within(found, best, 1e-4, claim="singular values of the randomised SVD after 24 iterations")
+    assert_within(
+        found, best, claim_bound(1.5, torch.float32), claim="singular values of the randomised SVD after 24 iterations"
+    )
 
 
 @fact

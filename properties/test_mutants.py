@@ -1,6 +1,7 @@
 """Every silent failure that can be named is caught, and the instrument that says so can be trusted."""
 
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -8,8 +9,9 @@ from hypothesis import settings
 import lora_lite as ll
 from properties.assertions import Violation
 from properties.mutants import CATALOGUE, Change, InjectionError, Mutant, load_catalogue
-from properties.mutants.matrix import budget, run_cell, run_row
-from properties.registry import Property
+from properties.mutants.matrix import budget, run_cell, run_row, signal
+from properties.registry import Property, load_properties
+from properties.regressions.travel import travelled
 from strategies import AdaptedLayer, trained_layers
 
 load_catalogue()
@@ -18,8 +20,11 @@ CAUGHT = [name for name, mutant in CATALOGUE.items() if mutant.equivalent is Non
 
 @pytest.mark.mutation
 @pytest.mark.parametrize("name", CAUGHT)
-def test_mutant_is_killed(name: str, request: pytest.FixtureRequest) -> None:
-    """On each of its variants some property notices it; which ones do, and at what cost, goes to the matrix."""
+def test_mutant_is_killed(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """On each of its variants some property notices it; which ones do, and at what cost, goes to the matrix.
+
+    The shrunk case travels: as a fixture, written and read back, it holds without the mutant and fails with it.
+    """
     mutant = CATALOGUE[name]
     wanted = request.config.getoption("--variant") or list(ll.VARIANTS)
     # Asked for by name or for the audit, the whole matrix is filled in; else the first kill is enough.
@@ -35,6 +40,9 @@ def test_mutant_is_killed(name: str, request: pytest.FixtureRequest) -> None:
             f"crashes (no kills): {sorted(crashes) or 'none'}",
             pytrace=False,
         )
+    if row.shrunk is not None:
+        made = travelled(mutant, row.shrunk, tmp_path)
+        request.node.user_properties.append(("fixture", json.dumps(vars(made))))
 
 
 def lora(*changes: Change) -> Mutant:
@@ -80,6 +88,16 @@ def test_a_kill_tells_its_shrunk_case() -> None:
         "AdaptedLayer(variant='lora', linear=LinearRecipe(d_in=1, d_out=1, bias=False, dtype='float32', weight='gaussian'"
     )
     assert cell.detail.startswith(simplest)
+
+
+def test_the_signal_of_a_mutant_is_its_error_at_its_easiest_case() -> None:
+    """By dtype, in tolerances; a property on which it has no effect has none."""
+    how = budget(30, shrink=False)
+    forward, moved = (load_properties()[name] for name in ("forward_agrees_with_the_oracle", "base_keeps_every_bit"))
+    found = signal(forward, SCALE_LOST, "lora", how)
+    assert found["float32"] > 10
+    assert run_cell(forward, SCALE_LOST, "lora", how).outcome == "killed"
+    assert signal(moved, SCALE_LOST, "lora", how) == {}
 
 
 @pytest.mark.parametrize(

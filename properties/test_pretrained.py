@@ -110,7 +110,7 @@ def init_agrees_with_the_oracle(variant: str) -> None:
         p = {n: tensor.double() for n, tensor in tensors.items()}
         for claim in ORACLES[variant].init_claims(W, None, p, options_of(case), inputs.get(name)):
             bound = claim_bound(claim.magnitude, dtype)
-            assert_within(claim.got, claim.wanted, bound, claim=f"init of {name}: {claim.name}")
+            assert_within(claim.got, claim.wanted, bound, claim=f"init of {name}: {claim.name}", dtype=dtype)
 
 
 def calibration_inputs(case: PretrainedCase, names: list[str]) -> dict[str, Tensor]:

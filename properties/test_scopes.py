@@ -73,5 +73,8 @@ def test_initial_values_that_overflow_are_refused() -> None:
 def test_a_built_in_variant_cannot_be_replaced() -> None:
     """Not even by a class of the same name."""
     impostor = type("LoRA", (ll.LoRA,), {"__qualname__": "LoRA", "__module__": "elsewhere"})
-    with assert_refuses(ll.ConfigError, "the name 'lora' belongs to", claim="a second lora"):
-        ll.register(impostor)
+    try:
+        with assert_refuses(ll.ConfigError, "the name 'lora' belongs to", claim="a second lora"):
+            ll.register(impostor)
+    finally:
+        ll.VARIANTS["lora"] = ll.LoRA  # whatever was registered must not judge the other properties

@@ -27,7 +27,7 @@ def test_a_product_in_each_dtype_stays_within_half_of_its_bound(
 ) -> None:
     with measuring(Meter()) as meter:
         assert_close(*product(seed, shape, dtype), claim="x Wᵀ")
-    assert meter.worst < 0.5
+    assert max(meter.worst.values()) < 0.5
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -1,5 +1,6 @@
 """What Hypothesis draws: recipes, small frozen dataclasses from which a test builds its tensors, layers and models."""
 
+from strategies.files import DamagedFile, damaged_files
 from strategies.layers import AdaptedLayer, LinearRecipe, adapted_layers, linear_recipes, trained_layers
 from strategies.lifecycles import (
     Attach,
@@ -20,6 +21,7 @@ from strategies.lifecycles import (
 )
 from strategies.models import AdaptedModel, BlockRecipe, ModelRecipe, NestedRecipe, Qwen3Recipe, adapted_models, trained_models
 from strategies.options import options
+from strategies.quantised import QuantisedLayer, quantised_layers
 from strategies.tensors import DTYPES, WEIGHT_FAMILIES, gaussian, set_device, weight
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "BlockRecipe",
     "Cast",
     "Copy",
+    "DamagedFile",
     "Detach",
     "Freeze",
     "Fresh",
@@ -41,6 +44,7 @@ __all__ = [
     "Mode",
     "ModelRecipe",
     "NestedRecipe",
+    "QuantisedLayer",
     "Qwen3Recipe",
     "Save",
     "StateDict",
@@ -48,10 +52,12 @@ __all__ = [
     "Train",
     "adapted_layers",
     "adapted_models",
+    "damaged_files",
     "gaussian",
     "lifecycles",
     "linear_recipes",
     "options",
+    "quantised_layers",
     "set_device",
     "trained_layers",
     "trained_models",

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import torch
@@ -114,6 +114,19 @@ def linear_recipes(
     )
 
 
+# Hypothesis examines a strategy before its first draw: one that is kept is examined once.
+@lru_cache(maxsize=4096)
+def _linears(
+    d_in: int, d_out: int, weights: tuple[str, ...], dtypes: tuple[str, ...], biases: tuple[bool, ...]
+) -> st.SearchStrategy[LinearRecipe]:
+    return linear_recipes(d_in=st.just(d_in), d_out=st.just(d_out), weights=weights, dtypes=dtypes, biases=biases)
+
+
+@lru_cache(maxsize=4096)
+def _options(variant: str, dtypes: tuple[str, ...]) -> st.SearchStrategy[Options]:
+    return options(variant, dtypes=dtypes)
+
+
 def can_calibrate(variant: str) -> bool:
     """Whether the variant's init can make use of calibration data."""
     return ll.VARIANTS[variant].calibrator.__func__ is not ll.Variant.calibrator.__func__  # type: ignore[attr-defined]
@@ -132,16 +145,14 @@ def adapted_layers(
     trained: bool = False,
 ) -> AdaptedLayer:
     """A freshly attached adapter on a layer that it fits. Shrinks towards a narrow float32 layer of rank 1 and one vector."""
-    drawn = draw(options(variant, dtypes=tuple(adapter_dtypes)))
+    drawn = draw(_options(variant, tuple(adapter_dtypes)))
     d_in = draw(choices(fitting(variant, drawn)))
     d_out = draw(choices(fitting(variant, drawn, d_in)))
     r = draw(choices(ranks(variant, d_in, d_out, drawn)))
     needed = ll.VARIANTS[variant].needs_calibration
     return AdaptedLayer(
         variant=variant,
-        linear=draw(
-            linear_recipes(d_in=st.just(d_in), d_out=st.just(d_out), weights=weights, dtypes=base_dtypes, biases=biases)
-        ),
+        linear=draw(_linears(d_in, d_out, tuple(weights), tuple(base_dtypes), tuple(biases))),
         options=drawn if r is None else (("r", r), *drawn),
         tokens=draw(choices(tuple(tokens))),
         trained=trained,

@@ -45,11 +45,22 @@ def build_config(variant: str, options: Options, **common: Any) -> ll.AdapterCon
 
 def accepts(variant: str, d_in: int, d_out: int, options: Options) -> bool:
     """Whether the variant takes these options on a layer of this shape."""
+    if (config := _valid_config(variant, options)) is None:
+        return False
     try:
-        ll.VARIANTS[variant].check(ll.LinearShape(d_in, d_out), build_config(variant, options))
+        ll.VARIANTS[variant].check(ll.LinearShape(d_in, d_out), config)
     except ll.ConfigError:
         return False
     return True
+
+
+@lru_cache(maxsize=4096)
+def _valid_config(variant: str, options: Options) -> ll.AdapterConfig | None:
+    """The config, None where it is refused on any layer. Only drawing asks: what is attached is built anew each time."""
+    try:
+        return build_config(variant, options)
+    except ll.ConfigError:
+        return None
 
 
 @lru_cache(maxsize=4096)

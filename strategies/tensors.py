@@ -1,7 +1,8 @@
 """Tensors from seeds: a fixed pool of gaussian numbers, and the families of base weights."""
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from math import prod, sqrt
 
@@ -10,7 +11,11 @@ from torch import Tensor
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
 
+# Sees the numbers of a seed and a role on their way out, and returns those to use.
+Through = Callable[[str, Tensor], Tensor]
+
 _device = torch.device("cpu")
+_through: Through | None = None
 
 
 def set_device(name: str) -> None:
@@ -22,6 +27,17 @@ def set_device(name: str) -> None:
 def device() -> torch.device:
     """Where tensors are built."""
     return _device
+
+
+@contextmanager
+def drawing_through(through: Through) -> Iterator[None]:
+    """Every draw of gaussian numbers inside goes through this function, under the name "gaussian <seed> <role> of <pool>"."""
+    global _through
+    before, _through = _through, through
+    try:
+        yield
+    finally:
+        _through = before
 
 
 @lru_cache(maxsize=256)
@@ -38,8 +54,10 @@ def gaussian(seed: int, role: str, shape: tuple[int, ...], dtype: torch.dtype = 
     """
     size = prod(shape)
     pool = _pool(seed, role, 1024 if size <= 1024 else 1 << (size - 1).bit_length())
-    numbers: Tensor = pool[:size].reshape(shape)
-    return numbers.to(device=_device, dtype=dtype, copy=True)
+    numbers: Tensor = pool[:size]
+    if _through is not None:
+        numbers = _through(f"gaussian {seed} {role} of {len(pool)}", numbers)
+    return numbers.reshape(shape).to(device=_device, dtype=dtype, copy=True)
 
 
 def _scaled_gaussian(seed: int, d_out: int, d_in: int) -> Tensor:

@@ -1,6 +1,24 @@
-"""The report of what was measured."""
+"""The report of what was measured: gathered (collect), judged (judge), kept as plain data (report), written (render)."""
 
-from properties.audit.matrix import matrix
-from properties.audit.verdict import Measured, table
+from contextlib import ExitStack
+from pathlib import Path
 
-__all__ = ["Measured", "matrix", "table"]
+import pytest
+
+
+def start(config: pytest.Config) -> None:
+    """Listen to the run, with --mutant on code that is broken on purpose. Raises UsageError for a mutant or a
+    file that is not there."""
+    from properties.audit.collect import Collector
+
+    if (name := config.getoption("--mutant")) is not None:
+        from properties.audit.inject import injected
+
+        stack = ExitStack()
+        stack.enter_context(injected(name))
+        config.add_cleanup(stack.close)
+        # What fails now is no regression of the library's.
+        config.option.no_record = True
+    if (speed := config.getoption("--speed")) is not None and not Path(speed).is_file():
+        raise pytest.UsageError(f"--speed {speed}: no such file. Write it with python -m properties.speed --json {speed}")
+    config.pluginmanager.register(Collector(config), "lora-lite-audit")

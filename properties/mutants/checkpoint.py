@@ -22,7 +22,9 @@ mutant(
     "save_drops_frozen_buffers",
     change(checkpoint.save, "layer.state_dict().items()", "layer.named_parameters()"),
     change(
-        checkpoint._fill, 'tensors.pop(f"{target}.{name}", None)', 'tensors.pop(f"{target}.{name}", torch.zeros(empty.shape))'
+        checkpoint._fill,
+        "saved = tensors.take(",
+        'saved = torch.zeros(empty.shape) if f"{target}.{name}" not in tensors else tensors.take(',
     ),
     breaks="frozen buffers are neither saved nor missed",
     models="buffers registered as not persistent",
@@ -171,7 +173,9 @@ mutant(
 mutant(
     "missing_tensors_stay_at_zero",
     change(
-        checkpoint._fill, 'tensors.pop(f"{target}.{name}", None)', 'tensors.pop(f"{target}.{name}", torch.zeros(empty.shape))'
+        checkpoint._fill,
+        "saved = tensors.take(",
+        'saved = torch.zeros(empty.shape) if f"{target}.{name}" not in tensors else tensors.take(',
     ),
     breaks="a tensor that is not in the file becomes zero",
     models="load_state_dict(strict=False)",
@@ -283,4 +287,64 @@ mutant(
     breaks="load pays for an SVD whose result it throws away, or worse, keeps",
     models="a loader that builds the adapter as attach does",
     applies_to="pissa",
+)
+mutant(
+    "the_digest_is_never_compared",
+    change(checkpoint.load, 'if digest_of_all(header, tensors.digests) != header["digest"]:', "if False:"),
+    breaks="a file with flipped bits in its data or its config is loaded",
+    models="bit rot, and a checksum that is written and never read",
+    applies_to=("lora", "ia3"),
+)
+mutant(
+    "the_digest_knows_no_config",
+    change(checkpoint.digest_of_all, "json.dumps([own, tensors], sort_keys=True)", "json.dumps(tensors, sort_keys=True)"),
+    breaks="another alpha in the header goes unnoticed",
+    models="a checksum of the tensors alone",
+    applies_to=("lora", "antipasto"),
+)
+mutant(
+    "the_digest_knows_no_tensors",
+    change(checkpoint.digest_of_all, "json.dumps([own, tensors], sort_keys=True)", "json.dumps(own, sort_keys=True)"),
+    breaks="flipped bits in the data go unnoticed",
+    models="a checksum of the header alone",
+    applies_to=("lora", "ia3"),
+)
+mutant(
+    "every_declared_tensor_is_read",
+    change(
+        checkpoint.load,
+        "adapters = []",
+        "adapters = []\n        everything = [tensors.file.get_tensor(n).clone() for n in tensors]",
+    ),
+    breaks="tensors that no adapter asks for are read into memory before they are refused",
+    models="a loader that reads first and looks afterwards",
+    applies_to="lora",
+)
+mutant(
+    "a_failing_read_is_not_the_files_fault",
+    change(checkpoint._opened, "except SafetensorError as error:", "except ZeroDivisionError as error:"),
+    breaks="a damaged file raises what the parser raises",
+    models="another library's exceptions let through",
+    applies_to="lora",
+)
+mutant(
+    "alpha_may_overflow_the_dtype",
+    change(AdapterConfig.__post_init__, "self.scale <= torch.finfo(self.dtype).max", "True"),
+    breaks="an alpha that no float32 can hold is taken, and the first forward fails",
+    models="a number checked to be finite and not to fit",
+    applies_to="lora",
+)
+mutant(
+    "a_full_disk_raises_what_the_writer_raises",
+    change(checkpoint._write_atomically, "if isinstance(error, SafetensorError):", "if False:"),
+    breaks="a failed write is no OSError",
+    models="another library's exceptions let through",
+    applies_to="lora",
+)
+mutant(
+    "a_file_without_permission_is_called_missing",
+    change(checkpoint._opened, 'path.open("rb").close()', "pass"),
+    breaks="the user looks for a file that is there",
+    models="safetensors' own message, which tells every OSError as a missing file",
+    applies_to="lora",
 )

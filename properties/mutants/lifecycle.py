@@ -1,6 +1,6 @@
 """Silent failures that need a history: a second adapter, a copy, what the user froze, what comes after save, load or merge."""
 
-from lora_lite import adapter, checkpoint
+from lora_lite import adapter, checkpoint, merging
 from lora_lite.adapter import Adapter
 from properties.mutants.mutant import change, mutant
 
@@ -106,7 +106,7 @@ mutant(
 mutant(
     "merge_leaves_the_base_frozen",
     change(
-        adapter.merge,
+        merging.merge,
         "    detach(model)\n",
         "    [_take_down(model.get_submodule(n)) for n in merged]; delattr(model, STATE)\n",
     ),
@@ -116,14 +116,14 @@ mutant(
 )
 mutant(
     "merge_replaces_the_parameter",
-    change(adapter.merge, "layer.weight.copy_(weight)", 'layer.register_parameter("weight", nn.Parameter(weight))'),
+    change(merging.merge, "layer.weight.copy_(weight)", 'layer.register_parameter("weight", nn.Parameter(weight))'),
     breaks="a merged weight trains that the user had frozen",
     models="a new parameter in place of the old one's numbers",
     applies_to="lora",
 )
 mutant(
     "merge_folds_one_adapter_and_drops_the_others",
-    change(adapter.merge, "for adapter in attached(model):", "for adapter in attached(model)[:1]:"),
+    change(merging.merge, "for adapter in attached(model):", "for adapter in attached(model)[:1]:"),
     breaks="of two adapters one is folded in and the other one's effect is lost",
     models="merge_and_unload of the active adapter",
     applies_to="lora",

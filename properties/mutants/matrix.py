@@ -4,7 +4,8 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from types import CodeType, FrameType
@@ -16,13 +17,21 @@ import lora_lite as ll
 from properties.assertions import Violation
 from properties.mutants.mutant import Mutant
 from properties.registry import Property, load_properties
+from strategies.recipes import to_json
 
 LIBRARY = str(Path(ll.__file__).parent)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One property under one mutant on one variant. outcome: "killed", "survived", "crashed", or "unreached": not run."""
+    """One property under one mutant on one variant.
+
+    outcome  "killed", "survived", "crashed", or "unreached": not run
+    detail   of a kill, the case that shows it; of a crash, the exception
+    signal   of a kill in the whole matrix, by dtype, the largest error as a share of its tolerance that the mutant causes
+             within the cell's budget; empty where the property claims equality or a plain fact
+    recipe   of a kill that was shrunk, its case as JSON
+    """
 
     claim: str
     mutant: str
@@ -31,6 +40,8 @@ class Cell:
     examples: int = 0
     seconds: float = 0.0
     detail: str = ""
+    signal: dict[str, float] = field(default_factory=dict)
+    recipe: Any = None
 
 
 @dataclass
@@ -44,6 +55,11 @@ class Row:
     def killers(self) -> list[str]:
         """Names of the properties that notice."""
         return list(dict.fromkeys(cell.claim for cell in self.cells if cell.outcome == "killed"))
+
+    @property
+    def shrunk(self) -> Cell | None:
+        """The first kill on a drawn case."""
+        return next((cell for cell in self.cells if cell.recipe is not None), None)
 
     def survivors(self, variants: Iterable[str]) -> list[str]:
         """The variants on which nothing noticed."""
@@ -66,12 +82,27 @@ def run_cell(made: Property, mutant: Mutant, variant: str, how: settings) -> Cel
     except Violation as violation:
         seconds = time.perf_counter() - began
         shrunk = f"{violation.case!r}" if violation.case is not None else str(violation).splitlines()[0]
-        return Cell(made.name, mutant.name, variant, "killed", violation.examples or 1, seconds, shrunk)
+        recipe = to_json(violation.case) if violation.case is not None and Phase.shrink in how.phases else None
+        examples = violation.examples or 1
+        return Cell(made.name, mutant.name, variant, "killed", examples, seconds, shrunk, recipe=recipe)
     except Exception as error:
         return Cell(
             made.name, mutant.name, variant, "crashed", 0, time.perf_counter() - began, f"{type(error).__name__}: {error}"
         )
     return Cell(made.name, mutant.name, variant, "survived", how.max_examples, time.perf_counter() - began)
+
+
+def signal(made: Property, mutant: Mutant, variant: str, how: settings) -> dict[str, float]:
+    """How far beyond its tolerance the mutant drives the property at its easiest case, by dtype."""
+
+    def unjudged(case: Any) -> None:
+        # The meter has noted the error before the assertion that raises; a crash has none to note.
+        with suppress(Exception):
+            made.check(case)
+
+    with mutant.injected():
+        meter = replace(made, check=unjudged).run(variant, how)
+    return {dtype: share for dtype, share in meter.worst.items() if share > 1}
 
 
 def applicable(variant: str) -> list[Property]:
@@ -83,14 +114,17 @@ def applicable(variant: str) -> list[Property]:
 def run_row(mutant: Mutant, *, examples: int, full: int, whole: bool) -> Row:
     """On each of the mutant's variants until the first kill; with `whole`, first every property on its first variant.
 
-    The first kill is shrunk. Properties that do not run the changed code are left out; a variant on which nothing noticed
-    within `examples` is tried again with `full`, and with every property.
+    The first kill on a drawn case is shrunk. Properties that do not run the changed code are left out; a variant on which
+    nothing noticed within `examples` is tried again with `full`, and with every property.
     """
     row = Row(mutant.name)
     for variant in mutant.applies_to:
         if whole and variant == mutant.applies_to[0]:
             for made in applicable(variant):
-                row.cells.append(_cell(made, mutant, variant, budget(examples, shrink=not row.killers)))
+                cell = _cell(made, mutant, variant, budget(examples, shrink=row.shrunk is None))
+                if cell.outcome == "killed" and made.cases is not None:
+                    cell = replace(cell, signal=signal(made, mutant, variant, budget(examples, shrink=False)))
+                row.cells.append(cell)
         else:
             _until_killed(row, mutant, variant, examples)
     for variant in row.survivors(mutant.applies_to):
@@ -108,7 +142,7 @@ def _until_killed(row: Row, mutant: Mutant, variant: str, examples: int, *, ever
     known = row.killers
     for made in sorted(applicable(variant), key=lambda p: p.name not in known):
         run = run_cell if everything or made.name in known else _cell
-        row.cells.append(run(made, mutant, variant, budget(examples, shrink=not known)))
+        row.cells.append(run(made, mutant, variant, budget(examples, shrink=row.shrunk is None)))
         if row.cells[-1].outcome == "killed":
             return
 

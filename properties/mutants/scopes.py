@@ -1,6 +1,6 @@
 """Silent failures of scope: an adapted model seen through a part, a whole or a wrapper; and what attach should refuse."""
 
-from lora_lite import adapter, spec
+from lora_lite import adapter, checkpoint, spec
 from properties.mutants.mutant import change, mutant
 
 mutant(
@@ -30,4 +30,65 @@ mutant(
     breaks="another class answers to the name of a built-in variant",
     models="a registry that overwrites",
     applies_to="lora",
+)
+mutant(
+    "adapters_of_the_whole_are_overlooked_by_a_part",
+    change(adapter.refuse_strays, "own = {layer for", "if not hasattr(model, STATE):\n        return\n    own = {layer for"),
+    breaks="a part attaches adapters of its own beside those of the whole, which then neither saves nor detaches them",
+    models="a check for a nested adapter that only runs where there is one already",
+    applies_to="lora",
+)
+mutant(
+    "calibration_data_is_consumed_for_nothing",
+    change(adapter._statistics, "if wanted:", "for _ in data:\n        break\n    if wanted:"),
+    breaks="a generator of batches arrives at the training loop with its first batch gone",
+    models="peeking into an iterator that belongs to the caller",
+    applies_to="lora",
+)
+mutant(
+    "detach_leaves_the_adapter_working",
+    change(adapter._uninstall, "_take_down(model.get_submodule(name))", "pass"),
+    breaks="detach forgets the adapter and leaves it on the layers",
+    models="an unload that clears the registry and not the modules",
+)
+mutant(
+    "a_foreign_file_loads_nothing",
+    change(
+        checkpoint._opened,
+        "if HEADER not in metadata:",
+        "if HEADER not in metadata:\n"
+        '                yield {"adapters": []}, set()\n'
+        "                return\n"
+        "            if False:",
+    ),
+    change(checkpoint.load, "if check_base:", 'if not header["adapters"]: return []\n        if check_base:'),
+    breaks="load of somebody else's safetensors file returns without an adapter and without an error",
+    models="load_state_dict(strict=False) of a file in another format",
+    applies_to="lora",
+)
+mutant(
+    "a_truncated_file_loads_nothing",
+    change(
+        checkpoint._opened,
+        "except SafetensorError as error:",
+        'except SafetensorError as error:\n        yield {"adapters": []}, set()\n        return',
+    ),
+    change(checkpoint.load, "if check_base:", 'if not header["adapters"]: return []\n        if check_base:'),
+    breaks="load of half a file returns without an adapter and without an error",
+    models="a broad except around reading",
+    applies_to="lora",
+)
+mutant(
+    "load_casts_to_any_dtype",
+    change(checkpoint.load, "if dtype is not None and", "if False and"),
+    breaks="load(dtype=torch.int8) rounds every tensor to whole numbers",
+    models="a cast without a look at what to",
+    applies_to="ia3",
+)
+mutant(
+    "zeros_are_left_as_allocated",
+    change(spec.zeros, "nn.init.zeros_(tensor)", "pass"),
+    breaks="a tensor that starts at zero starts as whatever its memory held, which often is zero",
+    models="torch.empty in place of torch.zeros",
+    applies_to=("lora", "dora", "eva", "ia3", "ia3_ff", "antipasto"),
 )

@@ -7,7 +7,7 @@ from lora_lite.variants.lora import LoRA
 from properties.mutants.mutant import change, mutant
 
 OUT, IN = adapter._adapt_output, adapter._adapt_input
-REACHED = 'layer.lora_lite.__dict__["reached"] = True'
+REACHED = 'adapter.__dict__["reached"] = True'
 
 mutant(
     "a_changed_config_changes_the_adapter",
@@ -62,8 +62,8 @@ mutant(
     "rows_read_as_if_contiguous",
     change(
         low_rank.add_low_rank,
-        "h = F.linear(x.to(A.dtype), A)",
-        "x = x.to(A.dtype); h = F.linear(x.as_strided(x.shape, torch.empty(x.shape).stride()), A)",
+        "F.linear(x.to(A.dtype), A)",
+        "F.linear(x.to(A.dtype).as_strided(x.shape, torch.empty(x.shape).stride()), A)",
     ),
     breaks="a transposed or expanded input is read in another order",
     models="a pointer handed to a kernel without its strides",

@@ -15,7 +15,7 @@ def delta(W: Tensor, A: Tensor, B: Tensor, lambda_: Tensor, options: Options) ->
     w: Tensor = torch.linalg.vector_norm(W, dim=-2)
     A_norms: Tensor = torch.linalg.vector_norm(A, dim=-1).clamp(min=floor)
     B_norms: Tensor = torch.linalg.vector_norm(B, dim=-2).clamp(min=floor)
-    diagonal = torch.diag_embed((lambda_ / options["r"]).unsqueeze(-1) / (A_norms * B_norms))
+    diagonal = torch.diag_embed(lambda_ / options["r"] / (A_norms * B_norms))
     return B @ diagonal @ A * w.unsqueeze(-2)
 
 
@@ -31,7 +31,7 @@ def init_claims(W: Tensor, b: Tensor | None, p: Tensors, options: Options, input
     """A kaiming-uniform, B likewise or zero, lambda as configured, w the column norms, the frozen copies exact."""
     (d_out, d_in), r = W.shape, options["r"]
     norms = torch.linalg.vector_norm(W, dim=-2)
-    wanted = W.new_tensor(float(options["lambda_init"]))
+    wanted = W.new_tensor([float(options["lambda_init"])])
     claims = [
         *kaiming("A", p["A"], (r, d_in), d_in),
         Claim("lambda_ = lambda_init", p["lambda_"], wanted, wanted.abs()),

@@ -1,0 +1,53 @@
+"""How a report came about: command, versions, profile, and which lora_lite was judged."""
+
+import platform
+import sys
+from datetime import UTC, datetime
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+
+import pytest
+from hypothesis import settings
+
+from properties.audit.report import Provenance
+from properties.audit.tracing import LIBRARY
+
+PACKAGES = ("torch", "safetensors", "hypothesis", "pytest", "peft", "transformers", "bitsandbytes", "torchao")
+
+
+def provenance_of(config: pytest.Config, *, seconds: float, tests: dict[str, int]) -> Provenance:
+    """Of the run that this config belongs to."""
+    how = settings()
+    given = config.getoption("--hypothesis-seed", None)
+    seed = "derandomised: the code decides" if how.derandomize else "random; the example database replays failures"
+    return Provenance(
+        command=" ".join(["pytest", *(f"'{arg}'" if " " in arg else arg for arg in map(str, config.invocation_params.args))]),
+        versions=versions(),
+        profile="ci" if how.derandomize else config.getoption("--hypothesis-profile", None) or "dev",
+        examples=how.max_examples,
+        seed=str(given) if given is not None else seed,
+        seconds=round(seconds, 1),
+        tests=tests,
+        injected=config.getoption("--mutant"),
+        made=datetime.now(UTC).isoformat(timespec="seconds"),
+        source=fingerprint(),
+    )
+
+
+def versions() -> dict[str, str]:
+    """Of the interpreter, and of every package whose behaviour is measured."""
+    found = {"python": platform.python_version(), "platform": f"{sys.platform} {platform.machine()}"}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def fingerprint() -> str:
+    """Which lora_lite was judged, whether committed or not."""
+    digest = sha256()
+    for path in sorted(LIBRARY.rglob("*.py")):
+        digest.update(path.relative_to(LIBRARY).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,105 @@
+"""Writes a report: audit.json by its schema, audit.md and one self-contained index.html from the templates."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+
+from properties.audit import figures, links
+from properties.audit.judge import COLUMNS
+from properties.audit.report import SCHEMA, Finding, Report
+
+SEVERITY = {
+    **dict.fromkeys(("CORRECT", "ok", "sound", "exact", "HAS_REFERENCE", "OK", "MATCH", "yes", "killed"), "good"),
+    **dict.fromkeys(("BUGGY", "fails", "too loose", "too tight", "GONE", "WRONG TITLE", "survived"), "bad"),
+    **dict.fromkeys(("PARTIAL", "no reference", "NO_REFERENCE", "DRIFT", "refused", "crashed"), "warn"),
+}
+
+
+def write(report: Report, folder: Path) -> list[Path]:
+    """The three files. Raises jsonschema.ValidationError where the report is not what its schema says."""
+    folder.mkdir(parents=True, exist_ok=True)
+    data = report.to_json()
+    validate(data)
+    plain = json.dumps(data, indent=1, ensure_ascii=False)
+    text = {"index.html": page(report), "audit.md": markdown(report), "audit.json": plain}
+    for name, content in text.items():
+        (folder / name).write_text(content + "\n", encoding="utf-8")
+    return [folder / name for name in text]
+
+
+def validate(data: dict[str, Any]) -> None:
+    """Raises jsonschema.ValidationError."""
+    jsonschema.validate(data, json.loads(SCHEMA.read_text("utf-8")), cls=jsonschema.Draft202012Validator)
+
+
+def markdown(report: Report) -> str:
+    """audit.md."""
+    return _environment().get_template("audit.md.j2").render(**_context(report))
+
+
+def page(report: Report) -> str:
+    """index.html: style and pictures inside, no script, no network."""
+    claims = [w.claim for w in report.properties]
+    pictures = {
+        "heat": {block.variant: _picture(figures.heat_map(block)) for block in report.blocks},
+        "matrix": _picture(figures.matrix(report.mutants, claims)),
+        "growth": _picture(figures.growth(report.speed)),
+    }
+    return _environment().get_template("index.html.j2").render(**_context(report), pictures=pictures)
+
+
+def _picture(svg: str | None) -> Markup | None:
+    return None if svg is None else Markup(svg)  # drawn by figures, not by a user
+
+
+def _context(report: Report) -> dict[str, Any]:
+    return {
+        "report": report,
+        "columns": COLUMNS,
+        "capability_names": list(dict.fromkeys(c["name"] for c in report.capabilities)),
+        "capability": {(c["variant"], c["name"]): c["outcome"] for c in report.capabilities},
+        "good_links": links.GOOD,
+    }
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("properties.audit"),
+        autoescape=select_autoescape(enabled_extensions=("html.j2",), default=False),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"figure": figure, "cell": cell, "severity": severity, "shares": shares, "text": state_text}
+    return environment
+
+
+def figure(value: float | None) -> str:
+    """A share of a tolerance or the like, short: "0.031", "2.1e+05"; "=" where there is none, as equality is claimed."""
+    return "=" if value is None else f"{value:.2g}" if value == value else "nan"
+
+
+def shares(by_dtype: dict[str, float]) -> str:
+    """ "f32 0.03 · bf16 0.2"."""
+    short = {dtype.replace("bfloat", "bf").replace("float", "f"): value for dtype, value in sorted(by_dtype.items())}
+    # Each dtype keeps to its figure where the line breaks.
+    return " · ".join(f"{dtype}\u00a0{figure(value)}" for dtype, value in short.items()) or "="
+
+
+def cell(text: object) -> str:
+    """Text that keeps to its cell of a Markdown table."""
+    return " ".join(str(text).split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+def severity(word: str) -> str:
+    """Which colour a word has: good, bad, warn or idle."""
+    return SEVERITY.get(word, "idle")
+
+
+def state_text(found: Finding) -> str:
+    """A column's cell: the state, and the figure where one was measured."""
+    return found.state + (f" {figure(found.figure)}" if found.figure is not None else "")

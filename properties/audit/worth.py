@@ -1,0 +1,117 @@
+"""What each property is good for, and what nothing looks at."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import takewhile
+from typing import Any
+
+from properties.audit.report import Gaps, Measured, MutantRow, Worth
+from properties.audit.tracing import Tracer, function_of, functions
+from properties.mutants import load_catalogue
+from properties.mutants.matrix import Cell, Row, summary
+from properties.registry import load_properties
+
+# Wanted on correct code and under a mutant at its easiest case, in tolerances.
+NOISE, SIGNAL, COVERAGE = 0.5, 10.0, 0.98
+
+
+def worths(measured: Sequence[Measured], rows: Sequence[Row], ran: Iterable[str]) -> list[Worth]:
+    """One entry a property that ran, on correct code or under a mutant."""
+    found = summary(rows)
+    claims = {*ran, *(cell.claim for row in rows for cell in row.cells)}
+    made = []
+    for name, one in load_properties().items():
+        if name not in claims:
+            continue
+        own = [m for m in measured if m.claim == name]
+        kills, alone = found["kills"].get(name, []), found["alone"].get(name, [])
+        cells = [cell for row in rows for cell in row.cells if cell.claim == name and cell.outcome == "killed" and cell.signal]
+        noise = _largest(m.worst for m in own if m.examples is not None)
+        faintest = min(cells, key=lambda cell: max(cell.signal.values()), default=None)
+        made.append(
+            Worth(
+                claim=name,
+                text=" ".join((one.check.__doc__ or "").split()),
+                kills=kills,
+                alone=alone,
+                noise=noise,
+                signal=_smallest([cell.signal for cell in cells]),
+                faintest=faintest.mutant if faintest else None,
+                tolerance=_tolerance(noise, faintest, bool(own) or one.cases is None, bool(rows)),
+                examples=sum(m.examples or 0 for m in own),
+                seconds=round(sum(m.seconds for m in own), 3),
+                earns=_earns(kills, alone, bool(rows)),
+            )
+        )
+    return made
+
+
+def _largest(shares: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    best: dict[str, float] = {}
+    for share in shares:
+        for dtype, value in share.items():
+            best[dtype] = max(best.get(dtype, 0.0), value)
+    return best
+
+
+def _smallest(shares: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    dtypes = dict.fromkeys(dtype for share in shares for dtype in share)
+    return {dtype: min(share[dtype] for share in shares if dtype in share) for dtype in dtypes}
+
+
+def _tolerance(noise: Mapping[str, float], faintest: Cell | None, ran: bool, judged: bool) -> str:
+    """From both sides: correct code may not come near to the tolerance, and a mutant must leave it far behind."""
+    if max(noise.values(), default=0.0) > NOISE:
+        return "too tight"
+    if faintest is not None:
+        return "too loose" if max(faintest.signal.values()) < SIGNAL else "sound"
+    if not any(noise.values()):
+        return "exact" if ran else "not measured"
+    return "no signal" if judged else "not measured"
+
+
+def _earns(kills: Sequence[str], alone: Sequence[str], judged: bool) -> str:
+    if not judged:
+        return "not measured"
+    if alone:
+        return f"alone catches {len(alone)}"
+    return f"second witness of {len(kills)}" if kills else "catches nothing of the catalogue"
+
+
+def mutant_rows(rows: Sequence[Row]) -> list[MutantRow]:
+    """One entry a mutant, with the strongest outcome of each property over its variants."""
+    catalogue = load_catalogue()
+    made = []
+    for row in rows:
+        mutant = catalogue[row.mutant]
+        first = next((cell for cell in row.cells if cell.outcome == "killed"), None)
+        tried = [*takewhile(lambda cell: cell.outcome != "killed", row.cells), *([first] if first else [])]
+        made.append(
+            MutantRow(
+                name=row.mutant,
+                breaks=mutant.breaks,
+                models=mutant.models,
+                applies_to=list(mutant.applies_to),
+                outcomes={claim: _strongest(row, claim) for claim in dict.fromkeys(cell.claim for cell in row.cells)},
+                killers=row.killers,
+                survives_on=row.survivors(mutant.applies_to),
+                first_kill=_told(first) if first else None,
+                seconds=round(sum(cell.seconds for cell in tried), 4),
+            )
+        )
+    return made
+
+
+def _told(kill: Cell) -> dict[str, Any]:
+    return {"claim": kill.claim, "variant": kill.variant, "examples": kill.examples, "recipe": kill.detail}
+
+
+def _strongest(row: Row, claim: str) -> str:
+    outcomes = {cell.outcome for cell in row.cells if cell.claim == claim}
+    return next(outcome for outcome in ("killed", "crashed", "survived", "unreached") if outcome in outcomes)
+
+
+def gaps(tracer: Tracer | None) -> Gaps:
+    """Lines and branches that no test ran, and functions that no mutant changes."""
+    touched = {function_of(change.target) for mutant in load_catalogue().values() for change in mutant.changes}
+    untouched = [str(function) for function in functions() if function not in touched]
+    return Gaps(tracer.files() if tracer else [], untouched, len(functions()), "" if tracer else "not traced in this run")

@@ -1,0 +1,106 @@
+"""python -m properties.regressions: adopt fixtures from an artifact, list them, prune those that add nothing, show one."""
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+from properties.assertions import Violation
+from properties.regressions.fixture import HERE, NAMES, Fixture, FixtureError, paths_in, read, tensors_of
+from properties.regressions.prune import implied
+from properties.regressions.replay import replay
+from strategies.recipes import from_json
+
+
+def adopt(source: Path, into: Path) -> list[Path]:
+    """Copy fixtures that `into` does not have, with their tensors, from a folder and below, where other files may lie too.
+
+    Raises FixtureError before anything is copied.
+    """
+    found = sorted(source.rglob(NAMES))
+    if not found:
+        raise FixtureError(f"{source}: no {NAMES} in it. Download the artifact and name the folder that it was unpacked to.")
+    for path in found:
+        read(path)
+    # Of the same failure from several shards the one with tensors.
+    found.sort(key=lambda path: tensors_of(path).exists())
+    new = {into / path.name: path for path in found if not (into / path.name).exists()}
+    into.mkdir(parents=True, exist_ok=True)
+    for place, path in new.items():
+        shutil.copyfile(path, place)
+        if tensors_of(path).exists():
+            shutil.copyfile(tensors_of(path), tensors_of(place))
+    return list(new)
+
+
+def table(folder: Path) -> str:
+    """One line a fixture: what it expects, whether it holds now, and the error that it was made for."""
+    lines = []
+    for path in paths_in(folder):
+        fixture = read(path)
+        lines.append(f"{path.name}: expected to {fixture.expect}, {_outcome(fixture, path)} now: {fixture.error}")
+    return "\n".join(lines) or f"{folder} holds no fixture."
+
+
+def _outcome(fixture: Fixture, path: Path) -> str:
+    try:
+        replay(fixture, path)
+    except FixtureError:
+        raise
+    except Exception:
+        return "fails"
+    return "passes"
+
+
+def prune(folder: Path, *, remove: bool) -> str:
+    """Take the fixtures away that a simpler one implies, or only name them."""
+    lines = []
+    for path, simpler, mutants in implied({path: read(path) for path in paths_in(folder)}):
+        lines.append(f"{path.name}: {simpler.name} is simpler and fails too under {', '.join(mutants)}")
+        if remove:
+            tensors_of(path).unlink(missing_ok=True)
+            path.unlink()
+    return "\n".join(lines) or "Every fixture is needed."
+
+
+def show(path: Path) -> str:
+    """The recipe, as Python to paste, and what it gives now. Raises what its property raises."""
+    fixture = read(path)
+    text = f"{fixture.property} [{fixture.variant}], expected to {fixture.expect}\nrecipe   {from_json(fixture.recipe)!r}"
+    print(text, flush=True)
+    replay(fixture, path)
+    return "It holds."
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """0 where all went well, 1 where the shown fixture fails, 2 for a file that is no fixture."""
+    parser = argparse.ArgumentParser(prog="python -m properties.regressions", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    kept = argparse.ArgumentParser(add_help=False)
+    kept.add_argument("--into", type=Path, default=HERE, metavar="DIR", help="where fixtures are kept (default: %(default)s)")
+    commands.add_parser("adopt", parents=[kept], help="copy new fixtures from a folder").add_argument("dir", type=Path)
+    commands.add_parser("list", parents=[kept], help="all fixtures, and whether they hold")
+    pruning = commands.add_parser("prune", parents=[kept], help="delete those that a simpler one implies (runs the mutants)")
+    pruning.add_argument("--dry-run", action="store_true", help="only name them")
+    commands.add_parser("show", help="print a fixture's recipe and run it").add_argument("file", type=Path)
+    given = parser.parse_args(arguments)
+    try:
+        if given.command == "adopt":
+            print("\n".join(map(str, adopt(given.dir, given.into))) or "Nothing new.")
+        elif given.command == "list":
+            print(table(given.into))
+        elif given.command == "prune":
+            print(prune(given.into, remove=not given.dry_run))
+        else:
+            print(show(given.file))
+    except FixtureError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except Violation as violation:
+        print(violation)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,48 @@
+"""Runs a fixture's recipe through the property that it failed."""
+
+from contextlib import nullcontext
+from pathlib import Path
+
+from safetensors.torch import load_file
+
+import lora_lite as ll
+from properties.assertions import Violation
+from properties.registry import Property, load_properties
+from properties.regressions.fixture import Fixture, FixtureError, tensors_of
+from strategies.draws import served
+from strategies.recipes import RecipeError, from_json
+
+
+def replay(fixture: Fixture, path: Path) -> None:
+    """Check the property on the recipe, with the recorded tensors where there are some.
+
+    Raises what the property raises (a Violation, or the exception of the code under test), and FixtureError where the fixture
+    cannot be run any more.
+    """
+    made = property_of(fixture, path)
+    kept = tensors_of(path)
+    try:
+        case = from_json(fixture.recipe)
+        with served(load_file(kept)) if kept.exists() else nullcontext():
+            made.check(case)
+    except RecipeError as error:
+        raise FixtureError(
+            f"{path}: its recipe no longer builds. {error} Bring it up to date or delete the fixture."
+        ) from error
+    except Violation as violation:
+        raise Violation(f"{violation}\nrecipe   {case!r}", case=case) from None
+
+
+def property_of(fixture: Fixture, path: Path) -> Property:
+    """The property that the fixture is about. Raises FixtureError where there is none for its variant."""
+    made = load_properties().get(fixture.property)
+    if fixture.variant not in ll.VARIANTS:
+        raise FixtureError(f"{path}: there is no variant {fixture.variant}, known: {', '.join(ll.VARIANTS)}. {REMEDY}")
+    if made is None or made.cases is None or not made.applies(ll.VARIANTS[fixture.variant]):
+        raise FixtureError(f"{path}: there is no property {fixture.property} that draws cases of {fixture.variant}. {REMEDY}")
+    if (other := fixture.recipe.get("variant", fixture.variant)) != fixture.variant:
+        raise FixtureError(f"{path}: its recipe is of {other}, the fixture of {fixture.variant}. {REMEDY}")
+    return made
+
+
+REMEDY = "If it was renamed, rename it here (and the file as the next error says); if it is gone, delete the fixture."

@@ -1,0 +1,123 @@
+"""Times one function against another, sample by sample, on a machine that others use too."""
+
+import gc
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from strategies.tensors import device
+
+Call = Callable[[], object]
+
+SAMPLES = 20
+# Long enough that the clock and the loop do not show.
+SECONDS = 2e-3
+# A base sample this much slower than the usual one was disturbed, and so may be the samples next to it.
+DISTURBED = 1.25
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Median and quartiles of time over base time; how many samples they come from and how many were dropped.
+
+    milliseconds: of one call, median; base_milliseconds: of one call of the base.
+    """
+
+    ratio: float
+    q1: float
+    q3: float
+    samples: int
+    dropped: int
+    milliseconds: float
+    base_milliseconds: float
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Seconds a call, and of the base right before and right after."""
+
+    before: float
+    seconds: float
+    after: float
+
+
+def undisturbed(samples: Sequence[Sample]) -> list[Sample]:
+    """The samples between two base samples that are both near the median of all base samples."""
+    limit = DISTURBED * statistics.median(base for sample in samples for base in (sample.before, sample.after))
+    return [sample for sample in samples if max(sample.before, sample.after) <= limit]
+
+
+def ratio_of(samples: Sequence[Sample]) -> Ratio:
+    """Each sample is divided by the mean of its two neighbours."""
+    kept = undisturbed(samples)
+    ratios = [2 * sample.seconds / (sample.before + sample.after) for sample in kept]
+    q1, median, q3 = statistics.quantiles(ratios, n=4, method="inclusive")
+    return Ratio(
+        ratio=median,
+        q1=q1,
+        q3=q3,
+        samples=len(kept),
+        dropped=len(samples) - len(kept),
+        milliseconds=1e3 * statistics.median(sample.seconds for sample in kept),
+        base_milliseconds=1e3 * statistics.median((sample.before + sample.after) / 2 for sample in kept),
+    )
+
+
+def compare(base: Call, candidates: dict[str, Call], samples: int = SAMPLES) -> dict[str, Ratio]:
+    """Each candidate's time over base's: base, first candidate, base, second candidate, … until each has `samples` undisturbed.
+
+    Gives up on a machine that is too busy: after four times as many samples the table says how few were left.
+    """
+    calls = {"": base, **candidates}
+    repetitions = {name: _repetitions(call) for name, call in calls.items()}
+    taken: dict[str, list[Sample]] = {name: [] for name in candidates}
+    gc.collect()
+    gc.disable()
+    try:
+        before = _time(base, repetitions[""])
+        for _ in range(4 * samples):
+            for name, call in candidates.items():
+                seconds = _time(call, repetitions[name])
+                after = _time(base, repetitions[""])
+                taken[name].append(Sample(before, seconds, after))
+                before = after
+            if all(len(undisturbed(own)) >= samples for own in taken.values()):
+                break
+    finally:
+        gc.enable()
+    return {name: ratio_of(own) for name, own in taken.items()}
+
+
+def _repetitions(call: Call) -> int:
+    """How many calls make a sample of SECONDS; warms up on the way."""
+    call()
+    count = 1
+    while (seconds := count * _time(call, count)) < SECONDS:
+        count = max(count + 1, round(1.2 * count * SECONDS / max(seconds, SECONDS / 100)))
+    return count
+
+
+def _time(call: Call, count: int) -> float:
+    """Seconds a call."""
+    clock = _clock()
+    _finish()
+    began = clock()
+    for _ in range(count):
+        call()
+    _finish()
+    return (clock() - began) / count
+
+
+def _clock() -> Callable[[], float]:
+    """With one thread on the CPU the processor time of this process, in which other processes' turns do not count."""
+    alone = torch.get_num_threads() == 1 and device().type == "cpu"
+    return time.process_time if alone else time.perf_counter
+
+
+def _finish() -> None:
+    """What was launched on an accelerator has run."""
+    if device().type == "cuda":
+        torch.cuda.synchronize()

@@ -1,0 +1,54 @@
+"""Every failure that was ever found, on every run and before anything is drawn."""
+
+from pathlib import Path
+
+import pytest
+
+import lora_lite as ll
+from properties.assertions import Violation
+from properties.registry import load_properties
+from properties.regressions.fixture import FixtureError, paths_in, read
+from properties.regressions.record import replayed_folders
+from properties.regressions.replay import replay
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One test a fixture. What cannot be read, or is about a variant that no longer exists, is a test too: it fails."""
+    if "regression" not in metafunc.fixturenames:
+        return
+    load_properties()  # a second of imports, which is not to count as a replay's
+    others = set(ll.VARIANTS) - set(metafunc.config.getoption("--variant") or ll.VARIANTS)
+    found = []
+    for path in [path for folder in replayed_folders(metafunc.config) for path in paths_in(folder)]:
+        try:
+            fixture = read(path)
+        except FixtureError:
+            found.append((str(path), path.stem))
+        else:
+            if fixture.variant not in others:
+                found.append((str(path), fixture.test_id()))
+    metafunc.parametrize("regression", [path for path, _ in found], ids=[name for _, name in found])
+
+
+def test_regressions(regression: str) -> None:
+    """The property holds on the recipe that once failed it; a known failure still fails, and says so once it does not."""
+    path = Path(regression)
+    try:
+        fixture = read(path)
+        failure: Exception | None = None
+        try:
+            replay(fixture, path)
+        except FixtureError:
+            raise
+        except Exception as error:
+            failure = error
+    except FixtureError as error:
+        raise pytest.fail.Exception(str(error), pytrace=False) from None
+    if fixture.expect == "fail":
+        if failure is None:
+            pytest.fail(f"{path}: the known failure is gone ({fixture.reason}). Set expect to pass.", pytrace=False)
+        pytest.xfail(f"{fixture.reason} ({fixture.link})")
+    if isinstance(failure, Violation):
+        pytest.fail(f"{fixture.property} [{fixture.variant}]\n{failure}\nfixture  {path}", pytrace=False)
+    if failure is not None:
+        raise failure

@@ -1,0 +1,58 @@
+"""Recipes to and from plain JSON: a dataclass is an object that names its kind, a tuple is a list."""
+
+import importlib
+from dataclasses import fields, is_dataclass
+from math import isfinite
+from typing import Any
+
+
+class RecipeError(ValueError):
+    """A recipe that cannot be written as JSON, or JSON that builds no recipe (any more)."""
+
+
+def to_json(recipe: Any) -> Any:
+    """Dataclasses, tuples, strings, numbers, booleans and None as JSON values. Raises RecipeError for anything else."""
+    if is_dataclass(recipe) and not isinstance(recipe, type):
+        return {"kind": _kind(type(recipe)), **{field.name: to_json(getattr(recipe, field.name)) for field in fields(recipe)}}
+    if isinstance(recipe, tuple):
+        return [to_json(value) for value in recipe]
+    if recipe is None or type(recipe) in (str, bool, int) or (type(recipe) is float and isfinite(recipe)):
+        return recipe
+    raise RecipeError(f"A recipe holds {recipe!r}, wanted dataclasses, tuples, strings, finite numbers, booleans and None.")
+
+
+def from_json(value: Any) -> Any:
+    """What to_json wrote. A field that is not there has its default.
+
+    Raises RecipeError where a kind or a field no longer exists, or one without a default is missing.
+    """
+    if isinstance(value, list):
+        return tuple(from_json(item) for item in value)
+    if not isinstance(value, dict):
+        return value
+    if "kind" not in value:
+        raise RecipeError(f"{value} names no kind of recipe.")
+    kind = _class(value["kind"])
+    given = {name: from_json(item) for name, item in value.items() if name != "kind"}
+    try:
+        return kind(**given)
+    except (TypeError, ValueError) as error:
+        known = ", ".join(field.name for field in fields(kind))
+        raise RecipeError(f"{value['kind']} no longer takes {given}: {error}; its fields are {known}.") from error
+
+
+def _kind(recipe: type) -> str:
+    """The name under which `strategies` exports the class; with its module where it does not."""
+    exported = getattr(importlib.import_module("strategies"), recipe.__name__, None) is recipe
+    return recipe.__name__ if exported else f"{recipe.__module__}.{recipe.__qualname__}"
+
+
+def _class(kind: str) -> Any:
+    module, _, name = kind.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module or "strategies"), name)
+    except (ImportError, AttributeError) as error:
+        raise RecipeError(f"There is no recipe {kind} any more: {error}.") from error
+    if not (isinstance(found, type) and is_dataclass(found)):
+        raise RecipeError(f"{kind} is no recipe.")
+    return found
