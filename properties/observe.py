@@ -97,10 +97,14 @@ def train(made: Subject) -> None:
         for target, tensors in implementation.tensors(made.model).items():
             for name, tensor in tensors.items():
                 if isinstance(tensor, nn.Parameter):
-                    usual = (tensor.shape[-1] if tensor.ndim else 1) ** -0.5
-                    size = max(float(tensor.double().square().mean().sqrt()) if tensor.numel() else 0.0, usual)
                     step = gaussian(made.case.seed, f"train {target} {name}", tuple(tensor.shape))
-                    tensor.copy_(tensor + 0.5 * size * step)
+                    tensor.copy_(tensor + 0.5 * usual_size(tensor) * step)
+
+
+def usual_size(tensor: Tensor) -> float:
+    """Of an entry: as large as they are, or as what its width makes usual."""
+    usual: float = (tensor.shape[-1] if tensor.ndim else 1) ** -0.5
+    return max(float(tensor.detach().double().square().mean().sqrt()) if tensor.numel() else 0.0, usual)
 
 
 def observe(made: Subject, run: Callable[[nn.Module], Tensor] | None = None) -> list[Layer]:

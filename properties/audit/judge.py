@@ -221,7 +221,10 @@ def _fixes(failures: list[Failure], evidence: Evidence, variants: Sequence[str],
         own = [f for f in failures if f.variant == variant]
         # Two faults may lie under one variant's failures: what the strongest suspect does not explain is looked at again.
         while own:
-            where = suspect(tests_of, {f.nodeid for f in own}, evidence.passed, _hook(own[0], variants))
+            hook = _hook(own[0], variants)
+            # Where the variant is a user's, so is the fault: lora_lite is judged with its own.
+            users = variant is not None and hook is None
+            where = None if users else suspect(tests_of, {f.nodeid for f in own}, evidence.passed, hook)
             explained = [f for f in own if where is None or f.nodeid in tests_of.get(where, ())] or own
             place = str(where) if where else _place(variant) or own[0].nodeid
             found.setdefault((variant, place), []).extend(explained)
@@ -287,9 +290,11 @@ def facts_from(records: Sequence[dict[str, Any]]) -> Facts | None:
 def _nice_to_have(report: Report) -> list[str]:
     """Computed; nothing of it makes a variant wrong."""
     found = [f"{w.claim}: tolerance {w.tolerance} ({_sides(w)})" for w in report.properties if w.tolerance.startswith("too")]
-    idle = [w.claim for w in report.properties if w.earns and not w.alone and report.mutants]
-    if idle:
-        found.append(f"{len(idle)} properties alone catch nothing: {', '.join(idle)}")
+    if report.mutants:
+        seconds = [w.claim for w in report.properties if w.kills and not w.alone]
+        idle = [w.claim for w in report.properties if not w.kills]
+        found += [f"{len(seconds)} properties catch nothing that no other catches"] if seconds else []
+        found += [f"{len(idle)} properties catch nothing of the catalogue: {', '.join(idle)}"] if idle else []
     share = report.gaps.share
     if share is not None and share < worth.COVERAGE:
         found.append(f"coverage of lora_lite is {share:.1%}, wanted {worth.COVERAGE:.0%}")

@@ -8,7 +8,7 @@ FIRST = "x = first_argument(layer, args, kwargs)"
 
 mutant(
     "compiled_code_is_kept_at_attach",
-    change(adapter._hang, 'if "torch._dynamo" in sys.modules:', "if False:"),
+    change(adapter.install, 'if "torch._dynamo" in sys.modules:', "if False:"),
     breaks="a model that was compiled before attach runs on without its adapter",
     models="torch.compile's guards, which leave out hooks",
     applies_to=("lora", "hra"),
