@@ -152,7 +152,7 @@ def refuse_uncalled(model: nn.Module, wanted: Iterable[str]) -> None:
     """
     uncalled = {module.out_proj for module in model.modules() if isinstance(module, nn.MultiheadAttention)}
     for name in sorted(wanted):
-        if model.get_submodule(name) in uncalled:
+        if uncalled and model.get_submodule(name) in uncalled:
             raise TargetError(
                 f"{name}: nn.MultiheadAttention never calls its out_proj, so an adapter there would do nothing. "
                 f"Leave it out with exclude_names=({re.escape(name)!r},)."

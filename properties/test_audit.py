@@ -149,7 +149,7 @@ def test_exactly_the_mutants_variants_turn_buggy(on: str, mutant: str) -> None:
         ("lora_scale_lost", "forward_agrees_with_the_oracle", "lora_lite/variants/lora.py"),
         ("lora_inits_swapped", "init_is_as_the_oracle_claims", "lora_lite/variants/lora.py"),
         ("save_rounds_to_bfloat16", "save_load_keeps_every_bit", "lora_lite/checkpoint.py"),
-        ("merge_adds_the_update_twice", "merged_layer_agrees_with_the_oracle", "lora_lite/adapter.py"),
+        ("merge_adds_the_update_twice", "merged_layer_agrees_with_the_oracle", "lora_lite/merging.py"),
     ],
 )
 def test_must_fix_names_file_property_and_shrunk_recipe(mutant: str, claim: str, place: str) -> None:
