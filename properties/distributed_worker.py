@@ -6,7 +6,6 @@ Nothing here is a test. What comes out lies in a folder: each adapter as the fir
 import json
 import traceback
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,8 @@ from strategies.options import build_config, own_options, ranks
 PROCESSES = 2
 STEPS = 3
 REPORT = "report.json"
+# What shows in two processes alone.
+MUTANT = "save_writes_one_share"
 # A power of two: the step is the same whether or not product and sum are rounded as one.
 RATE = 2.0**-4
 MODEL = NestedRecipe(blocks=(BlockRecipe(width=8, inner=12, bias=True), BlockRecipe(width=8, inner=6)), container="layers")
@@ -124,32 +125,33 @@ def train(engine: str, variant: str, rank: int, folder: Path) -> dict[str, Any]:
     return {"sent": traffic.bytes, "own": own * STEPS}
 
 
-def work(rank: int, folder: str, engines: tuple[str, ...], variants: tuple[str, ...], mutant: str | None) -> None:
-    """What each process runs: every variant under every engine, with a mutant of the catalogue inside if one is named."""
+def work(rank: int, folder: str) -> None:
+    """What each process runs: every variant under every engine, and one of them with MUTANT inside."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=PROCESSES)
-    report: dict[str, dict[str, dict[str, Any]]] = {engine: {} for engine in engines}
-    with nullcontext() if mutant is None else load_catalogue()[mutant].injected():
-        for engine in engines:
-            for variant in variants:
-                try:
-                    report[engine][variant] = train(engine, variant, rank, Path(folder))
-                except Exception:
-                    report[engine][variant] = {"error": traceback.format_exc()}
-                dist.barrier()
+    report: dict[str, dict[str, dict[str, Any]]] = {
+        engine: {variant: attempt(engine, variant, rank, Path(folder)) for variant in ll.VARIANTS} for engine in ENGINES
+    }
+    with load_catalogue()[MUTANT].injected():
+        report[MUTANT] = {"lora": attempt("FSDP2", "lora", rank, Path(folder) / MUTANT)}
     if rank == 0:
         (Path(folder) / REPORT).write_text(json.dumps(report), encoding="utf-8")
     dist.destroy_process_group()
 
 
-def launch(
-    folder: Path,
-    *,
-    engines: tuple[str, ...] = tuple(ENGINES),
-    variants: tuple[str, ...] = tuple(ll.VARIANTS),
-    mutant: str | None = None,
-) -> dict[str, dict[str, dict[str, Any]]]:
+def attempt(engine: str, variant: str, rank: int, folder: Path) -> dict[str, Any]:
+    """train(), or the error that it ended with; the next one begins when all processes are through."""
+    try:
+        return train(engine, variant, rank, folder)
+    except Exception:
+        return {"error": traceback.format_exc()}
+    finally:
+        dist.barrier()
+
+
+def launch(folder: Path) -> dict[str, dict[str, dict[str, Any]]]:
     """Start the processes, wait for them, and read what the first one reports, by engine and variant."""
-    spawn(work, (str(folder), engines, variants, mutant), PROCESSES)  # type: ignore[no-untyped-call]
+    (folder / MUTANT).mkdir()
+    spawn(work, (str(folder),), PROCESSES)  # type: ignore[no-untyped-call]
     report: dict[str, dict[str, dict[str, Any]]] = json.loads((folder / REPORT).read_text(encoding="utf-8"))
     return report

@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 import lora_lite as ll
 from properties.assertions import Violation, assert_all_identical, assert_holds, assert_refuses
 from properties.capabilities import capability
-from properties.distributed_worker import ENGINES, MODEL, STEPS, adapted, fully_sharded, launch, place, shares, step
+from properties.distributed_worker import ENGINES, MODEL, MUTANT, STEPS, adapted, fully_sharded, launch, place, shares, step
 from properties.implementation import implementation
 from properties.registry import fact, reported
 from properties.test_files import saved
@@ -60,11 +60,11 @@ def test_two_processes_train_as_one(
 @pytest.mark.slow
 @pytest.mark.distributed
 @pytest.mark.mutation
-def test_a_share_in_place_of_the_whole_is_noticed(tmp_path: Path) -> None:
+def test_a_share_in_place_of_the_whole_is_noticed(trained: tuple[Path, dict[str, Any]]) -> None:
     """The one mutant that shows in two processes alone."""
-    report = launch(tmp_path, engines=("FSDP2",), variants=("lora",), mutant="save_writes_one_share")
+    folder, report = trained
     with pytest.raises(Violation, match="does not load"):
-        check_trained(tmp_path, "FSDP2", "lora", report["FSDP2"]["lora"])
+        check_trained(folder / MUTANT, "FSDP2", "lora", report[MUTANT]["lora"])
 
 
 @contextmanager
