@@ -1,9 +1,7 @@
-"""attach, detach, merge, and the handle that attach returns."""
+"""attach, detach, and the handle that attach returns."""
 
-import copy
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
@@ -19,11 +17,11 @@ from lora_lite.errors import (
     BaseWeightError,
     CalibrationError,
     ConfigError,
-    LoraLiteError,
     NotAttachedError,
     TargetError,
+    naming,
 )
-from lora_lite.linear import has_plain_weight, linear_shape, read_weight
+from lora_lite.linear import all_finite, has_plain_weight, linear_shape, read_weight
 from lora_lite.parallel import refuse_split
 from lora_lite.spec import VARIANTS, Variant
 from lora_lite.targets import find_targets
@@ -103,7 +101,7 @@ def attach(model: nn.Module, config: AdapterConfig, calibration_data: Iterable[A
     targets = find_targets(model, config)
     refuse_overlap(targets)
     for name, layer in targets.items():
-        with _naming(name):
+        with naming(name):
             variant.check(linear_shape(layer), config)
             for what, tensor in _base_numbers(layer, variant):
                 _refuse_non_finite(what, tensor)
@@ -112,7 +110,7 @@ def attach(model: nn.Module, config: AdapterConfig, calibration_data: Iterable[A
     modules = {}
     for name, layer_config in configs.items():
         layer = targets[name]
-        with _naming(name):
+        with naming(name):
             modules[name] = variant(linear_shape(layer), layer_config, device=device_of(layer))
             modules[name].reset(layer, statistics[name])
             _refuse_overflow(modules[name])
@@ -148,7 +146,7 @@ def variant_of(config: AdapterConfig) -> type[Variant]:
 
 def refuse_overlap(targets: Mapping[str, nn.Module]) -> None:
     """Raise TargetError where a layer carries an adapter already."""
-    taken = [name for name, layer in targets.items() if hasattr(layer, CHILD)]
+    taken = [name for name, layer in targets.items() if CHILD in layer._modules]
     if taken:
         raise TargetError(
             f"{', '.join(taken[:5])}: {len(taken)} of {len(targets)} target layers already carry an adapter. "
@@ -164,6 +162,9 @@ def install(model: nn.Module, adapters: list[tuple[AdapterConfig, dict[str, Vari
     base = dict(base_parameters(model))
     frozen = {name for name, parameter in base.items() if parameter.requires_grad}
     hung: list[nn.Module] = []
+    if "torch._dynamo" in sys.modules:
+        # Code that torch.compile made earlier does not look for new hooks (skip_nnmodule_hook_guards): it would run on without.
+        torch.compiler.reset()
     try:
         for _, modules in adapters:
             for name, module in modules.items():
@@ -186,9 +187,6 @@ def install(model: nn.Module, adapters: list[tuple[AdapterConfig, dict[str, Vari
 
 def _hang(layer: nn.Module, module: Variant) -> None:
     hook: RemovableHandle
-    if "torch._dynamo" in sys.modules:
-        # Code that torch.compile made earlier does not look for new hooks (skip_nnmodule_hook_guards): it would run on without.
-        torch.compiler.reset()
     module.train(layer.training)
     layer.add_module(CHILD, module)
     if type(module).adapt_input is not Variant.adapt_input:
@@ -207,9 +205,9 @@ def _take_down(layer: nn.Module) -> None:
 # The hooks find their adapter through the layer that calls them, so that a deep copy of a model uses its own.
 def _adapt_input(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     x = first_argument(layer, args, kwargs)
-    layer.lora_lite.__dict__["reached"] = True
-    with torch.autocast(x.device.type, enabled=False):
-        adapted = layer.lora_lite.adapt_input(x).to(x.dtype)
+    adapter: Variant = layer.lora_lite
+    adapter.__dict__["reached"] = True
+    adapted = _without_autocast(x, adapter.adapt_input, x).to(x.dtype)
     if args:
         return (adapted, *args[1:]), kwargs
     return args, {name: adapted if value is x else value for name, value in kwargs.items()}
@@ -217,10 +215,18 @@ def _adapt_input(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> t
 
 def _adapt_output(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], y: Tensor) -> Tensor:
     x = first_argument(layer, args, kwargs)
-    layer.lora_lite.__dict__["reached"] = True
+    adapter: Variant = layer.lora_lite
+    adapter.__dict__["reached"] = True
+    adapted = _without_autocast(x, adapter.adapt_output, x, y, layer)
+    return adapted.to(y.dtype)
+
+
+def _without_autocast(x: Tensor, adapt: Callable[..., Tensor], *given: Any) -> Tensor:
+    """adapt(*given) in the dtypes that it chooses itself."""
+    if not torch.is_autocast_enabled(x.device.type):
+        return adapt(*given)
     with torch.autocast(x.device.type, enabled=False):
-        adapted: Tensor = layer.lora_lite.adapt_output(x, y, layer)
-        return adapted.to(y.dtype)
+        return adapt(*given)
 
 
 def detach(model: nn.Module) -> None:
@@ -299,78 +305,13 @@ def base_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
             yield name, parameter
 
 
-def merge(model: nn.Module) -> None:
-    """Fold every adapter into its layer's weight and bias and take it off: the same function as a plain model.
-
-    Every adapted layer is affine in x, so that its weight can be read off a basis; this is done in float64 and rounded once
-    to the base dtype. All or nothing: raises BaseWeightError, the model as before, where a base cannot hold the result.
-    """
-    model = unwrapped(model)
-    merged = {}
-    for adapter in attached(model):
-        for name in adapter.targets:
-            with _naming(name):
-                merged[name] = _merged(model, model.get_submodule(name))
-    with torch.no_grad():
-        for name, (weight, bias) in merged.items():
-            layer: Any = model.get_submodule(name)
-            layer.weight.copy_(weight)
-            if bias is not None:
-                layer.bias.copy_(bias)
-    detach(model)
-
-
-def _merged(model: nn.Module, layer: Any) -> tuple[Tensor, Tensor | None]:
-    """The weight and bias of the adapted layer, in the base dtype."""
-    _refuse_unmergeable(model, layer)
-    twin = copy.deepcopy(layer).double().eval()
-    basis = torch.eye(layer.in_features, dtype=torch.float64, device=layer.weight.device)
-    with torch.no_grad():
-        bias = twin(torch.zeros_like(basis[:1]))
-        weight = (twin(basis) - bias).mT
-    if layer.bias is None and bias.any():
-        raise BaseWeightError("merge: the adapter adds a constant and the layer has no bias to hold it. Give the layer a bias.")
-    weight, bias = weight.to(layer.weight.dtype), bias.to(layer.weight.dtype)
-    if not (weight.isfinite().all() and bias.isfinite().all()):
-        raise BaseWeightError(f"merge: the merged weight is not finite in {weight.dtype}. Keep the adapter attached.")
-    return weight, None if layer.bias is None else bias[0]
-
-
-def _refuse_unmergeable(model: nn.Module, layer: Any) -> None:
-    """A layer can be merged into if it computes x Wᵀ + b and nothing else, with tensors of its own."""
-    if not has_plain_weight(layer) or not isinstance(layer, nn.Linear):
-        raise BaseWeightError(
-            f"merge: {type(layer).__name__} holds no plain floating-point weight to fold into. "
-            "Keep the adapter attached, or load it onto an unquantised base."
-        )
-    hooks = len(layer._forward_hooks) + len(layer._forward_pre_hooks)
-    if type(layer).forward is not nn.Linear.forward or "weight" not in layer._parameters or hooks > 1:
-        raise BaseWeightError(
-            f"merge: {type(layer).__name__} computes more than x Wᵀ + b (a forward of its own, a parametrised weight or "
-            "another hook), which would count twice. Take that away first, or keep the adapter attached."
-        )
-    own = {parameter.untyped_storage().data_ptr() for parameter in layer.parameters(recurse=False)}
-    sharing = [
-        name
-        for name, module in model.named_modules()
-        if module is not layer
-        and any(parameter.untyped_storage().data_ptr() in own for parameter in module.parameters(recurse=False))
-    ]
-    if sharing:
-        raise BaseWeightError(
-            f"merge: its weight or bias is shared with {', '.join(sharing[:5])} (tied), which would change with it. "
-            "Untie them first, or keep the adapter attached."
-        )
-
-
 def device_of(layer: nn.Module) -> torch.device | None:
     """Where the layer's tensors lie."""
     return next((tensor.device for tensor in chain(layer.parameters(), layer.buffers())), None)
 
 
 def _refuse_overflow(module: Variant) -> None:
-    tensors = [tensor for tensor in module.state_dict().values() if not tensor.is_meta]
-    if not all(bool(tensor.isfinite().all()) for tensor in tensors):
+    if not all(map(all_finite, (*module.parameters(), *module.buffers()))):
         raise ConfigError(f"{module.name}: its initial values overflow {module.dtype}. Choose another adapter dtype.")
 
 
@@ -383,16 +324,6 @@ def _base_numbers(layer: nn.Module, variant: type[Variant]) -> Iterator[tuple[st
 
 
 def _refuse_non_finite(what: str, tensor: Tensor) -> None:
-    if not tensor.is_meta and not torch.isfinite(tensor).all():
+    if not all_finite(tensor):
         count = int((~torch.isfinite(tensor)).sum())
         raise BaseWeightError(f"the base {what} holds {count} NaN or Inf, wanted finite numbers. Mend the base first.")
-
-
-@contextmanager
-def _naming(name: str) -> Iterator[None]:
-    """Errors raised inside carry the layer's full name."""
-    try:
-        yield
-    except LoraLiteError as error:
-        error.args = (f"{name}: {error}",)
-        raise

@@ -1,5 +1,6 @@
 """What counts as a linear layer, and reading the weight of one: plain, or through its quantiser's own API."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,3 +104,12 @@ def quantisation_scales(layer: nn.Module) -> tuple[Tensor, ...]:
 def at_least_float32(dtype: torch.dtype) -> torch.dtype:
     """The dtype for sums of squares, norms and small solves: never half precision."""
     return torch.promote_types(dtype, torch.float32)
+
+
+def all_finite(tensor: Tensor) -> bool:
+    """Whether there is no NaN and no Inf; one without data has none."""
+    if tensor.is_meta:
+        return True
+    # A sum without one has no term with one, and takes a single pass; only a sum that is not finite leaves the question open.
+    total = tensor.detach().sum(dtype=at_least_float32(tensor.dtype)).item()
+    return math.isfinite(total) or bool(torch.isfinite(tensor).all())

@@ -24,6 +24,7 @@ class Layer:
 
     x (..., d_in), y (..., d_out), upstream = ∂loss/∂y and dx = this layer's share of ∂loss/∂x, in the base dtype; tensors: the
     adapter's, now; initial: the same as they stood right after attach; gradients by name.
+    base_error (..., d_out): by how much the base's own output was off from x Wᵀ + b where it quantises x; else None.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Layer:
     initial: dict[str, Tensor]
     x: Tensor = field(init=False)
     y: Tensor = field(init=False)
+    base_error: Tensor | None = field(init=False, default=None)
 
     @property
     def dx(self) -> Tensor:
@@ -218,6 +220,8 @@ def _evaluate(
     plain = torch.nn.functional.linear(x[0], W[0], None if b is None else b[0]).detach()
     change = (layer.y.detach().reshape(-1, d_out).double() - plain).nan_to_num(0, 0, 0)
     e = perturbed("e", plain, base, probes) - plain + perturbed("change", change, adapter, probes) - change
+    if layer.base_error is not None:
+        e += layer.base_error.reshape(-1, d_out)
     p = perturbed_all("now ", layer.tensors, adapter, probes)
     p0 = perturbed_all("initial ", layer.initial, adapter, probes)
     e.requires_grad_()

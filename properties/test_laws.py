@@ -168,6 +168,18 @@ def frozen_copies(variant: str) -> SearchStrategy[AdaptedLayer]:
     return cases.filter(lambda case: case.option["init"] == "frozen_copy")
 
 
+@every_variant(frozen_copies, share=0.2, applies=only("delora"))
+def test_zero_rows_of_delora_give_finite_numbers(case: AdaptedLayer) -> None:
+    """With A = 0 or B = 0 output and gradients are finite."""
+    for name in ("A", "B"):
+        made = subject(case)
+        with torch.no_grad():
+            implementation.tensors(made.model)["0"][name].zero_()
+        (layer,) = observe(made)
+        for tensor in (layer.y, layer.dx, *layer.gradients.values()):
+            assert_holds(bool(torch.isfinite(tensor).all()), claim=f"with {name} = 0 output and gradients are finite")
+
+
 @every_variant(frozen_copies, share=0.5, applies=only("delora"))
 def test_the_length_of_delora_rows_does_not_matter(case: AdaptedLayer) -> None:
     """Rows of A and columns of B times powers of two, down to 2⁻²⁴: the same output."""

@@ -20,13 +20,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lora_lite.config import AdapterConfig, is_number, option
 from lora_lite.linear import LinearShape, at_least_float32, read_weight
 from lora_lite.spec import Calibrator, ParamSpec, Variant, checked_rank, register, zeros
 from lora_lite.variants import references
-from lora_lite.variants.low_rank import add_low_rank
+from lora_lite.variants.low_rank import add_up
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +76,12 @@ def singular_triplets(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """U (d_out, k), S (k,), Vh (k, d_in), k = min(d_in, d_out), in float32 at least."""
     U, S, Vh = torch.linalg.svd(weight.to(at_least_float32(weight.dtype)), full_matrices=False)
     return U, S, Vh
+
+
+def block_diagonal(blocks: Tensor) -> Tensor:
+    """(n, k, k) -> (n k, n k), zero outside of the blocks."""
+    count, size, _ = blocks.shape
+    return torch.diag_embed(blocks.permute(1, 2, 0)).permute(2, 0, 3, 1).reshape(count * size, count * size)
 
 
 @register
@@ -141,23 +148,20 @@ class AntiPaSTO(Variant):
         Q: Tensor = torch.linalg.solve(torch.eye(block, dtype=X.dtype, device=X.device) - X, 2 * X)
         return Q
 
-    def middle_times_basis(self) -> Tensor:
-        """Mᵀ Vh (r, d_in), M the r × r middle factor of the formula: what x meets before U.
+    def middle(self) -> Tensor:
+        """M (r, r) of y + x Vhᵀ M Uᵀ, in float32 at least.
 
         Written as a sum of what rotation and rescaling change, so that S itself never cancels.
         """
         wide = at_least_float32(self.S.dtype)
-        Vh, S, delta = self.Vh.to(wide), self.S.to(wide)[:, None], self.delta_s.to(wide)[:, None]
-        change = delta * Vh
+        delta = self.delta_s.to(wide)
+        M = torch.diag(delta)
         if self.config.rotate_basis == "V":
-            change = change + (S + delta) * self._by_block(self.rotation_minus_identity(), Vh)
+            M = M + block_diagonal(self.rotation_minus_identity().mT) * (self.S.to(wide) + delta)
         elif self.config.rotate_basis == "U":
-            change = change + self._by_block(self.rotation_minus_identity().mT, (S + delta) * Vh)
-        return change.to(self.Vh.dtype)
-
-    def _by_block(self, R: Tensor, rows: Tensor) -> Tensor:
-        blocks = rows.view(-1, self.config.block_size, rows.shape[-1])
-        return torch.bmm(R, blocks).view(rows.shape)
+            M = M + (self.S.to(wide) + delta)[:, None] * block_diagonal(self.rotation_minus_identity())
+        return M
 
     def adapt_output(self, x: Tensor, y: Tensor, layer: nn.Module) -> Tensor:
-        return add_low_rank(y, x, self.middle_times_basis(), self.U)
+        h = F.linear(x.to(self.Vh.dtype), self.Vh)
+        return add_up(y, h @ self.middle().to(h.dtype), self.U)

@@ -64,7 +64,8 @@ class DoRA(Variant):
         """n (d_out,), in float32 at least.
 
         A block of rows at a time, so that no second d_out × d_in matrix is held. |W|² + 2 s ⟨W Aᵀ, B⟩ + s² ⟨B A Aᵀ, B⟩ needs no
-        such matrix either, but loses half the digits where the update nearly annihilates a row.
+        such matrix either, but takes as long (W Aᵀ is as much work as B A), and loses half the digits where the update nearly
+        annihilates a row.
         """
         W = read_weight(layer)
         wide = at_least_float32(torch.promote_types(W.dtype, self.A.dtype))
@@ -74,7 +75,8 @@ class DoRA(Variant):
         return torch.where(n == 0, 1, n)
 
     def adapt_output(self, x: Tensor, y: Tensor, layer: nn.Module) -> Tensor:
-        ratio = self.m / self.row_norms(layer)
+        # Norms are wider than half precision; what meets the tokens need not be.
+        ratio = (self.m / self.row_norms(layer)).to(torch.promote_types(self.m.dtype, y.dtype))
         y = add_low_rank(y, x, self.A, self.B, self.scale)
         bias: Any = layer.bias
         if bias is None:

@@ -22,6 +22,7 @@ from lora_lite.errors import ConfigError
 from lora_lite.linear import LinearShape, at_least_float32
 from lora_lite.spec import ParamSpec, Variant, kaiming_uniform, register
 from lora_lite.variants import references
+from lora_lite.variants.low_rank import add_up
 
 
 def paired_kaiming_uniform(tensor: Tensor) -> None:
@@ -84,4 +85,5 @@ class HRA(Variant):
         wide = at_least_float32(torch.promote_types(self.U.dtype, x.dtype))
         N, P = (factor.to(wide) for factor in self.wy_factors())
         # x Rᵀ = x − (x Pᵀ) N. The difference is taken in the wider dtype: x itself must not be rounded.
-        return x - F.linear(F.linear(x.to(wide), P), N.mT)
+        x = x.to(wide)
+        return add_up(x, F.linear(x, P), N.mT, -1.0)

@@ -13,13 +13,13 @@ there would not move under small steps. The paper gates activations after the bi
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from lora_lite.config import AdapterConfig
 from lora_lite.linear import LinearShape
 from lora_lite.spec import ParamSpec, Variant, register, zeros
 from lora_lite.variants import references
+from lora_lite.variants.gate import gated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,5 +47,4 @@ class IA3(Variant):
         return {"offset": ParamSpec((shape.d_out,), zeros, first_gradient="nonzero")}
 
     def adapt_output(self, x: Tensor, y: Tensor, layer: nn.Module) -> Tensor:
-        # y + y ∘ offset, never y ∘ (1 + offset): the sum 1 + offset would round the offset away in half precision.
-        return torch.addcmul(y, y, self.offset)
+        return gated(y, self.offset)

@@ -13,13 +13,13 @@ Deviations: the parameter is the offset from 1 and not the gate, as in ia3.
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from lora_lite.config import AdapterConfig
 from lora_lite.linear import LinearShape
 from lora_lite.spec import ParamSpec, Variant, register, zeros
 from lora_lite.variants import references
+from lora_lite.variants.gate import gated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,5 +47,4 @@ class IA3FF(Variant):
         return {"offset": ParamSpec((shape.d_in,), zeros, first_gradient="nonzero")}
 
     def adapt_input(self, x: Tensor) -> Tensor:
-        # x + x ∘ offset for the reason that ia3 gives.
-        return torch.addcmul(x, x, self.offset)
+        return gated(x, self.offset)

@@ -6,12 +6,20 @@ from torch import Tensor
 
 
 def add_low_rank(y: Tensor, x: Tensor, A: Tensor, B: Tensor, scale: float = 1.0) -> Tensor:
-    """y + scale (x Aᵀ) Bᵀ.  x (..., d_in), A (r, d_in), B (d_out, r), y (..., d_out); computed in the dtype of A and B.
+    """y + scale (x Aᵀ) Bᵀ.  x (..., d_in), A (r, d_in), B (d_out, r), y (..., d_out); computed in the dtype of A and B."""
+    return add_up(y, F.linear(x.to(A.dtype), A), B, scale)
 
-    Where y has that dtype too, product and sum are one kernel; elsewhere the sum is taken in the wider dtype of the two.
+
+def add_up(y: Tensor, h: Tensor, B: Tensor, scale: float = 1.0) -> Tensor:
+    """y + scale h Bᵀ.  h (..., r), B (d_out, r), y (..., d_out).
+
+    In one dtype throughout, product and sum are one kernel; elsewhere the sum is taken in the wider dtype of the two.
     """
-    h = F.linear(x.to(A.dtype), A)
     if y.dtype != B.dtype:
-        return y + scale * F.linear(h, B)
-    flat = torch.addmm(y.reshape(-1, y.shape[-1]), h.reshape(-1, h.shape[-1]), B.t(), alpha=scale)
+        return torch.add(y, F.linear(h, B), alpha=scale)
+    # The gradient of a product is laid out as its factor is: hᵀ g takes half the time of gᵀ h.
+    up = B.t().contiguous()
+    if y.dim() == 2:
+        return torch.addmm(y, h, up, alpha=scale)
+    flat = torch.addmm(y.reshape(-1, y.shape[-1]), h.reshape(-1, h.shape[-1]), up, alpha=scale)
     return flat.view(y.shape)

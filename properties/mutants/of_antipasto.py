@@ -8,11 +8,7 @@ from properties.mutants.mutant import change, mutant
 
 mutant(
     "antipasto_turns_V_backwards",
-    change(
-        ll.AntiPaSTO.middle_times_basis,
-        "self._by_block(self.rotation_minus_identity(), Vh)",
-        "self._by_block(self.rotation_minus_identity().mT, Vh)",
-    ),
+    change(ll.AntiPaSTO.middle, "self.rotation_minus_identity().mT", "self.rotation_minus_identity()"),
     breaks="Vh_eff = Rᵀ Vh",
     models="R and Rᵀ mixed up",
     applies_to="antipasto",
@@ -20,7 +16,7 @@ mutant(
 
 mutant(
     "antipasto_turns_U_backwards",
-    change(ll.AntiPaSTO.middle_times_basis, "self.rotation_minus_identity().mT", "self.rotation_minus_identity()"),
+    change(ll.AntiPaSTO.middle, "self.rotation_minus_identity())\n", "self.rotation_minus_identity().mT)\n"),
     breaks="U_eff = U R",
     models="R and Rᵀ mixed up",
     applies_to="antipasto",
@@ -29,9 +25,9 @@ mutant(
 mutant(
     "antipasto_turns_V_where_U_is_wanted",
     change(
-        ll.AntiPaSTO.middle_times_basis,
-        "self._by_block(self.rotation_minus_identity().mT, (S + delta) * Vh)",
-        "(S + delta) * self._by_block(self.rotation_minus_identity().mT, Vh)",
+        ll.AntiPaSTO.middle,
+        "(self.S.to(wide) + delta)[:, None] * block_diagonal(self.rotation_minus_identity())",
+        "(self.S.to(wide) + delta) * block_diagonal(self.rotation_minus_identity())",
     ),
     breaks="rotate_basis='U' turns Vh",
     models="an option accepted and treated as another",
@@ -41,9 +37,9 @@ mutant(
 mutant(
     "antipasto_turns_U_where_V_is_wanted",
     change(
-        ll.AntiPaSTO.middle_times_basis,
-        "(S + delta) * self._by_block(self.rotation_minus_identity(), Vh)",
-        "self._by_block(self.rotation_minus_identity(), (S + delta) * Vh)",
+        ll.AntiPaSTO.middle,
+        ".mT) * (self.S.to(wide) + delta)",
+        ".mT) * (self.S.to(wide) + delta)[:, None]",
     ),
     breaks="the rotation lies between U and S",
     models="two factors that do not commute, swapped",
@@ -52,7 +48,7 @@ mutant(
 
 mutant(
     "antipasto_rescaling_outside_the_rotation_of_V",
-    change(ll.AntiPaSTO.middle_times_basis, "change + (S + delta) *", "change + S *"),
+    change(ll.AntiPaSTO.middle, ".mT) * (self.S.to(wide) + delta)", ".mT) * self.S.to(wide)"),
     breaks="S R + δs in place of (S + δs) R",
     models="a cross term lost: right where either part is at init",
     applies_to="antipasto",
@@ -60,7 +56,7 @@ mutant(
 
 mutant(
     "antipasto_rescaling_outside_the_rotation_of_U",
-    change(ll.AntiPaSTO.middle_times_basis, ".mT, (S + delta) *", ".mT, S *"),
+    change(ll.AntiPaSTO.middle, "(self.S.to(wide) + delta)[:, None]", "self.S.to(wide)[:, None]"),
     breaks="R S + δs in place of R (S + δs)",
     models="a cross term lost: right where either part is at init",
     applies_to="antipasto",
@@ -68,7 +64,7 @@ mutant(
 
 mutant(
     "antipasto_delta_relative_to_S",
-    change(ll.AntiPaSTO.middle_times_basis, "self.delta_s.to(wide)[:, None]", "(self.S * self.delta_s).to(wide)[:, None]"),
+    change(ll.AntiPaSTO.middle, "self.delta_s.to(wide)", "(self.S * self.delta_s).to(wide)"),
     breaks="S (1 + δs)",
     models="a relative change where an absolute one is meant",
     applies_to="antipasto",
@@ -76,7 +72,7 @@ mutant(
 
 mutant(
     "antipasto_delta_doubled",
-    change(ll.AntiPaSTO.middle_times_basis, "self.delta_s.to(wide)[:, None]", "2 * self.delta_s.to(wide)[:, None]"),
+    change(ll.AntiPaSTO.middle, "self.delta_s.to(wide)", "2 * self.delta_s.to(wide)"),
     breaks="S + 2 δs",
     models="a term counted by init and forward both",
     applies_to="antipasto",
@@ -168,7 +164,7 @@ mutant(
 
 mutant(
     "antipasto_one_rotation_for_all_blocks",
-    change(ll.AntiPaSTO._by_block, "torch.bmm(R, blocks)", "torch.bmm(R[:1].expand_as(R), blocks)"),
+    change(antipasto.block_diagonal, "blocks.permute", "blocks[:1].expand_as(blocks).permute"),
     breaks="every block turns as the first",
     models="broadcasting over blocks: right where there is one",
     applies_to="antipasto",
@@ -176,12 +172,7 @@ mutant(
 
 mutant(
     "antipasto_blocks_interleaved",
-    change(
-        ll.AntiPaSTO._by_block,
-        "blocks = rows.view(-1, self.config.block_size, rows.shape[-1])\n    return torch.bmm(R, blocks).view(rows.shape)",
-        "blocks = rows.view(self.config.block_size, -1, rows.shape[-1]).transpose(0, 1)\n"
-        "    return torch.bmm(R, blocks).transpose(0, 1).reshape(rows.shape)",
-    ),
+    change(antipasto.block_diagonal, ".permute(2, 0, 3, 1)", ".permute(0, 2, 1, 3)"),
     breaks="block i holds every (r/block)-th direction",
     models="a view with its two factors swapped: right where there is one block",
     applies_to="antipasto",
@@ -190,11 +181,12 @@ mutant(
 mutant(
     "antipasto_middle_by_subtraction",
     change(
-        ll.AntiPaSTO.middle_times_basis,
-        "change = change + (S + delta) * self._by_block(self.rotation_minus_identity(), Vh)",
-        "change = (S + delta) * (Vh + self._by_block(self.rotation_minus_identity(), Vh)) - S * Vh",
+        ll.AntiPaSTO.middle,
+        "M = M + block_diagonal(self.rotation_minus_identity().mT) * (self.S.to(wide) + delta)",
+        "R = torch.eye(len(M), device=M.device) + block_diagonal(self.rotation_minus_identity().mT)\n"
+        "        M = R * (self.S.to(wide) + delta) - torch.diag(self.S.to(wide))",
     ),
-    breaks="(S + δs) R Vh − S Vh is taken as a difference of two large terms",
+    breaks="Rᵀ (S + δs) − S is taken as a difference of two large terms",
     models="cancellation near init, where steps are small; bit-exact at init",
     applies_to="antipasto",
 )
@@ -203,7 +195,7 @@ mutant(
 
 mutant(
     "antipasto_rescaling_detached",
-    change(ll.AntiPaSTO.middle_times_basis, "self.delta_s.to(wide)", "self.delta_s.detach().to(wide)"),
+    change(ll.AntiPaSTO.middle, "self.delta_s.to(wide)", "self.delta_s.detach().to(wide)"),
     breaks="δs gets no gradient",
     models="a rescale that never learns",
     applies_to="antipasto",
@@ -211,9 +203,29 @@ mutant(
 
 mutant(
     "antipasto_rescaling_detached_inside_the_rotation",
-    change(ll.AntiPaSTO.middle_times_basis, "change + (S + delta) *", "change + (S + delta.detach()) *"),
+    change(ll.AntiPaSTO.middle, ".mT) * (self.S.to(wide) + delta)", ".mT) * (self.S.to(wide) + delta.detach())"),
     breaks="δs's gradient misses the cross term",
     models="a gradient that is right as long as the rotation is at init",
+    applies_to="antipasto",
+)
+
+mutant(
+    "antipasto_input_detached",
+    change(ll.AntiPaSTO.adapt_output, "F.linear(x.to(", "F.linear(x.detach().to("),
+    breaks="the input's gradient misses the adapter's part",
+    models="layers further down train against a base that is no longer there",
+    applies_to="antipasto",
+)
+
+mutant(
+    "antipasto_computed_in_the_base_dtype",
+    change(
+        ll.AntiPaSTO.adapt_output,
+        "h @ self.middle().to(h.dtype), self.U",
+        "h.to(x.dtype) @ self.middle().to(x.dtype), self.U.to(x.dtype)",
+    ),
+    breaks="float32 factors are rounded to a half-precision base before they meet x",
+    models="the adapter's dtype ignored in the one place where it counts",
     applies_to="antipasto",
 )
 

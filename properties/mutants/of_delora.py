@@ -8,7 +8,7 @@ from properties.mutants.mutant import change, mutant
 
 mutant(
     "delora_strength_without_r",
-    change(ll.DeLoRA.factors, "(strength.to(wide) / A.shape[0])", "strength.to(wide)"),
+    change(ll.DeLoRA.adapt_output, ", 1 / self.config.r)", ")"),
     breaks="λ in place of λ/r",
     models="a normalisation lost; both copies agree at init",
     applies_to="delora",
@@ -16,7 +16,7 @@ mutant(
 
 mutant(
     "delora_strength_by_the_root_of_r",
-    change(ll.DeLoRA.factors, "/ A.shape[0])", "/ A.shape[0] ** 0.5)"),
+    change(ll.DeLoRA.adapt_output, "1 / self.config.r)", "1 / self.config.r**0.5)"),
     breaks="λ/√r",
     models="another paper's rule",
     applies_to="delora",
@@ -24,7 +24,7 @@ mutant(
 
 mutant(
     "delora_lambda_on_the_difference",
-    change(ll.DeLoRA.adapt_output, "self.lambda0", "self.lambda_"),
+    change(ll.DeLoRA.adapt_output, "self.lambda0.expand", "self.lambda_.expand"),
     breaks="the frozen copy is scaled by the live λ",
     models="the authors' code: λ has no first gradient",
     applies_to="delora",
@@ -32,7 +32,7 @@ mutant(
 
 mutant(
     "delora_copy_not_subtracted",
-    change(ll.DeLoRA.adapt_output, "-up0]", "0 * up0]"),
+    change(ll.DeLoRA.adapt_output, "-self.lambda0", "0 * self.lambda0"),
     breaks="nothing is subtracted",
     models="no identity at init",
     applies_to="delora",
@@ -40,11 +40,7 @@ mutant(
 
 mutant(
     "delora_zero_b_strength_without_r",
-    change(
-        ll.DeLoRA.adapt_output,
-        "    if self.config.init",
-        "    down = down * (1 if self.config.init == 'frozen_copy' else self.A.shape[0])\n    if self.config.init",
-    ),
+    change(ll.DeLoRA.adapt_output, "1 / self.config.r)", "1 / (self.config.r if floor == 0 else 1))"),
     breaks="with zero_b the strength is λ",
     models="an option's branch with another normalisation; bit-exact at init",
     applies_to="delora",
@@ -52,7 +48,7 @@ mutant(
 
 mutant(
     "delora_column_norms_lost",
-    change(ll.DeLoRA.factors, " * self.w.to(wide)", ""),
+    change(ll.DeLoRA.adapt_output, "A * self.w", "A"),
     breaks="w is not there",
     models="a term lost; both copies agree at init",
     applies_to="delora",
@@ -60,7 +56,7 @@ mutant(
 
 mutant(
     "delora_column_norms_squared",
-    change(ll.DeLoRA.factors, "self.w.to(wide)", "self.w.to(wide) ** 2"),
+    change(ll.DeLoRA.adapt_output, "A * self.w", "A * self.w**2"),
     breaks="w²",
     models="a norm applied by init and forward both",
     applies_to="delora",
@@ -68,7 +64,7 @@ mutant(
 
 mutant(
     "delora_A_not_normalised",
-    change(ll.DeLoRA.factors, "unit(A.to(wide), 1, floor)", "A.to(wide)"),
+    change(ll.DeLoRA.adapt_output, "(A_norms * B_norms)", "B_norms"),
     breaks="c = 1 / |B_i|",
     models="half of a normalisation",
     applies_to="delora",
@@ -76,7 +72,7 @@ mutant(
 
 mutant(
     "delora_B_not_normalised",
-    change(ll.DeLoRA.factors, "unit(B.to(wide), 0, floor)", "B.to(wide)"),
+    change(ll.DeLoRA.adapt_output, "(A_norms * B_norms)", "A_norms"),
     breaks="c = 1 / |A_i|",
     models="half of a normalisation",
     applies_to="delora",
@@ -84,23 +80,35 @@ mutant(
 
 mutant(
     "delora_B_normalised_by_rows",
-    change(ll.DeLoRA.factors, "unit(B.to(wide), 0, floor)", "unit(B.to(wide), 1, floor)"),
+    change(
+        ll.DeLoRA.adapt_output,
+        "(B, B_norms) = direction(A, 1, floor), direction(B, 0, floor)",
+        "(B, B_norms) = direction(A, 1, floor), (torch.nn.functional.normalize(B, dim=1), torch.ones(()))",
+    ),
     breaks="rows of B have unit norm, not its columns",
-    models="the wrong axis, which broadcasting allows",
+    models="the wrong axis",
     applies_to="delora",
 )
 
 mutant(
     "delora_A_normalised_by_columns",
-    change(ll.DeLoRA.factors, "unit(A.to(wide), 1, floor)", "unit(A.to(wide), 0, floor)"),
+    change(
+        ll.DeLoRA.adapt_output,
+        "(A, A_norms), (B, B_norms) = direction(A, 1, floor)",
+        "(A, A_norms), (B, B_norms) = (torch.nn.functional.normalize(A, dim=0), torch.ones(()))",
+    ),
     breaks="columns of A have unit norm, not its rows",
-    models="the wrong axis, which broadcasting allows",
+    models="the wrong axis",
     applies_to="delora",
 )
 
 mutant(
     "delora_normalised_as_a_whole",
-    change(delora.unit, "vector_norm(v, dim=dim, keepdim=True)", "vector_norm(v, keepdim=True)"),
+    change(
+        delora.direction,
+        "norm = torch.linalg.vector_norm(v, dim=dim, dtype=at_least_float32(v.dtype))",
+        "norm = torch.linalg.vector_norm(v, dtype=at_least_float32(v.dtype)).expand(v.shape[1 - dim])",
+    ),
     breaks="A and B are divided by their Frobenius norms",
     models="a norm without dim; right at rank 1",
     applies_to="delora",
@@ -109,7 +117,9 @@ mutant(
 mutant(
     "delora_norm_squared",
     change(
-        delora.unit, "norm = torch.linalg.vector_norm(v, dim=dim, keepdim=True)", "norm = v.square().sum(dim, keepdim=True)"
+        delora.direction,
+        "norm = torch.linalg.vector_norm(v, dim=dim, dtype=at_least_float32(v.dtype))",
+        "norm = v.square().sum(dim, dtype=at_least_float32(v.dtype))",
     ),
     breaks="rows are divided by their squared norms",
     models="a missing root",
@@ -118,7 +128,7 @@ mutant(
 
 mutant(
     "delora_floor_lost",
-    change(ll.DeLoRA.factors, "else ZERO_B_NORM_FLOOR", "else 0.0"),
+    change(ll.DeLoRA.adapt_output, "self.lambda_, ZERO_B_NORM_FLOOR", "self.lambda_, 0.0"),
     breaks="with zero_b no norm is floored: B = 0 counts as norm 1",
     models="peft's constant not reproduced; bit-exact at init, B's first gradient 1e4 times too small",
     applies_to="delora",
@@ -126,7 +136,7 @@ mutant(
 
 mutant(
     "delora_floor_in_every_mode",
-    change(ll.DeLoRA.factors, '0.0 if self.config.init == "frozen_copy" else ZERO_B_NORM_FLOOR', "ZERO_B_NORM_FLOOR"),
+    change(ll.DeLoRA.adapt_output, "dim=1), 0.0", "dim=1), ZERO_B_NORM_FLOOR"),
     breaks="frozen_copy floors norms at 1e-4 as well",
     models="a guard in a mode that needs none: short rows of A lose their strength",
     applies_to="delora",
@@ -134,13 +144,25 @@ mutant(
 
 mutant(
     "delora_floor_added",
-    change(
-        delora.unit,
-        "torch.where(norm > floor, norm, floor or 1.0)",
-        "(norm + floor if floor else torch.where(norm > 0, norm, 1))",
-    ),
+    change(delora.direction, "norm.clamp(min=floor)", "norm + floor"),
     breaks="|A_i| + 1e-4 in place of the larger of the two",
     models="clamp written as a sum",
+    applies_to="delora",
+)
+
+mutant(
+    "delora_zero_norm_divides_by_zero",
+    change(delora.direction, "torch.where(norm == 0, 1.0, norm)", "norm"),
+    breaks="with frozen_copy a zero row gives NaN",
+    models="a guard that one of two options lacks",
+    applies_to="delora",
+)
+
+mutant(
+    "delora_computed_in_the_base_dtype",
+    change(ll.DeLoRA.adapt_output, "F.linear(x.to(A.dtype), A * self.w)", "F.linear(x, (A * self.w).to(x.dtype))"),
+    breaks="float32 factors are rounded to a half-precision base before they meet x",
+    models="the adapter's dtype ignored in the one place where it counts",
     applies_to="delora",
 )
 
@@ -148,7 +170,7 @@ mutant(
 
 mutant(
     "delora_norms_detached",
-    change(delora.unit, "torch.linalg.vector_norm(v, dim", "torch.linalg.vector_norm(v.detach(), dim"),
+    change(delora.direction, "torch.linalg.vector_norm(v, dim", "torch.linalg.vector_norm(v.detach(), dim"),
     breaks="norms of A and B are constants to the gradient, which then changes their length",
     models="DoRA's rule taken over",
     applies_to="delora",
@@ -156,7 +178,7 @@ mutant(
 
 mutant(
     "delora_lambda_detached",
-    change(ll.DeLoRA.factors, "strength.to(wide)", "strength.detach().to(wide)"),
+    change(ll.DeLoRA.adapt_output, "strength.to(A", "strength.detach().to(A"),
     breaks="λ gets no gradient",
     models="a strength that is never learnt; with zero_b its first gradient is zero anyway",
     applies_to="delora",
@@ -164,11 +186,7 @@ mutant(
 
 mutant(
     "delora_lambda_detached_with_zero_b",
-    change(
-        ll.DeLoRA.adapt_output,
-        "self.factors(self.A, self.B, self.lambda_)",
-        "self.factors(self.A, self.B, self.lambda_ if self.config.init == 'frozen_copy' else self.lambda_.detach())",
-    ),
+    change(ll.DeLoRA.adapt_output, "strength.to(A", "(strength if floor == 0 else strength.detach()).to(A"),
     breaks="with zero_b λ gets no gradient",
     models="the option that has fewer tests; the first gradient is zero anyway",
     applies_to="delora",
@@ -176,7 +194,7 @@ mutant(
 
 mutant(
     "delora_A_detached",
-    change(ll.DeLoRA.factors, "unit(A.to(wide)", "unit(A.detach().to(wide)"),
+    change(ll.DeLoRA.adapt_output, "A, B, strength, floor = self.A,", "A, B, strength, floor = self.A.detach(),"),
     breaks="A gets no gradient",
     models="a direction that never turns",
     applies_to="delora",
@@ -184,9 +202,17 @@ mutant(
 
 mutant(
     "delora_sign_has_a_gradient_on_a_line",
-    change(delora.unit, "v.sign(), divided)", "divided, divided)"),
+    change(delora.direction, "v.sign(), v)", "v / size.unsqueeze(dim), v)"),
     breaks="where a direction is a sign its gradient is rounding noise",
     models="noise that Adam scales up to full steps",
+    applies_to="delora",
+)
+
+mutant(
+    "delora_input_detached",
+    change(ll.DeLoRA.adapt_output, "F.linear(x.to(", "F.linear(x.detach().to("),
+    breaks="the input's gradient misses the adapter's part",
+    models="layers further down train against a base that is no longer there",
     applies_to="delora",
 )
 
@@ -234,7 +260,7 @@ mutant(
 
 mutant(
     "delora_row_norms_where_square",
-    change(ll.DeLoRA.initialise, "dim=0", "dim=int(layer.in_features == layer.out_features)"),
+    change(delora.column_norms, "torch.split(W,", "torch.split(W if W.shape[0] != W.shape[1] else W.mT,"),
     breaks="in a square layer w holds row norms",
     models="the wrong axis; both copies agree at init",
     applies_to="delora",
@@ -242,7 +268,7 @@ mutant(
 
 mutant(
     "delora_one_norm_of_W",
-    change(ll.DeLoRA.initialise, "read_weight(layer), dim=0,", "read_weight(layer),"),
+    change(delora.column_norms, ".sum(0).sqrt()", ".sum().sqrt()"),
     breaks="w is the Frobenius norm of W in every entry",
     models="the paper's formula where the code's is meant; both copies agree at init",
     applies_to="delora",
@@ -250,7 +276,7 @@ mutant(
 
 mutant(
     "delora_column_norms_in_the_dtype_of_W",
-    change(ll.DeLoRA.initialise, ", dtype=torch.float64)", ")"),
+    change(delora.column_norms, "block.double()", "block"),
     breaks="on a half-precision base w is rounded to half precision",
     models="a norm in whatever dtype comes along",
     applies_to="delora",

@@ -8,7 +8,7 @@ from properties.mutants.mutant import change, mutant
 
 mutant(
     "hra_reflections_in_reverse",
-    change(ll.HRA.adapt_input, "F.linear(x.to(wide), P), N.mT", "F.linear(x.to(wide), N), P.mT"),
+    change(ll.HRA.adapt_input, "F.linear(x, P), N.mT", "F.linear(x, N), P.mT"),
     breaks="x meets H₀ first in place of H_{r−1}: R instead of Rᵀ",
     models="a product of reflections taken in the wrong order",
     applies_to="hra",
@@ -96,7 +96,7 @@ mutant(
 
 mutant(
     "hra_input_rounded_to_the_adapter_dtype",
-    change(ll.HRA.adapt_input, "return x - ", "return x.to(self.U.dtype) - "),
+    change(ll.HRA.adapt_input, "x = x.to(wide)", "x = x.to(self.U.dtype).to(wide)"),
     breaks="x passes through the adapter's dtype",
     models="x.to(adapter dtype) in a hook before the layer",
     applies_to="hra",
@@ -114,7 +114,7 @@ mutant(
 
 mutant(
     "hra_input_detached",
-    change(ll.HRA.adapt_input, "F.linear(x.to(wide), P)", "F.linear(x.detach().to(wide), P)"),
+    change(ll.HRA.adapt_input, "F.linear(x, P)", "F.linear(x.detach(), P)"),
     breaks="the input's gradient is not reflected back",
     models="a rotation as a side branch; right at init but for the identity's rounding",
     applies_to="hra",
@@ -130,7 +130,7 @@ mutant(
 
 mutant(
     "hra_gradient_of_one_factor_alone",
-    change(ll.HRA.adapt_input, ", N.mT)", ", N.mT.detach())"),
+    change(ll.HRA.adapt_input, ", N.mT,", ", N.mT.detach(),"),
     breaks="half of the product rule is lost",
     models="one of two uses of a parameter detached",
     applies_to="hra",

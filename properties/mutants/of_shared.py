@@ -7,6 +7,7 @@ from lora_lite.variants import low_rank
 from properties.mutants.mutant import change, mutant
 
 LOW_RANK = ("lora", "pissa", "dora", "eva")
+ADDED = (*LOW_RANK, "delora", "antipasto")
 KAIMING = ("lora", "dora", "delora", "hra")
 DRAW = "nn.init.kaiming_uniform_(tensor, a=math.sqrt(5))"
 
@@ -22,7 +23,7 @@ mutant(
 
 mutant(
     "low_rank_scaled_twice",
-    change(low_rank.add_low_rank, "h = F.linear(x.to(A.dtype), A)", "h = scale * F.linear(x.to(A.dtype), A)"),
+    change(low_rank.add_low_rank, "F.linear(x.to(A.dtype), A)", "scale * F.linear(x.to(A.dtype), A)"),
     breaks="the scale is applied before and after B",
     models="a scale applied in a helper and again by its caller",
     applies_to=LOW_RANK,
@@ -30,7 +31,7 @@ mutant(
 
 mutant(
     "low_rank_scale_lost_in_mixed_dtypes",
-    change(low_rank.add_low_rank, "return y + scale * F.linear(h, B)", "return y + F.linear(h, B)"),
+    change(low_rank.add_up, "F.linear(h, B), alpha=scale)", "F.linear(h, B))"),
     breaks="where base and adapter differ in dtype the update is not scaled",
     models="a term lost in the branch that float32 tests never enter",
     applies_to=LOW_RANK,
@@ -38,7 +39,7 @@ mutant(
 
 mutant(
     "low_rank_scale_lost_in_one_dtype",
-    change(low_rank.add_low_rank, ", alpha=scale)", ")"),
+    change(low_rank.add_up, "torch.addmm(y, h, up, alpha=scale)", "torch.addmm(y, h, up)"),
     breaks="where base and adapter share a dtype the update is not scaled",
     models="a term lost in the fused branch",
     applies_to=LOW_RANK,
@@ -46,7 +47,7 @@ mutant(
 
 mutant(
     "low_rank_base_scaled_too",
-    change(low_rank.add_low_rank, "alpha=scale)", "alpha=scale, beta=scale)"),
+    change(low_rank.add_up, "torch.addmm(y, h, up, alpha=scale)", "torch.addmm(y, h, up, alpha=scale, beta=scale)"),
     breaks="the base output is scaled with the update",
     models="a fused kernel's other coefficient",
     applies_to=LOW_RANK,
@@ -54,10 +55,26 @@ mutant(
 
 mutant(
     "low_rank_update_of_another_token",
-    change(low_rank.add_low_rank, "h.reshape(-1, h.shape[-1])", "h.reshape(-1, h.shape[-1]).flip(0)"),
+    change(low_rank.add_up, "h.reshape(-1, h.shape[-1])", "h.reshape(-1, h.shape[-1]).flip(0)"),
     breaks="each token gets the update of another, last first",
     models="a reshape that reorders tokens, invisible with one token",
-    applies_to=(*LOW_RANK, "delora", "antipasto"),
+    applies_to=ADDED,
+)
+
+mutant(
+    "low_rank_scale_lost_in_batches_of_sequences",
+    change(low_rank.add_up, "h.shape[-1]), up, alpha=scale)", "h.shape[-1]), up)"),
+    breaks="where x has more or less than two dimensions the update is not scaled",
+    models="a fast path for one shape that parts from the general one",
+    applies_to=LOW_RANK,
+)
+
+mutant(
+    "low_rank_up_detached_where_copied",
+    change(low_rank.add_up, "up = B.t()", "up = B.detach().t()"),
+    breaks="B gets no gradient",
+    models="a copy made for speed outside of the graph",
+    applies_to=LOW_RANK,
 )
 
 mutant(
@@ -70,30 +87,30 @@ mutant(
 
 mutant(
     "low_rank_base_rounded_to_the_adapter_dtype",
-    change(low_rank.add_low_rank, "return y + scale", "return y.to(B.dtype) + scale"),
+    change(low_rank.add_up, "torch.add(y, F", "torch.add(y.to(B.dtype), F"),
     breaks="the base output passes through the adapter's dtype",
     models="y.to(adapter dtype) to make an addition fit",
-    applies_to=(*LOW_RANK, "delora", "antipasto"),
+    applies_to=ADDED,
 )
 
 mutant(
     "low_rank_computed_in_the_base_dtype",
     change(
         low_rank.add_low_rank,
-        "h = F.linear(x.to(A.dtype), A)",
-        "A, B = A.to(y.dtype), B.to(y.dtype)\n    h = F.linear(x.to(A.dtype), A)",
+        "return add_up(",
+        "A, B = A.to(y.dtype), B.to(y.dtype)\n    return add_up(",
     ),
     breaks="float32 factors are rounded to a half-precision base before they meet x",
     models="the adapter's dtype ignored in the one place where it counts",
-    applies_to=(*LOW_RANK, "delora", "antipasto"),
+    applies_to=LOW_RANK,
 )
 
 mutant(
     "low_rank_hidden_rounded_to_the_base_dtype",
-    change(low_rank.add_low_rank, "h = F.linear(x.to(A.dtype), A)", "h = F.linear(x.to(A.dtype), A).to(x.dtype).to(A.dtype)"),
+    change(low_rank.add_up, "if y.dtype", "h = h.to(y.dtype).to(B.dtype)\n    if y.dtype"),
     breaks="x Aᵀ passes through the base dtype on its way to B",
     models="an autocast region that reaches into the adapter",
-    applies_to=(*LOW_RANK, "delora", "antipasto"),
+    applies_to=ADDED,
 )
 
 # Gradients: the output is right, what training makes of it is not.
@@ -103,15 +120,15 @@ mutant(
     change(low_rank.add_low_rank, "x.to(A.dtype)", "x.detach().to(A.dtype)"),
     breaks="the input's gradient misses the adapter's part",
     models="layers further down train against a base that is no longer there; right at init where B = 0",
-    applies_to=(*LOW_RANK, "delora", "antipasto"),
+    applies_to=LOW_RANK,
 )
 
 mutant(
     "low_rank_base_detached",
-    change(low_rank.add_low_rank, "h = F.linear(x.to(A.dtype), A)", "y = y.detach()\n    h = F.linear(x.to(A.dtype), A)"),
+    change(low_rank.add_up, "if y.dtype", "y = y.detach()\n    if y.dtype"),
     breaks="the input's gradient misses the base's part",
     models="a frozen base run without gradients: adapters further down get next to none",
-    applies_to=(*LOW_RANK, "delora", "antipasto"),
+    applies_to=ADDED,
 )
 
 mutant(

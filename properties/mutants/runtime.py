@@ -1,6 +1,6 @@
 """Silent failures of the runtime: hooks, flags, modes, dtypes, and what two adapters do to each other."""
 
-from lora_lite import adapter, linear
+from lora_lite import adapter, errors, linear
 from lora_lite.adapter import Adapter
 from properties.mutants.mutant import change, mutant
 
@@ -129,18 +129,18 @@ mutant(
     applies_to="lora",
 )
 mutant(
-    "autocast_reaches_the_update",
-    change(OUT, "enabled=False", "enabled=torch.is_autocast_enabled(x.device.type)"),
+    "autocast_reaches_the_adapter",
+    change(adapter._without_autocast, "enabled=False", "enabled=True"),
     breaks="under autocast a float32 adapter computes in bfloat16",
     models="a hook that runs in the caller's autocast",
-    applies_to="lora",
+    applies_to=("lora", "hra"),
 )
 mutant(
-    "autocast_reaches_the_input",
-    change(IN, "enabled=False", "enabled=torch.is_autocast_enabled(x.device.type)"),
-    breaks="under autocast a float32 adapter computes in bfloat16",
-    models="a pre-hook that runs in the caller's autocast",
-    applies_to="hra",
+    "autocast_of_another_device",
+    change(adapter._without_autocast, "torch.is_autocast_enabled(x.device.type)", 'torch.is_autocast_enabled("cuda")'),
+    breaks="autocast on the CPU is not noticed",
+    models="the state of one device read for all",
+    applies_to=("lora", "hra"),
 )
 mutant(
     "base_not_frozen",
@@ -305,7 +305,7 @@ mutant(
 )
 mutant(
     "adapter_gradients_stop_at_the_input",
-    change(OUT, "layer.lora_lite.adapt_output(x, y, layer)", "layer.lora_lite.adapt_output(x.detach(), y, layer)"),
+    change(OUT, "adapt_output, x, y, layer)", "adapt_output, x.detach(), y, layer)"),
     breaks="the update passes no gradient to the layers before",
     models="a detach too many",
     applies_to="lora",
@@ -340,14 +340,14 @@ mutant(
 )
 mutant(
     "errors_without_a_layer",
-    change(adapter._naming, 'error.args = (f"{name}: {error}",)', "pass"),
+    change(errors.naming, 'error.args = (f"{name}: {error}",)', "pass"),
     breaks="an error does not say which layer",
     models="a message written where the name is not known",
     applies_to="dora",
 )
 mutant(
     "base_with_nan_accepted",
-    change(adapter._refuse_non_finite, "if not tensor.is_meta and not torch.isfinite(tensor).all():", "if False:"),
+    change(adapter._refuse_non_finite, "if not all_finite(tensor):", "if False:"),
     breaks="a NaN in W becomes an adapter full of NaN",
     models="an unchecked base",
     applies_to="dora",
