@@ -30,11 +30,6 @@ def roomy(variant: str, **ingredients: Any) -> Any:
     return busy(variant, **ingredients).filter(lambda case: min(case.linear.d_in, case.linear.d_out) >= 4)
 
 
-def continuous(variant: str, **ingredients: Any) -> Any:
-    """roomy layers whose init is not declared to be a jump away from everything else."""
-    return roomy(variant, **ingredients).filter(implementation.continuous)
-
-
 def loss_of(case: AnyCase) -> Loss:
     """The distance from some other output."""
     run = default_run(case)
@@ -72,9 +67,12 @@ def test_every_entry_moves_in_every_dtype(case: AdaptedLayer) -> None:
     assert_holds(not still, claim=f"{STEPS} steps of AdamW did not move {still} (entries by parameter)")
 
 
-@every_variant(partial(continuous, adapter_dtypes=("float32",)), share=0.1)
+@every_variant(partial(roomy, adapter_dtypes=("float32",)), share=0.1)
 def test_a_planted_target_is_recovered(case: AdaptedLayer) -> None:
-    """Trained from init on what the layer gives with other parameters, it gets most of the way there."""
+    """Trained on what the layer gives with other parameters it gets most of the way, unless its init is declared to jump."""
+    # In the check and not in the strategy: the same recipe must mean the same whatever the library declares.
+    if not implementation.continuous(case):
+        return
     x = {"0": gaussian(case.seed, "read", (32, case.linear.d_in), case.base_dtype)}
     share, _ = measures.recovered(subject(case), x, rate=PLANTED_PACE, steps=PLANTED_STEPS)
     assert_holds(share > RECOVERED, claim=f"closes {share:.3f} of the gap, wanted more than {RECOVERED}")

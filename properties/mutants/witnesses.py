@@ -36,6 +36,11 @@ WITNESSES = {
     "the_output_keeps_the_base_dtype": "every pair of dtypes on every run, where drawing may miss one",
     "variants_that_take_no_data_do_not_look_at_it": "names the variant that uses a caller's generator up",
     "whatever_has_in_and_out_features_is_a_linear_layer": "layers that are no nn.Linear, before any quantiser is installed",
+    "only_the_adapter_trains": "several steps of an optimiser that takes what requires a gradient, as training loops do",
+    "every_row_of_a_parameter_matters": "needs no oracle, so that it judges a user's variant too",
+    "every_entry_moves_in_every_dtype": "the one look at what an optimiser can do in half precision",
+    "a_planted_target_is_recovered": "many steps and no oracle: state that is stale after a step, in a user's variant too",
+    "reload_keeps_what_training_gave": "what the forward passes of training leave behind, and no file holds",
     "adapters_of_a_part_are_not_overlooked_by_the_whole": "one of the two directions of the same law",
     "adapters_of_the_whole_are_not_overlooked_by_a_part": "one of the two directions of the same law",
 }
