@@ -247,9 +247,11 @@ class Life:
         ]
         for adapted in truth.adapters:
             places += [(adapted.flags, name, parameter) for name, parameter in adapted.handle.named_parameters()]
-        flags, name, parameter = places[step.parameter % len(places)]
-        flags[name] = not flags[name]
-        parameter.requires_grad_(flags[name])
+        if step.parameter is not None:
+            places = [places[step.parameter % len(places)]]
+        for flags, name, parameter in places:
+            flags[name] = not flags[name]
+            parameter.requires_grad_(flags[name])
 
     @act.register
     def _cast(self, step: Cast, truth: Truth) -> None:

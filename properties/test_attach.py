@@ -26,6 +26,7 @@ from properties.test_targets import simple_config
 from properties.tolerance import claim_bound
 from strategies import AdaptedModel, adapted_models, gaussian, trained_models
 from strategies.options import build_config
+from strategies.tensors import device
 
 
 class Stack(nn.Module):
@@ -253,7 +254,7 @@ def test_an_adapter_computes_in_its_own_dtype_under_autocast() -> None:
     with torch.no_grad():
         *_, A, B = (parameter.zero_() for parameter in model.first.parameters())
         A[0, 0], A[0, 1], B[:, 0] = 1, -1, 2.0**10
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast(device().type, dtype=torch.bfloat16):
         got = model.first(given)
     assert_identical(got, torch.full((1, 4), 8.0, dtype=torch.bfloat16), claim="lora at alpha / r = 8 under autocast")
     for variant in ("hra", "ia3_ff"):
@@ -262,7 +263,7 @@ def test_an_adapter_computes_in_its_own_dtype_under_autocast() -> None:
         moved(on(model, variant, target_names="first"))
         model.first.register_forward_pre_hook(lambda module, args, seen=seen: seen.append(args[0].detach()))
         model.first(given)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast(device().type, dtype=torch.bfloat16):
             model.first(given)
         assert_identical(seen[1], seen[0], claim=f"{variant}: the adapted input under autocast is that without")
 
@@ -304,11 +305,11 @@ class Int8Linear(nn.Module):
 
     weight: Tensor
 
-    def __init__(self, device: str = "cpu") -> None:
+    def __init__(self, device: str | None = None) -> None:
         super().__init__()
         self.in_features = self.out_features = 4
-        codes = (gaussian(0, "codes", (4, 4)) * 40).clamp(-127, 127).to(torch.int8)
-        self.register_buffer("weight", codes.to(device))
+        codes = (gaussian(0, "codes", (4, 4)) * 40).clamp(-127, 127)
+        self.register_buffer("weight", codes.to(device=device, dtype=torch.int8))
 
     def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
         return x @ (self.weight * 0.01).mT * gain
@@ -360,7 +361,9 @@ def test_an_adapter_is_built_where_its_layer_is() -> None:
     model: Any = nn.ModuleDict({"here": nn.Linear(4, 4), "there": nn.Linear(4, 4, device="meta")})
     adapter = ll.attach(model, ll.LoRAConfig(r=1))
     devices = [parameter.device.type for parameter in adapter.parameters()]
-    assert_holds(devices == ["cpu", "cpu", "meta", "meta"], claim=f"here on cpu, there on meta, found parameters on {devices}")
+    here = device().type
+    wanted = [here, here, "meta", "meta"]
+    assert_holds(devices == wanted, claim=f"one layer on {here}, the other on meta, found parameters on {devices}")
 
 
 @fact

@@ -45,12 +45,12 @@ def coarser(a: torch.dtype, b: torch.dtype) -> torch.dtype:
 @lru_cache(maxsize=4096)
 def _noise(name: str, shape: tuple[int, ...], probes: int) -> Tensor:
     """(1 + probes, *shape): zero for the copy that stays exact, then entry, row and column noise of standard deviation 1."""
-    generator = torch.Generator().manual_seed(sum(map(ord, name)) + 7919 * len(shape))
-    total = torch.zeros(probes, *shape, dtype=torch.float64)
+    generator = torch.Generator("cpu").manual_seed(sum(map(ord, name)) + 7919 * len(shape))
+    total = torch.zeros(1 + probes, *shape, dtype=torch.float64, device="cpu")
     patterns = [shape] + [tuple(n if i == axis else 1 for i, n in enumerate(shape)) for axis in range(len(shape))]
     for pattern in patterns if len(shape) > 1 else patterns[:1]:
-        total = total + torch.randn(probes, *pattern, generator=generator, dtype=torch.float64)
-    return torch.cat([torch.zeros(1, *shape, dtype=torch.float64), total])
+        total[1:] += torch.randn(probes, *pattern, generator=generator, dtype=torch.float64, device="cpu")
+    return total
 
 
 def perturbed(

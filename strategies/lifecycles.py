@@ -112,9 +112,9 @@ class Mode:
 
 @dataclass(frozen=True)
 class Freeze:
-    """requires_grad_ of one parameter, a base's or an adapter's: the other way round."""
+    """requires_grad_ of one parameter, a base's or an adapter's, the other way round; of all where there is no number."""
 
-    parameter: int = 0
+    parameter: int | None = None
     on: int = 0
 
 
@@ -171,7 +171,7 @@ def kinds_of_step(variant: str) -> dict[str, st.SearchStrategy[Step]]:
         "load": st.builds(Load, st.booleans(), st.none() | dtypes, st.booleans(), ON),
         "detach": st.builds(Detach, st.none(), ON),
         "detach_one": st.builds(Detach, NUMBER, ON),
-        "freeze": st.builds(Freeze, NUMBER, ON),
+        "freeze": st.builds(Freeze, st.none() | NUMBER, ON),
         "copy": st.builds(Copy, ON),
         "state_dict": st.builds(StateDict, ON, ON),
         "fresh": st.builds(Fresh, st.booleans()),
@@ -197,7 +197,7 @@ def lifecycles(draw: st.DrawFn, variant: str, *, longest: int = 50) -> Lifecycle
     least = draw(st.sampled_from((0, 8, 24)))
     kinds = kinds_of_step(variant)
     # A few kinds at a time: what one of them builds up, another would soon take down.
-    chosen = draw(st.lists(st.sampled_from(tuple(kinds)), min_size=1, max_size=4, unique=True))
+    chosen = draw(st.lists(st.sampled_from(tuple(kinds)), min_size=2, max_size=5, unique=True))
     steps = st.one_of(*(kinds[name] for name in ("attach", "train", "attach_other", *chosen)))
     return Lifecycle(
         model=draw(bases()),
