@@ -6,16 +6,17 @@ from typing import Any
 import pytest
 import torch
 
-from properties.assertions import Violation, assert_holds
+from properties.assertions import Violation, assert_holds, assert_identical
 from properties.implementation import implementation
 from properties.observe import AnyCase, default_run, subject
 from properties.probe import measures
 from properties.probe.claims import CLAIMS, HALF_ORDER, PLANTED_PACE, PLANTED_STEPS, RECOVERED
 from properties.probe.models import bench
 from properties.probe.record import to_json
-from properties.probe.training import Loss
-from properties.probe.trial import Trial
+from properties.probe.training import Loss, fit, relative
+from properties.probe.trial import PACE, Trial
 from properties.registry import every_variant, reported
+from properties.test_checkpoint import scratch_file
 from strategies import AdaptedLayer, AdaptedModel, adapted_layers, adapted_models, gaussian
 from strategies.models import FULL_RANK
 
@@ -86,6 +87,20 @@ def test_a_small_first_step_is_a_small_change(case: AdaptedLayer) -> None:
     small = implementation.continuous(case)
     wanted = "O(ε)" if small else "a jump, as declared"
     assert_holds((p > HALF_ORDER) == small, claim=f"steps of 1e-2, 1e-3, 1e-4 change the output by {changes}, wanted {wanted}")
+
+
+@every_variant(partial(adapted_models, adapter_dtypes=("float32", "float64")), share=0.1)
+def test_reload_keeps_what_training_gave(case: AdaptedModel) -> None:
+    """After real steps, whatever the forward passes of training left behind: the reloaded model gives the same bits."""
+    made, run = subject(case), default_run(case)
+    fit(made.model, loss_of(case), relative(made.model, PACE), STEPS)
+    fresh, path = case.build(), scratch_file()
+    try:
+        implementation.save(made.model, path)
+        implementation.load(fresh, path)
+    finally:
+        path.unlink()
+    assert_identical(run(fresh), run(made.model), claim="the output of the reloaded model is that of the trained one")
 
 
 @pytest.mark.slow

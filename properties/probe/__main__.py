@@ -21,6 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """0 where every claim holds, 1 where one fails, 2 where the model or a variant cannot be probed."""
     options = _parser().parse_args(arguments)
     try:
+        if options.steps < 1:
+            raise ll.ConfigError(f"--steps: found {options.steps}, wanted 1 or more.")
         set_device(options.device)
         of = bench(options.model, options.seed)
         variants = _variants(options.variant)
@@ -59,6 +61,7 @@ def _probe(trials: list[Trial]) -> list[Record]:
     with tqdm(total=len(trials) * len(CLAIMS), unit="claim", file=sys.stderr) as bar:
         while trials:
             trial = trials.pop(0)  # a trial holds a copy of the model: let go of it
+            _ = trial.made  # a model that takes no adapter is no failed claim
             for claim in CLAIMS.values():
                 bar.set_description(f"{trial.variant}: {claim.name}")
                 records += claim.records(trial)

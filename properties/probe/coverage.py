@@ -83,8 +83,7 @@ def the_output_head(trial: "Trial") -> Iterator[str]:
     for head in trial.bench.heads:
         kept: Any = copy.deepcopy(head)
         (name,) = (n for n, m in kept.named_modules() if m is kept.get_output_embeddings())
-        config = _config(trial.variant, layers=trial.bench.layers)
-        if name in ll.attach(kept, config, trial.bench.calibration()).targets:
+        if name in ll.attach(kept, _config(trial.variant), trial.bench.calibration()).targets:
             yield f"{name} was taken unasked"
         model: Any = copy.deepcopy(head)
         weight, plain = model.get_input_embeddings().weight, _logits(trial, model)

@@ -140,9 +140,8 @@ def unmoved(made: Subject, loss: Loss, inputs: dict[str, Tensor], steps: int) ->
         optimiser.zero_grad()
         (scale * loss(made.model).mean()).backward()  # type: ignore[no-untyped-call]
         if half:
-            for parameter in own.values():
-                assert parameter.grad is not None
-                parameter.grad *= _power_of_two(parameter.grad, to=64.0)
+            for gradient in (parameter.grad for parameter in own.values() if parameter.grad is not None):
+                gradient *= _power_of_two(gradient, to=64.0)
         optimiser.step()
         for name, parameter in own.items():
             moved[name] |= (parameter != start[name]) & parameter.isfinite()

@@ -34,7 +34,17 @@ class Record:
 
 def to_json(records: Iterable[Record]) -> str:
     """The records as a JSON list, `holds` included."""
-    return json.dumps([{**asdict(record), "holds": record.holds} for record in records])
+    return json.dumps(
+        [
+            {**asdict(record), "value": _printed(record.value), "bound": _printed(record.bound), "holds": record.holds}
+            for record in records
+        ]
+    )
+
+
+def _printed(value: float) -> float | None:
+    """As the table prints it; null for what is no number in JSON."""
+    return float(f"{value:.4g}") if math.isfinite(value) else None
 
 
 def table(records: Iterable[Record]) -> str:

@@ -50,11 +50,11 @@ def _names(made: Subject) -> Iterator[tuple[str, str, str]]:
 
 
 def relative(model: nn.Module, rate: float) -> list[dict[str, Any]]:
-    """Parameter groups for an optimiser: every tensor steps by `rate` of what is usual for its entries.
+    """Parameter groups of all that requires a gradient: every tensor steps by `rate` of what is usual for its entries.
 
     A step of 1e-3 is a lot for a row of A and nothing for delora's λ = 15.
     """
-    return [{"params": [p], "lr": rate * usual_size(p)} for p in parameters(model).values()]
+    return [{"params": [p], "lr": rate * usual_size(p)} for p in model.parameters() if p.requires_grad]
 
 
 def fit(model: nn.Module, loss: Loss, groups: Iterable[Any], steps: int) -> list[float]:

@@ -3,7 +3,6 @@
 import argparse
 import json
 import platform
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import Any
 import torch
 
 import lora_lite as ll
+from properties.speed.costs import Cost, of_a_step, of_the_base, once
+from properties.speed.growth import growth, slopes
 from properties.speed.layers import DECODE, GENERATION, SIZES, TRAINING, Row, rows
 from strategies import set_device
 
@@ -21,6 +22,8 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--variant", action="append", choices=list(ll.VARIANTS), help="only this variant (repeatable)")
     parser.add_argument("--threads", type=int, default=1, help="of torch, on the CPU")
     parser.add_argument("--device", default="cpu", help="where the layers lie, for example cuda")
+    parser.add_argument("--growth", action="store_true", help="how cost grows, in place of the table")
+    parser.add_argument("--widest", type=int, default=4096, help="of --growth: no wider layer (an SVD of 4096 takes a minute)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there too")
     return parser.parse_args(given)
 
@@ -31,12 +34,33 @@ def main(given: Sequence[str] | None = None) -> None:
     set_device(options.device)
     report: dict[str, Any] = {"machine": machine(options.device), "rows": []}
     for variant in options.variant or ll.VARIANTS:
-        for size in SIZES:
-            report["rows"] += printed(rows(variant, size, TRAINING))
-        for size in DECODE:
-            report["rows"] += printed(rows(variant, size, GENERATION))
+        if options.growth:
+            add_growth(report, variant, options.widest)
+        else:
+            add_table(report, variant)
+    if not options.growth:
+        report.setdefault("costs", []).extend(told(of_the_base()))
     if options.json:
         options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+def add_table(report: dict[str, Any], variant: str) -> None:
+    """Training at every size, generation, what happens once, memory."""
+    for size in SIZES:
+        report["rows"] += printed(rows(variant, size, TRAINING))
+    for size in DECODE:
+        report["rows"] += printed(rows(variant, size, GENERATION))
+    report.setdefault("costs", []).extend(told((*once(variant), *of_a_step(variant))))
+
+
+def add_growth(report: dict[str, Any], variant: str, widest: int) -> None:
+    """Rows along each axis, and the slopes."""
+    found = list(growth(variant, widest))
+    report["rows"] += [{**row, "axis": axis} for (axis, _), row in zip(found, printed(row for _, row in found), strict=True)]
+    made = slopes(found)
+    for slope in made:
+        print(f"{slope.variant:24} {slope.phase:17} {slope.implementation:10} extra time ~ {slope.axis}^{slope.slope:.2f}")
+    report.setdefault("slopes", []).extend(asdict(slope) for slope in made)
 
 
 def machine(device: str) -> dict[str, str]:
@@ -51,10 +75,17 @@ def printed(found: Iterable[Row]) -> Iterator[dict[str, Any]]:
         size = f"d={row.d} r={row.r} tokens={row.tokens} {row.dtype}"
         print(
             f"{row.variant:24} {size:36} {row.phase:17} {row.implementation:10} {row.ratio:6.3f}  [{row.q1:.3f} {row.q3:.3f}]"
-            f"  {row.milliseconds:.3f} ms over {row.base_milliseconds:.3f}  samples {row.samples}, dropped {row.dropped}"
+            f"  {row.milliseconds:.3f} ms over {row.base_milliseconds:.3f}  samples {row.samples}, dropped {row.dropped}",
+            flush=True,
         )
-        sys.stdout.flush()
         yield asdict(row)
+
+
+def told(costs: Iterable[Cost]) -> Iterator[dict[str, Any]]:
+    """Each cost as it comes, for JSON."""
+    for cost in costs:
+        print(f"{cost.variant:24} {cost.what:36} {'':17} {cost.implementation:10} {cost.value:8.2f} {cost.unit}", flush=True)
+        yield asdict(cost)
 
 
 if __name__ == "__main__":

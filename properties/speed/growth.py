@@ -1,0 +1,82 @@
+"""How the cost grows with the width, the rank, the tokens of a call and the number of layers."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from properties.implementation import implementation
+from properties.observe import seed_inits
+from properties.speed.layers import TRAINING, Contender, Row, Size, case_of, label, phases, rows, work
+from properties.speed.sampling import compare
+
+USUAL = Size(256, 8, 64)
+# A point is one of many, and its neighbours tell whether it was disturbed.
+SAMPLES = 8
+AXES: dict[str, tuple[int, ...]] = {
+    "d": (128, 256, 512, 1024, 2048, 4096),
+    "r": (4, 8, 16, 64, 256),
+    "tokens": (1, 4, 16, 64, 256, 1024, 4096),
+}
+LAYERS = (1, 6, 24, 168)
+
+
+@dataclass(frozen=True)
+class Slope:
+    """How fast the time over the plain layer's grows along an axis: 1 is proportional to it, 0 does not depend on it."""
+
+    variant: str
+    implementation: str
+    phase: str
+    axis: str
+    slope: float
+
+
+def growth(variant: str, widest: int = 4096) -> Iterator[tuple[str, Row]]:
+    """Rows along each axis, the other sizes as usual; widest: no layer beyond it, for variants that take its SVD."""
+    for axis, values in AXES.items():
+        for value in values:
+            size = replace(USUAL, **{axis: value})  # type: ignore[arg-type]  # no axis is the dtype
+            if size.d <= widest:
+                for row in rows(variant, size, TRAINING, SAMPLES, check=False):
+                    yield axis, row
+    for count in LAYERS:
+        for row in stacked(variant, count):
+            yield "layers", row
+
+
+def stacked(variant: str, count: int) -> Iterator[Row]:
+    """`count` layers one after the other, each with its own adapter."""
+    case = case_of(variant, USUAL)
+    base, adapted = (nn.Sequential(*(case.linear.build() for _ in range(count))).requires_grad_(False) for _ in range(2))
+    seed_inits(case.seed)
+    implementation.attach(adapted, case)
+    trainable = {name: p for name, p in adapted.named_parameters() if p.requires_grad}
+    x, upstream = work(case)
+    plain, ours = phases(Contender(base), x, upstream), phases(Contender(adapted, trainable), x, upstream)
+    for phase in TRAINING:
+        found = compare(plain[phase], {"lora_lite": ours[phase]}, SAMPLES)["lora_lite"]
+        threads = torch.get_num_threads()
+        yield Row(label(case), "lora_lite", **vars(USUAL), threads=threads, phase=phase, **vars(found), layers=count)
+
+
+def slopes(found: Sequence[tuple[str, Row]]) -> list[Slope]:
+    """Of log extra time over log size, by least squares over the larger half of each axis."""
+    lines: defaultdict[tuple[str, str, str, str], list[tuple[int, float]]] = defaultdict(list)
+    for axis, row in found:
+        extra = row.milliseconds - row.base_milliseconds
+        size: Any = getattr(row, axis)
+        if extra > 0:
+            lines[row.variant, row.implementation, row.phase, axis].append((size, extra))
+    return [Slope(*key, slope_of(points[len(points) // 2 - 1 :])) for key, points in lines.items() if len(points) > 3]
+
+
+def slope_of(points: Sequence[tuple[float, float]]) -> float:
+    """Least squares through (log x, log y)."""
+    xs, ys = ([math.log(value) for value in side] for side in zip(*points, strict=True))
+    x, y = sum(xs) / len(xs), sum(ys) / len(ys)
+    return sum((a - x) * (b - y) for a, b in zip(xs, ys, strict=True)) / sum((a - x) ** 2 for a in xs)
