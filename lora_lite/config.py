@@ -92,7 +92,7 @@ class AdapterConfig:
             self.require(isinstance(pattern, str) and pattern != "", name, "non-empty regular expressions")
             try:
                 re.compile(pattern)
-            except (re.error, OverflowError, RecursionError) as error:
+            except (re.error, OverflowError, RecursionError, Warning) as error:  # a warning where the user made them errors
                 raise ConfigError(f"{type(self).__name__}.{name}: {pattern!r} is no regular expression: {error}.") from error
 
     def require(self, holds: bool, name: str, wanted: str) -> None:

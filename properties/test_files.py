@@ -167,6 +167,7 @@ DAMAGE: dict[str, tuple[Damage, str]] = {
     "an alpha beyond all bounds": (lambda t, h: config_of(h).update(alpha=10**400), "alpha: found 1000"),
     "an alpha beyond float32": (lambda t, h: config_of(h).update(alpha=1e39), "wanted alpha / r within the range of torch.fl"),
     "a pattern beyond all bounds": (lambda t, h: config_of(h).update(target_names=["a{99999999999999999999}"]), "no regular"),
+    "a pattern that Python warns of": (lambda t, h: config_of(h).update(target_names=["[[a]"]), "no regular"),
     "adapters of the wrong type": (lambda t, h: h.update(adapters=3), "adapters should be"),
     "no base": (lambda t, h: h.pop("base"), "the header should be"),
 }

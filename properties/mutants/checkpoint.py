@@ -348,3 +348,10 @@ mutant(
     models="safetensors' own message, which tells every OSError as a missing file",
     applies_to="lora",
 )
+mutant(
+    "a_warning_escapes_load",
+    change(AdapterConfig._check_patterns, ", Warning)", ")"),
+    breaks="where warnings are errors, a file's pattern raises a FutureWarning",
+    models="an exception that only some users' settings show",
+    applies_to="lora",
+)
