@@ -74,8 +74,9 @@ def untimed(monkeypatch: pytest.MonkeyPatch) -> None:
         return {name: ratio_of([Sample(1.0, float(bool(call)), 1.0)] * 2) for name, call in candidates.items()}
 
     monkeypatch.setattr(layers, "compare", called_once)
-    monkeypatch.setattr(__main__, "SIZES", (layers.Size(16, 4, 3), layers.Size(16, 4, 3, "bfloat16")))
-    monkeypatch.setattr(__main__, "DECODE", (layers.Size(16, 4, 1),))
+    monkeypatch.setattr(costs, "fastest", lambda run, prepare: costs._milliseconds(run, prepare()) or 1.0)
+    monkeypatch.setattr(__main__, "SIZES", (layers.Size(8, 4, 3), layers.Size(8, 4, 3, "bfloat16")))
+    monkeypatch.setattr(__main__, "DECODE", (layers.Size(8, 4, 1),))
     for name, small in {"LAYERS": 1, "WIDTH": 16, "INNER": 24, "RANK": 4, "MEMORY": layers.Size(32, 4, 2)}.items():
         monkeypatch.setattr(costs, name, small)
 
@@ -100,9 +101,9 @@ def test_a_training_step_makes_no_matrix_of_the_weights_size(variant: str) -> No
     from properties.speed.costs import memory
     from properties.speed.layers import Size, cases, contenders, work
 
-    size = Size(d=768, r=2, tokens=4)
+    size = Size(d=384, r=2, tokens=4)
     for case in cases(variant, size):
-        _, adapted = contenders(case)
+        _, adapted = contenders(case, check=False)
         kept, largest = memory(adapted["lora_lite"], *work(case))
         assert largest < 4 * size.d**2
         assert kept < 4 * 16 * size.d * (size.r + size.tokens)
