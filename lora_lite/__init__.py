@@ -7,7 +7,7 @@ ll.save(model, "adapter.safetensors")
 """
 
 from lora_lite import variants
-from lora_lite.adapter import Adapter, adapters_of, attach, detach, merge
+from lora_lite.adapter import Adapter, adapters_of, attach, detach
 from lora_lite.checkpoint import load, save
 from lora_lite.config import AdapterConfig, option
 from lora_lite.errors import (
@@ -21,6 +21,7 @@ from lora_lite.errors import (
     TargetError,
 )
 from lora_lite.linear import LinearShape
+from lora_lite.merging import merge
 from lora_lite.spec import VARIANTS, Calibrator, ParamSpec, Reference, SourceFile, Variant, register
 from lora_lite.variants import *  # noqa: F403  # the configs and variants, listed there
 

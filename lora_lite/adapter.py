@@ -1,9 +1,7 @@
-"""attach, detach, merge, and the handle that attach returns."""
+"""attach, detach, and the handle that attach returns."""
 
-import copy
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
@@ -19,9 +17,9 @@ from lora_lite.errors import (
     BaseWeightError,
     CalibrationError,
     ConfigError,
-    LoraLiteError,
     NotAttachedError,
     TargetError,
+    naming,
 )
 from lora_lite.linear import all_finite, has_plain_weight, linear_shape, read_weight
 from lora_lite.parallel import refuse_split
@@ -103,7 +101,7 @@ def attach(model: nn.Module, config: AdapterConfig, calibration_data: Iterable[A
     targets = find_targets(model, config)
     refuse_overlap(targets)
     for name, layer in targets.items():
-        with _naming(name):
+        with naming(name):
             variant.check(linear_shape(layer), config)
             for what, tensor in _base_numbers(layer, variant):
                 _refuse_non_finite(what, tensor)
@@ -112,7 +110,7 @@ def attach(model: nn.Module, config: AdapterConfig, calibration_data: Iterable[A
     modules = {}
     for name, layer_config in configs.items():
         layer = targets[name]
-        with _naming(name):
+        with naming(name):
             modules[name] = variant(linear_shape(layer), layer_config, device=device_of(layer))
             modules[name].reset(layer, statistics[name])
             _refuse_overflow(modules[name])
@@ -308,70 +306,6 @@ def base_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
             yield name, parameter
 
 
-def merge(model: nn.Module) -> None:
-    """Fold every adapter into its layer's weight and bias and take it off: the same function as a plain model.
-
-    Every adapted layer is affine in x, so that its weight can be read off a basis; this is done in float64 and rounded once
-    to the base dtype. All or nothing: raises BaseWeightError, the model as before, where a base cannot hold the result.
-    """
-    model = unwrapped(model)
-    merged = {}
-    for adapter in attached(model):
-        for name in adapter.targets:
-            with _naming(name):
-                merged[name] = _merged(model, model.get_submodule(name))
-    with torch.no_grad():
-        for name, (weight, bias) in merged.items():
-            layer: Any = model.get_submodule(name)
-            layer.weight.copy_(weight)
-            if bias is not None:
-                layer.bias.copy_(bias)
-    detach(model)
-
-
-def _merged(model: nn.Module, layer: Any) -> tuple[Tensor, Tensor | None]:
-    """The weight and bias of the adapted layer, in the base dtype."""
-    _refuse_unmergeable(model, layer)
-    twin = copy.deepcopy(layer).double().eval()
-    basis = torch.eye(layer.in_features, dtype=torch.float64, device=layer.weight.device)
-    with torch.no_grad():
-        bias = twin(torch.zeros_like(basis[:1]))
-        weight = (twin(basis) - bias).mT
-    if layer.bias is None and bias.any():
-        raise BaseWeightError("merge: the adapter adds a constant and the layer has no bias to hold it. Give the layer a bias.")
-    weight, bias = weight.to(layer.weight.dtype), bias.to(layer.weight.dtype)
-    if not (weight.isfinite().all() and bias.isfinite().all()):
-        raise BaseWeightError(f"merge: the merged weight is not finite in {weight.dtype}. Keep the adapter attached.")
-    return weight, None if layer.bias is None else bias[0]
-
-
-def _refuse_unmergeable(model: nn.Module, layer: Any) -> None:
-    """A layer can be merged into if it computes x Wᵀ + b and nothing else, with tensors of its own."""
-    if not has_plain_weight(layer) or not isinstance(layer, nn.Linear):
-        raise BaseWeightError(
-            f"merge: {type(layer).__name__} holds no plain floating-point weight to fold into. "
-            "Keep the adapter attached, or load it onto an unquantised base."
-        )
-    hooks = len(layer._forward_hooks) + len(layer._forward_pre_hooks)
-    if type(layer).forward is not nn.Linear.forward or "weight" not in layer._parameters or hooks > 1:
-        raise BaseWeightError(
-            f"merge: {type(layer).__name__} computes more than x Wᵀ + b (a forward of its own, a parametrised weight or "
-            "another hook), which would count twice. Take that away first, or keep the adapter attached."
-        )
-    own = {parameter.untyped_storage().data_ptr() for parameter in layer.parameters(recurse=False)}
-    sharing = [
-        name
-        for name, module in model.named_modules()
-        if module is not layer
-        and any(parameter.untyped_storage().data_ptr() in own for parameter in module.parameters(recurse=False))
-    ]
-    if sharing:
-        raise BaseWeightError(
-            f"merge: its weight or bias is shared with {', '.join(sharing[:5])} (tied), which would change with it. "
-            "Untie them first, or keep the adapter attached."
-        )
-
-
 def device_of(layer: nn.Module) -> torch.device | None:
     """Where the layer's tensors lie."""
     return next((tensor.device for tensor in chain(layer.parameters(), layer.buffers())), None)
@@ -394,13 +328,3 @@ def _refuse_non_finite(what: str, tensor: Tensor) -> None:
     if not all_finite(tensor):
         count = int((~torch.isfinite(tensor)).sum())
         raise BaseWeightError(f"the base {what} holds {count} NaN or Inf, wanted finite numbers. Mend the base first.")
-
-
-@contextmanager
-def _naming(name: str) -> Iterator[None]:
-    """Errors raised inside carry the layer's full name."""
-    try:
-        yield
-    except LoraLiteError as error:
-        error.args = (f"{name}: {error}",)
-        raise

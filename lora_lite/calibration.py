@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lora_lite.errors import CalibrationError
+from lora_lite.errors import CalibrationError, LoraLiteError
 from lora_lite.spec import Calibrator
 
 
@@ -71,7 +71,8 @@ def calibrate(
 
     A batch is a tensor (the model's one argument), a tuple or list (its positional arguments) or a mapping (its keyword
     arguments). Whatever happens, the model's hooks and training flags are as before.
-    Raises CalibrationError where there is no batch, or a target saw no token or a number that is not finite.
+    Raises CalibrationError where there is no batch or one that the model does not take, or a target saw no token or a number
+    that is not finite.
     """
     tokens = dict.fromkeys(targets, 0)
 
@@ -94,7 +95,12 @@ def calibrate(
         with torch.no_grad(), _eval_mode(model):
             batches = 0
             for batch in data:
-                _run(model, batch)
+                try:
+                    _run(model, batch)
+                except LoraLiteError:
+                    raise
+                except Exception as error:
+                    raise _unfit(batches, batch, error) from error
                 batches += 1
     finally:
         for handle in handles:
@@ -106,6 +112,13 @@ def calibrate(
             f"{', '.join(silent[:5])}: no calibration token reached {len(silent)} of {len(tokens)} targets. "
             "Leave them out with exclude_names, or give data that uses them."
         )
+
+
+def _unfit(number: int, batch: Any, error: Exception) -> CalibrationError:
+    return CalibrationError(
+        f"batch {number} of the calibration data, a {type(batch).__name__}: the model raised {type(error).__name__}: {error}. "
+        "Wanted a tensor, a tuple of positional arguments or a mapping of keyword arguments, as the model takes them."
+    )
 
 
 def _run(model: nn.Module, batch: Any) -> None:

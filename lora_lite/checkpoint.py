@@ -74,8 +74,12 @@ def _write_atomically(path: Path, write: Any) -> None:
 
 
 def fingerprint(model: nn.Module) -> dict[str, str]:
-    """A digest of every base parameter: dtype, shape and every bit. Adapters and buffers do not count."""
-    return {name: _digest(gathered(p.detach()), *_scales(model, name)) for name, p in base_parameters(model)}
+    """Every base parameter's dtype and shape, and a digest of every bit. Adapters and buffers do not count."""
+    return {name: _described(gathered(p.detach()), *_scales(model, name)) for name, p in base_parameters(model)}
+
+
+def _described(tensor: Tensor, *scales: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)} {_digest(tensor, *scales)}"
 
 
 def digest_of_all(header: Mapping[str, Any], tensors: Mapping[str, str]) -> str:
@@ -231,7 +235,7 @@ def _check_base(path: object, model: nn.Module, wanted: Mapping[str, str]) -> No
     for name in [*wanted, *(name for name in found if name not in wanted)]:
         if found.get(name) != wanted.get(name):
             here, there = (side.get(name, "no such parameter") for side in (found, wanted))
-            lines.append(f"  {name}: fingerprint {here}, the file says {there}.")
+            lines.append(f"  {name}: found {here}, the file says {there}.")
     if len(lines) > 6:
         lines[6:] = [f"  … {len(lines) - 6} more of {len(wanted)} parameters."]
     lines.append(

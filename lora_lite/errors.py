@@ -1,5 +1,8 @@
 """What lora_lite raises. Every message names the layer, what was found, what was wanted and what to do."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class LoraLiteError(Exception):
     """Base class of every error that lora_lite raises on purpose."""
@@ -31,3 +34,13 @@ class BaseMismatchError(CheckpointError):
 
 class NotAttachedError(LoraLiteError):
     """An operation on an adapter that is not, or no longer, attached."""
+
+
+@contextmanager
+def naming(name: str) -> Iterator[None]:
+    """LoraLiteErrors raised inside carry the layer's full name."""
+    try:
+        yield
+    except LoraLiteError as error:
+        error.args = (f"{name}: {error}",)
+        raise

@@ -121,6 +121,11 @@ class Variant(nn.Module):
         return "exact"
 
     @classmethod
+    def continuous(cls, config: Any) -> bool:
+        """Whether the output changes by O(ε) where an optimiser step of size ε leaves init."""
+        return True
+
+    @classmethod
     def calibrator(cls, layer: nn.Module, config: Any) -> Calibrator | None:
         """What gathers this layer's input statistics, for a variant whose init uses them."""
         return None

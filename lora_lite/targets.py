@@ -121,8 +121,8 @@ def _by_role(model: nn.Module, names: dict[str, list[str]], roles: tuple[Role, .
 def layer_index(model: nn.Module, name: str) -> int | None:
     """The index of the model's layer that `name` lies in, or None.
 
-    It is the outermost index into a ModuleList, or into a Sequential whose children are of one type: blocks, not a pipeline
-    of different parts. An expert's index lies deeper. Without such a container the outermost number counts.
+    It is the outermost index into a ModuleList, or into a Sequential of several children of one type: blocks, not a pipeline
+    of different parts or of one. An expert's index lies deeper. Without such a container the outermost number counts.
     """
     parts = name.split(".")
     numbers = [i for i, part in enumerate(parts) if part.isdecimal()]
@@ -130,7 +130,7 @@ def layer_index(model: nn.Module, name: str) -> int | None:
         container = model.get_submodule(".".join(parts[:i]))
         if isinstance(container, nn.ModuleList):
             return int(parts[i])
-        if isinstance(container, nn.Sequential) and len({type(child) for child in container}) == 1:
+        if isinstance(container, nn.Sequential) and len(container) > 1 and len({type(child) for child in container}) == 1:
             return int(parts[i])
     return int(parts[numbers[0]]) if numbers else None
 

@@ -25,7 +25,7 @@ from torch import nn
 import lora_lite as ll
 from properties.implementation import implementation
 from properties.observe import subject
-from properties.test_hostile_files import outcome
+from properties.test_hostile_files import declare_keys, outcome
 from strategies import AdaptedLayer, DamagedFile, LinearRecipe, damaged_files
 from strategies.options import ranks
 
@@ -142,6 +142,18 @@ def by_atheris(wanted: int, first_seed: int, path: Path, figures: Figures) -> No
     atheris.Fuzz()
 
 
+def a_million_keys() -> str:
+    """What load makes of one file whose header declares a million tensors."""
+    whole, _, model = saved("lora")
+    with tempfile.TemporaryDirectory() as folder:
+        (path := Path(folder) / "a").write_bytes(whole)
+        declare_keys(path, 10**6)
+        held, began = forget_peak(), time.process_time()
+        found = outcome(model, path, None)
+        seconds, memory, size = time.process_time() - began, peak() - held, path.stat().st_size
+    return f"a million keys, {size / 2**20:.0f} MiB: {found} after {seconds:.1f} s and {memory / 2**20:.0f} MiB"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m properties.fuzz", description=__doc__)
     parser.add_argument("--inputs", type=int, default=100_000)
@@ -160,6 +172,7 @@ def main() -> None:
     finally:
         path.unlink(missing_ok=True)
     print(figures)
+    print(a_million_keys())
 
 
 if __name__ == "__main__":

@@ -36,8 +36,14 @@ class Implementation(Protocol):
     def first_gradients(self, model: nn.Module) -> dict[str, dict[str, str]]:
         """What each trainable tensor's first gradient is declared to be, "zero" or "nonzero"."""
 
+    def constant_inits(self, model: nn.Module) -> dict[str, set[str]]:
+        """The trainable tensors that start as a constant of the variant's own choice, by target: a gate, a zero B."""
+
     def identity(self, case: Case) -> str:
         """Whether a fresh adapter of this config is an identity "exact"ly or to "rounding"."""
+
+    def continuous(self, case: Case) -> bool:
+        """Whether a small first step from init is declared a small change of the output."""
 
     def save(self, model: nn.Module, path: PathLike[str]) -> None: ...
     def load(self, model: nn.Module, path: PathLike[str], **options: Any) -> None: ...
@@ -69,6 +75,16 @@ class LoraLite:
             for name, layer in adapter.layers().items()
         }
 
+    def constant_inits(self, model: nn.Module) -> dict[str, set[str]]:
+        return {
+            name: {tensor for tensor, spec in layer.specs(layer.shape, layer.config).items() if _is_constant(spec)}
+            for adapter in ll.adapters_of(model)
+            for name, layer in adapter.layers().items()
+        }
+
+    def continuous(self, case: Case) -> bool:
+        return ll.VARIANTS[case.variant].continuous(build_config(case.variant, case.options))
+
     def identity(self, case: Case) -> str:
         return ll.VARIANTS[case.variant].identity(build_config(case.variant, case.options))
 
@@ -83,6 +99,15 @@ class LoraLite:
 
     def detach(self, model: nn.Module) -> None:
         ll.detach(model)
+
+
+def _is_constant(spec: ll.ParamSpec) -> bool:
+    if not spec.trainable or spec.init is None:
+        return False
+    once, again = torch.empty(spec.shape), torch.empty(spec.shape)
+    spec.init(once)
+    spec.init(again)
+    return torch.equal(once, again)
 
 
 implementation: Implementation = LoraLite()

@@ -2,8 +2,8 @@
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from functools import singledispatchmethod
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from properties.observe import expected, seed_inits
 from properties.tolerance import coarser
 from properties.truth import (
     Adapted,
-    Tensors,
     Truth,
     check,
     check_merged,
@@ -58,23 +57,13 @@ LR = 0.15
 NOTHING_ON = (ll.NotAttachedError, "carries no adapter")
 
 
-@dataclass(frozen=True)
-class Saved:
-    """What is in the file."""
-
-    adapters: list[Adapted]
-    base: Tensors
-    lineage: object
-    coarsest: torch.dtype
-
-
 class Life:
     """Takes steps, and after each compares every model with the truth about it. Raises Violation."""
 
     def __init__(self, recipe: Lifecycle) -> None:
         self.recipe = recipe
         self.truths = [new(recipe.model, recipe.frozen)]
-        self.saved: Saved | None = None
+        self.saved: Truth | None = None
         self.trained = 0
         self.folder = tempfile.TemporaryDirectory()
         self.path = Path(self.folder.name) / "adapters.safetensors"
@@ -87,19 +76,18 @@ class Life:
         truth = self.truths[getattr(step, "on", 0) % len(self.truths)]
         with telling(str(step)):
             self.act(step, truth)
-            for other in self.truths:
-                if other is not truth:
-                    check_untouched(other, self.run)
-            check(truth, self.run)
+            for one in self.truths:
+                (check if one is truth or one.output is None else check_untouched)(one, self.run)
 
     def run(self, model: nn.Module) -> Tensor:
         """The model on the input of this life, in its own dtype."""
         batch = self.recipe.model.batch(self.recipe.seed)["x"]
         return model(batch.to(next(model.parameters()).dtype))  # type: ignore[no-any-return]
 
-    def join(self, truth: Truth) -> None:
+    def join(self, truth: Truth) -> Truth:
         """Another model; the newest gives way where there are too many."""
         self.truths = [*self.truths[: MOST_MODELS - 1], truth]
+        return truth
 
     @singledispatchmethod
     def act(self, step: Step, truth: Truth) -> None:
@@ -107,9 +95,11 @@ class Life:
 
     @act.register
     def _attach(self, step: Attach, truth: Truth) -> None:
-        names = tuple(truth.linear[i] for i in step.layers)
+        free = [i for i, name in enumerate(truth.linear) if name not in truth.layers]
+        layers = step.layers if step.overlap or not free else [i for i in step.layers if i in free] or free[:1]
+        names = tuple(truth.linear[i] for i in layers)
         config = build_config(step.variant, step.options, target_names=names)
-        fits = all(accepts(step.variant, *SHAPES[i], step.options) for i in step.layers)
+        fits = all(accepts(step.variant, *SHAPES[i], step.options) for i in layers)
         data = [self.recipe.model.batch(i, size=i)["x"].to(truth.dtype) for i in (1, 4, 5)]
         seed_inits(self.recipe.seed)
         refusal: Refusal = None
@@ -181,12 +171,16 @@ class Life:
             for one in twin.adapters:
                 one.config = replace(one.config, dtype=one.dtype)
                 one.flags = trainable(one.handle)
-            self.saved = Saved(twin.adapters, twin.base, twin.lineage, twin.coarsest)
+            self.saved = twin
 
     @act.register
     def _load(self, step: Load, truth: Truth) -> None:
+        if self.saved is None:
+            self.act(Save(), truth)
         if (saved := self.saved) is None:
             return
+        if step.fresh:
+            truth = self.join(saved.base_alone(new(self.recipe.model, self.recipe.frozen)))
         # Whoever says check_base=False says that the bases compute the same.
         check_base = step.check_base or saved.lineage != truth.lineage
         dtype = None if step.dtype is None else DTYPES[step.dtype]
@@ -253,9 +247,9 @@ class Life:
         ]
         for adapted in truth.adapters:
             places += [(adapted.flags, name, parameter) for name, parameter in adapted.handle.named_parameters()]
-        flags, name, parameter = places[-1 - step.parameter % len(places)]
-        parameter.requires_grad_(step.requires_grad)
-        flags[name] = step.requires_grad
+        flags, name, parameter = places[step.parameter % len(places)]
+        flags[name] = not flags[name]
+        parameter.requires_grad_(flags[name])
 
     @act.register
     def _cast(self, step: Cast, truth: Truth) -> None:
@@ -280,26 +274,20 @@ def bounded(gradient: Tensor) -> Tensor:
 
 @contextmanager
 def telling(step: str) -> Iterator[None]:
-    """A violation says after which step."""
+    """A violation says after which step; and so does whatever a model raises that cannot be looked at any more."""
     try:
         yield
     except Violation as violation:
         raise Violation(f"after {step}: {violation}") from None
+    except Exception as error:
+        raise Violation(f"after {step}: raised {type(error).__name__}: {error}") from error
 
 
 @contextmanager
 def outcome(refusal: Refusal) -> Iterator[None]:
     """The body raises this error with this in its message, or, where it is None, nothing."""
-    if refusal is not None:
-        with assert_refuses(*refusal, claim="what cannot work"):
-            yield
-        return
-    try:
+    with assert_refuses(*refusal, claim="what cannot work") if refusal else nullcontext():
         yield
-    except Violation:
-        raise
-    except Exception as caught:
-        raise Violation(f"raised {type(caught).__name__}: {caught}, and should work") from caught
 
 
 @contextmanager

@@ -24,6 +24,7 @@ class Layer:
 
     x (..., d_in), y (..., d_out), upstream = ∂loss/∂y and dx = this layer's share of ∂loss/∂x, in the base dtype; tensors: the
     adapter's, now; initial: the same as they stood right after attach; gradients by name.
+    base_error (..., d_out): by how much the base's own output was off from x Wᵀ + b where it quantises x; else None.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Layer:
     initial: dict[str, Tensor]
     x: Tensor = field(init=False)
     y: Tensor = field(init=False)
+    base_error: Tensor | None = field(init=False, default=None)
 
     @property
     def dx(self) -> Tensor:
@@ -95,10 +97,14 @@ def train(made: Subject) -> None:
         for target, tensors in implementation.tensors(made.model).items():
             for name, tensor in tensors.items():
                 if isinstance(tensor, nn.Parameter):
-                    usual = (tensor.shape[-1] if tensor.ndim else 1) ** -0.5
-                    size = max(float(tensor.double().square().mean().sqrt()) if tensor.numel() else 0.0, usual)
                     step = gaussian(made.case.seed, f"train {target} {name}", tuple(tensor.shape))
-                    tensor.copy_(tensor + 0.5 * size * step)
+                    tensor.copy_(tensor + 0.5 * usual_size(tensor) * step)
+
+
+def usual_size(tensor: Tensor) -> float:
+    """Of an entry: as large as they are, or as what its width makes usual."""
+    usual: float = (tensor.shape[-1] if tensor.ndim else 1) ** -0.5
+    return max(float(tensor.detach().double().square().mean().sqrt()) if tensor.numel() else 0.0, usual)
 
 
 def observe(made: Subject, run: Callable[[nn.Module], Tensor] | None = None) -> list[Layer]:
@@ -214,6 +220,8 @@ def _evaluate(
     plain = torch.nn.functional.linear(x[0], W[0], None if b is None else b[0]).detach()
     change = (layer.y.detach().reshape(-1, d_out).double() - plain).nan_to_num(0, 0, 0)
     e = perturbed("e", plain, base, probes) - plain + perturbed("change", change, adapter, probes) - change
+    if layer.base_error is not None:
+        e += layer.base_error.reshape(-1, d_out)
     p = perturbed_all("now ", layer.tensors, adapter, probes)
     p0 = perturbed_all("initial ", layer.initial, adapter, probes)
     e.requires_grad_()

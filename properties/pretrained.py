@@ -90,9 +90,13 @@ class PretrainedCase:
 
 def pretrained_case(variant: str) -> PretrainedCase:
     """The variant at rank 8, alpha apart from it, its own options at their defaults."""
+    return PretrainedCase(variant, options_at_rank_8(variant), calibrated=ll.VARIANTS[variant].needs_calibration)
+
+
+def options_at_rank_8(variant: str) -> Options:
+    """The rank and an alpha apart from it, where the variant has them."""
     config = ll.VARIANTS[variant].config_class
-    options = tuple((name, value) for name, value in (("r", 8), ("alpha", 12.0)) if name not in config.unused)
-    return PretrainedCase(variant, options, calibrated=ll.VARIANTS[variant].needs_calibration)
+    return tuple((name, value) for name, value in (("r", 8), ("alpha", 12.0)) if name not in config.unused)
 
 
 def tokens(sentences: Sequence[str], longest: int) -> dict[str, Tensor]:

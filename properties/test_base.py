@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 import lora_lite as ll
-from properties.assertions import assert_all_identical, assert_holds
+from properties.assertions import assert_all_identical, assert_holds, assert_refuses
 from properties.implementation import implementation
 from properties.observe import AnyCase, default_run, observe, subject, train
-from properties.registry import every_variant
+from properties.registry import every_variant, fact
 from properties.test_checkpoint import base_tensors
-from strategies import AdaptedModel, adapted_models
+from strategies import AdaptedModel, adapted_models, gaussian
 
 
 def state_of(model: nn.Module) -> dict[str, Any]:
@@ -108,6 +108,19 @@ def test_a_calibration_that_fails_leaves_the_model_as_before() -> None:
         with pytest.raises(ll.CalibrationError, match=match):
             ll.attach(model, ll.EVAConfig(r=2), data)
         assert state_of(model) == before
+
+
+@fact
+def test_a_batch_that_the_model_does_not_take_is_named() -> None:
+    """By its number and kind, with what the model says; the model is as before."""
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    before = state_of(model)
+    good = gaussian(0, "batch", (9, 4))
+    for bad, kind in ((good[:, :3], "Tensor"), ((good, good), "tuple"), ({"y": good}, "dict"), ("text", "str")):
+        match = f"batch 1 of the calibration data, a {kind}: the model raised .*Wanted a tensor"
+        with assert_refuses(ll.CalibrationError, match, claim=f"a batch that is {kind}"):
+            ll.attach(model, ll.EVAConfig(r=2), [good, bad])
+        assert_holds(state_of(model) == before, claim=f"a batch that is {kind}: {state_of(model)} after it, was {before}")
 
 
 def test_a_refused_load_leaves_the_model_as_before() -> None:

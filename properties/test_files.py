@@ -79,9 +79,19 @@ def test_another_base_is_refused() -> None:
         with saved() as path, torch.no_grad():
             other = base()
             change(other[2].weight)  # type: ignore[arg-type]
-            match = r"2\.weight: fingerprint \w+, the file says \w+"
+            match = r"2\.weight: found float32 \(6, 5\) \w+, the file says float32 \(6, 5\) \w+"
             refused(other, path, ll.BaseMismatchError, match, f"a base changed by {change.__name__}")
             ll.load(other, path, check_base=False)
+
+
+@fact
+def test_a_base_of_another_dtype_or_width_is_told_by_it() -> None:
+    """The message gives both."""
+    wide = nn.Sequential(nn.Linear(6, 5), nn.GELU(), nn.Linear(5, 7, bias=False))
+    for other, found in ((base().bfloat16(), r"bfloat16 \(6, 5\)"), (wide, r"float32 \(7, 5\)")):
+        with saved() as path:
+            match = rf"2\.weight: found {found} \w+, the file says float32 \(6, 5\) \w+"
+            refused(other, path, ll.BaseMismatchError, match, f"a base that is {found}")
 
 
 @fact
@@ -91,7 +101,11 @@ def test_a_base_trained_on_is_refused() -> None:
         model = base()
         model.append(nn.LayerNorm(6))
         refused(
-            model, path, ll.BaseMismatchError, r"3\.weight: fingerprint \w+, the file says no such", "a base with more in it"
+            model,
+            path,
+            ll.BaseMismatchError,
+            r"3\.weight: found float32 \(6,\) \w+, the file says no such",
+            "a base with more in it",
         )
 
 

@@ -1,5 +1,6 @@
 """Files from anywhere: load takes what save wrote, bit for bit, or refuses with a LoraLiteError and leaves the model alone."""
 
+import json
 import os
 import resource
 import struct
@@ -9,8 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from hypothesis import strategies as st
+from safetensors import safe_open
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -22,8 +25,9 @@ from properties.observe import subject
 from properties.registry import every_variant, fact
 from properties.test_checkpoint import scratch_file
 from properties.test_files import adapted, base, config_of, refused, rewrite, saved, snapshot
+from properties.test_strategies import minimal
 from strategies import DamagedFile, damaged_files
-from strategies.files import NUMBER_EDITS
+from strategies.files import NUMBER_EDITS, edited, forged
 
 Tensors = dict[str, dict[str, Tensor]]
 
@@ -217,3 +221,47 @@ def test_a_full_disk_leaves_the_old_file() -> None:
             ll.save(adapted(ll.HRAConfig(r=4)), path)
         assert_holds(path.read_bytes() == old, claim="save to a full disk changed the old file")
         assert_holds(list(path.parent.iterdir()) == [path], claim="save to a full disk left a file behind")
+
+
+def declare_keys(path: Path, count: int) -> None:
+    """Make of a valid file one whose header has this many tensors, all of them empty."""
+    entry = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    header = json.dumps({"__metadata__": metadata, **{f"x{i}": entry for i in range(count)}}).encode()
+    path.write_bytes(struct.pack("<Q", len(header)) + header)
+
+
+def test_many_keys_are_refused_unread() -> None:
+    """A hundred thousand here; a million in properties/fuzz.py, where nearly all the time is safetensors' own."""
+    with saved() as path:
+        declare_keys(path, 100_000)
+        with Allocated() as allocated:
+            refused(base(), path, ll.CheckpointError, "0: tensor A is missing", "a file with many tensors")
+        assert_holds(allocated.bytes < 10_000, claim=f"100,000 keys allocated {allocated.bytes} bytes of tensors")
+
+
+BYTE_KINDS = ("data", "cut", "flip", "byte", "move", "append", "length", "noise")
+HEADER_KINDS = ("vary", "put", "drop", "again", "name", "deep", "long", "many")
+
+
+@pytest.mark.parametrize("kind", [*BYTE_KINDS, *HEADER_KINDS])
+def test_every_kind_of_damage_is_reached_and_does_some(kind: str) -> None:
+    with saved() as path:
+        whole = path.read_bytes()
+    edits = damaged_files("lora").map(lambda file: file.edits[0])
+    assert minimal(edits, lambda edit: edit[0] == kind and edited(whole, edit) != whole)
+
+
+def test_a_forged_file_gets_past_the_digest() -> None:
+    """Else no edit of a header would reach what lies behind."""
+    with saved() as path:
+        whole = path.read_bytes()
+        path.write_bytes(changed := forged(edited(whole, ("data", 3, 1))))
+        assert changed != whole
+        assert outcome(base(), path, None) == "loaded"
+
+
+def test_a_damaged_file_shrinks_to_one_edit() -> None:
+    file = minimal(damaged_files("lora"))
+    assert (file.edits, file.forged) == ((("data", 0, 0),), False)

@@ -1,28 +1,46 @@
-"""A real quantised base: what its codes mean is read through the quantiser, and belongs to the fingerprint."""
+"""Real quantised bases: what their codes mean is read through the quantiser, and every variant works on them by its formula."""
 
+from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import lora_lite as ll
 from lora_lite.checkpoint import fingerprint
 from lora_lite.linear import read_weight
-from properties.assertions import assert_holds, assert_refuses
-from strategies import gaussian
+from properties.assertions import assert_all_identical, assert_close, assert_holds, assert_identical, assert_refuses
+from properties.implementation import implementation
+from properties.observe import Layer, Subject, default_run, expected, observe, subject
+from properties.registry import every_variant, fact
+from properties.test_checkpoint import scratch_file
+from strategies import QuantisedLayer, gaussian, quantised_layers
+from strategies.quantised import QUANTISERS, bitsandbytes
 
+pytestmark = pytest.mark.skipif(
+    any(find_spec(name) is None for name in QUANTISERS), reason=f"pip install '.[peers]' brings {' and '.join(QUANTISERS)}"
+)
 WEIGHT = gaussian(0, "weight", (16, 32))
 
 
-def eight_bit(weight: torch.Tensor) -> nn.Sequential:
-    """A bitsandbytes Linear8bitLt that holds this weight."""
-    nn_8bit = pytest.importorskip("bitsandbytes", reason="pip install '.[peers]' brings bitsandbytes").nn
-    layer: Any = nn_8bit.Linear8bitLt(weight.shape[1], weight.shape[0], bias=False, has_fp16_weights=False)
-    layer.load_state_dict({"weight": weight})
-    return nn.Sequential(layer.to("cpu"))
+def codes_times_scales(layer: Any) -> Tensor:
+    """The weight that the codes mean, by the formats' own definition."""
+    if (state := getattr(layer, "state", None)) is None:
+        return layer.weight.detach().dequantize().double()  # type: ignore[no-any-return]
+    own = layer.weight if state.CB is None else state  # bitsandbytes moves them at the first forward
+    return own.CB.double() * own.SCB.double()[:, None] / 127  # type: ignore[no-any-return]
 
 
+def eight_bit(weight: Tensor) -> nn.Sequential:
+    """A bitsandbytes layer that holds this weight."""
+    plain = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
+    plain.weight = nn.Parameter(weight)
+    return nn.Sequential(bitsandbytes(plain))
+
+
+@fact
 def test_an_eight_bit_weight_is_read_as_numbers() -> None:
     """And not as integer codes, which are 1,000 times too large."""
     read = read_weight(eight_bit(WEIGHT)[0])
@@ -32,6 +50,7 @@ def test_an_eight_bit_weight_is_read_as_numbers() -> None:
     )
 
 
+@fact
 def test_a_fingerprint_tells_scales_apart() -> None:
     """W and 8 W have the same codes; and a forward, which moves the scales elsewhere, changes nothing."""
     model = eight_bit(WEIGHT)
@@ -41,7 +60,56 @@ def test_a_fingerprint_tells_scales_apart() -> None:
     assert_holds(fingerprint(model) == before, claim="a forward changed the fingerprint of an 8-bit base")
 
 
+@fact
 def test_merge_into_eight_bits_is_refused() -> None:
     ll.attach(model := eight_bit(WEIGHT), ll.LoRAConfig(r=2))
     with assert_refuses(ll.BaseWeightError, "0: merge: Linear8bitLt holds no plain", claim="merge into 8 bits"):
         ll.merge(model)
+
+
+def observe_quantised(made: Subject) -> Layer:
+    """observe(), with the weight as numbers and what the base's own rounding added."""
+    base: Any = made.model[0]  # type: ignore[index]
+    seen: dict[str, Tensor] = {}
+    # Next to the base: after the adapter's own pre-hook, before its hook.
+    base.register_forward_pre_hook(lambda layer, args: seen.update(x=args[0].detach().double()))
+    base.register_forward_hook(lambda layer, args, y: seen.update(y=y.detach().double()), prepend=True)
+    (layer,) = observe(made)
+    layer.weight = codes_times_scales(base).to(made.case.base_dtype)  # type: ignore[union-attr]
+    bias = None if layer.bias is None else layer.bias.double()
+    layer.base_error = seen["y"] - torch.nn.functional.linear(seen["x"], layer.weight.double(), bias)
+    return layer
+
+
+def check_quantised(case: QuantisedLayer) -> None:
+    """Output and gradients by the oracle, identity at init, save and load, and the base as it was."""
+    base = case.build()
+    plain, before = base(case.x()).detach(), fingerprint(base)
+    layer = observe_quantised(made := subject(case))
+    wanted = expected(layer)
+    assert_close(layer.y, wanted.y, claim="the output")
+    assert_close(layer.dx, wanted.dx, claim="the gradient of x")
+    for name, gradient in layer.gradients.items():
+        assert_close(gradient, wanted.gradients[name], claim=f"the gradient of {name}")
+    if not case.trained and implementation.identity(case) == "exact":
+        assert_identical(layer.y.detach(), plain, claim="the output at init is the base's, bit for bit")
+    path = scratch_file()
+    try:
+        implementation.save(made.model, path)
+        implementation.load(base, path)
+    finally:
+        path.unlink()
+    saved, loaded = (implementation.tensors(model)["0"] for model in (made.model, base))
+    assert_all_identical(loaded, saved, claim="the loaded tensors")
+    assert_identical(default_run(case)(base), layer.y.detach(), claim="the output after load")
+    assert_holds(fingerprint(made.model) == before, claim="the quantised base is not what it was")
+
+
+@every_variant(partial(quantised_layers, quantiser="bitsandbytes"), share=0.2, shows="8-bit")
+def test_an_adapter_on_bitsandbytes_agrees_with_the_oracle(case: QuantisedLayer) -> None:
+    check_quantised(case)
+
+
+@every_variant(partial(quantised_layers, quantiser="torchao"), share=0.2, shows="int8")
+def test_an_adapter_on_torchao_agrees_with_the_oracle(case: QuantisedLayer) -> None:
+    check_quantised(case)

@@ -165,10 +165,13 @@ def test_fixtures_of_other_variants_are_left_out_and_those_about_nothing_fail_fi
     for fixture in (made(variant="gone"), made()):
         (tmp_path / fixture.name()).write_text(fixture.text(), encoding="utf-8")
     (tmp_path / "damaged-hra-00000000.json").write_text("{")
-    command = "pytest -q properties/test_identity.py properties/test_regressions.py --max-examples 1 --variant ia3"
+    command = "pytest -v -rN properties/test_identity.py properties/test_regressions.py --max-examples 1 --variant ia3"
     told = run_pytest(f"{command} --record {tmp_path}", tmp_path).stdout
-    # Those of the sources, if there are any, are not for this variant.
-    assert told.startswith("FF.."), told
+    ran = re.findall(r"^properties/(\w+)\.py::\w+\[(.*?)(?:-.*)?\] (PASSED|FAILED)", told, flags=re.MULTILINE)
+    assert [file for file, *_ in ran] == sorted((file for file, *_ in ran), reverse=True), "regressions come first"
+    failed = [variant for _, variant, verdict in ran if verdict == "FAILED"]
+    assert sorted(failed) == ["damaged", "gone"]
+    assert {variant for _, variant, _ in ran} == {"ia3", *failed}
     assert "there is no variant gone" in told
     assert "damaged-hra-00000000.json: not readable as JSON" in told
 

@@ -195,7 +195,7 @@ def test_roles_are_found_from_the_residual_width(case: ByRole) -> None:
 class ByLayer:
     """blocks: how many. container: where they lie, "" for the model being the container itself. experts: in each block.
 
-    wrapped: the model is the first part of an outer Sequential of different parts, as in sentence-transformers.
+    wrapped: the model is the first of so many parts of an outer Sequential, as in sentence-transformers; 0 for none.
     """
 
     variant: str
@@ -203,7 +203,7 @@ class ByLayer:
     container: str
     sequential: bool
     experts: int
-    wrapped: bool
+    wrapped: int
     layers: tuple[int, ...]
 
     def build(self) -> tuple[nn.Module, dict[str, int]]:
@@ -220,7 +220,7 @@ class ByLayer:
             inner, model = model, nn.Module()
             model.add_module(self.container, inner)
         if self.wrapped:
-            model = nn.Sequential(model, nn.LayerNorm(WIDTH), nn.Tanh())
+            model = nn.Sequential(*(model, nn.LayerNorm(WIDTH), nn.Tanh())[: self.wrapped])
         start = "".join(f"{part}." for part in ("0" if self.wrapped else "", self.container) if part)
         ends = ["up", *(f"experts.{i}" for i in range(self.experts))]
         return model, {f"{start}{i}.{end}": i for i in range(self.blocks) for end in ends}
@@ -234,9 +234,9 @@ def selections_by_layer(draw: st.DrawFn, variant: str) -> ByLayer:
         variant,
         blocks=blocks,
         container=draw(st.sampled_from(("", "layers", "h", "blocks"))),
-        sequential=draw(st.booleans()),
+        sequential=blocks > 1 and draw(st.booleans()),  # a Sequential of one block is a pipeline of one part
         experts=draw(st.sampled_from((0, 2))),
-        wrapped=draw(st.booleans()),
+        wrapped=draw(st.sampled_from((0, 1, 3))),
         layers=tuple(draw(st.lists(st.integers(0, blocks - (1 if draw(st.booleans()) else 0)), min_size=1, max_size=3))),
     )
 

@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 
 from properties.profiles import EXAMPLES
 from properties.regressions.record import record_folder
+from properties.test_fixtures import set_options
 
 REPOSITORY = Path(__file__).parent.parent
 WORKFLOW = REPOSITORY / ".github" / "workflows" / "ci.yml"
@@ -65,9 +66,7 @@ def assert_selects(words: list[str]) -> None:
 
 def test_every_job_uploads_what_failures_wrote(pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also when it is red; and the audit, where there is one, lies there too."""
-    monkeypatch.setenv("CI", "true")
-    for name, value in {"record": None, "no_record": False, "mutant": None}.items():
-        monkeypatch.setattr(pytestconfig.option, name, value)
+    set_options(monkeypatch, pytestconfig, CI="true")
     written = record_folder(pytestconfig)
     assert written is not None
     for name, job in jobs().items():

@@ -128,6 +128,12 @@ class Truth:
             gone=[],
         )
 
+    def base_alone(self, fresh: "Truth") -> "Truth":
+        """A fresh model of the same names and shapes, given the numbers that the base of this one has."""
+        fresh.model.to(self.dtype).load_state_dict(self.base)
+        base = {name: tensor.detach().clone() for name, tensor in fresh.model.state_dict().items()}
+        return replace(fresh, base=base, lineage=self.lineage, coarsest=self.coarsest)
+
 
 def refused_dtype(config: ll.AdapterConfig, dtype: torch.dtype) -> bool:
     """Whether this config cannot be had in this dtype; a model that was cast to it works for all that."""

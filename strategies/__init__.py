@@ -21,6 +21,7 @@ from strategies.lifecycles import (
 )
 from strategies.models import AdaptedModel, BlockRecipe, ModelRecipe, NestedRecipe, Qwen3Recipe, adapted_models, trained_models
 from strategies.options import options
+from strategies.quantised import QuantisedLayer, quantised_layers
 from strategies.tensors import DTYPES, WEIGHT_FAMILIES, gaussian, set_device, weight
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "Mode",
     "ModelRecipe",
     "NestedRecipe",
+    "QuantisedLayer",
     "Qwen3Recipe",
     "Save",
     "StateDict",
@@ -55,6 +57,7 @@ __all__ = [
     "lifecycles",
     "linear_recipes",
     "options",
+    "quantised_layers",
     "set_device",
     "trained_layers",
     "trained_models",

@@ -17,37 +17,17 @@ from strategies.layers import BOOLEANS, AdaptedLayer, trained_layers
 # ("flip", 93, 3): what is done, where (taken modulo what there is), and with what.
 Edit = tuple[Any, ...]
 
-# JSON that no header holds at this place, simplest first: wrong types, sizes, numbers, names.
-LIES = (
-    *("null", "true", "0", "1", "-1", "2", "99", "3.5", '""', "[]", "{}", "[0]", "[-1]", "[[]]", '[""]', '{"": {}}'),
-    *(
-        "4294967296",
-        "9223372036854775807",
-        "18446744073709551615",
-        "1" + "0" * 30,
-        "1e308",
-        "1e999",
-        "-1e999",
-        "NaN",
-        "Infinity",
-    ),
-    *("1048576", "[1099511627776, 1099511627776]", "[0, 4611686018427387904]", "[4, 4]", "[8, 4]", "[0, 0]", "[16, 8]"),
-    *(
-        '"."',
-        '".."',
-        '"../../x"',
-        '"/etc/passwd"',
-        '"0"',
-        '"0.weight"',
-        '"0.lora_lite"',
-        '"__class__"',
-        '"\\u0000"',
-        '"\\ud800"',
-    ),
-    *('"F64"', '"F16"', '"BF16"', '"I8"', '"I32"', '"BOOL"', '"F4"', '"F6_E2M3"', '"F8_E4M3"', '"C64"', '"float64"', '"int4"'),
-    *('"lora"', '"hra"', '"ia3"', '"dora"', '["(("]', '["[[a]"]', '["(a{65535}){65535}"]', '["(a+)+$"]', '["(?i)a"]'),
-    '{"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}',
-)
+_LIES = r"""
+    null true 0 1 -1 2 99 3.5 "" [] {} [0] [-1] [[]] [""] {"":{}}
+    1048576 4294967296 9223372036854775807 18446744073709551615 1000000000000000000000000000000 1e308 1e999 -1e999 NaN Infinity
+    [1099511627776,1099511627776] [0,4611686018427387904] [4,4] [8,4] [0,0] [16,8]
+    "." ".." "../../x" "/etc/passwd" "0" "0.weight" "0.lora_lite" "__class__" "\u0000" "\ud800"
+    "F64" "F16" "BF16" "I8" "I32" "BOOL" "F4" "F6_E2M3" "F8_E4M3" "C64" "float64" "int4" "lora" "hra" "ia3" "dora"
+    ["(("] ["[[a]"] ["(a{65535}){65535}"] ["(a+)+$"] ["(?i)a"]
+    {"dtype":"F32","shape":[0],"data_offsets":[0,0]}
+"""
+# JSON that no header holds at most places, simplest first: wrong types, sizes, numbers, names, dtypes, patterns.
+LIES = tuple(_LIES.split())
 DEEPEST, LONGEST, MOST = 5000, 5000, 300
 
 

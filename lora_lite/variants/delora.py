@@ -121,6 +121,10 @@ class DeLoRA(Variant):
     def identity(cls, config: DeLoRAConfig) -> Literal["exact", "rounding"]:
         return "rounding" if config.init == "frozen_copy" else "exact"
 
+    @classmethod
+    def continuous(cls, config: DeLoRAConfig) -> bool:
+        return config.init != "zero_b"
+
     def initialise(self, layer: nn.Module, statistics: Any) -> None:
         self.lambda_.fill_(self.config.lambda_init)
         W = read_weight(layer)

@@ -108,29 +108,54 @@ def matrix(mutants: Sequence[MutantRow], claims: Sequence[str]) -> str | None:
         )
         axes.set_xticks(range(len(claims)), [claim.replace("_", " ") for claim in claims], rotation=90)
         axes.set_yticks(range(len(mutants)), [row.name for row in mutants])
-        axes.set_xticks(np.arange(-0.5, len(claims)), minor=True)
-        axes.set_yticks(np.arange(-0.5, len(mutants)), minor=True)
-        axes.grid(which="minor", linewidth=0.2, color=IDLE, alpha=0.5)
-        axes.tick_params(which="both", length=0, top=False, labeltop=True, labelbottom=False)
+        # As lines: ticks of a grid take ten times as long to draw.
+        down, across = len(mutants) - 0.5, len(claims) - 0.5
+        axes.hlines(np.arange(-0.5, down + 1), -0.5, across, linewidth=0.2, color=IDLE, alpha=0.5)
+        axes.vlines(np.arange(-0.5, across + 1), -0.5, down, linewidth=0.2, color=IDLE, alpha=0.5)
+        axes.tick_params(length=0, top=False, labeltop=True, labelbottom=False)
         axes.spines[:].set_visible(False)
         return svg(figure, "matrix", "Mutants by properties: which property catches which silent failure")
 
 
+GROWS = {"d": "width d", "r": "rank r", "tokens": "tokens", "layers": "layers"}
+
+
 def growth(rows: Sequence[dict[str, Any]]) -> str | None:
-    """Cost over the base layer as the layer widens, for each variant, with the quartiles."""
-    rows = [row for row in rows if row.get("ratio") is not None]
-    if not rows:
+    """Cost over the base layer as one size grows and the others stay, a panel for each size, with the slope of each line."""
+    panels = {size: found for size in GROWS if (found := _series(rows, size))}
+    if not panels:
         return None
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7, 3.6))
-        axes = figure.add_subplot()
-        for variant in dict.fromkeys(row["variant"] for row in rows):
-            own = sorted((row for row in rows if row["variant"] == variant), key=lambda row: row["d"])
-            axes.plot([row["d"] for row in own], [row["ratio"] for row in own], "o-", ms=3, lw=1.2, label=variant)
-        axes.axhline(1.0, color=INK, lw=0.6, alpha=0.5)
-        axes.set_xscale("log", base=2)
-        axes.set_xlabel("width d")
-        axes.set_ylabel("time, in times of the base layer")
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, ncols=1, bbox_to_anchor=(1.01, 1), loc="upper left", labelcolor=INK)
+        figure = Figure(figsize=(7.5, 3.4 * len(panels)), layout="constrained")
+        for axes, (size, series) in zip(figure.subplots(len(panels), squeeze=False)[:, 0], panels.items(), strict=True):
+            variants = list(dict.fromkeys(variant for variant, _ in series))
+            for (variant, by), points in series.items():
+                x, y, low, high = np.array(points).T
+                slope = np.polyfit(np.log(x), np.log(y), 1)[0]
+                style: Any = {"color": f"C{variants.index(variant) % 10}", "linestyle": "-" if by == "lora_lite" else "--"}
+                axes.plot(x, y, marker="o", ms=3, lw=1.2, label=f"{variant} {by} {slope:+.2f}", **style)
+                axes.fill_between(x, low, high, color=style["color"], alpha=0.12, lw=0)
+            axes.axhline(1.0, color=INK, lw=0.6, alpha=0.5)
+            axes.set_xscale("log", base=2)
+            axes.set_xticks(sorted({at for points in series.values() for at, *_ in points}))
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.set_xlabel(GROWS[size])
+            axes.set_ylabel("times the base layer")
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.legend(frameon=False, fontsize=8, bbox_to_anchor=(1.01, 1), loc="upper left", labelcolor=INK)
         return svg(figure, "growth", "Cost of each variant as the layer grows")
+
+
+def _series(rows: Sequence[dict[str, Any]], size: str) -> dict[tuple[str, str], list[tuple[float, ...]]]:
+    """By variant and implementation the longest run of rows that differ in this size alone: size, ratio and quartiles."""
+    groups: dict[tuple[Any, ...], dict[float, tuple[float, ...]]] = {}
+    fixed = [name for name in (*GROWS, "dtype", "threads", "phase") if name != size]
+    for row in rows:
+        key = row["variant"], row["implementation"], *(row.get(name) for name in fixed)
+        if size in row:
+            groups.setdefault(key, {})[row[size]] = (row[size], row["ratio"], row["q1"], row["q3"])
+    longest: dict[tuple[str, str], list[tuple[float, ...]]] = {}
+    for (variant, by, *_), points in groups.items():
+        if len(points) > max(1, len(longest.get((variant, by), ()))):
+            longest[variant, by] = [points[at] for at in sorted(points)]
+    return longest

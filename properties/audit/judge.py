@@ -92,7 +92,7 @@ def judge(evidence: Evidence, tracer: Tracer | None, provenance: Provenance, var
         mutants=worth.mutant_rows(evidence.rows),
         gaps=worth.gaps(tracer),
         probe=evidence.records.get("probe", []),
-        capabilities=evidence.records.get("capability", []),
+        capabilities=_capabilities(evidence.records.get("capability", []), variants),
         speed=evidence.records.get("speed", []),
         links=links.merged(evidence.records.get("link", []), variants),
     )
@@ -190,9 +190,13 @@ def _verdict(columns: dict[str, Finding], unrun: list[str], unclear: list[str]) 
     failing = [f"{name}: {found.why}" for name, found in columns.items() if found.state == FAILS]
     if failing:
         return BUGGY, "; ".join(failing)
-    open_ = [f"{name}: {found.state} ({found.why})" for name, found in columns.items() if found.state != OK]
+    open_ = [
+        f"{state}: {', '.join(name.replace('_', ' ') for name, found in columns.items() if found.state == state)}"
+        for state in dict.fromkeys(found.state for found in columns.values())
+        if state != OK
+    ]
     if unrun:
-        open_.append(f"{len(unrun)} properties not run in this run")
+        open_.append(f"{len(unrun)} of its properties not run")
     if unclear:
         open_.append(f"{len(unclear)} claims about the whole library fail")
     return (PARTIAL, "; ".join(open_)) if open_ else (CORRECT, "every column measured, every property holds")
@@ -221,7 +225,10 @@ def _fixes(failures: list[Failure], evidence: Evidence, variants: Sequence[str],
         own = [f for f in failures if f.variant == variant]
         # Two faults may lie under one variant's failures: what the strongest suspect does not explain is looked at again.
         while own:
-            where = suspect(tests_of, {f.nodeid for f in own}, evidence.passed, _hook(own[0], variants))
+            hook = _hook(own[0], variants)
+            # Where the variant is a user's, so is the fault: lora_lite is judged with its own.
+            users = variant is not None and hook is None
+            where = None if users else suspect(tests_of, {f.nodeid for f in own}, evidence.passed, hook)
             explained = [f for f in own if where is None or f.nodeid in tests_of.get(where, ())] or own
             place = str(where) if where else _place(variant) or own[0].nodeid
             found.setdefault((variant, place), []).extend(explained)
@@ -256,6 +263,23 @@ def _place(variant: str | None) -> str | None:
 
 # The rest
 
+# What a user wants to know beside the formula, in the order of the table; a test that shows more adds its column.
+CAPABILITIES = ("compile", "autocast", "checkpointing", "DDP", "FSDP2", "8-bit", "int8", "deepcopy", "merge")
+
+
+def _capabilities(records: Sequence[dict[str, str]], variants: Sequence[str]) -> list[dict[str, str]]:
+    """One cell for each variant and capability: the worst of what was shown of it."""
+    if not records:
+        return []
+    order = ("BUGGY", "refused", "not measured", "yes")
+    found: dict[tuple[str, str], str] = {}
+    for record in records:
+        key = record["variant"], record["name"]
+        both = (found.get(key, record["outcome"]), record["outcome"])
+        found[key] = min(both, key=lambda outcome: order.index(outcome.partition(":")[0]))
+    names = [*CAPABILITIES, *sorted({record["name"] for record in records} - set(CAPABILITIES))]
+    return [{"variant": v, "name": n, "outcome": found.get((v, n), "not measured")} for v in variants for n in names]
+
 
 def reference_of(variant: type[ll.Variant]) -> ReferenceFact:
     """What the variant declares, and which oracle re-derives it."""
@@ -287,9 +311,11 @@ def facts_from(records: Sequence[dict[str, Any]]) -> Facts | None:
 def _nice_to_have(report: Report) -> list[str]:
     """Computed; nothing of it makes a variant wrong."""
     found = [f"{w.claim}: tolerance {w.tolerance} ({_sides(w)})" for w in report.properties if w.tolerance.startswith("too")]
-    idle = [w.claim for w in report.properties if w.earns and not w.alone and report.mutants]
-    if idle:
-        found.append(f"{len(idle)} properties alone catch nothing: {', '.join(idle)}")
+    if report.mutants:
+        seconds = [w.claim for w in report.properties if w.kills and not w.alone]
+        idle = [w.claim for w in report.properties if not w.kills]
+        found += [f"{len(seconds)} properties catch nothing that no other catches"] if seconds else []
+        found += [f"{len(idle)} properties catch nothing of the catalogue: {', '.join(idle)}"] if idle else []
     share = report.gaps.share
     if share is not None and share < worth.COVERAGE:
         found.append(f"coverage of lora_lite is {share:.1%}, wanted {worth.COVERAGE:.0%}")
@@ -316,7 +342,10 @@ def _must_add(report: Report) -> list[str]:
     found = [
         f"a property that notices {m.name} on {', '.join(m.survives_on)}: {m.breaks}" for m in report.mutants if m.survives_on
     ]
-    found += [f"a test that runs {f.path} lines {', '.join(f.missing)}" for f in report.gaps.files if f.missing]
+    open_ = [file for file in report.gaps.files if file.missing]
+    if open_:
+        places = sum(len(file.missing) for file in open_)
+        found.append(f"tests that run {places} places in {len(open_)} files of lora_lite, listed under Gaps")
     if report.gaps.untouched:
         found.append(f"a mutant in each of {len(report.gaps.untouched)} functions of {report.gaps.functions} that none changes")
     return found

@@ -177,7 +177,7 @@ class Worth:
 
 @dataclass(frozen=True)
 class MutantRow:
-    """One silent failure. outcomes: by property, killed, survived, crashed or unreached."""
+    """One silent failure. outcomes: of each property that runs the changed code, killed, survived or crashed."""
 
     name: str
     breaks: str

@@ -83,6 +83,7 @@ def mutant_rows(rows: Sequence[Row]) -> list[MutantRow]:
     made = []
     for row in rows:
         mutant = catalogue[row.mutant]
+        ran = dict.fromkeys(cell.claim for cell in row.cells if cell.outcome != "unreached")
         first = next((cell for cell in row.cells if cell.outcome == "killed"), None)
         tried = [*takewhile(lambda cell: cell.outcome != "killed", row.cells), *([first] if first else [])]
         made.append(
@@ -91,7 +92,7 @@ def mutant_rows(rows: Sequence[Row]) -> list[MutantRow]:
                 breaks=mutant.breaks,
                 models=mutant.models,
                 applies_to=list(mutant.applies_to),
-                outcomes={claim: _strongest(row, claim) for claim in dict.fromkeys(cell.claim for cell in row.cells)},
+                outcomes={claim: _strongest(row, claim) for claim in ran},
                 killers=row.killers,
                 survives_on=row.survivors(mutant.applies_to),
                 first_kill=_told(first) if first else None,

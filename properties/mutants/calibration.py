@@ -348,3 +348,17 @@ mutant(
     models="an index applied to two of three factors",
     applies_to="antipasto",
 )
+mutant(
+    "unfit_batches_are_passed_over",
+    change(calibrate, "raise _unfit(batches, batch, error) from error", "continue"),
+    breaks="calibration looks at those batches alone that happen to fit",
+    models="try, except, continue in a data loop",
+    applies_to="eva",
+)
+mutant(
+    "unfit_batches_are_not_named",
+    change(calibrate, "except Exception as error:", "except MemoryError as error:"),
+    breaks="a bad batch ends in an error from the inside of the model",
+    models="an exception that says neither which batch nor what to do",
+    applies_to="eva",
+)

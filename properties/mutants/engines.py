@@ -1,6 +1,6 @@
-"""Silent failures under torch's engines: the compiler, and models that are wrapped or split over processes."""
+"""Silent failures beside plain layers: compiled models, models that are wrapped or split over processes, quantised bases."""
 
-from lora_lite import adapter
+from lora_lite import adapter, checkpoint, linear, parallel
 from properties.mutants.mutant import change, mutant
 
 OUT, IN = adapter._adapt_output, adapter._adapt_input
@@ -32,5 +32,62 @@ mutant(
     change(OUT, FIRST, f"{FIRST}\n    layer.calls = getattr(layer, 'calls', 0) + 1\n    if layer.calls < 0: return y"),
     breaks="every step compiles anew",
     models="Python state that the compiled code depends on",
+    applies_to="lora",
+)
+mutant(
+    "a_wrapped_model_is_adapted",
+    change(parallel.refuse_split, "if isinstance(module, DistributedDataParallel):", "if False:"),
+    breaks="an adapter is attached whose gradients DistributedDataParallel does not know: each process trains its own",
+    models="parameters added after wrapping",
+    applies_to="lora",
+)
+mutant(
+    "a_sharded_model_is_adapted",
+    change(parallel.refuse_split, "if is_sharded(tensor):", "if False:"),
+    breaks="an adapter is attached whose gradients fully_shard does not know: each process trains its own",
+    models="parameters added after sharding",
+    applies_to="lora",
+)
+mutant(
+    "every_process_writes",
+    change(parallel.writes, "torch.distributed.get_rank() == 0", "True"),
+    breaks="all processes write the one file at the same time",
+    models="a save without a rank",
+    applies_to="lora",
+)
+mutant(
+    "save_writes_the_wrappers_names",
+    change(adapter.unwrapped, "model.module if isinstance(model, DistributedDataParallel) else ", ""),
+    breaks="save of a wrapped model does not find its adapters",
+    models="names with module. in front",
+    applies_to="lora",
+)
+mutant(
+    "save_writes_one_share",
+    change(parallel.gathered, "tensor.full_tensor()", "tensor.to_local()"),
+    breaks="of a sharded adapter the first process's part is saved",
+    models="a state dict of local shards",
+    applies_to="lora",
+    equivalent="one process has the whole; test_distributed.py sees it in two",
+)
+mutant(
+    "eight_bit_codes_are_read_as_weights",
+    change(linear._read_bitsandbytes, "functional.int8_vectorwise_dequant(codes, scales)", "codes.float()"),
+    breaks="norms and singular values of a bitsandbytes layer are a thousand times too large",
+    models="layer.weight taken for the weight",
+    applies_to=("pissa", "dora", "delora", "antipasto"),
+)
+mutant(
+    "eight_bit_scales_are_those_of_the_first_row",
+    change(linear._read_bitsandbytes, "(codes, scales)", "(codes, scales[:1].expand_as(scales))"),
+    breaks="rows of a bitsandbytes layer are read with another row's scale",
+    models="a scale a tensor where the format has one a row",
+    applies_to=("dora", "antipasto"),
+)
+mutant(
+    "a_fingerprint_knows_no_scales",
+    change(checkpoint.fingerprint, ", *_scales(model, name)", ""),
+    breaks="two quantised bases with the same codes and other scales are one base",
+    models="a fingerprint of what is stored under weight",
     applies_to="lora",
 )

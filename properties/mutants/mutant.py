@@ -126,7 +126,8 @@ def mutant(
 
 PARTS = (
     *("of_lora", "of_pissa", "of_dora", "of_delora", "of_ia3", "of_hra", "of_eva", "of_antipasto", "of_shared"),
-    *("calibration", "targeting", "runtime", "checkpoint", "engines", "merging", "scopes"),
+    *("calibration", "targeting", "runtime", "checkpoint", "engines", "merging", "scopes", "training"),
+    *("lifecycle", "structures"),
 )
 
 

@@ -1,6 +1,6 @@
 """Silent failures of the runtime: hooks, flags, modes, dtypes, and what two adapters do to each other."""
 
-from lora_lite import adapter, linear
+from lora_lite import adapter, errors, linear
 from lora_lite.adapter import Adapter
 from properties.mutants.mutant import change, mutant
 
@@ -340,7 +340,7 @@ mutant(
 )
 mutant(
     "errors_without_a_layer",
-    change(adapter._naming, 'error.args = (f"{name}: {error}",)', "pass"),
+    change(errors.naming, 'error.args = (f"{name}: {error}",)', "pass"),
     breaks="an error does not say which layer",
     models="a message written where the name is not known",
     applies_to="dora",

@@ -245,9 +245,16 @@ mutant(
 )
 mutant(
     "any_sequential_holds_layers",
-    change(targets.layer_index, "and len({type(child) for child in container}) == 1", ""),
+    change(targets.layer_index, "and len(container) > 1 and len({type(child) for child in container}) == 1", ""),
     breaks="the parts of a pipeline count as layers",
     models="sentence-transformers: every layer has index 0",
+    applies_to="lora",
+)
+mutant(
+    "a_sequential_of_one_holds_layers",
+    change(targets.layer_index, "len(container) > 1 and ", ""),
+    breaks="every layer of a model that is the one part of a pipeline has index 0",
+    models="sentence-transformers without a pooling module",
     applies_to="lora",
 )
 mutant(

@@ -6,17 +6,20 @@ import sys
 from pathlib import Path
 
 from properties.assertions import Violation
-from properties.regressions.fixture import HERE, Fixture, FixtureError, paths_in, read, tensors_of
+from properties.regressions.fixture import HERE, NAMES, Fixture, FixtureError, paths_in, read, tensors_of
 from properties.regressions.prune import implied
 from properties.regressions.replay import replay
 from strategies.recipes import from_json
 
 
 def adopt(source: Path, into: Path) -> list[Path]:
-    """Copy fixtures that `into` does not have, with their tensors. Raises FixtureError before anything is copied."""
-    found = paths_in(source)
+    """Copy fixtures that `into` does not have, with their tensors, from a folder and below, where other files may lie too.
+
+    Raises FixtureError before anything is copied.
+    """
+    found = sorted(source.rglob(NAMES))
     if not found:
-        raise FixtureError(f"{source}: no *.json in it. Download the artifact and name the folder that it was unpacked to.")
+        raise FixtureError(f"{source}: no {NAMES} in it. Download the artifact and name the folder that it was unpacked to.")
     for path in found:
         read(path)
     # Of the same failure from several shards the one with tensors.

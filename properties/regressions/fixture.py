@@ -17,6 +17,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 
 HERE = Path(__file__).parent
+NAMES = "*-*-" + 8 * "[0-9a-f]" + ".json"
 
 
 class FixtureError(Exception):
@@ -88,8 +89,8 @@ def read(path: Path) -> Fixture:
 
 
 def paths_in(folder: Path) -> list[Path]:
-    """The fixtures in a folder and below, in the order of their names."""
-    return sorted(path for path in folder.rglob("*.json") if path != HERE / "schema.json")
+    """The fixtures in a folder, in the order of their names: every JSON file there, so that none is left out for its name."""
+    return sorted(path for path in folder.glob("*.json") if path != HERE / "schema.json")
 
 
 @cache

@@ -13,7 +13,7 @@ from properties.regressions.fixture import HERE, Fixture, tensors_of, write, wri
 from strategies.draws import recorded
 from strategies.recipes import RecipeError, to_json
 
-REPLAY = "properties/test_regressions.py::test_regressions"
+REPLAY = HERE.parent / "test_regressions.py"
 
 
 def add_options(group: pytest.OptionGroup) -> None:
@@ -94,9 +94,13 @@ def last_lines(request: pytest.FixtureRequest, name: str, variant: str | None, e
         )
     except (RecipeError, OSError) as reason:
         return f"written  nowhere: {reason}\nreplay   {again}"
-    place = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
     own = "" if folder.resolve() == HERE else f"--record {folder} "
-    return f"written  {place}\nreplay   {replay_command(request.config, f'{REPLAY}[{fixture.test_id()}]', own)}"
+    replay = replay_command(request.config, f"{_from_here(REPLAY)}::test_regressions[{fixture.test_id()}]", own)
+    return f"written  {_from_here(path)}\nreplay   {replay}"
+
+
+def _from_here(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def replay_command(config: pytest.Config, nodeid: str, also: str = "") -> str:

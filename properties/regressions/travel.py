@@ -62,7 +62,8 @@ def summary(reports: Iterable[pytest.TestReport]) -> str:
     made = []
     mutants = 0
     for report in reports:
-        kept = dict(report.user_properties)
+        # The report of the teardown repeats what the call's holds.
+        kept = dict(report.user_properties) if report.when == "call" else {}
         mutants += "row" in kept
         if "fixture" in kept:
             made.append(Travelled(**json.loads(str(kept["fixture"]))))

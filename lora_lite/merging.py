@@ -1,0 +1,75 @@
+"""merge: fold adapters into the base."""
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lora_lite.adapter import attached, detach, unwrapped
+from lora_lite.errors import BaseWeightError, naming
+from lora_lite.linear import has_plain_weight
+
+
+def merge(model: nn.Module) -> None:
+    """Fold every adapter into its layer's weight and bias and take it off: the same function as a plain model.
+
+    Every adapted layer is affine in x, so that its weight can be read off a basis; this is done in float64 and rounded once
+    to the base dtype. All or nothing: raises BaseWeightError, the model as before, where a base cannot hold the result.
+    """
+    model = unwrapped(model)
+    merged = {}
+    for adapter in attached(model):
+        for name in adapter.targets:
+            with naming(name):
+                merged[name] = _merged(model, model.get_submodule(name))
+    with torch.no_grad():
+        for name, (weight, bias) in merged.items():
+            layer: Any = model.get_submodule(name)
+            layer.weight.copy_(weight)
+            if bias is not None:
+                layer.bias.copy_(bias)
+    detach(model)
+
+
+def _merged(model: nn.Module, layer: Any) -> tuple[Tensor, Tensor | None]:
+    """The weight and bias of the adapted layer, in the base dtype."""
+    _refuse_unmergeable(model, layer)
+    twin = copy.deepcopy(layer).double().eval()
+    basis = torch.eye(layer.in_features, dtype=torch.float64, device=layer.weight.device)
+    with torch.no_grad():
+        bias = twin(torch.zeros_like(basis[:1]))
+        weight = (twin(basis) - bias).mT
+    if layer.bias is None and bias.any():
+        raise BaseWeightError("merge: the adapter adds a constant and the layer has no bias to hold it. Give the layer a bias.")
+    weight, bias = weight.to(layer.weight.dtype), bias.to(layer.weight.dtype)
+    if not (weight.isfinite().all() and bias.isfinite().all()):
+        raise BaseWeightError(f"merge: the merged weight is not finite in {weight.dtype}. Keep the adapter attached.")
+    return weight, None if layer.bias is None else bias[0]
+
+
+def _refuse_unmergeable(model: nn.Module, layer: Any) -> None:
+    """A layer can be merged into if it computes x Wᵀ + b and nothing else, with tensors of its own."""
+    if not has_plain_weight(layer) or not isinstance(layer, nn.Linear):
+        raise BaseWeightError(
+            f"merge: {type(layer).__name__} holds no plain floating-point weight to fold into. "
+            "Keep the adapter attached, or load it onto an unquantised base."
+        )
+    hooks = len(layer._forward_hooks) + len(layer._forward_pre_hooks)
+    if type(layer).forward is not nn.Linear.forward or "weight" not in layer._parameters or hooks > 1:
+        raise BaseWeightError(
+            f"merge: {type(layer).__name__} computes more than x Wᵀ + b (a forward of its own, a parametrised weight or "
+            "another hook), which would count twice. Take that away first, or keep the adapter attached."
+        )
+    own = {parameter.untyped_storage().data_ptr() for parameter in layer.parameters(recurse=False)}
+    sharing = [
+        name
+        for name, module in model.named_modules()
+        if module is not layer
+        and any(parameter.untyped_storage().data_ptr() in own for parameter in module.parameters(recurse=False))
+    ]
+    if sharing:
+        raise BaseWeightError(
+            f"merge: its weight or bias is shared with {', '.join(sharing[:5])} (tied), which would change with it. "
+            "Untie them first, or keep the adapter attached."
+        )

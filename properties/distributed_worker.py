@@ -1,0 +1,157 @@
+"""What one of two processes does in test_distributed.py: train every variant under torch's own engines, on its half of a batch.
+
+Nothing here is a test. What comes out lies in a folder: each adapter as the first process saved it, and a report.
+"""
+
+import json
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.multiprocessing.spawn import spawn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+import lora_lite as ll
+from properties.mutants import load_catalogue
+from properties.observe import seed_inits
+from strategies import BlockRecipe, NestedRecipe, gaussian
+from strategies.layers import calibration_batches
+from strategies.options import build_config, own_options, ranks
+
+PROCESSES = 2
+STEPS = 3
+REPORT = "report.json"
+# What shows in two processes alone.
+MUTANT = "save_writes_one_share"
+# A power of two: the step is the same whether or not product and sum are rounded as one.
+RATE = 2.0**-4
+MODEL = NestedRecipe(blocks=(BlockRecipe(width=8, inner=12, bias=True), BlockRecipe(width=8, inner=6)), container="layers")
+
+
+def adapted(variant: str) -> tuple[nn.Module, ll.Adapter]:
+    """The same model with the same adapter, moved away from init, in every process."""
+    options = tuple((name, values[0]) for name, values in own_options(variant).items())
+    rank = next((r for r in (4, 2) if r in ranks(variant, 8, 6, options)), None)
+    model = MODEL.build()
+    data = calibration_batches(0, 8, torch.float32) if ll.VARIANTS[variant].needs_calibration else None
+    seed_inits(0)
+    config = build_config(variant, options if rank is None else (*options, ("r", rank)), exclude_names=("readout",))
+    adapter = ll.attach(model, config, data)
+    with torch.no_grad():
+        for name, parameter in adapter.named_parameters():
+            parameter.add_(gaussian(0, name, tuple(parameter.shape)) / 8)
+    return model, adapter
+
+
+def shares(seed: int = 0) -> list[Tensor]:
+    """What each process reads: (3, 2, 8) of a batch."""
+    return list(gaussian(seed, "batch", (3 * PROCESSES, 2, 8)).chunk(PROCESSES))
+
+
+def step(model: nn.Module, adapter: ll.Adapter, batches: list[Tensor]) -> None:
+    """One step of plain gradient descent on the mean of the batches' losses."""
+    optimiser = torch.optim.SGD(adapter.parameters(), lr=RATE)
+    for x in batches:
+        (model(x).square().mean() / len(batches)).backward()
+    optimiser.step()
+    optimiser.zero_grad()
+
+
+class Traffic(TorchDispatchMode):
+    """Counts the bytes that this process gives into reductions: the gradients that travel."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.namespace == "c10d" and "reduce" in func.__name__:
+            # allreduce_(tensors, …), but _reduce_scatter_base_(output, input, …)
+            given = args[1] if "scatter" in func.__name__ else args[0]
+            self.bytes += sum(tensor.nbytes for tensor in tree_leaves(given) if isinstance(tensor, Tensor))
+        return func(*args, **kwargs or {})
+
+
+def fully_sharded(model: nn.Module) -> nn.Module:
+    """fully_shard on each block and on the whole."""
+    from torch.distributed.fsdp import fully_shard
+
+    for block in model.layers:  # type: ignore[union-attr]  # MODEL's container
+        fully_shard(block)
+    fully_shard(model)
+    return model
+
+
+def padded(parameter: Tensor) -> int:
+    """Bytes of a parameter whose first dimension is filled up, so that it can be split evenly."""
+    return parameter.nbytes // len(parameter) * PROCESSES * -(-len(parameter) // PROCESSES)
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How a model is split, and how many bytes of a parameter's gradient travel."""
+
+    wrap: Callable[[nn.Module], nn.Module]
+    bytes: Callable[[Tensor], int]
+
+
+ENGINES = {
+    "DDP": Engine(DistributedDataParallel, lambda parameter: parameter.nbytes),
+    "FSDP2": Engine(fully_sharded, padded),
+}
+
+
+def place(folder: Path, engine: str, variant: str) -> Path:
+    """Where the adapter lies that was trained so."""
+    return folder / f"{engine}-{variant}.safetensors"
+
+
+def train(engine: str, variant: str, rank: int, folder: Path) -> dict[str, Any]:
+    """Three steps on this process's share, then save; the bytes sent, and those of the adapter's gradients alone."""
+    model, adapter = adapted(variant)
+    own = sum(map(ENGINES[engine].bytes, adapter.parameters()))
+    wrapped = ENGINES[engine].wrap(model)
+    with Traffic() as traffic:
+        for number in range(STEPS):
+            step(wrapped, adapter, [shares(number)[rank]])
+    ll.save(wrapped, place(folder, engine, variant))
+    return {"sent": traffic.bytes, "own": own * STEPS}
+
+
+def work(rank: int, folder: str) -> None:
+    """What each process runs: every variant under every engine, and one of them with MUTANT inside."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=PROCESSES)
+    report: dict[str, dict[str, dict[str, Any]]] = {
+        engine: {variant: attempt(engine, variant, rank, Path(folder)) for variant in ll.VARIANTS} for engine in ENGINES
+    }
+    with load_catalogue()[MUTANT].injected():
+        report[MUTANT] = {"lora": attempt("FSDP2", "lora", rank, Path(folder) / MUTANT)}
+    if rank == 0:
+        (Path(folder) / REPORT).write_text(json.dumps(report), encoding="utf-8")
+    dist.destroy_process_group()
+
+
+def attempt(engine: str, variant: str, rank: int, folder: Path) -> dict[str, Any]:
+    """train(), or the error that it ended with; the next one begins when all processes are through."""
+    try:
+        return train(engine, variant, rank, folder)
+    except Exception:
+        return {"error": traceback.format_exc()}
+    finally:
+        dist.barrier()
+
+
+def launch(folder: Path) -> dict[str, dict[str, dict[str, Any]]]:
+    """Start the processes, wait for them, and read what the first one reports, by engine and variant."""
+    (folder / MUTANT).mkdir()
+    spawn(work, (str(folder),), PROCESSES)  # type: ignore[no-untyped-call]
+    report: dict[str, dict[str, dict[str, Any]]] = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+    return report

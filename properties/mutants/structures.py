@@ -1,0 +1,85 @@
+"""Silent failures on models as they are built and run in the field, and of configs that are changed too late."""
+
+from lora_lite import adapter
+from lora_lite.adapter import Adapter
+from lora_lite.variants import low_rank
+from lora_lite.variants.lora import LoRA
+from properties.mutants.mutant import change, mutant
+
+OUT, IN = adapter._adapt_output, adapter._adapt_input
+REACHED = 'adapter.__dict__["reached"] = True'
+
+mutant(
+    "a_changed_config_changes_the_adapter",
+    change(adapter.attach, "config = replace(config)", "pass"),
+    breaks="what is done to a config object after attach reaches the adapter and its file",
+    models="a shared mutable default",
+    applies_to=("lora", "antipasto"),
+)
+mutant(
+    "no_layer_is_ever_dead",
+    change(Adapter.dead, "if not layer.reached", "if False"),
+    breaks="an adapter on a layer that never runs goes unreported",
+    models="a silent no-op",
+    applies_to="lora",
+)
+mutant(
+    "all_layers_live_where_one_does",
+    change(Adapter.dead, "if not layer.reached", "if not any(other.reached for other in self.layers().values())"),
+    breaks="an adapter on a layer that never runs goes unreported beside others that do",
+    models="one flag for all",
+    applies_to="lora",
+)
+mutant(
+    "input_adapters_are_always_dead",
+    change(IN, REACHED, "pass"),
+    breaks="layers that work are reported as dead",
+    models="one of two hooks forgotten",
+    applies_to="hra",
+)
+mutant(
+    "a_handle_is_taken_for_a_model",
+    change(adapter.unwrapped, "if not isinstance(model, nn.Module):", "if False:"),
+    breaks="ll.detach(handle) ends in an AttributeError from the inside",
+    models="a type that nobody looked at",
+    applies_to="lora",
+)
+mutant(
+    "off_while_a_checkpoint_is_recomputed",
+    change(OUT, "    x = first", "    if torch._C._current_graph_task_id() != -1: return y\n    x = first"),
+    breaks="under gradient checkpointing the gradients are those of the base",
+    models="a context that is not there any more in the backward pass",
+    applies_to="lora",
+)
+mutant(
+    "parameters_cached_at_the_first_forward",
+    change(LoRA.adapt_output, "self.B", 'self.__dict__.setdefault("kept", self.B)'),
+    breaks="torch.func.functional_call runs with the model's own parameters",
+    models="a lookup saved on the hot path",
+    applies_to="lora",
+)
+mutant(
+    "rows_read_as_if_contiguous",
+    change(
+        low_rank.add_low_rank,
+        "F.linear(x.to(A.dtype), A)",
+        "F.linear(x.to(A.dtype).as_strided(x.shape, torch.empty(x.shape).stride()), A)",
+    ),
+    breaks="a transposed or expanded input is read in another order",
+    models="a pointer handed to a kernel without its strides",
+    applies_to=("lora", "delora"),
+)
+mutant(
+    "lora_does_not_look_at_the_base",
+    change(adapter._base_numbers, "if variant.reads_weight or has_plain_weight(layer):", "if variant.reads_weight:"),
+    breaks="NaN in W goes unreported by variants that do not read it",
+    models="a check where the number is used and nowhere else",
+    applies_to=("lora", "hra"),
+)
+mutant(
+    "a_bias_may_be_nan",
+    change(adapter._base_numbers, "bias.dtype.is_floating_point:", "False:"),
+    breaks="NaN in a bias goes unreported",
+    models="a check of weights alone",
+    applies_to="lora",
+)

@@ -1,0 +1,192 @@
+"""What training must do, each claim with the silent failure that it is there for: for command line, pytest and the audit."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+
+import lora_lite as ll
+from properties.implementation import implementation
+from properties.probe import measures
+from properties.probe.coverage import broken_paths
+from properties.probe.record import Record, Relation
+from properties.probe.training import initial, restore
+from properties.probe.trial import PERCENTILE, Trial
+from properties.test_checkpoint import scratch_file
+from strategies.options import own_options
+
+# One figure: what it is of, the value, how it must stand to the bound, and why.
+Figure = tuple[str, float, Relation, float, str]
+Check = Callable[[Trial], Iterator[Figure]]
+
+FEW_STEPS = 3
+RECOVERED = 0.9
+PLANTED_STEPS = 150
+PLANTED_PACE = 0.05
+# The order of a small change in a small step is a whole number, 1 for O(ε) and 0 for a jump: this lies between the two.
+HALF_ORDER = 0.5
+
+
+@dataclass(frozen=True)
+class Claim:
+    """name; catches: the silent failure that it is there for; check: its figures on one variant and model."""
+
+    name: str
+    catches: str
+    check: Check
+
+    def records(self, trial: Trial) -> list[Record]:
+        """Its figures. What the library refuses on the way is a figure too, and no number."""
+        records = []
+        try:
+            for what, value, relation, bound, why in self.check(trial):
+                about = f"{self.name}: {what}", trial.variant, trial.bench.name
+                records.append(Record(*about, float(value), relation, float(bound), why))
+        except (ll.LoraLiteError, RuntimeError) as error:
+            why = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+            records.append(Record(f"{self.name}: raised", trial.variant, trial.bench.name, math.nan, "≤", 0.0, why))
+        return records
+
+
+CLAIMS: dict[str, Claim] = {}
+
+
+def claim(catches: str) -> Callable[[Check], Check]:
+    """Register a check under its name."""
+
+    def decorate(check: Check) -> Check:
+        name = check.__name__.replace("_", " ")
+        CLAIMS[name] = Claim(name, catches, check)
+        return check
+
+    return decorate
+
+
+@claim("the base trains along, or a training loop that takes what requires a gradient gets part of it")
+def only_the_adapter_trains(trial: Trial) -> Iterator[Figure]:
+    touched = measures.train_what_requires_a_gradient(trial.made, trial.loss, FEW_STEPS)
+    why = f"base tensors changed or with a gradient after {FEW_STEPS} steps of AdamW on all that requires one"
+    yield "base tensors touched", len(touched), "≤", 0, f"{why}{_first(touched)}"
+    with measures.leaked(trial.made) as name:
+        touched = measures.train_what_requires_a_gradient(trial.made, trial.loss, FEW_STEPS)
+    yield "a leak is seen", len(touched), ">", 0, f"the same count with {name} leaked on purpose"
+
+
+def _first(names: list[str]) -> str:
+    return f": {', '.join(names[:3])}" if names else ""
+
+
+@claim("a parameter, rank row or rotation block that is saved, counted and trained, and that no output depends on")
+def every_parameter_matters(trial: Trial) -> Iterator[Figure]:
+    least, name = measures.weakest_parameter(trial.made, trial.run)
+    yield "weakest parameter", least, ">", 1, f"effect of {name} on the model's output over that of rounding"
+    inputs = {target: x[:8] for target, x in trial.inputs(trial.bench.held_out).items()}
+    least, name = measures.weakest_row(trial.made, inputs)
+    yield "weakest row", least, ">", 1, f"effect of {name} on its layer's output over that of rounding"
+
+
+@claim("an entry that the optimiser never moves: no gradient reaches it, or its spacing swallows the step")
+def every_entry_moves(trial: Trial) -> Iterator[Figure]:
+    inputs = trial.inputs(trial.bench.training)
+    for dtype in ("float32", "bfloat16", "float16"):
+        # In half precision what is new is the spacing: one block shows it.
+        made = trial.made if dtype == "float32" else trial.attach(layers=trial.bench.layers[-1:], dtype=dtype)
+        still = measures.unmoved(made, trial.loss, inputs, FEW_STEPS)
+        rate = max(measures.rates(made).values())
+        why = f"entries that {FEW_STEPS} AdamW steps of {measures.RATE} (where W's size wants it, {rate:.3g}) left alone"
+        yield (
+            f"unmoved in {dtype}",
+            sum(still.values()),
+            "≤",
+            0,
+            f"{why}{_first([f'{n} × {name}' for name, n in still.items()])}",
+        )
+
+
+@claim("a parameter that starts learning later than its paper says, or never: its path is cut at init")
+def first_gradients_are_as_declared(trial: Trial) -> Iterator[Figure]:
+    restore(trial.model, initial(trial.made))
+    trial.loss(trial.model).mean().backward()  # type: ignore[no-untyped-call]
+    declared = implementation.first_gradients(trial.model)
+    table: dict[str, int] = {}
+    wrong = []
+    for target, tensors in implementation.tensors(trial.model).items():
+        for name, wanted in declared[target].items():
+            gradient = tensors[name].grad
+            got = "zero" if gradient is None or not gradient.any() else "nonzero" if gradient.isfinite().all() else "not finite"
+            table[f"{name} {got}"] = table.get(f"{name} {got}", 0) + 1
+            if got != wanted:
+                wrong.append(f"{target}.{name} is {got}")
+    why = ", ".join(f"{kind} × {count}" for kind, count in table.items())
+    yield "other than declared", len(wrong), "≤", 0, f"{why}{_first(wrong)}"
+
+
+@claim("a loss that falls by luck, by noise, or through something else than the adapter")
+def learning_beats_noise(trial: Trial) -> Iterator[Figure]:
+    drop, _ = trial.learnt
+    why = f"drop of the training loss from {trial.at_init.trained:.3f} in {trial.steps} steps, over"
+    percentile = f"the {100 * PERCENTILE:.0f}th percentile of random steps of the same norms"
+    yield "random steps", drop.trained, ">", trial.chance.trained, f"{why} {percentile}"
+    yield "disconnected", drop.trained, ">", trial.control.trained, f"{why} the same run with the adapter's output dropped"
+
+
+@claim("memorising, or a held-out loss that falls whatever is learnt")
+def learning_generalises(trial: Trial) -> Iterator[Figure]:
+    drop, _ = trial.learnt
+    why = f"drop of the loss on unseen text from {trial.at_init.held_out:.3f}, over the 99th percentile of random steps"
+    yield "held-out text", drop.held_out, ">", trial.chance.held_out, why
+    yield "shuffled targets", trial.shuffled.held_out, "≤", trial.chance.held_out, f"after training on wrong targets: {why}"
+
+
+@claim("an adapter that lowers some loss and cannot reach what its own formula can express")
+def a_planted_target_is_recovered(trial: Trial) -> Iterator[Figure]:
+    inputs = trial.inputs(trial.bench.training)
+    of_shape = {tuple(trial.made.base[f"{target}.weight"].shape): target for target in inputs}
+    layers = {target: inputs[target] for target in of_shape.values()}
+    share, worst = measures.recovered(trial.made, layers, rate=PLANTED_PACE, steps=PLANTED_STEPS)
+    why = f"least share of the gap to another {trial.variant} that {PLANTED_STEPS} steps close, of one layer a shape: {worst}"
+    yield "share of the gap", share, ">", RECOVERED, why
+
+
+@claim("an init from which the smallest step is a jump: the first update destroys the base, at any learning rate")
+def the_first_step_is_continuous(trial: Trial) -> Iterator[Figure]:
+    p, changes = measures.order(trial.made, trial.loss, trial.run)
+    orders = [(p, f"at its defaults, {_changes(changes)}")]
+    for name, choices in own_options(trial.variant).items():
+        for value in choices[1:]:
+            made = trial.attach(layers=trial.bench.layers[-1:], **{name: value})
+            p, changes = measures.order(made, trial.loss, trial.run)
+            if implementation.continuous(made.case):
+                orders.append((p, f"at {name}={value}, {_changes(changes)}"))
+            else:
+                yield f"{name}={value}, declared to jump", p, "≤", HALF_ORDER, _changes(changes)
+    p, where = min(orders)
+    yield "order", p, ">", HALF_ORDER, f"p in |change| ~ εᵖ, least of {len(orders)} settings: {where}"
+
+
+def _changes(changes: list[float]) -> str:
+    return "changes at 1e-2, 1e-3, 1e-4: " + ", ".join(f"{change:.1e}" for change in changes)
+
+
+@claim("a file that loads and gives back something else than what was learnt, hidden under the base's larger output")
+def reload_keeps_the_effect(trial: Trial) -> Iterator[Figure]:
+    _, learnt = trial.learnt
+    restore(trial.model, learnt)
+    base, fresh = trial.made.case.build(), trial.made.case.build()
+    path = scratch_file()
+    try:
+        implementation.save(trial.model, path)
+        implementation.load(fresh, path)
+    finally:
+        path.unlink()
+    trained, reloaded = (measures.effect(model, base, trial.run) for model in (trial.model, fresh))
+    size = float(torch.linalg.vector_norm(trained))
+    off = float(torch.linalg.vector_norm(reloaded - trained))
+    yield "share of the effect lost", off / size if size else torch.nan, "≤", 0, f"of an effect of norm {size:.3g}"
+
+
+@claim("a layer, scope or head that attach silently leaves out, or takes along")
+def every_path_is_attached(trial: Trial) -> Iterator[Figure]:
+    tried, broken = broken_paths(trial)
+    yield "paths that fail", len(broken), "≤", 0, f"of {tried} ways to attach{_first(broken)}"

@@ -1,0 +1,214 @@
+"""What the claims measure, on any subject that has a loss: nothing here knows which model or which variant it is."""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from properties.implementation import implementation
+from properties.observe import Subject, train, usual_size
+from properties.probe.training import Loss, Values, fit, initial, parameters, relative, restore
+from properties.test_checkpoint import base_tensors
+from properties.tolerance import perturbed, scatter
+from strategies import gaussian
+
+Run = Callable[[nn.Module], Tensor]
+RATE = 1e-3
+PROBES = 4
+# A gate has no rank: so many runs of its entries are tried.
+RUNS = 16
+
+
+def train_what_requires_a_gradient(made: Subject, loss: Loss, steps: int) -> list[str]:
+    """AdamW on all that the model offers, as a training loop takes it; the base tensors that changed or got a gradient."""
+    restore(made.model, initial(made))
+    offered = [parameter for parameter in made.model.parameters() if parameter.requires_grad]
+    fit(made.model, loss, [{"params": offered, "lr": RATE}], steps)
+    gradients = {name for name, parameter in made.model.named_parameters() if parameter.grad is not None}
+    now = base_tensors(made.model)
+    same = {name for name, tensor in made.base.items() if name in now and torch.equal(tensor, now[name])}
+    return [name for name in made.base if name not in same or name in gradients]
+
+
+@contextmanager
+def leaked(made: Subject) -> Iterator[str]:
+    """The last target's weight requires a gradient, by mistake; as before afterwards. Gives its name."""
+    target = list(made.initial)[-1]
+    weight: Any = made.model.get_submodule(target).weight
+    before = weight.detach().clone()
+    weight.requires_grad_(True)
+    try:
+        yield f"{target}.weight"
+    finally:
+        weight.requires_grad_(False)
+        weight.grad = None
+        with torch.no_grad():
+            weight.copy_(before)
+
+
+def slices(tensor: Tensor) -> Iterator[tuple[str, Any]]:
+    """Rank rows, rotation blocks, or runs of a gate's entries: slices along the shorter axis."""
+    if tensor.ndim == 0:
+        yield "", ...
+    elif tensor.ndim == 1:
+        for part in torch.arange(len(tensor), device=tensor.device).tensor_split(min(RUNS, len(tensor))):
+            yield f"[{int(part[0])}:{int(part[-1]) + 1}]", part
+    elif tensor.shape[0] <= tensor.shape[1]:
+        yield from ((f"[{i}]", i) for i in range(tensor.shape[0]))
+    else:
+        yield from ((f"[:, {i}]", (slice(None), i)) for i in range(tensor.shape[1]))
+
+
+@torch.no_grad()
+def weakest(output: Callable[[], Tensor], own: dict[str, nn.Parameter], *, whole: bool) -> tuple[float, str]:
+    """The part of `own` that moves the output least, as a multiple of what rounding alone may: > 1 is an effect.
+
+    Each part is moved by half of what is usual for its entries. Rounding: the error model's bound, from copies of all
+    parameters that are off by one rounding.
+    """
+    before = {name: parameter.clone() for name, parameter in own.items()}
+    plain = output().double()
+    results = [plain]
+    noisy = {name: perturbed(name, tensor, tensor.dtype, PROBES) for name, tensor in before.items()}
+    for i in range(PROBES):
+        for name, parameter in own.items():
+            parameter.copy_(noisy[name][1 + i])
+        results.append(output().double())
+    for name, parameter in own.items():
+        parameter.copy_(before[name])
+    error = scatter(torch.stack(results), output().dtype).error
+    effects: list[tuple[float, str]] = []
+    for name, parameter in own.items():
+        step = 0.5 * usual_size(parameter) * gaussian(0, f"nudge {name}", tuple(parameter.shape)).to(parameter)
+        for part, index in (("", ...),) if whole else slices(parameter):
+            parameter[index] += step[index]
+            effects.append((float(((output().double() - plain).abs() / error).max()), name + part))
+            parameter.copy_(before[name])
+    return min(effects)
+
+
+def weakest_parameter(made: Subject, run: Run) -> tuple[float, str]:
+    """Away from init, of every parameter of every target, by the model's output."""
+    restore(made.model, initial(made))
+    train(made)
+    return weakest(lambda: run(made.model), parameters(made.model), whole=True)
+
+
+def weakest_row(made: Subject, inputs: dict[str, Tensor]) -> tuple[float, str]:
+    """Away from init, of every rank row, block and gate run of every target, by the output of its own layer."""
+    restore(made.model, initial(made))
+    train(made)
+    found = []
+    for target, x in inputs.items():
+        own = {name: p for name, p in parameters(made.model).items() if name.rpartition(".")[0] == target}
+        layer = made.model.get_submodule(target)
+        found.append(weakest(partial(layer, x), own, whole=False))
+    return min(found)
+
+
+def rates(made: Subject) -> dict[str, float]:
+    """A learning rate for each parameter: RATE, or the spacing of its largest entry where the base or a width prescribes that.
+
+    bfloat16 has a spacing of 0.06 at delora's λ = 15, which no step of 1e-3 can cross; only a size that is the variant's own
+    choice, as a gate's 1 or 0 is, must let RATE through.
+    """
+    constant = implementation.constant_inits(made.model)
+    found = {}
+    for target, tensors in made.initial.items():
+        for name, tensor in tensors.items():
+            spacing = float(tensor.abs().max()) * torch.finfo(tensor.dtype).eps if tensor.numel() else 0.0
+            found[f"{target}.{name}"] = RATE if name in constant[target] else max(RATE, spacing)
+    return found
+
+
+def unmoved(made: Subject, loss: Loss, inputs: dict[str, Tensor], steps: int) -> dict[str, int]:
+    """Parameters with entries that no step of AdamW moved, and how many; inputs that are always zero aside."""
+    start = initial(made)
+    restore(made.model, start)
+    own = parameters(made.model)
+    moved = {name: torch.zeros_like(parameter, dtype=torch.bool) for name, parameter in own.items()}
+    groups = [{"params": [p], "lr": rates(made)[name]} for name, p in own.items()]
+    half = next(iter(own.values())).dtype == torch.float16
+    # In float16 squares below 6e-8 are zero, and so is AdamW's usual 1e-8.
+    optimiser = torch.optim.AdamW(groups, weight_decay=0.0, eps=1e-4 if half else 1e-8)
+    scale = _loss_scale(made, loss) if half else 1.0
+    for _ in range(steps):
+        optimiser.zero_grad()
+        (scale * loss(made.model).mean()).backward()  # type: ignore[no-untyped-call]
+        if half:
+            for gradient in (parameter.grad for parameter in own.values() if parameter.grad is not None):
+                gradient *= _power_of_two(gradient, to=64.0)
+        optimiser.step()
+        for name, parameter in own.items():
+            moved[name] |= (parameter != start[name]) & parameter.isfinite()
+    return {name: count for name, now in moved.items() if (count := int((~now & alive(now, inputs[_target(name)])).sum()))}
+
+
+def _loss_scale(made: Subject, loss: Loss) -> float:
+    """As large as float16 gradients can bear."""
+    loss(made.model).mean().backward()  # type: ignore[no-untyped-call]
+    return min(_power_of_two(p.grad, to=2.0**13) for p in parameters(made.model).values() if p.grad is not None)
+
+
+def _power_of_two(gradient: Tensor, *, to: float) -> float:
+    """What takes its largest entry to `to`, or half as far. AdamW does not see a tensor's scale, and float16 does."""
+    largest = float(gradient.abs().max())
+    return to * 2.0 ** math.floor(-math.log2(largest)) if largest else to
+
+
+def alive(entries: Tensor, x: Tensor) -> Tensor:
+    """The entries that some input reaches: not the columns that belong to an input feature that is zero in every token."""
+    if entries.ndim and entries.shape[-1] == x.shape[-1]:
+        return x.any(0).expand(entries.shape)
+    return torch.ones_like(entries)
+
+
+def _target(name: str) -> str:
+    return name.rpartition(".")[0]
+
+
+def order(made: Subject, loss: Loss, run: Run, sizes: tuple[float, ...] = (1e-2, 1e-3, 1e-4)) -> tuple[float, list[float]]:
+    """p in |change of the output| ~ εᵖ for the first AdamW step of size ε, and the changes: 1 is O(ε), 0 is a jump."""
+    start = initial(made)
+    restore(made.model, start)
+    plain = run(made.model).detach().double()
+    changes = []
+    for size in sizes:
+        restore(made.model, start)
+        fit(made.model, loss, [{"params": list(parameters(made.model).values()), "lr": size}], steps=1)
+        changes.append(float((run(made.model).detach().double() - plain).norm() / plain.norm()))
+    if not all(changes):
+        return math.nan, changes
+    return math.log(changes[0] / changes[-1]) / math.log(sizes[0] / sizes[-1]), changes
+
+
+def recovered(made: Subject, inputs: dict[str, Tensor], *, rate: float, steps: int) -> tuple[float, str]:
+    """Teach each layer of `inputs` what it gives there with other parameters; the least share of the gap that is closed."""
+    start = initial(made)
+    restore(made.model, start)
+    train(made)
+
+    def outputs() -> Values:
+        return {target: made.model.get_submodule(target)(x) for target, x in inputs.items()}
+
+    def errors(wanted: Values) -> Tensor:
+        return torch.stack([(y - wanted[target]).square().mean() for target, y in outputs().items()])
+
+    with torch.no_grad():
+        wanted = outputs()
+        restore(made.model, start)
+        gap = errors(wanted)
+    fit(made.model, lambda model: errors(wanted) / gap, relative(made.model, rate), steps)
+    with torch.no_grad():
+        closed = 1 - errors(wanted) / gap
+    return min(zip(closed.tolist(), inputs, strict=True))
+
+
+def effect(model: nn.Module, base: nn.Module, run: Run) -> Tensor:
+    """What the adapter adds to the output."""
+    with torch.no_grad():
+        return run(model).double() - run(base).double()

@@ -1,0 +1,127 @@
+"""What the claims train with: steps sized to each tensor, random steps to compare with, an adapter whose output is dropped."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from properties.implementation import implementation
+from properties.observe import Subject, usual_size
+from strategies import gaussian
+
+Loss = Callable[[nn.Module], Tensor]
+Values = dict[str, Tensor]
+
+
+def parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The adapters' trainable tensors as "layers.0.q_proj.A"."""
+    return {
+        f"{target}.{name}": tensor
+        for target, tensors in implementation.tensors(model).items()
+        for name, tensor in tensors.items()
+        if isinstance(tensor, nn.Parameter)
+    }
+
+
+def values(model: nn.Module) -> Values:
+    """Copies of parameters()."""
+    return {name: parameter.detach().clone() for name, parameter in parameters(model).items()}
+
+
+def restore(model: nn.Module, to: Values) -> None:
+    """Give the parameters these values, and no gradient."""
+    with torch.no_grad():
+        for name, parameter in parameters(model).items():
+            parameter.copy_(to[name])
+            parameter.grad = None
+
+
+def initial(made: Subject) -> Values:
+    """The parameters right after attach."""
+    return {name: made.initial[target][own] for target, own, name in _names(made)}
+
+
+def _names(made: Subject) -> Iterator[tuple[str, str, str]]:
+    for target, tensors in made.initial.items():
+        for own in tensors:
+            yield target, own, f"{target}.{own}"
+
+
+def relative(model: nn.Module, rate: float) -> list[dict[str, Any]]:
+    """Parameter groups of all that requires a gradient: every tensor steps by `rate` of what is usual for its entries.
+
+    A step of 1e-3 is a lot for a row of A and nothing for delora's λ = 15.
+    """
+    return [{"params": [p], "lr": rate * usual_size(p)} for p in model.parameters() if p.requires_grad]
+
+
+def fit(model: nn.Module, loss: Loss, groups: Iterable[Any], steps: int) -> list[float]:
+    """AdamW on the mean loss, the rate falling to zero; the loss before each step."""
+    optimiser = torch.optim.AdamW(groups, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=steps)
+    history = []
+    for _ in range(steps):
+        optimiser.zero_grad()
+        now = loss(model).mean()
+        history.append(float(now.detach()))
+        # With the adapter disconnected nothing that requires a gradient is left.
+        if now.requires_grad:
+            now.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        schedule.step()
+    return history
+
+
+def random_step(model: nn.Module, start: Values, end: Values, seed: int) -> None:
+    """From `start`, each tensor as far as `end` is, in a random direction."""
+    with torch.no_grad():
+        for name, parameter in parameters(model).items():
+            direction = gaussian(seed, f"random {name}", tuple(parameter.shape)).to(parameter)
+            length = torch.linalg.vector_norm(end[name] - start[name])
+            parameter.copy_(start[name] + direction * (length / torch.linalg.vector_norm(direction)))
+
+
+@contextmanager
+def disconnected(model: nn.Module) -> Iterator[None]:
+    """Every adapted layer gives what its base alone gives for the input that it got."""
+    given: dict[nn.Module, tuple[Any, Any]] = {}
+
+    def note(layer: nn.Module, args: Any, kwargs: Any) -> None:
+        given[layer] = (args, kwargs)
+
+    def plain(layer: nn.Module, args: Any, y: Tensor) -> Any:
+        called, named = given.pop(layer)
+        return layer.forward(*called, **named)
+
+    hooks = []
+    for target in implementation.tensors(model):
+        layer = model.get_submodule(target)
+        hooks.append(layer.register_forward_pre_hook(note, with_kwargs=True, prepend=True))
+        hooks.append(layer.register_forward_hook(plain))
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def layer_inputs(model: nn.Module, targets: Iterable[str], run: Callable[[nn.Module], Any]) -> dict[str, Tensor]:
+    """What each target is given in one run, (tokens, d_in)."""
+    caught: dict[str, Tensor] = {}
+    hooks = []
+    for target in targets:
+
+        def note(layer: nn.Module, args: Any, kwargs: Any, target: str = target) -> None:
+            x = args[0] if args else kwargs["input"]
+            caught[target] = x.detach().reshape(-1, x.shape[-1])
+
+        hooks.append(model.get_submodule(target).register_forward_pre_hook(note, with_kwargs=True, prepend=True))
+    try:
+        with torch.no_grad():
+            run(model)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return caught

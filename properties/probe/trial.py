@@ -1,0 +1,149 @@
+"""One variant on one model: the adapter at init, and the training runs that several claims look at."""
+
+import copy
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from properties.observe import AnyCase, Subject, subject
+from properties.pretrained import options_at_rank_8
+from properties.probe.measures import Run
+from properties.probe.models import Bench
+from properties.probe.training import Loss, Values, disconnected, fit, initial, layer_inputs, random_step, relative, restore
+from properties.probe.training import values as values_of
+from strategies.options import Options
+
+# Of what is usual for a tensor's entries; the rate falls to zero over the run.
+PACE = 0.03
+DRAWS = 100
+PERCENTILE = 0.99
+
+
+@dataclass(frozen=True)
+class ProbeCase:
+    """What attach is told: the variant at rank 8 on a bench, other options on top."""
+
+    variant: str
+    bench: Bench
+    options: Options
+    seed: int = 0
+    trained: bool = False
+
+    def build(self) -> nn.Module:
+        """A copy of the model that is the caller's own."""
+        return copy.deepcopy(self.bench.base)
+
+    def calibration(self) -> list[dict[str, Tensor]]:
+        """The head's texts; variants that start from no data do not look at them."""
+        return self.bench.calibration()
+
+
+@dataclass(frozen=True)
+class Drop:
+    """By how much the mean loss fell, on the training texts and on the held-out ones."""
+
+    trained: float
+    held_out: float
+
+
+@dataclass(eq=False)
+class Trial:
+    """A variant on a bench. steps: of each training run; seed: of the inits, the shuffled targets and the random steps."""
+
+    bench: Bench
+    variant: str
+    steps: int = 10
+    seed: int = 0
+
+    def attach(self, *, layers: tuple[int, ...] | None = None, **options: Any) -> Subject:
+        """A fresh adapter on the bench's blocks, or on `layers`."""
+        return subject(cast(AnyCase, self.case(**options)), layers=layers or self.bench.layers)
+
+    def case(self, **options: Any) -> ProbeCase:
+        return ProbeCase(self.variant, self.bench, (*options_at_rank_8(self.variant), *options.items()), self.seed)
+
+    @cached_property
+    def made(self) -> Subject:
+        """Shared by the claims, each of which starts with restore()."""
+        return self.attach()
+
+    @property
+    def model(self) -> nn.Module:
+        return self.made.model
+
+    @property
+    def loss(self) -> Loss:
+        """Of each training text."""
+        return lambda model: self.bench.losses(model, self.bench.training)
+
+    @property
+    def run(self) -> Run:
+        """The output that effects are seen in."""
+        return lambda model: self.bench.features(model, self.bench.held_out)
+
+    def losses(self) -> Drop:
+        """The model's mean losses now."""
+        with torch.no_grad():
+            now = self.bench.losses(self.model, self.bench.read)
+        cut = self.bench.training.stop
+        return Drop(float(now[:cut].mean()), float(now[cut:].mean()))
+
+    def drop(self) -> Drop:
+        """From init until now."""
+        now = self.losses()
+        return Drop(self.at_init.trained - now.trained, self.at_init.held_out - now.held_out)
+
+    @cached_property
+    def at_init(self) -> Drop:
+        restore(self.model, initial(self.made))
+        return self.losses()
+
+    def _train(self, loss: Loss) -> Drop:
+        restore(self.model, initial(self.made))
+        fit(self.model, loss, relative(self.model, PACE), self.steps)
+        return self.drop()
+
+    @cached_property
+    def learnt(self) -> tuple[Drop, Values]:
+        """Training on the true targets, and the parameters after it."""
+        _ = self.at_init
+        return self._train(self.loss), values_of(self.model)
+
+    @cached_property
+    def shuffled(self) -> Drop:
+        """Training on wrong targets: the texts of each class are spread evenly over the other classes."""
+        _ = self.at_init
+        classes = int(self.bench.labels.max()) + 1
+        labels = self.bench.labels[self.bench.training]
+        turn = torch.arange(len(labels), device=labels.device) // classes  # the classes come in turn
+        wrong = (labels + 1 + turn % (classes - 1)) % classes
+        return self._train(lambda model: self.bench.losses(model, self.bench.training, wrong))
+
+    @cached_property
+    def control(self) -> Drop:
+        """Training with the adapter's output dropped."""
+        _ = self.at_init
+        with disconnected(self.model):
+            return self._train(self.loss)
+
+    @cached_property
+    def chance(self) -> Drop:
+        """The 99th percentiles of what random steps from init achieve, each tensor as far as training took it."""
+        _, end = self.learnt
+        start = initial(self.made)
+        drops = []
+        for draw in range(DRAWS):
+            random_step(self.model, start, end, self.seed * DRAWS + draw)
+            drop = self.drop()
+            drops.append((drop.trained, drop.held_out))
+        trained, held_out = torch.tensor(drops).quantile(PERCENTILE, dim=0).tolist()
+        return Drop(trained, held_out)
+
+    def inputs(self, texts: slice) -> dict[str, Tensor]:
+        """What each target is given by the base for these texts, (tokens, d_in)."""
+        restore(self.model, initial(self.made))
+        with disconnected(self.model):
+            return layer_inputs(self.model, self.made.initial, lambda model: self.bench.features(model, texts))

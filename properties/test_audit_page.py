@@ -1,0 +1,182 @@
+"""The page in a browser: nothing overflows, everything is legible in light and dark, nothing is asked of the network."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from properties.audit.collect import Evidence
+from properties.audit.judge import judge
+from properties.audit.render import page, write
+from properties.audit.report import Report
+from properties.mutants.matrix import Cell, Row
+from properties.registry import load_properties
+from properties.test_audit import PROVENANCE, audit, run
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
+QUIET = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update"),
+)
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH: install it (apt-get install chromium) to judge the page"),
+]
+
+
+def cells(mutant: str) -> Iterator[Cell]:
+    """A row of the matrix with every outcome in it; the matrix itself has its own tests."""
+    outcomes = ("killed", "survived", "unreached", "crashed", "survived")
+    for i, claim in enumerate(load_properties()):
+        outcome = outcomes[(i + len(mutant)) % len(outcomes)]
+        signal = {"float32": 3.0 + i} if outcome == "killed" and i % 2 else {}
+        yield Cell(claim, mutant, "lora", outcome, 3, 0.1, "AdaptedLayer(variant='lora', " + "d_in=1, " * 40 + ")", signal)
+
+
+def everything() -> Report:
+    """A report with something in each of its parts: a red variant, a green one, one without reference, and every table."""
+    found, tracer = run(["hra", "antipasto"], ["forward_agrees_with_the_oracle"], mutant="hra_reflections_in_reverse")
+    found.rows = [Row(name, list(cells(name))) for name in ("ia3_gate_twice", "lora_scale_lost", "save_rounds_to_bfloat16")]
+    found.records["capability"] = [
+        {"variant": "hra", "name": "8-bit", "outcome": "refused: 0: the weight is of integers, wanted floating-point numbers"},
+        {"variant": "hra", "name": "compile", "outcome": "yes"},
+        {"variant": "antipasto", "name": "compile", "outcome": "BUGGY"},
+    ]
+    words = {"claim": "the loss falls", "model": "Nested(2 blocks)", "why": "a loss that does not fall is no training"}
+    found.records["probe"] = [
+        {**words, "variant": name, "value": 0.25, "bound": 0.5, "holds": name == "hra"} for name in ("hra", "antipasto")
+    ]
+    size = {"r": 16, "tokens": 512, "dtype": "float32", "threads": 1, "phase": "forward", "samples": 20, "dropped": 1}
+    found.records["speed"] = [
+        {**size, "variant": name, "implementation": by, "d": d, "ratio": ratio, "q1": 0.9 * ratio, "q3": 1.1 * ratio}
+        for name in ("hra", "antipasto")
+        for by in ("lora_lite", "peft")
+        for d, ratio in ((256, 1.9), (512, 1.5), (1024, 1.2))
+    ]
+    return judge(found, tracer, replace(PROVENANCE, injected="hra_reflections_in_reverse"), ["hra", "antipasto"])
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def report_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(everything(), tmp_path_factory.mktemp("audit"))[0]
+
+
+# Text nodes whose colour and background, through all ancestors, are too near to each other (WCAG 2.2, 1.4.3).
+FAINT = """() => {
+  const parse = c => { const n = c.match(/[\\d.]+/g).map(Number); return n.length > 3 ? n : [...n, 1] };
+  const over = (a, b) => [0, 1, 2].map(i => a[i] * a[3] + b[i] * (1 - a[3])).concat(1);
+  const light = c => c.slice(0, 3).map(v => v / 255).map(v => v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [.2126, .7152, .0722][i], 0);
+  const back = e => { let layers = []; for (; e; e = e.parentElement) layers.push(parse(getComputedStyle(e).backgroundColor));
+    return layers.reverse().reduce((under, layer) => over(layer, under), [255, 255, 255, 1]) };
+  const found = [], texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  let seen = 0;
+  while (texts.nextNode()) {
+    const e = texts.currentNode.parentElement;
+    if (!texts.currentNode.data.trim() || ["STYLE", "TITLE"].includes(e.tagName.toUpperCase())) continue;
+    const style = getComputedStyle(e), svg = e instanceof SVGElement, under = back(e);
+    const ink = over(parse(svg ? style.fill : style.color), under);
+    const [a, b] = [light(ink), light(under)].sort((x, y) => y - x);
+    seen += 1;
+    if ((a + .05) / (b + .05) < 4.5) found.push([texts.currentNode.data.trim().slice(0, 40), (a + .05) / (b + .05)]);
+  }
+  return { seen, found };
+}"""
+
+# Elements that stick out of the page and lie in no container that scrolls.
+OVERFLOW = """() => {
+  const width = document.documentElement.clientWidth, out = [];
+  if (document.documentElement.scrollWidth > width) out.push(["page", document.documentElement.scrollWidth]);
+  for (const e of document.body.querySelectorAll("*")) {
+    if (e.closest("svg") && e.tagName !== "svg") continue;
+    let inside = false;
+    for (let p = e.parentElement; p; p = p.parentElement) inside ||= /auto|scroll|hidden/.test(getComputedStyle(p).overflowX);
+    if (!inside && e.getBoundingClientRect().right > width + 1) out.push([e.tagName, e.className, e.textContent.slice(0, 40)]);
+  }
+  return out;
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390], ids=["desktop", "phone"])
+def test_the_page_is_legible(browser: Any, report_page: Path, width: int, scheme: str) -> None:
+    """With every fold open: no overflow, contrast of 4.5 and more, no word on the console, nothing fetched."""
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    opened = context.new_page()
+    said: list[str] = []
+    opened.on("console", lambda message: said.append(message.text))
+    opened.on("pageerror", lambda error: said.append(str(error)))
+    asked: list[str] = []
+    opened.on("request", lambda request: asked.append(request.url))
+    opened.goto(report_page.as_uri())
+    opened.evaluate("document.querySelectorAll('details').forEach(e => e.open = true)")
+    overflow, faint = opened.evaluate(OVERFLOW), opened.evaluate(FAINT)
+    dark = opened.evaluate("getComputedStyle(document.body).backgroundColor")
+    context.close()
+    assert overflow == []
+    assert faint["found"] == []
+    assert faint["seen"] > 500
+    assert said == []
+    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+    assert (dark == "rgb(20, 23, 26)") == (scheme == "dark")
+
+
+def test_the_page_prints(browser: Any, report_page: Path) -> None:
+    """On paper tables do not scroll, and everything is black on white whatever the screen's scheme."""
+    context = browser.new_context(viewport={"width": 794, "height": 1123}, color_scheme="dark")
+    opened = context.new_page()
+    opened.goto(report_page.as_uri())
+    opened.emulate_media(media="print", color_scheme="light")
+    tables = "[...document.querySelectorAll('.scroll')]"
+    scrolling = opened.evaluate(f"{tables}.filter(e => getComputedStyle(e).overflowX != 'visible').length")
+    faint = opened.evaluate(FAINT)
+    printed = opened.pdf(format="A4")
+    context.close()
+    assert scrolling == 0
+    assert faint["found"] == []
+    assert printed.startswith(b"%PDF")
+
+
+def test_the_matrix_zooms(browser: Any, report_page: Path) -> None:
+    """It fits the page at first, and has its full size where asked."""
+    context = browser.new_context(viewport={"width": 390, "height": 900})
+    opened = context.new_page()
+    opened.goto(report_page.as_uri())
+    size = "document.querySelector('.zoom svg').getBoundingClientRect().width"
+    fitted = opened.evaluate(size)
+    opened.get_by_text("Full size / fit to the page").click()
+    full = opened.evaluate(size)
+    context.close()
+    assert fitted < 390 < full
+
+
+def test_the_page_is_one_file() -> None:
+    """No script, no stylesheet, no font and no picture from elsewhere."""
+    text = page(audit(["ia3"]))
+    for word in ("<script", '<link rel="stylesheet', "@import", "<img", "url(http"):
+        assert word not in text
+
+
+def test_an_empty_report_is_a_page_too(browser: Any, tmp_path: Path) -> None:
+    write(judge(Evidence(), None, PROVENANCE, ["hra"]), tmp_path)
+    opened = browser.new_page()
+    opened.goto((tmp_path / "index.html").as_uri())
+    title = opened.title()
+    overflow = opened.evaluate(OVERFLOW)
+    opened.close()
+    assert title == "Audit of lora-lite: PARTIAL"
+    assert overflow == []

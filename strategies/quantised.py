@@ -1,0 +1,54 @@
+"""Recipes of layers that a real quantiser quantised."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from hypothesis import strategies as st
+from torch import nn
+
+from strategies.layers import AdaptedLayer, adapted_layers, trained_layers
+
+
+def bitsandbytes(plain: nn.Linear) -> nn.Module:
+    """A Linear8bitLt: int8 codes with a scale a row, and an input that is rounded to int8 too."""
+    from bitsandbytes.nn import Linear8bitLt  # type: ignore[attr-defined]
+
+    layer: Any = Linear8bitLt(plain.in_features, plain.out_features, plain.bias is not None, has_fp16_weights=False)
+    layer.load_state_dict(plain.state_dict())
+    return layer.to("cpu")  # type: ignore[no-any-return]
+
+
+def torchao(plain: nn.Linear) -> nn.Module:
+    """An nn.Linear whose weight is int8 codes with a scale a row, and which computes in floating point."""
+    from torchao.quantization import Int8WeightOnlyConfig, quantize_  # type: ignore[import-untyped]
+
+    quantize_(model := nn.Sequential(plain), Int8WeightOnlyConfig())
+    return model[0]
+
+
+QUANTISERS: dict[str, Callable[[nn.Linear], nn.Module]] = {"bitsandbytes": bitsandbytes, "torchao": torchao}
+
+
+@dataclass(frozen=True)
+class QuantisedLayer(AdaptedLayer):
+    """An adapter on a layer that one of QUANTISERS quantised."""
+
+    quantiser: str = "torchao"
+
+    def build(self) -> nn.Module:
+        return nn.Sequential(QUANTISERS[self.quantiser](self.linear.build()))
+
+
+def quantised_layers(
+    variant: str,
+    *,
+    quantiser: str,
+    tokens: tuple[tuple[int, ...], ...] = ((1,), (3,), (2, 2)),
+    base_dtypes: tuple[str, ...] = ("float32", "bfloat16"),
+) -> st.SearchStrategy[QuantisedLayer]:
+    """Fresh and trained adapters on what the quantisers take: no single vectors, no empty batches."""
+    ingredients: dict[str, Any] = {"tokens": tokens, "base_dtypes": base_dtypes}
+    drawn = st.one_of(trained_layers(variant, **ingredients), adapted_layers(variant, **ingredients))
+    # torchao takes a single input for a single scale.
+    return drawn.filter(lambda case: case.linear.d_in > 1).map(lambda case: QuantisedLayer(**vars(case), quantiser=quantiser))
