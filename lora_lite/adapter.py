@@ -299,9 +299,10 @@ def attached(model: nn.Module) -> tuple[Adapter, ...]:
 
 def base_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     """The model's own parameters by name, adapters aside."""
-    adapters = {name for name, module in model.named_modules() if isinstance(module, Variant)}
+    adapters = {name: module for name, module in model.named_modules() if isinstance(module, Variant)}
+    own = {f"{name}.{parameter}" for name, module in adapters.items() for parameter, _ in module.named_parameters()}
     for name, parameter in model.named_parameters():
-        if not any(name.startswith(f"{adapter}.") for adapter in adapters):
+        if name not in own:
             yield name, parameter
 
 

@@ -31,10 +31,10 @@ ZERO_B_NORM_FLOOR = 1e-4
 ROWS_AT_ONCE = 256
 
 
-def column_norms(W: Tensor) -> Tensor:
-    """(d_in,), in float64, a block of rows at a time: vector_norm along a tensor's first dimension takes five times as long."""
+def column_norms(W: Tensor, dtype: torch.dtype) -> Tensor:
+    """(d_in,), a block of rows at a time: vector_norm along the first dimension takes five times as long."""
     blocks = torch.split(W, ROWS_AT_ONCE)
-    return torch.stack([block.double().square().sum(0) for block in blocks]).sum(0).sqrt()
+    return torch.stack([block.to(dtype).square().sum(0) for block in blocks]).sum(0).sqrt()
 
 
 def direction(v: Tensor, dim: int, floor: float) -> tuple[Tensor, Tensor]:
@@ -127,7 +127,8 @@ class DeLoRA(Variant):
 
     def initialise(self, layer: nn.Module, statistics: Any) -> None:
         self.lambda_.fill_(self.config.lambda_init)
-        self.w.copy_(column_norms(read_weight(layer)))
+        W = read_weight(layer)
+        self.w.copy_(column_norms(W, at_least_float32(torch.promote_types(W.dtype, self.w.dtype))))
         if self.config.init == "frozen_copy":
             for frozen, live in (("A0", self.A), ("B0", self.B), ("lambda0", self.lambda_)):
                 getattr(self, frozen).copy_(live)

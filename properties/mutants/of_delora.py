@@ -276,7 +276,7 @@ mutant(
 
 mutant(
     "delora_column_norms_in_the_dtype_of_W",
-    change(delora.column_norms, "block.double()", "block"),
+    change(delora.column_norms, "block.to(dtype)", "block"),
     breaks="on a half-precision base w is rounded to half precision",
     models="a norm in whatever dtype comes along",
     applies_to="delora",

@@ -32,7 +32,7 @@ mutant(
 mutant(
     "low_rank_scale_lost_in_mixed_dtypes",
     change(low_rank.add_up, "F.linear(h, B), alpha=scale)", "F.linear(h, B))"),
-    breaks="where base and adapter differ in dtype the update is not scaled",
+    breaks="where base and adapter differ in dtype, or tokens are few, the update is not scaled",
     models="a term lost in the branch that float32 tests never enter",
     applies_to=LOW_RANK,
 )
@@ -107,7 +107,7 @@ mutant(
 
 mutant(
     "low_rank_hidden_rounded_to_the_base_dtype",
-    change(low_rank.add_up, "if y.dtype", "h = h.to(y.dtype).to(B.dtype)\n    if y.dtype"),
+    change(low_rank.add_up, "tokens = y", "h = h.to(y.dtype).to(B.dtype)\n    tokens = y"),
     breaks="x Aᵀ passes through the base dtype on its way to B",
     models="an autocast region that reaches into the adapter",
     applies_to=ADDED,
@@ -125,7 +125,7 @@ mutant(
 
 mutant(
     "low_rank_base_detached",
-    change(low_rank.add_up, "if y.dtype", "y = y.detach()\n    if y.dtype"),
+    change(low_rank.add_up, "tokens = y", "y = y.detach()\n    tokens = y"),
     breaks="the input's gradient misses the base's part",
     models="a frozen base run without gradients: adapters further down get next to none",
     applies_to=ADDED,

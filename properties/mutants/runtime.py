@@ -174,7 +174,7 @@ mutant(
     "names_with_lora_are_no_base",
     change(
         adapter.base_parameters,
-        'if not any(name.startswith(f"{adapter}.") for adapter in adapters):',
+        "if name not in own:",
         'if "lora_" not in name:',
     ),
     breaks="a base module called lora_mlp trains along",
