@@ -23,8 +23,8 @@ mutant(
     "antipasto_rotation_kept_for_inference",
     change(
         ll.AntiPaSTO.adapt_output,
-        "self.middle_times_basis()",
-        'self.middle_times_basis() if torch.is_grad_enabled() else self.__dict__.setdefault("kept", self.middle_times_basis())',
+        "self.middle()",
+        '(self.middle() if torch.is_grad_enabled() else self.__dict__.setdefault("kept", self.middle()))',
     ),
     breaks="without gradients the adapter stays what it was at the first evaluation",
     models="an inference cache that training does not invalidate",
@@ -50,7 +50,7 @@ mutant(
 )
 mutant(
     "the_update_ends_after_some_calls",
-    change(OUT, RETURN, f"{CALLS}.append(0)\n        return y + 0 * adapted if len({CALLS}) > 3 else adapted.to(y.dtype)"),
+    change(OUT, RETURN, f"{CALLS}.append(0)\n    return y + 0 * adapted if len({CALLS}) > 3 else adapted.to(y.dtype)"),
     breaks="from the fourth call on the adapter adds nothing and learns nothing",
     models="a warm-up or a merge flag that flips in the middle of a run",
     applies_to="lora",
@@ -60,7 +60,7 @@ mutant(
     change(
         OUT,
         RETURN,
-        "half = (len(y) + 1) // 2\n        return torch.cat([adapted[:half].to(y.dtype), y[half:]])",
+        "half = (len(y) + 1) // 2\n    return torch.cat([adapted[:half].to(y.dtype), y[half:]])",
     ),
     breaks="the second half of the batch passes by the adapter: training fits the first, and new text behind it gains nothing",
     models="an update that was sliced for micro-batches",
@@ -71,8 +71,8 @@ mutant(
     change(
         OUT,
         RETURN,
-        f"if torch.is_grad_enabled():\n            {CALLS}.append(0)\n"
-        f"            layer.weight.data += 1e-3 * (len({CALLS}) > 2)\n        {RETURN}",
+        f"if torch.is_grad_enabled():\n        {CALLS}.append(0)\n"
+        f"        layer.weight.data += 1e-3 * (len({CALLS}) > 2)\n    {RETURN}",
     ),
     breaks="the third forward pass of a training run writes into the base weight",
     models="a base that is merged and unmerged around steps, or quantised again, and not given back exactly",
