@@ -147,10 +147,11 @@ def test_the_page_prints(browser: Any, report_page: Path) -> None:
     opened.emulate_media(media="print", color_scheme="light")
     tables = "[...document.querySelectorAll('.scroll')]"
     scrolling = opened.evaluate(f"{tables}.filter(e => getComputedStyle(e).overflowX != 'visible').length")
-    faint = opened.evaluate(FAINT)
+    overflow, faint = opened.evaluate(OVERFLOW), opened.evaluate(FAINT)
     printed = opened.pdf(format="A4")
     context.close()
     assert scrolling == 0
+    assert overflow == []
     assert faint["found"] == []
     assert printed.startswith(b"%PDF")
 
