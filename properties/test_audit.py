@@ -40,6 +40,7 @@ from properties.audit.tracing import Function, Tracer, function_of, suspect
 from properties.mutants import load_catalogue
 from properties.mutants.matrix import Cell, Row, budget
 from properties.oracles import ORACLES
+from properties.probe.record import Record, to_json
 from properties.registry import load_properties
 
 PROVENANCE = Provenance("pytest properties --audit audit", versions(), "dev", 10, "random", 1.0, {"passed": 1}, None, "", "")
@@ -331,3 +332,24 @@ def test_what_is_not_there_is_refused_at_once(
     monkeypatch.setattr(pytestconfig.option, option, given)
     with pytest.raises(pytest.UsageError, match=f"--{option}.*{given}"):
         start(pytestconfig)
+
+
+def test_the_probe_is_told_by_its_tightest_figure() -> None:
+    """One row an assertion, with what it catches; a failing figure before any other, and no number is no pass."""
+
+    def record(value: float, variant: str) -> Record:
+        return Record("learning beats noise: random steps", variant, "tiny", value, ">", 0.5, "why")
+
+    for values, got, holds in (((0.9, 0.6), 0.6, 2), ((0.9, 0.4), 0.4, 1), ((float("nan"), 0.51), None, 1)):
+        records = json.loads(to_json(record(value, variant) for value, variant in zip(values, ("hra", "dora"), strict=True)))
+        (told,) = judge(Evidence(records={"probe": records}), None, PROVENANCE, ["hra"]).probe
+        assert (told.got, told.holds, told.measured, told.wanted) == (got, holds, 2, "> 0.5")
+        assert "luck" in told.catches
+
+
+def test_a_capability_is_as_good_as_the_worst_that_was_shown() -> None:
+    records = [{"variant": "hra", "name": "compile", "outcome": outcome} for outcome in ("yes", "refused: no", "yes")]
+    report = judge(Evidence(records={"capability": records}), None, PROVENANCE, ["hra"])
+    cells = {cell["name"]: cell["outcome"] for cell in report.capabilities}
+    assert cells["compile"] == "refused: no"
+    assert set(cells.values()) == {"refused: no", "not measured"}

@@ -42,6 +42,7 @@ def test_a_red_run_over_workers_is_a_complete_audit(tmp_path: Path) -> None:
     assert data["provenance"]["injected"] == "ia3_gate_twice"
     (fix,) = data["must_fix"]
     assert fix["suspect"].startswith("lora_lite/variants/ia3.py:")
+    assert fix["failures"][0]["replay"].endswith("--mutant ia3_gate_twice")
     assert "written" not in ended.stdout.partition("audit: BUGGY")[0]
     ran = {file["path"]: file["lines_run"] == file["lines"] for file in data["gaps"]["files"]}
     assert ran["lora_lite/variants/lora.py"]

@@ -5,7 +5,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -139,10 +139,12 @@ class Collector:
             _count(found, report)
             for name, value in report.user_properties if report.when == "call" else ():
                 _keep(found, name, value)
-        found.records["speed"] = self._speed()
         for broken in self.broken:
             found.failures.append(failure_of(broken.nodeid, broken.longreprtext))
             found.tests["errors"] = found.tests.get("errors", 0) + 1
+        found.records["speed"] = self._speed()
+        if (mutant := self.config.getoption("--mutant")) is not None:
+            found.failures = [replace(f, replay=f"{f.replay} --mutant {mutant}") for f in found.failures]
         return found
 
 

@@ -40,7 +40,7 @@ RULE = [
     "message names.",
     "PARTIAL: nothing fails, but a column or a property that is about the variant was not measured in this run (deselected, "
     "skipped, refused), there is no reference or no oracle, or a claim about the whole library fails and names no variant.",
-    "CORRECT: everything was measured, and everything holds.",
+    "CORRECT: every column and every property was measured, and everything holds.",
 ]
 
 COLUMNS = ("has_ref", "params", "init", "dtype", "forward", "gradient", "round_trip", "other")
@@ -91,7 +91,8 @@ def judge(evidence: Evidence, tracer: Tracer | None, provenance: Provenance, var
         properties=properties,
         mutants=worth.mutant_rows(evidence.rows),
         gaps=worth.gaps(tracer),
-        probe=evidence.records.get("probe", []),
+        probe=worth.probed(evidence.records.get("probe", [])),
+        probe_records=evidence.records.get("probe", []),
         capabilities=_capabilities(evidence.records.get("capability", []), variants),
         speed=evidence.records.get("speed", []),
         links=links.merged(evidence.records.get("link", []), variants),

@@ -219,6 +219,23 @@ class Gaps:
 
 
 @dataclass(frozen=True)
+class ProbeClaim:
+    """One assertion of the training probe over all variants and models: the figure that comes nearest to its bound.
+
+    wanted: relation and bound, as "> 0.12"; where the bound is what noise gives, it is the noise floor.
+    """
+
+    claim: str
+    catches: str
+    holds: int
+    measured: int
+    got: float | None
+    wanted: str
+    where: str
+    why: str
+
+
+@dataclass(frozen=True)
 class Provenance:
     """How to get this report again. source: sha256 of lora_lite's files; injected: the mutant that was on, if any."""
 
@@ -248,7 +265,8 @@ class Report:
     properties: list[Worth]
     mutants: list[MutantRow]
     gaps: Gaps
-    probe: list[dict[str, Any]]
+    probe: list[ProbeClaim]
+    probe_records: list[dict[str, Any]]
     capabilities: list[dict[str, str]]
     speed: list[dict[str, Any]]
     links: list[Link]

@@ -4,10 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import takewhile
 from typing import Any
 
-from properties.audit.report import Gaps, Measured, MutantRow, Worth
+from properties.audit.report import Gaps, Measured, MutantRow, ProbeClaim, Worth
 from properties.audit.tracing import Tracer, function_of, functions
 from properties.mutants import load_catalogue
 from properties.mutants.matrix import Cell, Row, summary
+from properties.probe.claims import CLAIMS
 from properties.registry import load_properties
 
 # Wanted on correct code and under a mutant at its easiest case, in tolerances.
@@ -109,6 +110,35 @@ def _told(kill: Cell) -> dict[str, Any]:
 def _strongest(row: Row, claim: str) -> str:
     outcomes = {cell.outcome for cell in row.cells if cell.claim == claim}
     return next(outcome for outcome in ("killed", "crashed", "survived", "unreached") if outcome in outcomes)
+
+
+def probed(records: Sequence[Mapping[str, Any]]) -> list[ProbeClaim]:
+    """The training probe's records by assertion, each with its tightest figure."""
+    made = []
+    for claim in dict.fromkeys(record["claim"] for record in records):
+        own = [record for record in records if record["claim"] == claim]
+        tight = min(own, key=_margin)
+        made.append(
+            ProbeClaim(
+                claim=claim,
+                catches=CLAIMS[name].catches if (name := claim.partition(":")[0]) in CLAIMS else "",
+                holds=sum(record["holds"] for record in own),
+                measured=len(own),
+                got=tight["value"],
+                wanted=f"{tight['relation']} {tight['bound']:g}" if tight["bound"] is not None else "a bound",
+                where=f"{tight['variant']} on {tight['model']}",
+                why=tight["why"],
+            )
+        )
+    return made
+
+
+def _margin(record: Mapping[str, Any]) -> tuple[bool, float]:
+    """What fails comes first; then how far the value is from its bound, in units of the larger of the two."""
+    value, bound = record["value"], record["bound"]
+    if not record["holds"] or value is None or bound is None:
+        return record["holds"], 0.0
+    return True, abs(value - bound) / (max(abs(value), abs(bound)) or 1.0)
 
 
 def gaps(tracer: Tracer | None) -> Gaps:
