@@ -17,8 +17,6 @@ def start(config: pytest.Config) -> None:
         stack = ExitStack()
         stack.enter_context(injected(name))
         config.add_cleanup(stack.close)
-        # What fails now is no regression of the library's.
-        config.option.no_record = True
     if (speed := config.getoption("--speed")) is not None and not Path(speed).is_file():
         raise pytest.UsageError(f"--speed {speed}: no such file. Write it with python -m properties.speed --json {speed}")
     config.pluginmanager.register(Collector(config), "lora-lite-audit")
