@@ -75,7 +75,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _judges(item: pytest.Item) -> bool:
     # pytest puts a sentinel of its own where there is nothing to parametrise with.
-    return all(isinstance(_parameters(item).get(name, ""), str) for name in ("variant", "regression"))
+    return all(isinstance(_parameters(item).get(name, ""), str) for name in ("variant", "regression", "mutant"))
 
 
 def _parameters(item: pytest.Item) -> dict[str, object]:
