@@ -25,7 +25,6 @@ from properties.test_base import state_of
 from properties.test_targets import simple_config
 from properties.tolerance import claim_bound
 from strategies import AdaptedModel, adapted_models, gaussian, trained_models
-from strategies.options import build_config
 from strategies.tensors import device
 
 
@@ -388,24 +387,3 @@ def test_names_that_look_like_an_adapters_are_the_bases() -> None:
     assert_trains(model, adapter)
     ll.detach(model)
     assert_all_identical(dict(model.state_dict()), base, claim="a base with names like an adapter's, after detach")
-
-
-@fact
-def test_a_config_is_frozen_and_holds_no_list_of_the_users() -> None:
-    names, layers = ["first", "second"], [0, 1]
-    config = ll.LoRAConfig(r=2, target_names=names, layers=layers)  # type: ignore[arg-type]  # lists are taken too
-    names.append("third")
-    layers.append(7)
-    same = ll.LoRAConfig(r=2, target_names=("first", "second"), layers=(0, 1))
-    assert_holds(config == same and hash(config) == hash(same), claim=f"from lists that changed since {config}, wanted {same}")
-    with assert_refuses(dataclasses.FrozenInstanceError, "'r'", claim="config.r = 1"):
-        config.r = 1  # type: ignore[misc]  # what is tried
-
-
-@fact
-def test_a_setting_that_a_variant_does_not_have_is_refused() -> None:
-    for variant, kind in ll.VARIANTS.items():
-        for name in kind.config_class.unused:
-            match = f"^{kind.config_class.__name__}.{name}: found 8, wanted nothing: {variant} has no such setting"
-            with assert_refuses(ll.ConfigError, match, claim=f"{variant} with {name}=8"):
-                build_config(variant, ((name, 8),))

@@ -105,3 +105,24 @@ def test_a_config_that_changes_after_attach_has_no_effect() -> None:
                 ll.save(adapter.model, path := Path(folder) / "a")
                 (loaded,) = ll.load(MODEL.build(), path)
             assert_holds(loaded.config == wanted, claim=f"{claim} the file says {loaded.config}")
+
+
+@fact
+def test_a_config_is_frozen_and_holds_no_list_of_the_users() -> None:
+    names, layers = ["first", "second"], [0, 1]
+    config = ll.LoRAConfig(r=2, target_names=names, layers=layers)  # type: ignore[arg-type]  # lists are taken too
+    names.append("third")
+    layers.append(7)
+    same = ll.LoRAConfig(r=2, target_names=("first", "second"), layers=(0, 1))
+    assert_holds(config == same and hash(config) == hash(same), claim=f"from lists that changed since {config}, wanted {same}")
+    with assert_refuses(dataclasses.FrozenInstanceError, "'r'", claim="config.r = 1"):
+        config.r = 1  # type: ignore[misc]  # what is tried
+
+
+@fact
+def test_a_setting_that_a_variant_does_not_have_is_refused() -> None:
+    for variant, kind in ll.VARIANTS.items():
+        for name in kind.config_class.unused:
+            match = f"^{kind.config_class.__name__}.{name}: found 8, wanted nothing: {variant} has no such setting"
+            with assert_refuses(ll.ConfigError, match, claim=f"{variant} with {name}=8"):
+                build_config(variant, ((name, 8),))

@@ -11,6 +11,7 @@ import lora_lite as ll
 from properties.assertions import Violation
 from properties.mutants import CATALOGUE, Change, InjectionError, Mutant, load_catalogue
 from properties.mutants.matrix import budget, run_cell, run_row, signal
+from properties.mutants.witnesses import WITNESSES
 from properties.registry import Property, load_properties
 from properties.regressions.travel import travelled
 from strategies import AdaptedLayer, trained_layers
@@ -126,6 +127,10 @@ def test_injection_is_undone_even_when_the_property_raises() -> None:
     with pytest.raises(Violation), SCALE_LOST.injected():
         seeing(None if ll.LoRA.adapt_output.__code__ is original else ...)  # type: ignore[arg-type]  # it raises
     assert ll.LoRA.adapt_output.__code__ is original
+
+
+def test_every_second_witness_is_a_property() -> None:
+    assert set(WITNESSES) <= set(load_properties())
 
 
 def test_every_mutant_of_the_catalogue_applies() -> None:

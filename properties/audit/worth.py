@@ -8,6 +8,7 @@ from properties.audit.report import Gaps, Measured, MutantRow, ProbeClaim, Worth
 from properties.audit.tracing import Tracer, function_of, functions
 from properties.mutants import load_catalogue
 from properties.mutants.matrix import Cell, Row, summary
+from properties.mutants.witnesses import WITNESSES
 from properties.probe.claims import CLAIMS
 from properties.registry import load_properties
 
@@ -40,7 +41,7 @@ def worths(measured: Sequence[Measured], rows: Sequence[Row], ran: Iterable[str]
                 tolerance=_tolerance(noise, faintest, bool(own) or one.cases is None, bool(rows)),
                 examples=sum(m.examples or 0 for m in own),
                 seconds=round(sum(m.seconds for m in own), 3),
-                earns=_earns(kills, alone, bool(rows)),
+                earns=_earns(name, kills, alone, bool(rows)),
             )
         )
     return made
@@ -70,12 +71,13 @@ def _tolerance(noise: Mapping[str, float], faintest: Cell | None, ran: bool, jud
     return "no signal" if judged else "not measured"
 
 
-def _earns(kills: Sequence[str], alone: Sequence[str], judged: bool) -> str:
+def _earns(name: str, kills: Sequence[str], alone: Sequence[str], judged: bool) -> str:
     if not judged:
         return "not measured"
     if alone:
         return f"alone catches {len(alone)}"
-    return f"second witness of {len(kills)}" if kills else "catches nothing of the catalogue"
+    caught = f"second witness of {len(kills)}" if kills else "catches nothing of the catalogue"
+    return f"{caught}; stays: {WITNESSES.get(name, 'no reason given')}"
 
 
 def mutant_rows(rows: Sequence[Row]) -> list[MutantRow]:
