@@ -55,8 +55,10 @@ def add_table(report: dict[str, Any], variant: str) -> None:
 
 def add_growth(report: dict[str, Any], variant: str, widest: int) -> None:
     """Rows along each axis, and the slopes."""
-    found = list(growth(variant, widest))
-    report["rows"] += [{**row, "axis": axis} for (axis, _), row in zip(found, printed(row for _, row in found), strict=True)]
+    found = []
+    for axis, row in growth(variant, widest):
+        found.append((axis, row))
+        report["rows"] += ({**told_row, "axis": axis} for told_row in printed([row]))
     made = slopes(found)
     for slope in made:
         print(f"{slope.variant:24} {slope.phase:17} {slope.implementation:10} extra time ~ {slope.axis}^{slope.slope:.2f}")
