@@ -89,7 +89,9 @@ def observe_whole(made: Subject, run: Any) -> list[Layer]:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:`torch.jit.script_method`:DeprecationWarning")  # of torch's own, where it imports inductor
+# inductor's own: one where it is imported, one where it lowers diag_embed.
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method`:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:`torch._prims_common.check`:FutureWarning")
 def test_compiled_output_and_gradients_are_the_oracles(variant: str, request: pytest.FixtureRequest) -> None:
     """With inductor, within the bounds that eager code has; one graph without a break, for three steps of training."""
     with reported("compiled", variant, request) as meter, capability(request, variant, "compile"), measuring(meter):
