@@ -54,7 +54,9 @@ def test_exact_zeros_stay_exact() -> None:
 
 
 def test_what_overflows_may_be_anything() -> None:
+    """And what a layer makes of the overflow of the one before it."""
     assert scatter(torch.tensor([[7e4], [7e4]], dtype=torch.float64), torch.float16).error.isinf().all()
+    assert scatter(torch.full((2, 1), torch.nan, dtype=torch.float64), torch.float16).error.isinf().all()
 
 
 def test_rounding_is_one_spacing() -> None:

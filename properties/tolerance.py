@@ -93,8 +93,8 @@ def scatter(results: Tensor, dtype: torch.dtype, *, normwise: bool = False) -> B
     if normwise:
         spread = spread + spread.mean()
     error = SAFETY * spread.sqrt() + rounding(exact, dtype)
-    # What the dtype cannot hold may come out as anything.
-    return Bounded(exact, torch.where(exact.abs() + error > torch.finfo(dtype).max, torch.inf, error))
+    # What the dtype cannot hold may come out as anything, and so may what is computed from it further on (NaN).
+    return Bounded(exact, torch.where(exact.abs() + error <= torch.finfo(dtype).max, error, torch.inf))
 
 
 def rounding(value: Tensor, dtype: torch.dtype) -> Tensor:
