@@ -195,6 +195,18 @@ def test_detaching_one_adapter_leaves_the_other() -> None:
 
 
 @fact
+def test_what_the_user_thaws_meanwhile_stays_thawed() -> None:
+    """Detach gives back what attach took, and leaves alone what was frozen before and is not now."""
+    model = Stack()
+    model.norm.requires_grad_(False)
+    on(model, "lora")
+    model.norm.requires_grad_(True)
+    ll.detach(model)
+    frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
+    assert_holds(not frozen, claim=f"{frozen} are frozen after detach, and the user had thawed them")
+
+
+@fact
 def test_detach_without_an_adapter_is_refused() -> None:
     model = Stack()
     with assert_refuses(ll.NotAttachedError, "This Stack carries no adapter", claim="detach of a plain model"):

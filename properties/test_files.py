@@ -5,6 +5,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 import lora_lite as ll
 from properties.assertions import Violation, assert_holds, assert_identical, assert_refuses
 from properties.registry import fact
+from strategies.options import build_config, own_options
 
 BASE = nn.Sequential(nn.Linear(6, 5), nn.GELU(), nn.Linear(5, 6, bias=False))
 Damage = Callable[[dict[str, Tensor], dict[str, Any]], Any]
@@ -296,3 +298,22 @@ def test_load_into_a_dtype_that_cannot_be_is_refused() -> None:
     """It is the argument that is wrong, not the file."""
     with saved() as path:
         refused(base(), path, ll.ConfigError, "load: dtype is torch.int8", "load into int8", dtype=torch.int8)
+
+
+@fact
+def test_another_option_in_the_header_is_noticed() -> None:
+    """Each of a variant's own settings, at another value that it could have: the tensors fit, the function would be another."""
+    for variant, kind in ll.VARIANTS.items():
+        if kind.needs_calibration:
+            continue
+        config = build_config(variant, (("r", 4),) if "r" not in kind.config_class.unused else ())
+        for name, values in own_options(variant).items():
+            other = next(value for value in values if value != getattr(config, name))
+            with saved(adapted(config)) as path:
+                rewrite(path, partial(_set_option, name, other))
+                match = "what it holds is not what save wrote|damaged header|is missing|unknown tensors|has shape"
+                refused(base(), path, ll.CheckpointError, match, f"{variant}: a file whose {name} was made {other!r}")
+
+
+def _set_option(name: str, value: object, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
+    config_of(header)[name] = value

@@ -48,7 +48,7 @@ def test_mutant_is_killed(mutant: str, request: pytest.FixtureRequest, tmp_path:
             f"crashes (no kills): {sorted(crashes) or 'none'}",
             pytrace=False,
         )
-    if row.shrunk is not None:
+    if row.shrunk is not None and not known.by_chance:
         made = travelled(injected, row.shrunk, tmp_path)
         request.node.user_properties.append(("fixture", json.dumps(vars(made))))
 

@@ -78,6 +78,7 @@ class Mutant:
     applies_to  the variants in which it shows
     changes     what it does to the source
     equivalent  why no property can tell it from correct code; None for one that must be caught
+    by_chance   what it does differs from run to run, so that the case that caught it need not show it again
     """
 
     name: str
@@ -86,6 +87,7 @@ class Mutant:
     applies_to: tuple[str, ...]
     changes: tuple[Change, ...]
     equivalent: str | None = None
+    by_chance: bool = False
 
     @contextmanager
     def injected(self) -> Iterator[None]:
@@ -115,12 +117,13 @@ def mutant(
     models: str,
     applies_to: str | tuple[str, ...] = ALL,
     equivalent: str | None = None,
+    by_chance: bool = False,
 ) -> Mutant:
     """Add a mutant to the catalogue."""
     if name in CATALOGUE:
         raise ValueError(f"two mutants are called {name}")
     variants = tuple(ll.VARIANTS) if applies_to == ALL else (applies_to,) if isinstance(applies_to, str) else applies_to
-    CATALOGUE[name] = made = Mutant(name, breaks, models, variants, changes, equivalent)
+    CATALOGUE[name] = made = Mutant(name, breaks, models, variants, changes, equivalent, by_chance)
     return made
 
 

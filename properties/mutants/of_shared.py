@@ -217,6 +217,7 @@ mutant(
     change(spec.zeros, "nn.init.zeros_(tensor)", "pass"),
     breaks="what should be zero is whatever the memory held: mostly zero",
     models="torch.empty taken for torch.zeros",
+    by_chance=True,
     applies_to=("lora", "dora", "ia3", "ia3_ff", "eva", "antipasto"),
 )
 

@@ -85,10 +85,3 @@ mutant(
     models="a cast without a look at what to",
     applies_to="ia3",
 )
-mutant(
-    "zeros_are_left_as_allocated",
-    change(spec.zeros, "nn.init.zeros_(tensor)", "pass"),
-    breaks="a tensor that starts at zero starts as whatever its memory held, which often is zero",
-    models="torch.empty in place of torch.zeros",
-    applies_to=("lora", "dora", "eva", "ia3", "ia3_ff", "antipasto"),
-)

@@ -67,7 +67,7 @@ mutant(
     ),
     breaks="a transposed or expanded input is read in another order",
     models="a pointer handed to a kernel without its strides",
-    applies_to=("lora", "delora"),
+    applies_to=("lora", "dora"),
 )
 mutant(
     "lora_does_not_look_at_the_base",
