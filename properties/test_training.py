@@ -21,6 +21,8 @@ from strategies import AdaptedLayer, AdaptedModel, adapted_layers, adapted_model
 from strategies.models import FULL_RANK
 
 STEPS = 3
+# Until every entry has moved, which most do at the second step.
+PATIENCE = 12
 # Where rows of W are not zero, inputs not empty and directions not on a line, every entry has something to do.
 busy = partial(adapted_layers, tokens=((3,), (2, 2)), weights=FULL_RANK, base_dtypes=("float32", "float64"))
 
@@ -63,8 +65,8 @@ def test_every_row_of_a_parameter_matters(case: AdaptedLayer) -> None:
 @every_variant(partial(roomy, adapter_dtypes=("float32", "bfloat16", "float16")), share=0.3)
 def test_every_entry_moves_in_every_dtype(case: AdaptedLayer) -> None:
     """A few steps of AdamW move each of them."""
-    still = measures.unmoved(subject(case), loss_of(case), inputs_of(case), STEPS)
-    assert_holds(not still, claim=f"{STEPS} steps of AdamW did not move {still} (entries by parameter)")
+    still = measures.unmoved(subject(case), loss_of(case), inputs_of(case), PATIENCE)
+    assert_holds(not still, claim=f"{PATIENCE} steps of AdamW did not move {still} (entries by parameter)")
 
 
 @every_variant(partial(roomy, adapter_dtypes=("float32",)), share=0.1)

@@ -126,7 +126,10 @@ def rates(made: Subject) -> dict[str, float]:
 
 
 def unmoved(made: Subject, loss: Loss, inputs: dict[str, Tensor], steps: int) -> dict[str, int]:
-    """Parameters with entries that no step of AdamW moved, and how many; inputs that are always zero aside."""
+    """Parameters with entries that no step of AdamW moved, and how many; inputs that are always zero aside.
+
+    Stops when all have moved. A few may take longer: through a normalisation a gradient can cancel to exactly zero in bfloat16.
+    """
     start = initial(made)
     restore(made.model, start)
     own = parameters(made.model)
@@ -137,15 +140,17 @@ def unmoved(made: Subject, loss: Loss, inputs: dict[str, Tensor], steps: int) ->
     optimiser = torch.optim.AdamW(groups, weight_decay=0.0, eps=1e-4 if half else 1e-8)
     scale = _loss_scale(made, loss) if half else 1.0
     for _ in range(steps):
-        optimiser.zero_grad()
-        (scale * loss(made.model).mean()).backward()  # type: ignore[no-untyped-call]
+        scale = _finite_backward(made, loss, scale)
         if half:
             for gradient in (parameter.grad for parameter in own.values() if parameter.grad is not None):
                 gradient *= _power_of_two(gradient, to=64.0)
         optimiser.step()
         for name, parameter in own.items():
             moved[name] |= (parameter != start[name]) & parameter.isfinite()
-    return {name: count for name, now in moved.items() if (count := int((~now & alive(now, inputs[_target(name)])).sum()))}
+        left = {name: int((~now & alive(now, inputs[_target(name)])).sum()) for name, now in moved.items()}
+        if not any(left.values()):
+            break
+    return {name: count for name, count in left.items() if count}
 
 
 def _loss_scale(made: Subject, loss: Loss) -> float:
@@ -154,10 +159,22 @@ def _loss_scale(made: Subject, loss: Loss) -> float:
     return min(_power_of_two(p.grad, to=2.0**13) for p in parameters(made.model).values() if p.grad is not None)
 
 
+def _finite_backward(made: Subject, loss: Loss, scale: float) -> float:
+    """Gradients of the scaled loss, and the scale: a sixteenth as long as one overflows, as loss scalers do, down to 2⁻²⁴."""
+    while True:
+        for parameter in parameters(made.model).values():
+            parameter.grad = None
+        (scale * loss(made.model).mean()).backward()  # type: ignore[no-untyped-call]
+        gradients = [p.grad for p in parameters(made.model).values() if p.grad is not None]
+        if scale < 2.0**-24 or all(bool(gradient.isfinite().all()) for gradient in gradients):
+            return scale
+        scale /= 16
+
+
 def _power_of_two(gradient: Tensor, *, to: float) -> float:
     """What takes its largest entry to `to`, or half as far. AdamW does not see a tensor's scale, and float16 does."""
     largest = float(gradient.abs().max())
-    return to * 2.0 ** math.floor(-math.log2(largest)) if largest else to
+    return to * 2.0 ** math.floor(-math.log2(largest)) if 0 < largest < math.inf else to
 
 
 def alive(entries: Tensor, x: Tensor) -> Tensor:
