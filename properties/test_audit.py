@@ -13,7 +13,8 @@ import pytest
 import lora_lite as ll
 from properties.assertions import Violation
 from properties.audit import documents, start, worth
-from properties.audit.collect import Evidence, failure_of
+from properties.audit.collect import failure_of
+from properties.audit.evidence import Evidence
 from properties.audit.inject import injected
 from properties.audit.judge import COLUMNS, applicable, judge
 from properties.audit.measure import PARTS, failing, measure

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from properties.audit.collect import Evidence
+from properties.audit.evidence import Evidence
 from properties.audit.judge import judge
 from properties.audit.render import page, write
 from properties.audit.report import Report

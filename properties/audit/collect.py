@@ -5,13 +5,14 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import lora_lite as ll
+from properties.audit.evidence import Evidence
 from properties.audit.matrix import matrix
 from properties.audit.report import BUGGY, Failure, Measured
 from properties.audit.terminal import summary, table
@@ -24,21 +25,6 @@ if TYPE_CHECKING:
     from properties.audit.tracing import Tracer
 
 SENT = "lora_lite_coverage"
-
-
-@dataclass
-class Evidence:
-    """What a run left behind, whole or not. ran: claims by variant (None: the library); passed, failed: tests by their id."""
-
-    measured: list[Measured] = field(default_factory=list)
-    rows: list[Row] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
-    records: dict[str, list[Any]] = field(default_factory=dict)
-    ran: set[tuple[str, str | None]] = field(default_factory=set)
-    skipped: dict[str, str] = field(default_factory=dict)
-    passed: set[str] = field(default_factory=set)
-    tests: dict[str, int] = field(default_factory=dict)
-    seconds: float = 0.0
 
 
 class Collector:
@@ -121,6 +107,7 @@ class Collector:
             terminalreporter.write_sep("=", f"audit: {self.report.verdict}")
             terminalreporter.write_line(summary(self.report))
             terminalreporter.write_line("written: " + ", ".join(map(str, self.written)))
+            terminalreporter.write_line(travel.summary(self.reports))
         elif config.getoption("verbose") > 0 or "A" in config.getoption("reportchars"):
             found = self.evidence()
             for title, text in (

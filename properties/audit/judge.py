@@ -7,7 +7,7 @@ from typing import Any
 
 import lora_lite as ll
 from properties.audit import documents, links, worth
-from properties.audit.collect import Evidence
+from properties.audit.evidence import Evidence
 from properties.audit.measure import PARTS
 from properties.audit.report import (
     BUGGY,

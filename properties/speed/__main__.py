@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 import lora_lite as ll
+from properties.speed import suite
 from properties.speed.costs import Cost, of_a_step, of_the_base, once
 from properties.speed.growth import growth, slopes
 from properties.speed.layers import DECODE, GENERATION, SIZES, TRAINING, Row, rows
@@ -24,6 +25,9 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", default="cpu", help="where the layers lie, for example cuda")
     parser.add_argument("--growth", action="store_true", help="how cost grows, in place of the table")
     parser.add_argument("--widest", type=int, default=4096, help="of --growth: no wider layer (an SVD of 4096 takes a minute)")
+    parser.add_argument("--suite", action="store_true", help="what the suite itself costs, in place of the table")
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="of --suite: its whole runs, at each number")
+    parser.add_argument("--runs", nargs="*", choices=list(suite.RUNS), help="of --suite: only these whole runs")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there too")
     return parser.parse_args(given)
 
@@ -32,6 +36,10 @@ def main(given: Sequence[str] | None = None) -> None:
     options = arguments(given)
     torch.set_num_threads(options.threads)
     set_device(options.device)
+    if options.suite:
+        for line in suite.lines(suite.RUNS if options.runs is None else options.runs, options.workers):
+            print(line, flush=True)
+        return
     report: dict[str, Any] = {"machine": machine(options.device), "rows": []}
     for variant in options.variant or ll.VARIANTS:
         if options.growth:

@@ -5,7 +5,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,6 +28,8 @@ RUNS: dict[str, tuple[str, ...]] = {
     "mutation, whole matrix": ("properties", "-m", "mutation", "-k", "test_mutant_is_killed"),
     "everything": ("properties",),
 }
+# A mutant that shows in few of the drawn cases, the property that sees it, and a variant.
+RARE = ("detach_forgets_what_the_user_thawed", "a_life_leaves_every_model_as_it_should_be", "lora")
 
 
 def in_process() -> None:
@@ -36,6 +38,15 @@ def in_process() -> None:
     register_profiles()
     settings.load_profile("ci")
     load_catalogue()
+
+
+def lines(runs: Iterable[str], workers: Sequence[int]) -> Iterator[str]:
+    """Everything, line by line as it is measured."""
+    in_process()
+    yield from rates(60)
+    yield from first_kills(60)
+    yield from shards(*RARE)
+    yield from whole_runs(runs, workers)
 
 
 def rates(examples: int) -> Iterator[str]:
@@ -98,7 +109,7 @@ def whole_run(name: str, workers: int) -> WholeRun:
     return WholeRun(name, workers, time.perf_counter() - began, lines[-1] if lines else f"exit code {done.returncode}")
 
 
-def whole_runs(names: Sequence[str], workers: Sequence[int]) -> Iterator[str]:
+def whole_runs(names: Iterable[str], workers: Sequence[int]) -> Iterator[str]:
     """Each run at each number of workers, and how much faster the last is than the first."""
     for name in names:
         found = [whole_run(name, n) for n in workers]
