@@ -37,11 +37,13 @@ def example_database(place: str) -> ExampleDatabase:
         from redis import Redis
 
         return RedisExampleDatabase(Redis.from_url(place, socket_connect_timeout=5))
-    except (ImportError, ValueError) as error:
-        # The URL may hold a password, and this goes to logs.
+    except ImportError as error:
         raise pytest.UsageError(
             f"{EXAMPLES}: {error}. Wanted a folder, or redis://host:port/0 and pip install redis."
         ) from error
+    except ValueError:
+        # Without the error, which quotes the URL: it may hold a password, and this goes to logs.
+        raise pytest.UsageError(f"{EXAMPLES} is no URL of a redis server. Wanted a folder, or redis://host:port/0.") from None
 
 
 def check_database() -> None:

@@ -109,6 +109,21 @@ def test_a_damaged_fixture_is_an_error(change: Any, match: str, tmp_path: Path) 
         read(path)
 
 
+def test_what_a_hand_left_half_done_is_not_written_over(tmp_path: Path) -> None:
+    path = write(made(), tmp_path)
+    half = path.read_text().replace('"expect": "pass"', '"expect": "fail", "reason": "being worked on"')
+    path.write_text(half)
+    assert write(made(), tmp_path) == path
+    assert path.read_text() == half
+
+
+@pytest.mark.parametrize("change", [{"variant": "my-lora"}, {"property": "SVD_is_exact"}, {"error": 'a "list": [\n  1 ]b'}])
+def test_what_is_written_is_read(change: dict[str, Any], tmp_path: Path) -> None:
+    recipe = {"kind": "AdaptedLayer", "names": ["a ]b", 'c"[', "d  e"]}
+    fixture = made(recipe=recipe, **change)
+    assert read(write(fixture, tmp_path)) == fixture
+
+
 def test_the_schema_is_one() -> None:
     schema().check_schema(schema().schema)
 
@@ -177,6 +192,14 @@ def test_a_known_failure_is_expected_and_its_end_is_not(tmp_path: Path) -> None:
         replaying.test_regressions(str(known))
     with pytest.raises(pytest.fail.Exception, match=r"the known failure is gone \(to be dealt with\)\. Set expect to pass"):
         replaying.test_regressions(str(known))
+
+
+def test_a_known_failure_that_ends_in_another_way_is_no_longer_known(tmp_path: Path) -> None:
+    """A recipe that builds no layer any more fails too, and not as it was known to."""
+    recipe = to_json(replace(CASE, linear=replace(CASE.linear, weight="gone")))
+    known = made(recipe=recipe, expect="fail", reason="to be dealt with", link="https://example.org/1")
+    with pytest.raises(pytest.fail.Exception, match=r"the known failure is .* it ends in \"KeyError: 'gone'\" now"):
+        replaying.test_regressions(str(write(known, tmp_path)))
 
 
 def test_a_crash_in_replay_is_a_failure(tmp_path: Path) -> None:
@@ -335,7 +358,7 @@ def test_prune_keeps_the_simplest_and_what_nothing_implies(tmp_path: Path) -> No
 
 def test_a_database_that_cannot_be_used_is_refused() -> None:
     for url in ("http://127.0.0.1:1/0", "redis://127.0.0.1:port/0"):
-        with pytest.raises(pytest.UsageError, match=r"LORA_LITE_EXAMPLES: .* Wanted a folder, or redis://"):
+        with pytest.raises(pytest.UsageError, match=r"LORA_LITE_EXAMPLES.* Wanted a folder, or redis://"):
             example_database(url)
     with settings_of(example_database("redis://127.0.0.1:1/0")), pytest.raises(pytest.UsageError, match="Start the server"):
         check_database()

@@ -47,6 +47,10 @@ def test_regressions(regression: str) -> None:
     if fixture.expect == "fail":
         if failure is None:
             pytest.fail(f"{path}: the known failure is gone ({fixture.reason}). Set expect to pass.", pytrace=False)
+        crash = None if isinstance(failure, Violation) else f"{type(failure).__name__}: {failure}"
+        if crash is not None and crash.partition(":")[0] != fixture.error.partition(":")[0]:
+            known = f"the known failure is {fixture.error!r}, and it ends in {crash!r} now"
+            pytest.fail(f"{path}: {known}. Bring the recipe up to date, or record it anew.", pytrace=False)
         pytest.xfail(f"{fixture.reason} ({fixture.link})")
     if isinstance(failure, Violation):
         pytest.fail(f"{fixture.property} [{fixture.variant}]\n{failure}\nfixture  {path}", pytrace=False)

@@ -3,10 +3,11 @@
 import argparse
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 
 from properties.assertions import Violation
-from properties.regressions.fixture import HERE, NAMES, Fixture, FixtureError, paths_in, read, tensors_of
+from properties.regressions.fixture import HERE, NAMES, Fixture, FixtureError, paths_in, read, tensors_of, write_atomically
 from properties.regressions.prune import implied
 from properties.regressions.replay import replay
 from strategies.recipes import from_json
@@ -27,9 +28,10 @@ def adopt(source: Path, into: Path) -> list[Path]:
     new = {into / path.name: path for path in found if not (into / path.name).exists()}
     into.mkdir(parents=True, exist_ok=True)
     for place, path in new.items():
-        shutil.copyfile(path, place)
-        if tensors_of(path).exists():
-            shutil.copyfile(tensors_of(path), tensors_of(place))
+        # The tensors first: a fixture without them would be taken for whole.
+        for source_file, file in ((tensors_of(path), tensors_of(place)), (path, place)):
+            if source_file.exists():
+                write_atomically(file, partial(shutil.copyfile, source_file))
     return list(new)
 
 

@@ -53,12 +53,18 @@ class Fixture:
         """The file's content: one field a line, so that a diff shows what it is."""
         held = {name: value for name, value in asdict(self).items() if value is not None}
         text = json.dumps(held, indent=2, allow_nan=False) + "\n"
-        return re.sub(r"\[\n[^][{}]*\]", _on_one_line, text)
+        return re.sub(_STRING + r"|\[\n(?:" + _STRING + r'|[^][{}"])*\]', _on_one_line, text)
 
 
-def _on_one_line(plain_list: re.Match[str]) -> str:
+_STRING = r'"(?:[^"\\]|\\.)*"'
+
+
+def _on_one_line(found: re.Match[str]) -> str:
+    """A list of plain values; strings, which may hold brackets of their own, as they are."""
+    if found[0][0] == '"':
+        return found[0]
     # A newline inside a string is escaped, so that none of a value's own is touched.
-    return "[" + re.sub(r"\n\s*", " ", plain_list[0][1:-1]).strip() + "]"
+    return "[" + re.sub(r"\n\s*", " ", found[0][1:-1]).strip() + "]"
 
 
 def versions() -> dict[str, str]:
@@ -75,10 +81,7 @@ def _version(package: str) -> str:
 
 def read(path: Path) -> Fixture:
     """Raises FixtureError where the file is no fixture, or was edited so that its name no longer fits."""
-    try:
-        held = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise FixtureError(f"{path}: not readable as JSON: {error}. Restore it from version control or delete it.") from error
+    held = _parsed(path)
     if (wrong := best_match(schema().iter_errors(held))) is not None:
         where = "/".join(map(str, wrong.absolute_path)) or "the whole"
         raise FixtureError(f"{path}: {where}: {wrong.message}. The schema is {HERE / 'schema.json'}.")
@@ -86,6 +89,13 @@ def read(path: Path) -> Fixture:
     if path.name != fixture.name():
         raise FixtureError(f"{path}: its content is that of {fixture.name()}. Rename it, or restore what was edited.")
     return fixture
+
+
+def _parsed(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FixtureError(f"{path}: not readable as JSON: {error}. Restore it from version control or delete it.") from error
 
 
 def paths_in(folder: Path) -> list[Path]:
@@ -104,14 +114,15 @@ def tensors_of(path: Path) -> Path:
 
 
 def write(fixture: Fixture, folder: Path) -> Path:
-    """Write the fixture into the folder, whole or not at all. One that is there and can be read stays as it is.
+    """Write the fixture into the folder, whole or not at all. One that is there stays as it is, unless it is no JSON.
 
-    What is there may be marked as a known failure, and two workers may find the same failure at once.
+    What is there may be marked as a known failure, by a hand that has forgotten the link, and two workers may find the same
+    failure at once.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / fixture.name()
     try:
-        read(path)
+        _parsed(path)
     except FixtureError:
         write_atomically(path, lambda place: place.write_text(fixture.text(), encoding="utf-8"))
     return path

@@ -13,7 +13,7 @@ import pytest
 from properties.assertions import Violation
 from properties.mutants.matrix import Cell
 from properties.mutants.mutant import Mutant
-from properties.regressions.fixture import FixtureError
+from properties.regressions.fixture import FixtureError, read
 from properties.regressions.record import record
 from properties.regressions.replay import replay
 from strategies.recipes import from_json
@@ -36,7 +36,7 @@ def travelled(mutant: Mutant, cell: Cell, folder: Path) -> Travelled:
     case = from_json(cell.recipe)
     found = {"test": cell.claim, "profile": "mutation", "examples": cell.examples, "mutant": mutant.name}
     fixture, path = record(cell.claim, cell.variant, case, Violation(mutant.breaks), folder=folder, found=found)
-    replay(fixture, path)
+    replay(fixture := read(path), path)
     with mutant.injected():
         began = time.perf_counter()
         try:
