@@ -8,13 +8,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 
 from properties.assertions import Violation
 from properties.lifecycle import Life, live
+from properties.observe import has_oracle
 from properties.registry import every_variant, told
 from strategies import Lifecycle, NestedRecipe, Step, lifecycles
 from strategies.layers import SEEDS
 from strategies.lifecycles import FROZEN, bases, kinds_of_step
 
 
-@every_variant(lifecycles, share=0.3)
+@every_variant(lifecycles, share=0.3, applies=has_oracle)
 def test_a_life_leaves_every_model_as_it_should_be(case: Lifecycle) -> None:
     """Bits of the base, flags, hooks, modes, handles and outputs of every model, after each step."""
     live(case)

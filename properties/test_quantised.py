@@ -13,7 +13,7 @@ from lora_lite.checkpoint import fingerprint
 from lora_lite.linear import read_weight
 from properties.assertions import assert_all_identical, assert_close, assert_holds, assert_identical, assert_refuses
 from properties.implementation import implementation
-from properties.observe import Layer, Subject, default_run, expected, observe, subject
+from properties.observe import Layer, Subject, default_run, expected, has_oracle, observe, subject
 from properties.registry import every_variant, fact
 from properties.test_checkpoint import scratch_file
 from strategies import QuantisedLayer, gaussian, quantised_layers
@@ -105,11 +105,11 @@ def check_quantised(case: QuantisedLayer) -> None:
     assert_holds(fingerprint(made.model) == before, claim="the quantised base is not what it was")
 
 
-@every_variant(partial(quantised_layers, quantiser="bitsandbytes"), share=0.2, shows="8-bit")
+@every_variant(partial(quantised_layers, quantiser="bitsandbytes"), share=0.2, applies=has_oracle, shows="8-bit")
 def test_an_adapter_on_bitsandbytes_agrees_with_the_oracle(case: QuantisedLayer) -> None:
     check_quantised(case)
 
 
-@every_variant(partial(quantised_layers, quantiser="torchao"), share=0.2, shows="int8")
+@every_variant(partial(quantised_layers, quantiser="torchao"), share=0.2, applies=has_oracle, shows="int8")
 def test_an_adapter_on_torchao_agrees_with_the_oracle(case: QuantisedLayer) -> None:
     check_quantised(case)

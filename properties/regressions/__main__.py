@@ -1,6 +1,7 @@
 """python -m properties.regressions: adopt fixtures from an artifact, list them, prune those that add nothing, show one."""
 
 import argparse
+import importlib
 import shutil
 import sys
 from functools import partial
@@ -39,8 +40,11 @@ def table(folder: Path) -> str:
     """One line a fixture: what it expects, whether it holds now, and the error that it was made for."""
     lines = []
     for path in paths_in(folder):
-        fixture = read(path)
-        lines.append(f"{path.name}: expected to {fixture.expect}, {_outcome(fixture, path)} now: {fixture.error}")
+        try:
+            fixture = read(path)
+            lines.append(f"{path.name}: expected to {fixture.expect}, {_outcome(fixture, path)} now: {fixture.error}")
+        except FixtureError as error:
+            lines.append(f"{path.name}: cannot be run: {error}")
     return "\n".join(lines) or f"{folder} holds no fixture."
 
 
@@ -77,6 +81,7 @@ def show(path: Path) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """0 where all went well, 1 where the shown fixture fails, 2 for a file that is no fixture."""
     parser = argparse.ArgumentParser(prog="python -m properties.regressions", description=__doc__)
+    parser.add_argument("--variant-module", action="append", default=[], metavar="MODULE", help="import it first (repeatable)")
     commands = parser.add_subparsers(dest="command", required=True)
     kept = argparse.ArgumentParser(add_help=False)
     kept.add_argument("--into", type=Path, default=HERE, metavar="DIR", help="where fixtures are kept (default: %(default)s)")
@@ -86,6 +91,8 @@ def main(arguments: list[str] | None = None) -> int:
     pruning.add_argument("--dry-run", action="store_true", help="only name them")
     commands.add_parser("show", help="print a fixture's recipe and run it").add_argument("file", type=Path)
     given = parser.parse_args(arguments)
+    for module in given.variant_module:
+        importlib.import_module(module)
     try:
         if given.command == "adopt":
             print("\n".join(map(str, adopt(given.dir, given.into))) or "Nothing new.")

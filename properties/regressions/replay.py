@@ -37,7 +37,7 @@ def property_of(fixture: Fixture, path: Path) -> Property:
     """The property that the fixture is about. Raises FixtureError where there is none for its variant."""
     made = load_properties().get(fixture.property)
     if fixture.variant not in ll.VARIANTS:
-        raise FixtureError(f"{path}: there is no variant {fixture.variant}, known: {', '.join(ll.VARIANTS)}. {REMEDY}")
+        raise FixtureError(f"{path}: there is no variant {fixture.variant}, known: {', '.join(ll.VARIANTS)}. {OWN} {REMEDY}")
     if made is None or made.cases is None or not made.applies(ll.VARIANTS[fixture.variant]):
         raise FixtureError(f"{path}: there is no property {fixture.property} that draws cases of {fixture.variant}. {REMEDY}")
     if (other := fixture.recipe.get("variant", fixture.variant)) != fixture.variant:
@@ -45,4 +45,5 @@ def property_of(fixture: Fixture, path: Path) -> Property:
     return made
 
 
+OWN = "If it is one of your own, name its module with --variant-module."
 REMEDY = "If it was renamed, rename it here (and the file as the next error says); if it is gone, delete the fixture."
