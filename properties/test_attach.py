@@ -197,8 +197,7 @@ def test_detaching_one_adapter_leaves_the_other() -> None:
 @fact
 def test_what_the_user_thaws_meanwhile_stays_thawed() -> None:
     """Detach gives back what attach took, and leaves alone what was frozen before and is not now."""
-    model = Stack()
-    model.norm.requires_grad_(False)
+    (model := Stack()).norm.requires_grad_(False)
     on(model, "lora")
     model.norm.requires_grad_(True)
     ll.detach(model)
@@ -268,7 +267,7 @@ def test_an_adapter_computes_in_its_own_dtype_under_autocast() -> None:
     with torch.autocast(device().type, dtype=torch.bfloat16):
         got = model.first(given)
     assert_identical(got, torch.full((1, 4), 8.0, dtype=torch.bfloat16), claim="lora at alpha / r = 8 under autocast")
-    for variant in ("hra", "ia3_ff"):
+    for variant in (name for name, kind in ll.VARIANTS.items() if kind.adapt_input is not ll.Variant.adapt_input):
         model = Stack()
         seen: list[Tensor] = []
         moved(on(model, variant, target_names="first"))
@@ -286,8 +285,8 @@ def test_the_output_keeps_the_base_dtype() -> None:
         for base, dtype in ((torch.bfloat16, torch.float32), (torch.float32, torch.bfloat16), (torch.float64, torch.float32)):
             model = nn.Sequential(nn.Linear(4, 4, dtype=base))
             data = [x(9).to(base)] if ll.VARIANTS[variant].needs_calibration else None
-            adapter = ll.attach(model, simple_config(variant, dtype=dtype), data)
-            own = {p.dtype for p in adapter.parameters()} | {b.dtype for _, b in adapter.named_buffers()}
+            ll.attach(model, simple_config(variant, dtype=dtype), data)
+            own = {tensor.dtype for tensors in implementation.tensors(model).values() for tensor in tensors.values()}
             assert_holds(own == {dtype}, claim=f"{variant} on {base}: tensors in {own}, wanted {dtype}")
             got = model(x(3).to(base)).dtype
             assert_holds(got == base, claim=f"{variant} in {dtype} on {base}: output in {got}")
