@@ -98,6 +98,8 @@ def every_variant(
 ) -> Callable[[Check], Callable[..., None]]:
     """Make a check of one drawn case into a test of every variant, and a Property of the same name.
 
+    With `st.just` for cases the variant itself is the one case.
+
     shows: the capability, a column of the audit's table, that a variant has where the claim holds.
     """
 

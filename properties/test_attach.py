@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import lora_lite as ll
@@ -225,34 +226,32 @@ def test_detach_without_an_adapter_is_refused() -> None:
             call()
 
 
-@fact
-def test_keyword_calls_reach_the_adapter() -> None:
-    for variant in ll.VARIANTS:
-        moved(on(model := Stack(), variant))
-        for name in ("first", "second", "third"):
-            layer: Any = model.get_submodule(name)
-            wanted = layer(x(3)).detach()
-            plain = torch.nn.functional.linear(x(3), layer.weight, layer.bias)
-            assert_nonzero(wanted - plain, claim=f"{variant}: what the moved adapter on {name} adds")
-            assert_identical(layer(input=x(3)), wanted, claim=f"{variant}: {name}(input=x) is {name}(x)")
+@every_variant(st.just)
+def test_keyword_calls_reach_the_adapter(variant: str) -> None:
+    moved(on(model := Stack(), variant))
+    for name in ("first", "second", "third"):
+        layer: Any = model.get_submodule(name)
+        wanted = layer(x(3)).detach()
+        plain = torch.nn.functional.linear(x(3), layer.weight, layer.bias)
+        assert_nonzero(wanted - plain, claim=f"what the moved adapter on {name} adds")
+        assert_identical(layer(input=x(3)), wanted, claim=f"{name}(input=x) is {name}(x)")
 
 
-@fact
-def test_batches_of_any_shape_are_taken_row_by_row() -> None:
+@every_variant(st.just)
+def test_batches_of_any_shape_are_taken_row_by_row(variant: str) -> None:
     """Empty, none, one and four leading dimensions; the same numbers as in one flat batch."""
-    for variant in ll.VARIANTS:
-        layer: Any = nn.Sequential(Stack().first)
-        moved(on(layer, variant, dtype=torch.float64))
-        layer.double()
-        for leading in ((), (1,), (2, 1, 3), (1, 2, 2, 2), (0,), (2, 0)):
-            given = x(*leading).double()
-            rows = layer(given.reshape(-1, 4)).detach()
-            got = layer(given).detach()
-            assert_holds(got.shape == given.shape, claim=f"{variant}: {tuple(given.shape)} gives {tuple(got.shape)}")
-            # One kernel or another, a float64 rounding apart.
-            size = rows.abs().amax() if rows.numel() else 0.0
-            claim = f"{variant}: a batch {leading} gives what its rows give"
-            assert_within(got.reshape(-1, 4), rows, claim_bound(size, torch.float64), claim=claim)
+    layer: Any = nn.Sequential(Stack().first)
+    moved(on(layer, variant, dtype=torch.float64))
+    layer.double()
+    for leading in ((), (1,), (2, 1, 3), (1, 2, 2, 2), (0,), (2, 0)):
+        given = x(*leading).double()
+        rows = layer(given.reshape(-1, 4)).detach()
+        got = layer(given).detach()
+        assert_holds(got.shape == given.shape, claim=f"{tuple(given.shape)} gives {tuple(got.shape)}")
+        # One kernel or another, a float64 rounding apart.
+        size = rows.abs().amax() if rows.numel() else 0.0
+        claim = f"a batch {leading} gives what its rows give"
+        assert_within(got.reshape(-1, 4), rows, claim_bound(size, torch.float64), claim=claim)
 
 
 @fact
@@ -278,18 +277,17 @@ def test_an_adapter_computes_in_its_own_dtype_under_autocast() -> None:
         assert_identical(seen[1], seen[0], claim=f"{variant}: the adapted input under autocast is that without")
 
 
-@fact
-def test_the_output_keeps_the_base_dtype() -> None:
+@every_variant(st.just)
+def test_the_output_keeps_the_base_dtype(variant: str) -> None:
     """Whatever the adapter's; the adapter's own tensors have the config's dtype, float32 by default, and not the base's."""
-    for variant in ll.VARIANTS:
-        for base, dtype in ((torch.bfloat16, torch.float32), (torch.float32, torch.bfloat16), (torch.float64, torch.float32)):
-            model = nn.Sequential(nn.Linear(4, 4, dtype=base))
-            data = [x(9).to(base)] if ll.VARIANTS[variant].needs_calibration else None
-            ll.attach(model, simple_config(variant, dtype=dtype), data)
-            own = {tensor.dtype for tensors in implementation.tensors(model).values() for tensor in tensors.values()}
-            assert_holds(own == {dtype}, claim=f"{variant} on {base}: tensors in {own}, wanted {dtype}")
-            got = model(x(3).to(base)).dtype
-            assert_holds(got == base, claim=f"{variant} in {dtype} on {base}: output in {got}")
+    for base, dtype in ((torch.bfloat16, torch.float32), (torch.float32, torch.bfloat16), (torch.float64, torch.float32)):
+        model = nn.Sequential(nn.Linear(4, 4, dtype=base))
+        data = [x(9).to(base)] if ll.VARIANTS[variant].needs_calibration else None
+        ll.attach(model, simple_config(variant, dtype=dtype), data)
+        own = {tensor.dtype for tensors in implementation.tensors(model).values() for tensor in tensors.values()}
+        assert_holds(own == {dtype}, claim=f"{variant} on {base}: tensors in {own}, wanted {dtype}")
+        got = model(x(3).to(base)).dtype
+        assert_holds(got == base, claim=f"{variant} in {dtype} on {base}: output in {got}")
 
 
 @fact
@@ -325,45 +323,43 @@ class Int8Linear(nn.Module):
         return x @ (self.weight * 0.01).mT * gain
 
 
-@fact
-def test_integer_weights_are_never_read_as_numbers() -> None:
+@every_variant(st.just)
+def test_integer_weights_are_never_read_as_numbers(variant: str) -> None:
     """Variants that need the layer's forward alone work; those that read the weight refuse and name the layer."""
-    for variant in ll.VARIANTS:
-        model = nn.Sequential(nn.Tanh(), Int8Linear())
-        plain = model(x(3))
-        if ll.VARIANTS[variant].reads_weight:
-            with assert_refuses(ll.BaseWeightError, "^1: Int8Linear: the weight is a .*int8", claim=variant):
-                ll.attach(model, simple_config(variant))
-            continue
-        adapter = on(model, variant)
-        twice = model[1](torch.tanh(x(3)), 2.0)
-        # The identity, but for rounding.
-        bound = claim_bound(2 * plain.abs().amax(), plain.dtype)
-        assert_within(twice, 2 * plain, bound, claim=f"{variant}: the output of a layer called with a second argument")
-        moved(adapter)
-        output = model(x(3))
-        assert_nonzero(output - plain, claim=f"{variant}: what the moved adapter adds to an int8 layer")
-        output.sum().backward()
-        assert_learning(adapter)
-        with assert_refuses(ll.BaseWeightError, "^1: merge: Int8Linear holds no plain", claim=f"merge of {variant}"):
-            ll.merge(model)
-        assert_identical(model(x(3)), output.detach(), claim=f"{variant}: the output after a refused merge")
+    model = nn.Sequential(nn.Tanh(), Int8Linear())
+    plain = model(x(3))
+    if ll.VARIANTS[variant].reads_weight:
+        with assert_refuses(ll.BaseWeightError, "^1: Int8Linear: the weight is a .*int8", claim=variant):
+            ll.attach(model, simple_config(variant))
+        return
+    adapter = on(model, variant)
+    twice = model[1](torch.tanh(x(3)), 2.0)
+    # The identity, but for rounding.
+    bound = claim_bound(2 * plain.abs().amax(), plain.dtype)
+    assert_within(twice, 2 * plain, bound, claim="the output of a layer called with a second argument")
+    moved(adapter)
+    output = model(x(3))
+    assert_nonzero(output - plain, claim="what the moved adapter adds to an int8 layer")
+    output.sum().backward()
+    assert_learning(adapter)
+    with assert_refuses(ll.BaseWeightError, "^1: merge: Int8Linear holds no plain", claim=f"merge of {variant}"):
+        ll.merge(model)
+    assert_identical(model(x(3)), output.detach(), claim="the output after a refused merge")
 
 
-@fact
-def test_a_base_that_is_not_finite_is_refused_by_the_layer() -> None:
+@every_variant(st.just)
+def test_a_base_that_is_not_finite_is_refused_by_the_layer(variant: str) -> None:
     """Its weight or its bias; a layer that is not adapted is nobody's business."""
-    for variant in ll.VARIANTS:
-        for name in ("weight", "bias"):
-            model = Stack()
-            with torch.no_grad():
-                model.second.get_parameter(name)[..., 2:] = torch.tensor([torch.nan, -torch.inf])
-            count = 8 if name == "weight" else 2
-            match = f"^second: the base {name} holds {count} NaN or Inf"
-            with assert_refuses(ll.BaseWeightError, match, claim=f"{variant} on NaN in a {name}"):
-                ll.attach(model, simple_config(variant, exclude_names="third"))
-            if not ll.VARIANTS[variant].needs_calibration:
-                on(model, variant, target_names=("first", "third"))
+    for name in ("weight", "bias"):
+        model = Stack()
+        with torch.no_grad():
+            model.second.get_parameter(name)[..., 2:] = torch.tensor([torch.nan, -torch.inf])
+        count = 8 if name == "weight" else 2
+        match = f"^second: the base {name} holds {count} NaN or Inf"
+        with assert_refuses(ll.BaseWeightError, match, claim=f"{variant} on NaN in a {name}"):
+            ll.attach(model, simple_config(variant, exclude_names="third"))
+        if not ll.VARIANTS[variant].needs_calibration:
+            on(model, variant, target_names=("first", "third"))
 
 
 @fact

@@ -3,6 +3,7 @@
 import copy
 import json
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -11,13 +12,14 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import lora_lite as ll
 from properties.assertions import Violation, assert_holds, assert_identical, assert_refuses
-from properties.registry import fact
+from properties.registry import every_variant, fact
 from strategies.options import build_config, own_options
 
 BASE = nn.Sequential(nn.Linear(6, 5), nn.GELU(), nn.Linear(5, 6, bias=False))
@@ -179,7 +181,8 @@ DAMAGE: dict[str, tuple[Damage, str]] = {
 def test_a_damaged_file_is_refused() -> None:
     """Each kind of damage is refused for its own reason."""
     for what, (change, match) in DAMAGE.items():
-        with saved() as path:
+        with saved() as path, warnings.catch_warnings():
+            warnings.simplefilter("error")
             rewrite(path, change)
             refused(base(), path, ll.CheckpointError, match, what)
 
@@ -300,19 +303,17 @@ def test_load_into_a_dtype_that_cannot_be_is_refused() -> None:
         refused(base(), path, ll.ConfigError, "load: dtype is torch.int8", "load into int8", dtype=torch.int8)
 
 
-@fact
-def test_another_option_in_the_header_is_noticed() -> None:
+@every_variant(st.just, applies=lambda kind: not kind.needs_calibration)
+def test_another_option_in_the_header_is_noticed(variant: str) -> None:
     """Each of a variant's own settings, at another value that it could have: the tensors fit, the function would be another."""
-    for variant, kind in ll.VARIANTS.items():
-        if kind.needs_calibration:
-            continue
-        config = build_config(variant, (("r", 4),) if "r" not in kind.config_class.unused else ())
-        for name, values in own_options(variant).items():
-            other = next(value for value in values if value != getattr(config, name))
-            with saved(adapted(config)) as path:
-                rewrite(path, partial(_set_option, name, other))
-                match = "what it holds is not what save wrote|damaged header|is missing|unknown tensors|has shape"
-                refused(base(), path, ll.CheckpointError, match, f"{variant}: a file whose {name} was made {other!r}")
+    unused = ll.VARIANTS[variant].config_class.unused
+    config = build_config(variant, () if "r" in unused else (("r", 4),))
+    for name, values in own_options(variant).items():
+        other = next(value for value in values if value != getattr(config, name))
+        with saved(adapted(config)) as path:
+            rewrite(path, partial(_set_option, name, other))
+            match = "what it holds is not what save wrote|damaged header|is missing|unknown tensors|has shape"
+            refused(base(), path, ll.CheckpointError, match, f"a file whose {name} was made {other!r}")
 
 
 def _set_option(name: str, value: object, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:

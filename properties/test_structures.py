@@ -23,7 +23,7 @@ from properties.assertions import (
     assert_within,
 )
 from properties.observe import default_run, expected, has_oracle, observe, subject
-from properties.registry import every_variant, fact
+from properties.registry import every_variant
 from properties.test_attach import Stack, assert_trains, moved, on, x
 from properties.test_base import state_of
 from properties.tolerance import claim_bound
@@ -98,75 +98,71 @@ def on_doubles(model: nn.Module, variant: str, **common: Any) -> ll.Adapter:
     return on(model, variant, dtype=torch.float64, **common)
 
 
-@fact
-def test_a_layer_that_runs_twice_learns_from_both() -> None:
+@every_variant(st.just)
+def test_a_layer_that_runs_twice_learns_from_both(variant: str) -> None:
     """Its gradients are the sums of those of two layers that are equal and run once each."""
-    for variant in ll.VARIANTS:
-        model, adapter = on_odd(variant, target_names="twice")
-        apart = copy.deepcopy(model)
-        apart.alias = copy.deepcopy(apart.twice)
-        for one in (model, apart):
-            one(x(3)).square().sum().backward()
-        for name, parameter in adapter.named_parameters():
-            last = name.rpartition(".")[2]
-            parts = [getattr(layer.lora_lite, last).grad for layer in (apart.twice, apart.alias)]
-            assert parameter.grad is not None
-            size = sum(float(part.abs().amax()) for part in parts)
-            claim = f"{variant}: the gradient of {name} over two calls"
-            assert_within(parameter.grad, sum(parts), claim_bound(size, torch.float64), claim=claim)
+    model, adapter = on_odd(variant, target_names="twice")
+    apart = copy.deepcopy(model)
+    apart.alias = copy.deepcopy(apart.twice)
+    for one in (model, apart):
+        one(x(3)).square().sum().backward()
+    for name, parameter in adapter.named_parameters():
+        last = name.rpartition(".")[2]
+        parts = [getattr(layer.lora_lite, last).grad for layer in (apart.twice, apart.alias)]
+        assert parameter.grad is not None
+        size = sum(float(part.abs().amax()) for part in parts)
+        claim = f"the gradient of {name} over two calls"
+        assert_within(parameter.grad, sum(parts), claim_bound(size, torch.float64), claim=claim)
 
 
-@fact
-def test_a_shared_layer_carries_one_adapter_through_its_life() -> None:
+@every_variant(st.just)
+def test_a_shared_layer_carries_one_adapter_through_its_life(variant: str) -> None:
     """Saved once, loaded onto the like, taken off and merged with all its names."""
-    for variant in ll.VARIANTS:
-        model, adapter = on_odd(variant, target_names="alias")
-        wanted = model(x(3)).detach()
-        assert_holds(adapter.targets == ("twice",), claim=f"{variant} on alias went to {adapter.targets}")
-        assert_holds(len({id(p) for p in adapter.parameters()}) == len(list(adapter.parameters())), claim="listed twice")
-        with tempfile.TemporaryDirectory() as folder:
-            ll.save(model, path := Path(folder) / "a")
-            fresh = Odd().requires_grad_()
-            fresh.load_state_dict({n: t for n, t in model.state_dict().items() if "lora_lite" not in n})
-            ll.load(fresh, path)
-        assert_identical(fresh(x(3).double()), wanted, claim=f"{variant}: the output of a shared layer after load")
-        ll.detach(fresh)
-        assert_holds(all(p.requires_grad for p in fresh.parameters()), claim=f"{variant}: a shared layer after detach")
-        ll.merge(model)
-        bound = claim_bound(16 * float(wanted.abs().amax()), torch.float64)
-        assert_within(model(x(3)), wanted, bound, claim=f"{variant}: the output of a shared layer after merge")
+    model, adapter = on_odd(variant, target_names="alias")
+    wanted = model(x(3)).detach()
+    assert_holds(adapter.targets == ("twice",), claim=f"{variant} on alias went to {adapter.targets}")
+    assert_holds(len({id(p) for p in adapter.parameters()}) == len(list(adapter.parameters())), claim="listed twice")
+    with tempfile.TemporaryDirectory() as folder:
+        ll.save(model, path := Path(folder) / "a")
+        fresh = Odd().requires_grad_()
+        fresh.load_state_dict({n: t for n, t in model.state_dict().items() if "lora_lite" not in n})
+        ll.load(fresh, path)
+    assert_identical(fresh(x(3).double()), wanted, claim="the output of a shared layer after load")
+    ll.detach(fresh)
+    assert_holds(all(p.requires_grad for p in fresh.parameters()), claim="a shared layer after detach")
+    ll.merge(model)
+    bound = claim_bound(16 * float(wanted.abs().amax()), torch.float64)
+    assert_within(model(x(3)), wanted, bound, claim="the output of a shared layer after merge")
 
 
-@fact
-def test_an_adapter_on_one_of_two_tied_layers_leaves_the_other() -> None:
+@every_variant(st.just)
+def test_an_adapter_on_one_of_two_tied_layers_leaves_the_other(variant: str) -> None:
     """Their one weight keeps every bit, freezes and thaws once, and the other layer computes as before."""
-    for variant in ll.VARIANTS:
-        model, plain = Odd().requires_grad_(), x(3).double()
-        before, wanted, untouched = state_of(model), model(plain).detach(), model.tied(plain).detach()
-        adapter = moved(on_doubles(model, variant, target_names="first"))
-        assert_trains(model, adapter)
-        assert_identical(model.tied(plain), untouched, claim=f"{variant} on first: the output of the layer tied to it")
-        assert_nonzero(model(plain) - wanted, claim=f"what {variant} on first adds")
-        ll.detach(model)
-        model._forward_pre_hooks.clear()
-        assert_holds(state_of(model) == before, claim=f"{variant} on a tied layer, detached, leaves {state_of(model)}")
-        assert_identical(model(plain), wanted, claim=f"{variant} on a tied layer, detached: the output")
+    model, plain = Odd().requires_grad_(), x(3).double()
+    before, wanted, untouched = state_of(model), model(plain).detach(), model.tied(plain).detach()
+    adapter = moved(on_doubles(model, variant, target_names="first"))
+    assert_trains(model, adapter)
+    assert_identical(model.tied(plain), untouched, claim=f"{variant} on first: the output of the layer tied to it")
+    assert_nonzero(model(plain) - wanted, claim=f"what {variant} on first adds")
+    ll.detach(model)
+    model._forward_pre_hooks.clear()
+    assert_holds(state_of(model) == before, claim=f"{variant} on a tied layer, detached, leaves {state_of(model)}")
+    assert_identical(model(plain), wanted, claim=f"{variant} on a tied layer, detached: the output")
 
 
-@fact
-def test_a_layer_that_no_forward_reaches_is_reported_as_dead() -> None:
+@every_variant(st.just, applies=lambda kind: not kind.needs_calibration)
+def test_a_layer_that_no_forward_reaches_is_reported_as_dead(variant: str) -> None:
     """Every target before the first forward, the idle one after it; a copy knows what its original knew."""
-    for variant in (name for name, kind in ll.VARIANTS.items() if not kind.needs_calibration):
-        model, adapter = on_odd(variant)
-        wanted = ("first", "twice", "tied", "idle")
-        assert_holds(adapter.dead() == wanted, claim=f"{variant}: dead before any forward {adapter.dead()}, wanted {wanted}")
-        with torch.inference_mode():
-            model(x(3))
-        assert_holds(adapter.dead() == ("idle",), claim=f"{variant}: dead after a forward {adapter.dead()}, wanted idle")
-        (twin,) = ll.adapters_of(copy.deepcopy(model))
-        assert_holds(twin.dead() == ("idle",), claim=f"{variant}: dead in a copy {twin.dead()}, wanted idle")
-        model.idle(x(3).double())
-        assert_holds(adapter.dead() == () and twin.dead() == ("idle",), claim=f"{variant}: {adapter.dead()}, {twin.dead()}")
+    model, adapter = on_odd(variant)
+    wanted = ("first", "twice", "tied", "idle")
+    assert_holds(adapter.dead() == wanted, claim=f"dead before any forward {adapter.dead()}, wanted {wanted}")
+    with torch.inference_mode():
+        model(x(3))
+    assert_holds(adapter.dead() == ("idle",), claim=f"dead after a forward {adapter.dead()}, wanted idle")
+    (twin,) = ll.adapters_of(copy.deepcopy(model))
+    assert_holds(twin.dead() == ("idle",), claim=f"dead in a copy {twin.dead()}, wanted idle")
+    model.idle(x(3).double())
+    assert_holds(adapter.dead() == () and twin.dead() == ("idle",), claim=f"{adapter.dead()}, {twin.dead()}")
 
 
 # Ways to run a model.
@@ -223,13 +219,12 @@ def test_a_functional_call_uses_the_parameters_that_it_is_given(case: AdaptedMod
     assert_identical(default_run(case)(model), own, claim="the model's own output after a functional call")
 
 
-@fact
-def test_vmap_gives_each_row_its_own_output() -> None:
+@every_variant(st.just)
+def test_vmap_gives_each_row_its_own_output(variant: str) -> None:
     """A batch mapped row by row is the batch."""
-    for variant in ll.VARIANTS:
-        model = Stack().double()
-        moved(on_doubles(model, variant))
-        rows = x(5).double()
-        wanted = model(rows).detach()
-        bound = claim_bound(16 * float(wanted.abs().amax()), torch.float64)
-        assert_within(vmap(model)(rows), wanted, bound, claim=f"{variant}: rows under vmap")
+    model = Stack().double()
+    moved(on_doubles(model, variant))
+    rows = x(5).double()
+    wanted = model(rows).detach()
+    bound = claim_bound(16 * float(wanted.abs().amax()), torch.float64)
+    assert_within(vmap(model)(rows), wanted, bound, claim="rows under vmap")

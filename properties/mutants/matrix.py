@@ -3,7 +3,7 @@
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -105,10 +105,11 @@ def signal(made: Property, mutant: Mutant, variant: str, how: settings) -> dict[
     return {dtype: share for dtype, share in meter.worst.items() if share > 1}
 
 
-def applicable(variant: str) -> list[Property]:
-    """Every property that is about this variant, quick ones first."""
+@cache
+def applicable(variant: str) -> Sequence[Property]:
+    """Every property that is about this variant; first those that take little time and run little else of the library."""
     properties = [p for p in load_properties().values() if p.cases is None or p.applies(ll.VARIANTS[variant])]
-    return sorted(properties, key=lambda p: (p.cases is not None and p.share < 1, p.cases is None, p.name))
+    return sorted(properties, key=lambda p: (p.share < 1, len(reach(p, variant)), p.name))
 
 
 def run_row(mutant: Mutant, *, examples: int, full: int, whole: bool) -> Row:

@@ -30,7 +30,7 @@ class Fixture:
 
     property: str
     variant: str
-    recipe: dict[str, Any]
+    recipe: dict[str, Any] | str
     error: str
     found: dict[str, Any]
     expect: str = "pass"

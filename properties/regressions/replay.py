@@ -40,7 +40,8 @@ def property_of(fixture: Fixture, path: Path) -> Property:
         raise FixtureError(f"{path}: there is no variant {fixture.variant}, known: {', '.join(ll.VARIANTS)}. {OWN} {REMEDY}")
     if made is None or made.cases is None or not made.applies(ll.VARIANTS[fixture.variant]):
         raise FixtureError(f"{path}: there is no property {fixture.property} that draws cases of {fixture.variant}. {REMEDY}")
-    if (other := fixture.recipe.get("variant", fixture.variant)) != fixture.variant:
+    recipe = {"variant": fixture.recipe} if isinstance(fixture.recipe, str) else fixture.recipe
+    if (other := recipe.get("variant", fixture.variant)) != fixture.variant:
         raise FixtureError(f"{path}: its recipe is of {other}, the fixture of {fixture.variant}. {REMEDY}")
     return made
 
