@@ -2,7 +2,7 @@
 
 import torch
 
-from properties.assertions import assert_close, assert_within
+from properties.assertions import assert_close, assert_identical, assert_within
 from properties.implementation import adapter_dtype
 from properties.observe import AnyCase, expected, has_oracle, observe, options_of, subject
 from properties.oracles import ORACLES
@@ -26,6 +26,14 @@ def test_forward_agrees_with_the_oracle(case: AdaptedLayer) -> None:
 def test_forward_in_a_whole_model_agrees_with_the_oracle(case: AdaptedModel) -> None:
     """In every layer of a model, at the input that it got there."""
     check_forward(case)
+
+
+@every_variant(trained_layers, share=0.5)
+def test_the_output_depends_on_no_earlier_batch(case: AdaptedLayer) -> None:
+    """Nothing is measured on the first batch, or kept from it, that the parameters do not hold."""
+    alone, after = subject(case).model, subject(case).model
+    after(torch.flip(case.x(), (-1,)) * -3).sum().backward()
+    assert_identical(after(case.x()), alone(case.x()), claim="the output after another batch is the output without")
 
 
 @every_variant(adapted_layers, applies=has_oracle)

@@ -25,7 +25,7 @@ def summary(report: Report) -> str:
     rows += [[b.variant, *(b.columns[column].state for column in columns), b.verdict] for b in report.blocks]
     reasons = [f"{b.variant}: {b.reason}" for b in report.blocks if b.verdict != "CORRECT"]
     library = f"The library as a whole: {report.library.state}. {report.library.why}"
-    return "\n".join([*_aligned(rows), "", *reasons, library, f"{len(report.must_fix)} things to fix."])
+    return "\n".join([*_aligned(rows), "", *reasons, library, f"To fix: {len(report.must_fix) or 'nothing'}."])
 
 
 def _cell(m: Measured) -> str:

@@ -148,22 +148,28 @@ def _until_killed(row: Row, mutant: Mutant, variant: str, examples: int, *, ever
             return
 
 
-@cache
 def reach(made: Property, variant: str) -> frozenset[CodeType]:
     """The code of lora_lite that the property runs on a handful of cases. Raises ValueError where it fails on correct code."""
+    return _reach(made, None if made.cases is None else variant)
+
+
+@cache
+def _reach(made: Property, variant: str | None) -> frozenset[CodeType]:
     seen: set[CodeType] = set()
 
     def note(frame: FrameType, event: str, argument: Any) -> None:
-        if event == "call" and frame.f_code.co_filename.startswith(LIBRARY):
+        if frame.f_code.co_filename.startswith(LIBRARY):
             seen.add(frame.f_code)
 
-    sys.setprofile(note)
+    # Tells of calls alone, where setprofile would tell of returns and of every function in C.
+    before = sys.gettrace()
+    sys.settrace(note)
     try:
         made.run(variant, budget(4, shrink=False))
     except Violation as violation:
         raise ValueError(f"{made.name} fails on correct code and would kill every mutant: {violation}") from violation
     finally:
-        sys.setprofile(None)
+        sys.settrace(before)
     return frozenset(seen)
 
 

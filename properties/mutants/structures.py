@@ -83,3 +83,28 @@ mutant(
     models="a check of weights alone",
     applies_to="lora",
 )
+mutant(
+    "outputs_are_centred_on_the_first_batch",
+    change(
+        OUT,
+        "return adapted.to(y.dtype)",
+        "now = x.detach().double().nan_to_num().sum()\n"
+        '    return (adapted + (now - adapter.__dict__.setdefault("first", now)).to(adapted.dtype)).to(y.dtype)',
+    ),
+    breaks="a sum measured on the first batch stays, and shifts the outputs of all later ones",
+    models="statistics gathered lazily on the first forward, and saved nowhere",
+    applies_to="lora",
+)
+mutant(
+    "inputs_are_scaled_by_the_first_batch",
+    change(
+        IN,
+        "if args:",
+        "size = float(x.detach().abs().sum())\n"
+        '    adapted = adapted * (adapter.__dict__.setdefault("size", size) / size if size else 1)\n'
+        "    if args:",
+    ),
+    breaks="inputs are normalised to the size of the first batch",
+    models="statistics gathered lazily on the first forward, and saved nowhere",
+    applies_to="hra",
+)
