@@ -23,9 +23,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 import lora_lite as ll
+from properties.files import declare_keys, outcome
 from properties.implementation import implementation
 from properties.observe import subject
-from properties.test_hostile_files import declare_keys, outcome
 from strategies import AdaptedLayer, DamagedFile, LinearRecipe, damaged_files
 from strategies.options import ranks
 

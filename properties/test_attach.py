@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 import lora_lite as ll
 from properties.assertions import (
-    Violation,
     assert_all_identical,
     assert_holds,
     assert_identical,
@@ -20,64 +19,12 @@ from properties.assertions import (
     assert_within,
 )
 from properties.implementation import implementation
-from properties.observe import Subject, default_run, seed_inits, subject, train
+from properties.observe import Subject, default_run, subject, train
 from properties.registry import every_variant, fact
-from properties.test_base import state_of
-from properties.test_targets import simple_config
+from properties.stack import Stack, assert_learning, assert_trains, moved, on, simple_config, state_of, x
 from properties.tolerance import claim_bound
 from strategies import AdaptedModel, adapted_models, gaussian, trained_models
 from strategies.tensors import device
-
-
-class Stack(nn.Module):
-    """Three layers of one shape, called by keyword and by position, and a normalisation that nobody adapts."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.second, self.third = (nn.Linear(4, 4) for _ in range(3))
-        self.norm = nn.LayerNorm(4)
-        for name, parameter in self.named_parameters():
-            parameter.data.copy_(gaussian(0, name, tuple(parameter.shape)))
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.third(torch.sin(self.second(input=self.norm(self.first(x)))))
-        return y
-
-
-def x(*leading: int, seed: int = 0) -> Tensor:
-    return gaussian(seed, "x", (*leading, 4))
-
-
-def on(model: nn.Module, variant: str, **common: Any) -> ll.Adapter:
-    """The variant's simplest adapter, the same at every call. Raises Violation where attach refuses."""
-    seed_inits(0)
-    data = [x(9, seed=1), x(5, seed=2)] if ll.VARIANTS[variant].needs_calibration else None
-    try:
-        return ll.attach(model, simple_config(variant, **common), data)
-    except ll.LoraLiteError as error:
-        raise Violation(f"{variant} {common}: refused with {error}") from error
-
-
-def moved(adapter: ll.Adapter, seed: int = 0) -> ll.Adapter:
-    """Every trainable parameter away from where it was, each in its own way."""
-    with torch.no_grad():
-        for name, parameter in adapter.named_parameters():
-            parameter.add_(gaussian(seed, name, tuple(parameter.shape)).to(parameter) / 2)
-    return adapter
-
-
-def assert_trains(model: nn.Module, *adapters: ll.Adapter) -> None:
-    """These adapters are those of the model, and their parameters the ones that require a gradient."""
-    assert_holds(ll.adapters_of(model) == adapters, claim=f"{ll.adapters_of(model)} are attached, wanted {adapters}")
-    own = {id(p) for adapter in adapters for p in adapter.parameters()}
-    wrong = [name for name, p in model.named_parameters() if p.requires_grad != (id(p) in own)]
-    assert_holds(not wrong, claim=f"{wrong} train or not, and should not or should, with {adapters}")
-
-
-def assert_learning(adapter: ll.Adapter) -> None:
-    for name, parameter in adapter.named_parameters():
-        gradient = torch.zeros(1) if parameter.grad is None else parameter.grad
-        assert_nonzero(gradient, claim=f"the gradient of {adapter.config.variant} {name}")
 
 
 def hooks(model: nn.Module) -> dict[str, int]:

@@ -13,18 +13,9 @@ from properties.assertions import assert_all_identical, assert_holds, assert_ref
 from properties.implementation import implementation
 from properties.observe import AnyCase, default_run, observe, subject, train
 from properties.registry import every_variant, fact
+from properties.stack import state_of
 from properties.test_checkpoint import base_tensors
 from strategies import AdaptedModel, adapted_models, gaussian
-
-
-def state_of(model: nn.Module) -> dict[str, Any]:
-    """All that must be as before: flags, hooks, training modes, and which modules and parameters there are."""
-    return {
-        "requires_grad": {name: p.requires_grad for name, p in model.named_parameters(remove_duplicate=False)},
-        "training": {name: m.training for name, m in model.named_modules()},
-        "hooks": {name: (len(m._forward_hooks), len(m._forward_pre_hooks)) for name, m in model.named_modules()},
-        "attributes": sorted(vars(model)),
-    }
 
 
 def mixed_up(case: AnyCase) -> nn.Module:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import lora_lite as ll
 from properties.assertions import Violation, assert_all_identical, assert_holds, assert_refuses, assert_within
 from properties.registry import every_variant, fact
-from properties.test_targets import simple_config
+from properties.stack import simple_config
 from properties.tolerance import CLAIM_SAFETY
 from strategies import gaussian
 from strategies.options import Options, build_config, own_options, ranks

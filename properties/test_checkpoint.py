@@ -1,24 +1,14 @@
 """What is saved comes back, bit for bit."""
 
-import os
-import tempfile
-from pathlib import Path
-
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from properties.assertions import assert_all_identical, assert_holds, assert_identical
+from properties.files import scratch_file
 from properties.implementation import implementation
 from properties.observe import AnyCase, default_run, subject
 from properties.registry import every_variant
 from strategies import AdaptedLayer, AdaptedModel, trained_layers, trained_models
-
-
-def scratch_file() -> Path:
-    """A place for one example's file; function-scoped fixtures do not fit inside @given."""
-    handle, name = tempfile.mkstemp(suffix=".safetensors")
-    os.close(handle)
-    return Path(name)
 
 
 def check_round_trip(case: AnyCase) -> None:

@@ -15,7 +15,7 @@ from properties.capabilities import capability
 from properties.implementation import implementation
 from properties.observe import Layer, Subject, expected, has_oracle, subject
 from properties.registry import fact, reported
-from properties.test_attach import moved, on, x
+from properties.stack import moved, on, x
 from strategies import LinearRecipe, gaussian
 from strategies.layers import calibration_batches
 from strategies.options import Options, own_options, ranks

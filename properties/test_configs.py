@@ -13,7 +13,7 @@ import lora_lite as ll
 from properties.assertions import assert_holds, assert_identical, assert_refuses
 from properties.observe import seed_inits
 from properties.registry import every_variant, fact
-from properties.test_attach import moved
+from properties.stack import moved
 from strategies import BlockRecipe, NestedRecipe
 from strategies.options import Options, accepts, build_config, own_options
 

@@ -14,9 +14,9 @@ import lora_lite as ll
 from properties.assertions import Violation, assert_all_identical, assert_holds, assert_refuses
 from properties.capabilities import capability
 from properties.distributed_worker import ENGINES, MODEL, MUTANT, STEPS, adapted, fully_sharded, launch, place, shares, step
+from properties.files import saved
 from properties.implementation import implementation
 from properties.registry import fact, reported
-from properties.test_files import saved
 
 
 @pytest.fixture(scope="module")

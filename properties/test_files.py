@@ -1,11 +1,6 @@
 """Files: what does not belong is refused with the reason, the model stays as before, and saving is atomic."""
 
-import copy
-import json
-import tempfile
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,55 +8,14 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import strategies as st
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import lora_lite as ll
-from properties.assertions import Violation, assert_holds, assert_identical, assert_refuses
+from properties.assertions import Violation, assert_holds, assert_identical
+from properties.files import Damage, adapted, base, config_of, refused, rewrite, saved
 from properties.registry import every_variant, fact
 from strategies.options import build_config, own_options
-
-BASE = nn.Sequential(nn.Linear(6, 5), nn.GELU(), nn.Linear(5, 6, bias=False))
-Damage = Callable[[dict[str, Tensor], dict[str, Any]], Any]
-
-
-def base() -> nn.Sequential:
-    """A fresh copy of the same small model."""
-    return copy.deepcopy(BASE)
-
-
-def adapted(config: ll.AdapterConfig | None = None) -> nn.Module:
-    """That model with a trained adapter."""
-    model = base()
-    ll.attach(model, config or ll.LoRAConfig(r=2))
-    with torch.no_grad():
-        for parameter in ll.adapters_of(model)[0].parameters():
-            parameter.add_(0.1)
-    return model
-
-
-@contextmanager
-def saved(model: nn.Module | None = None) -> Iterator[Path]:
-    """A file with the adapters of `model`, alone in its folder."""
-    with tempfile.TemporaryDirectory() as folder:
-        ll.save(model or adapted(), path := Path(folder) / "a.safetensors")
-        yield path
-
-
-def snapshot(model: nn.Module) -> list[Any]:
-    """All of a model that a failed load may not change."""
-    parameters = [(name, id(p), p.requires_grad, p.detach().clone().tolist()) for name, p in model.named_parameters()]
-    modules = [(name, len(m._forward_hooks), len(m._forward_pre_hooks), m.training) for name, m in model.named_modules()]
-    return [parameters, modules, sorted(vars(model))]
-
-
-def refused(model: nn.Module, path: Path, error: type[Exception], match: str, claim: str, **options: Any) -> None:
-    """load raises this, and leaves the model as it was."""
-    before = snapshot(model)
-    with assert_refuses(error, match, claim=claim):
-        ll.load(model, path, **options)
-    assert_holds(snapshot(model) == before, claim=f"{claim}: the refused load changed the model")
 
 
 def flip_a_sign(weight: Tensor) -> None:
@@ -122,19 +76,6 @@ def test_another_architecture_is_refused() -> None:
         refused(wide, path, ll.CheckpointError, match, "a wider layer", check_base=False)
         found = "0: found a GELU"
         refused(nn.Sequential(nn.GELU()), path, ll.CheckpointError, found, "a layer of another kind", check_base=False)
-
-
-def rewrite(path: Path, change: Damage) -> None:
-    """Write the file again after a change of its tensors and its parsed header."""
-    with safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
-        header = json.loads(file.metadata()["lora_lite"])
-    change(tensors, header)
-    save_file(tensors, path, metadata={"lora_lite": json.dumps(header)})
-
-
-def config_of(header: dict[str, Any]) -> dict[str, Any]:
-    return header["adapters"][0]["config"]  # type: ignore[no-any-return]
 
 
 def ia3_entry() -> dict[str, Any]:

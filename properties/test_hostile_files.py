@@ -1,6 +1,5 @@
 """Files from anywhere: load takes what save wrote, bit for bit, or refuses with a LoraLiteError and leaves the model alone."""
 
-import json
 import os
 import resource
 import struct
@@ -13,59 +12,19 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import strategies as st
-from safetensors import safe_open
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import lora_lite as ll
-from properties.assertions import Violation, assert_all_identical, assert_holds, assert_refuses
+from properties.assertions import assert_holds, assert_refuses
+from properties.files import adapted, base, config_of, declare_keys, outcome, refused, rewrite, saved, scratch_file
 from properties.implementation import implementation
 from properties.observe import subject
 from properties.registry import every_variant, fact
-from properties.test_checkpoint import scratch_file
-from properties.test_files import adapted, base, config_of, refused, rewrite, saved, snapshot
 from properties.test_strategies import minimal
 from strategies import DamagedFile, damaged_files
 from strategies.files import NUMBER_EDITS, edited, forged
-
-Tensors = dict[str, dict[str, Tensor]]
-
-
-def outcome(model: nn.Module, path: Path, written: Tensors | None) -> str:
-    """What load makes of the file: the name of the error that it refuses it with, or "loaded".
-
-    What loads must be `written`, if that is given, and must run. Raises Violation on anything else, and where the model is
-    not as before: after a refusal, and after a load and detach.
-    """
-    before = snapshot(model)
-    try:
-        ll.load(model, path)
-        found = "loaded"
-    except ll.LoraLiteError as error:
-        found = type(error).__name__
-    except Exception as error:
-        raise Violation(f"load raised {type(error).__name__}: {error}, wanted a LoraLiteError") from error
-    if found == "loaded":
-        try:
-            check_loaded(model, written)
-        finally:
-            ll.detach(model)
-    assert_holds(snapshot(model) == before, claim=f"the model changed: {found}")
-    return found
-
-
-def check_loaded(model: nn.Module, written: Tensors | None) -> None:
-    loaded = implementation.tensors(model)
-    if written is not None:
-        assert_holds(list(loaded) == list(written), claim=f"loaded onto {list(loaded)}, written for {list(written)}")
-        for target, tensors in written.items():
-            assert_all_identical(loaded[target], tensors, claim=f"the loaded tensors of {target}")
-    for layer in (module for module in model.modules() if isinstance(module, nn.Linear)):
-        try:
-            layer(torch.zeros(1, layer.in_features, dtype=layer.weight.dtype, device=layer.weight.device))
-        except Exception as error:
-            raise Violation(f"what was loaded does not run: {type(error).__name__}: {error}") from error
 
 
 def outcome_of(file: DamagedFile) -> str:
@@ -221,15 +180,6 @@ def test_a_full_disk_leaves_the_old_file() -> None:
             ll.save(adapted(ll.HRAConfig(r=4)), path)
         assert_holds(path.read_bytes() == old, claim="save to a full disk changed the old file")
         assert_holds(list(path.parent.iterdir()) == [path], claim="save to a full disk left a file behind")
-
-
-def declare_keys(path: Path, count: int) -> None:
-    """Make of a valid file one whose header has this many tensors, all of them empty."""
-    entry = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata()
-    header = json.dumps({"__metadata__": metadata, **{f"x{i}": entry for i in range(count)}}).encode()
-    path.write_bytes(struct.pack("<Q", len(header)) + header)
 
 
 def test_many_keys_are_refused_unread() -> None:

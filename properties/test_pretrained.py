@@ -22,12 +22,13 @@ from properties.assertions import (
     assert_zero,
     measuring,
 )
+from properties.files import scratch_file
 from properties.implementation import adapter_dtype, implementation
 from properties.observe import AnyCase, Expected, Layer, Subject, expected, has_oracle, observe, options_of, subject, train
 from properties.oracles import ORACLES
 from properties.pretrained import POOLER, PretrainedCase, encoder, pretrained_case
 from properties.registry import reported
-from properties.test_checkpoint import base_tensors, scratch_file
+from properties.test_checkpoint import base_tensors
 from properties.tolerance import Bounded, claim_bound, coarser
 
 LAYERS = 36

@@ -12,10 +12,10 @@ import lora_lite as ll
 from lora_lite.checkpoint import fingerprint
 from lora_lite.linear import read_weight
 from properties.assertions import assert_all_identical, assert_close, assert_holds, assert_identical, assert_refuses
+from properties.files import scratch_file
 from properties.implementation import implementation
 from properties.observe import Layer, Subject, default_run, expected, has_oracle, observe, subject
 from properties.registry import every_variant, fact
-from properties.test_checkpoint import scratch_file
 from strategies import QuantisedLayer, gaussian, quantised_layers
 from strategies.quantised import QUANTISERS, bitsandbytes
 

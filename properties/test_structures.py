@@ -24,8 +24,7 @@ from properties.assertions import (
 )
 from properties.observe import default_run, expected, has_oracle, observe, subject
 from properties.registry import every_variant
-from properties.test_attach import Stack, assert_trains, moved, on, x
-from properties.test_base import state_of
+from properties.stack import Stack, assert_trains, moved, on, state_of, x
 from properties.tolerance import claim_bound
 from strategies import AdaptedLayer, AdaptedModel, trained_layers, trained_models
 from strategies.models import FULL_RANK, Nested, nested_recipes

@@ -12,17 +12,7 @@ from torch import Tensor, nn
 import lora_lite as ll
 from properties.assertions import Violation, assert_holds, assert_refuses
 from properties.registry import every_variant, fact
-from strategies.options import build_config, own_options, ranks
-
-WIDTH = 4  # of layers whose shape does not matter; every variant takes it
-
-
-def simple_config(variant: str, width: int = WIDTH, **common: Any) -> ll.AdapterConfig:
-    """The variant's simplest config on layers at least this wide."""
-    options = tuple((name, values[0]) for name, values in own_options(variant).items())
-    fits = ranks(variant, width, width, options)
-    r = 2 if 2 in fits else fits[0]
-    return build_config(variant, options if r is None else (*options, ("r", r)), **common)
+from properties.stack import WIDTH, simple_config
 
 
 def without_data(variant: type[ll.Variant]) -> bool:

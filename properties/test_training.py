@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from properties.assertions import Violation, assert_holds, assert_identical
+from properties.files import scratch_file
 from properties.implementation import implementation
 from properties.observe import AnyCase, default_run, subject
 from properties.probe import measures
@@ -16,7 +17,6 @@ from properties.probe.record import to_json
 from properties.probe.training import Loss, fit, relative
 from properties.probe.trial import PACE, Trial
 from properties.registry import every_variant, reported
-from properties.test_checkpoint import scratch_file
 from strategies import AdaptedLayer, AdaptedModel, adapted_layers, adapted_models, gaussian
 from strategies.models import FULL_RANK
 

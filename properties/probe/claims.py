@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import torch
 
 import lora_lite as ll
+from properties.files import scratch_file
 from properties.implementation import implementation
 from properties.probe import measures
 from properties.probe.coverage import broken_paths
 from properties.probe.record import Record, Relation
 from properties.probe.training import initial, restore
 from properties.probe.trial import PERCENTILE, Trial
-from properties.test_checkpoint import scratch_file
 from strategies.options import own_options
 
 # One figure: what it is of, the value, how it must stand to the bound, and why.
