@@ -71,7 +71,7 @@ test_two_processes_train_as_one.applies = _built_in  # read by the plugin
 def test_a_share_in_place_of_the_whole_is_noticed(trained: tuple[Path, dict[str, Any]]) -> None:
     """The one mutant that shows in two processes alone."""
     folder, report = trained
-    with pytest.raises(Violation, match="does not load"):
+    with pytest.raises(Violation, match="adapters that differ"):
         check_trained(folder / MUTANT, "FSDP2", "lora", report[MUTANT]["lora"])
 
 
