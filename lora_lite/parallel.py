@@ -50,8 +50,8 @@ def refuse_disagreement(model: nn.Module, digest: str) -> None:
         torch.distributed.all_gather_object(digests, digest, group=group)
         if len(set(digests)) > 1:
             raise TargetError(
-                f"the processes hold adapters that differ: digests {digests}, wanted one. Attach in every process from the same "
-                "seed and calibration data, or load the same file, before fully_shard; then train again."
+                f"the processes hold adapters that differ: digests {digests}, wanted one. Attach in every process from "
+                "the same seed and calibration data, or load the same file, before fully_shard; then train again."
             )
 
 
