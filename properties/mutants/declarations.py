@@ -73,7 +73,7 @@ mutant(
     change(linear.has_plain_weight, "and weight.shape == (layer.out_features, layer.in_features)", ""),
     breaks="a weight that is stored in another shape counts as the weight itself",
     models="packed or split storage read as a matrix",
-    applies_to="lora",
+    applies_to="pissa",
 )
 mutant(
     "eight_bit_codes_are_looked_for_in_one_place",
@@ -181,7 +181,7 @@ mutant(
 )
 mutant(
     "any_word_is_a_choice",
-    change(config._choices, "is Literal", "is None"),
+    change(config.AdapterConfig.__post_init__, "getattr(self, name) in choices", "True"),
     breaks="a misspelt option is taken for the default's opposite",
     models="an else branch for all that is not known",
     applies_to=("delora", "antipasto"),
