@@ -16,7 +16,11 @@ def matrix(rows: Sequence[Row]) -> str:
     lines = [f"{'':{width}}  {''.join(str(i // 10) for i in range(len(claims)))}"]
     lines.append(f"{'':{width}}  {''.join(str(i % 10) for i in range(len(claims)))}")
     lines += [f"{row.mutant:{width}}  {''.join(_mark(row, claim) for claim in claims)}" for row in rows]
-    lines += ["", "#: killed   ·: survived   !: crashed (no kill)   blank: does not run the changed code", ""]
+    lines += [
+        "",
+        "#: killed   ·: survived   !: crashed (no kill)   blank: not run, as it was not seen to run the changed code,",
+    ]
+    lines += ["or is not about the first of the mutant's variants: there all are tried, on the others until the first kill", ""]
     lines += _worth(rows, claims)
     lines += ["", "First kills, shrunk:", *(_first_kill(row) for row in rows if row.killers)]
     return "\n".join([*lines, "", *_totals(rows)])

@@ -94,10 +94,10 @@ def mutant_rows(rows: Sequence[Row]) -> list[MutantRow]:
                 name=row.mutant,
                 breaks=mutant.breaks,
                 models=mutant.models,
-                applies_to=list(mutant.applies_to),
+                applies_to=row.variants,
                 outcomes={claim: _strongest(row, claim) for claim in ran},
                 killers=row.killers,
-                survives_on=row.survivors(mutant.applies_to),
+                survives_on=row.survivors,
                 first_kill=_told(first) if first else None,
                 seconds=round(sum(cell.seconds for cell in tried), 4),
             )
