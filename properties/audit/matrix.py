@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from itertools import takewhile
 from statistics import median
 
+from properties.audit.wording import counted
 from properties.mutants.matrix import Row, summary
 
 MARKS = {"killed": "#", "survived": "·", "crashed": "!"}
@@ -33,7 +34,7 @@ def _mark(row: Row, claim: str) -> str:
 
 def _first_kill(row: Row) -> str:
     cell = next(cell for cell in row.cells if cell.outcome == "killed")
-    return f"  {row.mutant} by {cell.claim} after {cell.examples} examples: {cell.detail}"
+    return f"  {row.mutant} by {cell.claim} after {counted(cell.examples, 'example')}: {cell.detail}"
 
 
 def _worth(rows: Sequence[Row], claims: Sequence[str]) -> list[str]:
@@ -52,7 +53,7 @@ def _totals(rows: Sequence[Row]) -> list[str]:
     first = [_until_first_kill(row) for row in rows if row.killers]
     cells = sum(cell.outcome != "unreached" for row in rows for cell in row.cells)
     took = f" First kill of a mutant after a median of {median(first):.2f} s." if first else ""
-    return [f"{killed} of {len(rows)} mutants killed, {cells} cells run.{took}"]
+    return [f"{killed} of {counted(len(rows), 'mutant')} killed, {counted(cells, 'cell')} run.{took}"]
 
 
 def _until_first_kill(row: Row) -> float:
