@@ -5,7 +5,6 @@ import json
 from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -39,7 +38,6 @@ from properties.audit.report import (
     Provenance,
     Report,
 )
-from properties.audit.speed import read as read_speed
 from properties.audit.terminal import summary
 from properties.audit.tracing import Tracer
 from properties.mutants import load_catalogue
@@ -320,35 +318,6 @@ def test_the_summary_fits_a_ci_job() -> None:
     assert len(blocks) == len(OWN)
     assert max(len(b.splitlines()) for b in blocks) <= 60
     assert "killed" not in summary(report)
-
-
-SPEED = {"rows": [], "made": "2026-01-01", "machine": {"device": "cpu"}}
-
-
-@pytest.mark.parametrize(
-    "content",
-    ["{", "[]", json.dumps({"rows": []}), json.dumps(SPEED | {"rows": [{"variant": "hra"}]})],
-    ids=["no JSON", "a list", "no date", "half a row"],
-)
-def test_figures_of_speed_are_checked_before_anything_runs(
-    content: str, tmp_path: Path, pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (path := tmp_path / "speed.json").write_text(content)
-    monkeypatch.setattr(pytestconfig.option, "speed", str(path))
-    with pytest.raises(pytest.UsageError, match=r"speed\.json holds no figures of speed"):
-        start(pytestconfig)
-
-
-def test_figures_of_speed_are_said_to_be_another_runs(tmp_path: Path) -> None:
-    """With its date and machine; without them every figure is this run's."""
-    size = {"d": 8, "r": 2, "tokens": 4, "dtype": "float32", "threads": 1, "phase": "forward", "samples": 2, "dropped": 0}
-    row = {**size, "variant": "hra", "implementation": "lora_lite", "ratio": 2.0, "q1": 1.9, "q3": 2.1}
-    (path := tmp_path / "speed.json").write_text(json.dumps(SPEED | {"rows": [row]}))
-    for speed in (None, read_speed(path)):
-        report = judge(Evidence(speed=speed), None, PROVENANCE, ["hra"])
-        assert ("which another run wrote" in page(report)) == (speed is not None)
-        for text in (markdown(report), page(report)):
-            assert ("measured 2026-01-01 on device cpu" in text) == (speed is not None)
 
 
 @pytest.mark.parametrize(("option", "given"), [("mutant", "no_such"), ("speed", "no_such.json")])
