@@ -12,11 +12,13 @@ import pytest
 
 import lora_lite as ll
 from properties.assertions import Violation
-from properties.audit import documents, start, worth
+from properties.audit import documents, start
 from properties.audit.collect import failure_of
+from properties.audit.columns import COLUMNS
 from properties.audit.evidence import Evidence
+from properties.audit.fixes import names
 from properties.audit.inject import injected
-from properties.audit.judge import COLUMNS, applicable, judge
+from properties.audit.judge import applicable, judge
 from properties.audit.measure import PARTS, failing, measure
 from properties.audit.provenance import versions
 from properties.audit.render import markdown, page, validate
@@ -27,6 +29,7 @@ from properties.audit.report import (
     NO_REFERENCE,
     OK,
     PARTIAL,
+    PARTLY,
     SCHEMA,
     UNMEASURED,
     Block,
@@ -34,14 +37,12 @@ from properties.audit.report import (
     MutantRow,
     Provenance,
     Report,
-    Worth,
 )
 from properties.audit.terminal import summary
-from properties.audit.tracing import Function, Tracer, function_of, suspect
+from properties.audit.tracing import Tracer
 from properties.mutants import load_catalogue
-from properties.mutants.matrix import Cell, Row, budget
+from properties.mutants.matrix import budget
 from properties.oracles import ORACLES
-from properties.probe.record import Record, to_json
 from properties.registry import load_properties
 
 PROVENANCE = Provenance("pytest properties --audit audit", versions(), "dev", 10, "random", 1.0, {"passed": 1}, None, "", "")
@@ -103,11 +104,14 @@ def block(report: Report, variant: str) -> Block:
     ],
 )
 def test_a_mutant_turns_its_column_red(column: str, on: str, mutant: str) -> None:
-    """By facts that are measured: the same column is ok, with another figure, without it."""
-    before, after = (block(audit([on], mutant=name), on).columns[column] for name in (None, mutant))
-    assert before.state == OK
+    """By facts that are measured: without it the same column holds, as far as it was run, and what was measured is another."""
+    blocks = [block(audit([on], mutant=name), on) for name in (None, mutant)]
+    before, after = (b.columns[column] for b in blocks)
+    assert before.state == PARTLY
     assert after.state == FAILS
     assert after.why
+    good, bad = ({fact: json.dumps(value) for fact, value in dataclasses.asdict(b)["facts"].items()} for b in blocks)
+    assert good[column] != bad[column]
     assert before.figure is None or before.figure < 0.5
     assert after.figure is None or after.figure > 1
 
@@ -172,6 +176,7 @@ def test_correct_means_that_everything_was_measured() -> None:
     """The same facts without the properties are PARTIAL, and say so."""
     (lora,) = audit(["lora"]).blocks
     assert (lora.verdict, len(lora.unrun)) == (PARTIAL, len(applicable("lora")))
+    assert {lora.columns[name].state for name in ("init", "forward", "gradient")} == {PARTLY}
     found, _ = run(["lora"])
     for claim in load_properties().values():
         found.ran.add((claim.name, "lora" if claim.cases else None))
@@ -180,6 +185,54 @@ def test_correct_means_that_everything_was_measured() -> None:
     assert report.blocks[0].verdict == CORRECT
     assert report.verdict == CORRECT
     assert report.library.state == OK
+    found.ran.remove(next((claim.name, None) for claim in load_properties().values() if claim.cases is None))
+    report = judge(found, None, PROVENANCE, ["lora"])
+    assert (report.blocks[0].verdict, report.library.state, report.verdict) == (CORRECT, UNMEASURED, PARTIAL)
+
+
+def test_failures_of_the_suite_itself_are_no_variants() -> None:
+    """They are listed, and leave the whole in doubt; a test that measures a variant, or replays a property, does judge it."""
+    found, _ = run(["lora"])
+    for claim in load_properties().values():
+        found.ran.add((claim.name, "lora" if claim.cases else None))
+        found.measured.append(Measured(claim.name, "lora", 1, {}))
+    for nodeid in (
+        "test_recipes.py::test_every_case_comes_back[lora]",
+        "test_audit_page.py::test_the_page_prints",
+        "test_x.py",
+    ):
+        found.failures.append(failure_of(f"properties/{nodeid}", "chromium does not start; lora: see there"))
+    report = judge(found, None, PROVENANCE, ["lora"])
+    assert (report.blocks[0].verdict, report.library.state, report.verdict, report.must_fix) == (CORRECT, OK, PARTIAL, [])
+    assert [f.kind for f in report.suite] == ["test", "test", "collection"]
+    for text in (markdown(report), page(report)):
+        assert "test_the_page_prints" in text
+        assert "The suite itself is in doubt" in text
+    replay = "properties/test_regressions.py::test_regressions[lora-save_load_keeps_every_bit-c443f02b]"
+    for failure in (
+        failure_of("properties/test_x.py::test_compiled_output[lora]", "no", left=["capability"]),
+        failure_of(replay, "save_load_keeps_every_bit [lora]\noff by one"),
+    ):
+        report = judge(Evidence(failures=[failure]), None, PROVENANCE, ["lora"])
+        assert (report.blocks[0].verdict, report.suite) == (BUGGY, [])
+    assert failure.claim == "save_load_keeps_every_bit"
+    assert failure_of(replay, "/somewhere/save_load.json: its recipe no longer builds").kind == "test"
+
+
+@pytest.mark.parametrize(
+    ("message", "named"),
+    [
+        ("dora: refused", True),
+        ("[dora] differs", True),
+        ("variant='dora', r=2", True),
+        ("not so under dora.", True),
+        ("/src/dora-lite/adapter.py", False),
+        ("lora_lite/variants/dora.py:3", False),
+        ("ia3_dora", False),
+    ],
+)
+def test_a_message_names_a_variant_and_no_file_of_that_name(message: str, named: bool) -> None:
+    assert names(message, "dora") == named
 
 
 def test_what_was_not_measured_is_never_ok() -> None:
@@ -205,71 +258,13 @@ def test_a_variant_without_reference_is_partial_and_says_so(monkeypatch: pytest.
 
 def test_a_claim_about_the_library_counts_for_the_variants_that_it_names() -> None:
     for message, verdicts in (("dora: refused", [BUGGY, PARTIAL]), ("nothing named", [PARTIAL, PARTIAL])):
-        found = Evidence(failures=[failure_of("properties/test_files.py::test_a_damaged_file_is_refused", message)])
+        failure = failure_of("properties/test_files.py::test_places_that_cannot_be_used_are_named", message)
+        found = Evidence(failures=[failure])
         report = judge(found, None, PROVENANCE, ["dora", "hra"])
         assert [b.verdict for b in report.blocks] == verdicts
         assert report.library.state == FAILS
         assert report.verdict == BUGGY
         assert [fix.variant for fix in report.must_fix] == [None]
-
-
-def test_a_survivor_is_something_to_add_and_no_fault_of_the_library() -> None:
-    cells = [Cell("identity_at_init", "lora_scale_lost", "lora", "survived", 6)]
-    found = Evidence(rows=[Row("lora_scale_lost", cells)])
-    found.failures.append(failure_of("properties/test_mutants.py::test_mutant_is_killed[lora_scale_lost]", "survives"))
-    report = judge(found, None, PROVENANCE, ["lora"])
-    assert report.must_fix == []
-    assert any("lora_scale_lost" in item for item in report.must_add)
-
-
-def test_the_worth_of_a_property_is_counted_from_the_matrix() -> None:
-    """Catches, alone, noise and signal; each side of the tolerance has its verdict."""
-
-    def identity(noise: float, signal: float, also: str = "survived") -> Worth:
-        cells = [
-            Cell("identity_at_init", "m", "hra", "killed", 1, signal={"float32": signal}),
-            Cell("base_keeps_every_bit", "m", "hra", also),
-        ]
-        measured = [Measured("identity_at_init", "hra", 9, {"float32": noise})]
-        found = worth.worths(measured, [Row("m", cells)], ["identity_at_init"])
-        return next(w for w in found if w.claim == "identity_at_init")
-
-    assert [identity(0.1, 100).tolerance, identity(0.1, 5).tolerance, identity(0.7, 100).tolerance] == [
-        *("sound", "too loose", "too tight")
-    ]
-    assert (identity(0.1, 100).kills, identity(0.1, 100).alone, identity(0.1, 100, "killed").alone) == (["m"], ["m"], [])
-    (unjudged,) = worth.worths([], [], ["identity_at_init"])
-    assert (unjudged.tolerance, unjudged.earns) == ("not measured", "not measured")
-
-
-def test_gaps_close_when_a_test_runs_the_code() -> None:
-    """Coverage of a file rises with what ran, and an import counts as run."""
-    idle, busy = Tracer(), run(["ia3"])[1]
-    for tracer in (idle, busy):
-        tracer.imported()
-    lines = [{f.path: f for f in tracer.files()}["lora_lite/variants/ia3.py"] for tracer in (idle, busy)]
-    assert 0 < lines[0].lines_run < lines[1].lines_run == lines[1].lines
-    assert lines[0].missing
-    assert idle.dumps() != busy.dumps()
-    idle.add(busy.dumps())
-    assert idle.files() == busy.files()
-
-
-def test_functions_that_no_mutant_changes_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
-    name = str(function_of(ll.LoRA.adapt_output))
-    assert name not in worth.gaps(None).untouched
-    monkeypatch.setattr(worth, "load_catalogue", dict)
-    everything = worth.gaps(None)
-    assert name in everything.untouched
-    assert len(everything.untouched) == everything.functions
-
-
-def test_the_suspect_is_what_failing_tests_run_and_passing_ones_do_not() -> None:
-    broken, shared, other = (Function("lora_lite/a.py", name, 1, 1, 2, 3) for name in ("broken", "shared", "other"))
-    ran = {broken: {"red", "red2"}, shared: {"red", "red2", "green"}, other: {"green"}}
-    assert suspect(ran, {"red", "red2"}, {"green"}, other) == broken
-    assert suspect(ran | {broken: set()}, {"red"}, set(), None) == shared
-    assert suspect({}, {"red"}, set(), other) == other
 
 
 def test_a_crash_is_told_with_its_recipe() -> None:
@@ -333,19 +328,6 @@ def test_what_is_not_there_is_refused_at_once(
     monkeypatch.setattr(pytestconfig.option, option, given)
     with pytest.raises(pytest.UsageError, match=f"--{option}.*{given}"):
         start(pytestconfig)
-
-
-def test_the_probe_is_told_by_its_tightest_figure() -> None:
-    """One row an assertion, with what it catches; a failing figure before any other, and no number is no pass."""
-
-    def record(value: float, variant: str) -> Record:
-        return Record("learning beats noise: random steps", variant, "tiny", value, ">", 0.5, "why")
-
-    for values, got, holds in (((0.9, 0.6), 0.6, 2), ((0.9, 0.4), 0.4, 1), ((float("nan"), 0.51), None, 1)):
-        records = json.loads(to_json(record(value, variant) for value, variant in zip(values, ("hra", "dora"), strict=True)))
-        (told,) = judge(Evidence(records={"probe": records}), None, PROVENANCE, ["hra"]).probe
-        assert (told.got, told.holds, told.measured, told.wanted) == (got, holds, 2, "> 0.5")
-        assert "luck" in told.catches
 
 
 def test_a_capability_is_as_good_as_the_worst_that_was_shown() -> None:

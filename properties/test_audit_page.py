@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from properties.audit.evidence import Evidence
+from properties.audit.collect import failure_of
+from properties.audit.evidence import Evidence, Speed
 from properties.audit.judge import judge
 from properties.audit.render import page, write
-from properties.audit.report import Report
+from properties.audit.report import Report, SpeedSource
 from properties.mutants.matrix import Cell, Row
 from properties.probe.record import Record, to_json
 from properties.registry import load_properties
@@ -55,12 +56,15 @@ def everything() -> Report:
     figures = [Record("learning beats noise: random steps", v, "tiny", drop, ">", 0.5, "") for v, drop in DROPS.items()]
     found.records["probe"] = json.loads(to_json(figures))
     size = {"r": 16, "tokens": 512, "dtype": "float32", "threads": 1, "phase": "forward", "samples": 20, "dropped": 1}
-    found.records["speed"] = [
+    rows = [
         {**size, "variant": name, "implementation": by, "d": d, "ratio": ratio, "q1": 0.9 * ratio, "q3": 1.1 * ratio}
         for name in ("hra", "antipasto")
         for by in ("lora_lite", "peft")
         for d, ratio in ((256, 1.9), (512, 1.5), (1024, 1.2))
     ]
+    found.speed = Speed(rows, SpeedSource("speed.json", "2026-01-01", {"device": "cpu"}))
+    found.skipped = {"test_peft.py::test_agrees_with_peft[hra]": "Skipped: peft is not installed"}
+    found.failures.append(failure_of("properties/test_audit_page.py::test_the_page_prints", "no browser"))
     return judge(found, tracer, replace(PROVENANCE, injected="hra_reflections_in_reverse"), ["hra", "antipasto"])
 
 

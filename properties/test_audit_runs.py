@@ -60,11 +60,49 @@ def test_a_run_that_breaks_is_a_complete_audit(tmp_path: Path) -> None:
     (where / "test_cannot.py").write_text("import no_such_module\n")
     ended, data = audited(tmp_path / "audit", "-n1", "--continue-on-collection-errors", at=where)
     assert ended.returncode != 0
-    assert data["verdict"] == "BUGGY"
-    failures = {failure["kind"]: failure for fix in data["must_fix"] for failure in fix["failures"]}
+    assert (data["verdict"], data["must_fix"]) == ("PARTIAL", [])
+    failures = {failure["kind"]: failure for failure in data["suite"]}
     assert set(failures) == {"test", "collection"}
     assert "test_dies.py" in failures["test"]["nodeid"]
     assert "no_such_module" in failures["collection"]["message"]
+
+
+NEVER = """
+from properties.assertions import Violation
+from properties.observe import subject
+from properties.registry import every_variant
+from strategies import trained_layers
+
+
+@every_variant(trained_layers)
+def test_that_never_holds(case):
+    subject(case).model(case.x())
+    raise Violation("it never does")
+"""
+
+
+def test_a_red_run_keeps_its_matrix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A property that fails on correct code catches nothing, and loses no row; a mutant of all variants is judged on one."""
+    (tmp_path / "test_never.py").write_text(NEVER)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    mutants = ("lora_scale_lost", "save_rounds_to_bfloat16")
+    ended, data = audited(
+        tmp_path / "audit",
+        *("--variant-module=test_never", "--variant=lora", "--no-record", f"{tmp_path}/test_never.py"),
+        *(f"properties/test_mutants.py::test_mutant_is_killed[{name}]" for name in mutants),
+    )
+    assert ended.returncode == pytest.ExitCode.TESTS_FAILED
+    assert (data["blocks"][0]["verdict"], data["suite"]) == ("BUGGY", [])
+    rows = {row["name"]: row for row in data["mutants"]}
+    assert set(rows) == set(mutants)
+    assert [rows[name]["survives_on"] for name in mutants] == [[], []]
+    assert rows["save_rounds_to_bfloat16"]["applies_to"] == ["lora"]
+    assert rows["lora_scale_lost"]["outcomes"]["that_never_holds"] == "crashed"
+    assert all("that_never_holds" not in row["killers"] for row in rows.values())
+    (never,) = (worth for worth in data["properties"] if worth["claim"] == "that_never_holds")
+    assert (never["tolerance"], never["kills"]) == ("fails", [])
+    assert (data["mutation"]["rows"], data["mutation"]["caught"]) == (2, 2)
+    assert f"{data['mutation']['wanted'] - 2} mutants not run" in ended.stdout
 
 
 OWN = """

@@ -24,10 +24,11 @@ FILE = b"def forward(x): ...\n"
 
 @dataclass
 class Server:
-    """Answers by path: (status, body, seconds that it takes)."""
+    """Answers by path: (status, body, seconds that it takes). missing: bytes that are promised and not sent."""
 
     url: str = ""
     answers: dict[str, tuple[int, bytes, float]] = field(default_factory=dict)
+    missing: int = 0
 
     @property
     def sites(self) -> Sites:
@@ -44,7 +45,7 @@ def server() -> Iterator[Server]:
             time.sleep(seconds)
             with suppress(ConnectionError):  # the client has given up waiting
                 self.send_response(status)
-                self.send_header("Content-Length", str(len(body)))
+                self.send_header("Content-Length", str(len(body) + made.missing))
                 self.end_headers()
                 self.wfile.write(body)
 
@@ -89,6 +90,13 @@ def test_a_papers_page(server: Server, answer: tuple[int, bytes, float], status:
     server.answers["/abs/2410.07170"] = answer
     found = checked(of_kind(links.PAPER, server.sites), seconds=0.3)
     assert (found.status, bool(found.why)) == (status, status != OK)
+
+
+def test_half_an_answer_is_none(server: Server) -> None:
+    server.answers["/abs/2410.07170"] = (200, page(TITLE), 0.0)
+    server.missing = 7
+    found = checked(of_kind(links.PAPER, server.sites), seconds=2)
+    assert (found.status, "IncompleteRead" in found.why) == (UNCHECKED, True)
 
 
 @pytest.mark.parametrize(("kind", "revision"), [(links.PINNED, "v0.21.2"), (links.TODAY, "HEAD")])

@@ -5,12 +5,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings
 
 import lora_lite as ll
-from properties.assertions import Violation
-from properties.mutants import CATALOGUE, Change, InjectionError, Mutant, load_catalogue
-from properties.mutants.matrix import budget, run_cell, run_row, signal
+from properties.assertions import Violation, assert_within
+from properties.audit.worth import mutant_rows
+from properties.mutants import CATALOGUE, Change, InjectionError, Mutant, load_catalogue, matrix
+from properties.mutants.matrix import Row, budget, run_cell, run_row, signal
+from properties.mutants.mutant import BUILT_IN
 from properties.mutants.witnesses import WITNESSES
 from properties.registry import Property, load_properties
 from properties.regressions.travel import travelled
@@ -38,9 +41,10 @@ def test_mutant_is_killed(mutant: str, request: pytest.FixtureRequest, tmp_path:
     injected = replace(known, applies_to=tuple(variant for variant in known.applies_to if variant in wanted))
     # Asked for by name or for the audit, the whole matrix is filled in; else the first kill is enough.
     whole = request.config.getoption("--audit") is not None or "mutation" in request.config.getoption("-m")
-    row = run_row(injected, examples=settings().max_examples // 10, full=settings().max_examples, whole=whole)
+    few = max(1, settings().max_examples // 10)
+    row = run_row(injected, examples=few, full=settings().max_examples, whole=whole)
     request.node.user_properties.append(("row", json.dumps([vars(cell) for cell in row.cells])))
-    if survivors := row.survivors(injected.applies_to):
+    if survivors := row.survivors:
         crashes = {f"{cell.claim}: {cell.detail}" for cell in row.cells if cell.outcome == "crashed"}
         pytest.fail(
             f"{mutant} survives on {', '.join(survivors)}: {known.breaks}\n"
@@ -58,6 +62,7 @@ def lora(*changes: Change) -> Mutant:
 
 
 SCALE_LOST = lora(Change(ll.LoRA.adapt_output, "self.scale", "1.0"))
+ABSENT = lora(Change(ll.LoRA.adapt_output, "no such text", "x"))
 FEW = budget(5, shrink=False)
 
 
@@ -88,6 +93,47 @@ def test_a_crash_is_no_kill() -> None:
     assert "ZeroDivisionError" in cell.detail
 
 
+def test_a_mutant_that_does_not_apply_is_no_crash_of_the_property() -> None:
+    with pytest.raises(InjectionError, match="occurs 0 times"):
+        run_cell(Property("blind", blind, trained_layers, 1.0, always), ABSENT, "lora", FEW)
+
+
+def test_what_fails_on_correct_code_catches_nothing_and_hides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a violation nor a crash there counts as a kill; what the others notice is in the row all the same."""
+    broken = [Property(check.__name__, check, trained_layers, 0.1, always) for check in (seeing, stumbling)]
+    forward = load_properties()["forward_agrees_with_the_oracle"]
+    monkeypatch.setattr(matrix, "applicable", lambda variant: [*broken, forward])
+    row = run_row(SCALE_LOST, examples=5, full=5, whole=True)
+    assert row.killers == [forward.name]
+    for made in broken:
+        cell = matrix.run_guarded(made, SCALE_LOST, "lora", FEW)
+        assert (cell.outcome, "fails on correct code" in cell.detail) == ("crashed", True)
+
+
+def test_a_row_speaks_of_the_variants_that_it_was_tried_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mutant of several variants, in a run about one of them."""
+    forward = load_properties()["forward_agrees_with_the_oracle"]
+    monkeypatch.setattr(matrix, "applicable", lambda variant: [forward])
+    row = run_row(SCALE_LOST, examples=5, full=5, whole=True)
+    assert (row.variants, row.survivors) == (["lora"], [])
+    (told,) = mutant_rows([Row("save_rounds_to_bfloat16", row.cells)])
+    assert (told.applies_to, told.survives_on) == (["lora"], [])
+
+
+def test_which_code_a_property_runs_does_not_depend_on_its_share() -> None:
+    """Two cases each time, the same ones."""
+    drawn: list[AdaptedLayer] = []
+    for name, share in (("first", 1.0), ("first", 0.01)):
+        matrix.reach(Property(name, drawn.append, trained_layers, share, always), "hra")
+    assert len(drawn) == 4
+    assert drawn[:2] == drawn[2:]
+
+
+def test_mutants_of_all_variants_are_of_the_built_in_ones() -> None:
+    """A user's variant has no oracle: what only an oracle sees would survive there."""
+    assert set(BUILT_IN) == {"lora", "pissa", "dora", "delora", "ia3", "ia3_ff", "hra", "eva", "antipasto"}
+
+
 def test_a_kill_tells_its_shrunk_case() -> None:
     how = budget(20, shrink=True)
     cell = run_cell(Property("seeing", seeing, trained_layers, 1.0, always), SCALE_LOST, "lora", how)
@@ -100,12 +146,25 @@ def test_a_kill_tells_its_shrunk_case() -> None:
 
 def test_the_signal_of_a_mutant_is_its_error_at_its_easiest_case() -> None:
     """By dtype, in tolerances; a property on which it has no effect has none."""
-    how = budget(30, shrink=False)
     forward, moved = (load_properties()[name] for name in ("forward_agrees_with_the_oracle", "base_keeps_every_bit"))
-    found = signal(forward, SCALE_LOST, "lora", how)
+    found = signal(forward, SCALE_LOST, "lora", examples=30, full=30)
     assert found["float32"] > 10
-    assert run_cell(forward, SCALE_LOST, "lora", how).outcome == "killed"
-    assert signal(moved, SCALE_LOST, "lora", how) == {}
+    assert run_cell(forward, SCALE_LOST, "lora", budget(30, shrink=False)).outcome == "killed"
+    assert signal(moved, SCALE_LOST, "lora", examples=30, full=30) == {}
+
+
+def test_a_signal_below_the_tolerance_is_kept_and_looked_for_again() -> None:
+    """A dtype in which the mutant hides stays in the table; a faint one gets the whole budget, a clear one does not."""
+    for share, wanted in ((0.25, 5 + 60), (40.0, 5)):
+        seen: list[AdaptedLayer] = []
+
+        def measured(case: AdaptedLayer, seen: list[AdaptedLayer] = seen, share: float = share) -> None:
+            seen.append(case)
+            assert_within(torch.tensor(share), torch.tensor(0.0), 1.0, claim="so far off", dtype=torch.bfloat16)
+
+        made = Property("measured", measured, trained_layers, 1.0, always)
+        assert signal(made, SCALE_LOST, "lora", examples=5, full=60) == {"bfloat16": share}
+        assert len(seen) == wanted
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import lora_lite as ll
-from properties.audit.evidence import Evidence
+from properties.audit.evidence import Evidence, Speed
 from properties.audit.matrix import matrix
+from properties.audit.measure import PARTS
 from properties.audit.report import BUGGY, Failure, Measured
 from properties.audit.terminal import summary, table
 from properties.mutants.matrix import Cell, Row
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from properties.audit.tracing import Tracer
 
 SENT = "lora_lite_coverage"
+# The test that replays a fixture, named after its property.
+REPLAY = "test_regressions"
+# A test that leaves one of these speaks of the library, and one that leaves none of the suite.
+JUDGES = {"measured", "facts", "probe", "capability"}
 
 
 class Collector:
@@ -36,6 +41,7 @@ class Collector:
         self.reports: list[pytest.TestReport] = []
         self.broken: list[pytest.CollectReport] = []
         self.began = time.perf_counter()
+        self.speed = _speed(config)
         self.tracer = None if self.folder is None else _tracer()
         self.report: Report | None = None
         self.written: list[Path] = []
@@ -92,15 +98,6 @@ class Collector:
         if self.report.verdict == BUGGY and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
-    def _speed(self) -> list[dict[str, Any]]:
-        """Rows of the benchmark, as it was told where to write them; the audit measures no time itself."""
-        given = self.config.getoption("--speed")
-        path = Path(given) if given else Path(self.folder or "") / "speed.json"
-        if not given and (self.folder is None or not path.is_file()):
-            return []
-        rows: list[dict[str, Any]] = json.loads(path.read_text("utf-8"))["rows"]
-        return rows
-
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
         """With --audit the verdicts and where the report is; with -v or -rA every figure and the mutation matrix."""
         if self.report is not None:
@@ -129,10 +126,19 @@ class Collector:
         for broken in self.broken:
             found.failures.append(failure_of(broken.nodeid, broken.longreprtext))
             found.tests["errors"] = found.tests.get("errors", 0) + 1
-        found.records["speed"] = self._speed()
+        found.speed = self.speed
         if (mutant := self.config.getoption("--mutant")) is not None:
             found.failures = [replace(f, replay=f"{f.replay} --mutant {mutant}") for f in found.failures]
         return found
+
+
+def _speed(config: pytest.Config) -> Speed | None:
+    if (given := config.getoption("--speed")) is None:
+        return None
+    # Wanted with --speed alone.
+    from properties.audit.speed import read
+
+    return read(Path(given))
 
 
 def _tracer() -> "Tracer":
@@ -166,23 +172,36 @@ def _count(found: Evidence, report: pytest.TestReport) -> None:
         found.passed.add(report.nodeid)
     else:
         crash = getattr(getattr(report.longrepr, "reprcrash", None), "message", None)
-        found.failures.append(failure_of(report.nodeid, report.longreprtext, crash))
+        found.failures.append(
+            failure_of(report.nodeid, report.longreprtext, crash, left=[name for name, _ in report.user_properties])
+        )
 
 
 def named(nodeid: str) -> tuple[str, str | None]:
-    """The claim and the variant of a test: "…::test_identity_at_init[hra]" is ("identity_at_init", "hra")."""
+    """The claim and the variant of a test: "…::test_identity_at_init[hra]" is ("identity_at_init", "hra").
+
+    A fixture's replay makes the claim of its property.
+    """
     test = nodeid.rpartition("::")[2]
     claim, _, parameters = test.removesuffix("]").partition("[")
-    variant = next((part for part in parameters.split("-") if part in ll.VARIANTS), None)
-    return claim.removeprefix("test_"), variant
+    parts = parameters.split("-")
+    variant = next((part for part in parts if part in ll.VARIANTS), None)
+    replayed = next((part for part in parts if part in PROPERTIES), None) if claim == REPLAY else None
+    return replayed or claim.removeprefix("test_"), variant
 
 
-def failure_of(nodeid: str, text: str, crash: str | None = None) -> Failure:
-    """What pytest tells of a test that did not pass, taken apart. crash: the last line of a traceback, where there is one."""
+def failure_of(nodeid: str, text: str, crash: str | None = None, *, left: Iterable[str] = ()) -> Failure:
+    """What pytest tells of a test that did not pass, taken apart.
+
+    crash: the last line of a traceback, where there is one. left: the names of the records that the test has left.
+    """
     claim, variant = named(nodeid)
     # A violation is told as it is; a crash with pytest's marks before each line of it.
     told = dict(re.findall(r"^(?:E +)?(recipe|written|replay)   (.*)$", text, re.MULTILINE))
     lines = (crash or text).removeprefix("Failed: ").splitlines()
     message = "\n".join(line for line in lines if line.strip() and line[:9] not in ("recipe   ", "written  ", "replay   "))
-    kind = "collection" if "::" not in nodeid else "property" if claim in PROPERTIES else "test"
+    judges = claim in PROPERTIES or claim in PARTS or not JUDGES.isdisjoint(left)
+    # What a replay tells of its fixture, by the file's name, is nothing that the library does.
+    stale = REPLAY in nodeid and re.match(r".*\.json: ", message) is not None
+    kind = "collection" if "::" not in nodeid else "property" if judges and not stale else "test"
     return Failure(nodeid, claim, variant, kind, message[:2000], told.get("recipe"), told.get("replay", f'pytest "{nodeid}"'))

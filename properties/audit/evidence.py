@@ -3,8 +3,16 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from properties.audit.report import Failure, Measured
+from properties.audit.report import Failure, Measured, SpeedSource
 from properties.mutants.matrix import Row
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What python -m properties.speed --json wrote."""
+
+    rows: list[dict[str, Any]]
+    of: SpeedSource
 
 
 @dataclass
@@ -18,5 +26,6 @@ class Evidence:
     ran: set[tuple[str, str | None]] = field(default_factory=set)
     skipped: dict[str, str] = field(default_factory=dict)
     passed: set[str] = field(default_factory=set)
+    speed: Speed | None = None
     tests: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0

@@ -94,7 +94,7 @@ OUTCOMES = {"killed": GOOD, "survived": f"{IDLE}50", "crashed": WARN, "unreached
 
 
 def matrix(mutants: Sequence[MutantRow], claims: Sequence[str]) -> str | None:
-    """Mutants down, properties across: caught, survived, crashed; empty where the property does not run the changed code."""
+    """Mutants down, properties across: caught, survived, crashed; empty where the property was not run."""
     if not mutants:
         return None
     order = list(OUTCOMES)

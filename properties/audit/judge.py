@@ -1,19 +1,18 @@
 """From what was gathered to the report: columns, verdicts by a printed rule, what must be fixed and what should be added."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import lora_lite as ll
 from properties.audit import documents, links, worth
+from properties.audit.columns import columns_of
 from properties.audit.evidence import Evidence
-from properties.audit.measure import PARTS
+from properties.audit.fixes import fixes, names
 from properties.audit.report import (
     BUGGY,
     CORRECT,
     FAILS,
-    NO_REFERENCE,
     OK,
     PARTIAL,
     UNMEASURED,
@@ -22,16 +21,17 @@ from properties.audit.report import (
     Facts,
     Failure,
     Finding,
-    Fix,
     InitFact,
-    Measured,
     Provenance,
     ReferenceFact,
     Report,
     TensorFact,
     Worth,
 )
-from properties.audit.tracing import Function, Tracer, function_of, suspect
+from properties.audit.tracing import Tracer
+from properties.audit.wording import counted
+from properties.mutants.mutant import BUILT_IN
+from properties.mutants.witnesses import WITNESSES
 from properties.registry import PROPERTIES, Property, load_properties
 
 RULE = [
@@ -41,63 +41,41 @@ RULE = [
     "PARTIAL: nothing fails, but a column or a property that is about the variant was not measured in this run (deselected, "
     "skipped, refused), there is no reference or no oracle, or a claim about the whole library fails and names no variant.",
     "CORRECT: every column and every property was measured, and everything holds.",
+    "The report as a whole: BUGGY where a variant is or a claim about the library fails; PARTIAL where a variant is, a claim "
+    "about the library was not run, or a test that is no property fails, so that the suite itself is in doubt; else CORRECT.",
 ]
-
-COLUMNS = ("has_ref", "params", "init", "dtype", "forward", "gradient", "round_trip", "other")
-
-# Which column a property speaks for: by its name, else by the file that it stands in.
-_BY_CLAIM = {
-    "init_agrees_with_the_oracle": "init",
-    "attach_writes_every_entry": "init",
-    "the_tensors_are_as_the_paper_and_the_config_say": "params",
-    "first_gradients_are_as_declared": "params",
-}
-_BY_FILE = {
-    "test_forward": "forward",
-    "test_peft": "forward",
-    "test_merge": "forward",
-    "test_laws": "forward",
-    "test_identity": "dtype",
-    "test_gradient": "gradient",
-    "test_checkpoint": "round_trip",
-    "test_files": "round_trip",
-}
-
-
-def column_of(claim: str) -> str:
-    """The column of the summary that this property speaks for."""
-    file = PROPERTIES[claim].check.__module__.rpartition(".")[2] if claim in PROPERTIES else ""
-    if claim in PARTS:
-        return PARTS[claim][0]
-    return _BY_CLAIM.get(claim) or _BY_FILE.get(file, "other")
 
 
 def judge(evidence: Evidence, tracer: Tracer | None, provenance: Provenance, variants: Sequence[str]) -> Report:
     """The whole report of a run about these variants, whatever came of it."""
     load_properties()
-    # A mutant that survives tells of the suite and not of the library: it is in the list of what to add.
-    failures = [f for f in evidence.failures if f.claim != "mutant_is_killed"]
-    blocks = [_block(name, evidence, failures) for name in variants]
-    library = _library(evidence, failures)
-    properties = worth.worths(evidence.measured, evidence.rows, [claim for claim, _ in evidence.ran])
+    # A mutant that survives tells of what to add. What else is no property tells of the suite, and of no variant.
+    survivors = {f"[{row.mutant}]" for row in evidence.rows if row.survivors}
+    told = [f for f in evidence.failures if f.claim != worth.MUTATION or f.nodeid[f.nodeid.find("[") :] not in survivors]
+    failures = [f for f in told if f.kind == "property"]
+    probe = evidence.records.get("probe", [])
     report = Report(
         provenance=provenance,
         rule=RULE,
-        blocks=blocks,
-        library=library,
-        must_fix=_fixes(failures, evidence, variants, tracer),
+        blocks=[_block(name, evidence, failures) for name in variants],
+        library=_library(evidence, failures),
+        must_fix=fixes(failures, evidence, variants, tracer),
+        suite=[f for f in told if f.kind != "property"],
+        skipped=evidence.skipped,
         nice_to_have=[],
         must_add=[],
-        properties=properties,
+        properties=worth.worths(evidence.measured, evidence.rows, evidence.ran, {f.claim for f in failures}),
+        mutation=worth.mutation(evidence, variants),
         mutants=worth.mutant_rows(evidence.rows),
         gaps=worth.gaps(tracer),
-        probe=worth.probed(evidence.records.get("probe", [])),
-        probe_records=evidence.records.get("probe", []),
+        probe=worth.probed(probe),
+        probe_records=probe,
         capabilities=_capabilities(evidence.records.get("capability", []), variants),
-        speed=evidence.records.get("speed", []),
+        speed=evidence.speed.rows if evidence.speed else [],
+        speed_of=evidence.speed.of if evidence.speed else None,
         links=links.merged(evidence.records.get("link", []), variants),
     )
-    return replace(report, nice_to_have=_nice_to_have(report), must_add=_must_add(report))
+    return replace(report, nice_to_have=_nice_to_have(report), must_add=_must_add(report, variants))
 
 
 # Verdicts
@@ -111,8 +89,7 @@ def _block(name: str, evidence: Evidence, failures: list[Failure]) -> Block:
     own = [f for f in failures if f.variant == name or (f.variant is None and names(f.message, name))]
     unrun = [p.name for p in applicable(name) if (p.name, name) not in evidence.ran]
     reference = reference_of(variant)
-    columns = {column: _column(column, facts, measured, own, unrun) for column in COLUMNS[1:]}
-    columns = {"has_ref": _has_reference(reference), **columns}
+    columns = columns_of(reference, facts, measured, own, unrun)
     unclear = [f.claim for f in failures if f.variant is None and not any(names(f.message, v) for v in ll.VARIANTS)]
     verdict, reason = _verdict(columns, unrun, unclear)
     return Block(
@@ -139,53 +116,6 @@ def applicable(variant: str) -> list[Property]:
     return [p for p in PROPERTIES.values() if p.cases is not None and p.applies(ll.VARIANTS[variant])]
 
 
-def names(message: str, variant: str) -> bool:
-    """Whether a failure's message speaks of this variant."""
-    return re.search(rf"\b{re.escape(variant)}\b", message) is not None
-
-
-def _column(column: str, facts: Facts | None, measured: list[Measured], failures: list[Failure], unrun: list[str]) -> Finding:
-    """The worst of the facts and the properties that speak for it."""
-    found = _facts_of(column, facts)
-    for m in measured:
-        if column_of(m.claim) == column and m.examples is not None:
-            found.append(Finding(OK, max(m.worst.values(), default=None)))
-    found += [Finding(FAILS, None, f.claim) for f in failures if column_of(f.claim) == column]
-    figure = max((f.figure for f in found if f.figure is not None), default=None)
-    for state in (FAILS, NO_REFERENCE, UNMEASURED):
-        why = [f.why for f in found if f.state == state]
-        if why:
-            return Finding(state, figure, why[0].splitlines()[0] if why[0] else "")
-    missing = [claim for claim in unrun if column_of(claim) == column]
-    if not found:
-        return Finding(UNMEASURED, None, "not measured in this run")
-    return Finding(OK, figure, f"{len(missing)} of its properties not run" if missing else "")
-
-
-def _facts_of(column: str, facts: Facts | None) -> list[Finding]:
-    """What speaks for this column beside properties; a column of properties alone has none."""
-    if column == "other":
-        return []
-    found: Any = [] if facts is None else getattr(facts, column)
-    if isinstance(found, Finding):
-        return [found]
-    return [replace(fact.found, why=f"{_label(fact)}: {fact.found.why}") for fact in found] or [
-        Finding(UNMEASURED, None, "not measured in this run")
-    ]
-
-
-def _label(fact: TensorFact | InitFact | DtypeFact) -> str:
-    if isinstance(fact, DtypeFact):
-        return f"{fact.base} × {fact.adapter}"
-    return fact.name if isinstance(fact, TensorFact) else fact.claim
-
-
-def _has_reference(reference: ReferenceFact) -> Finding:
-    if reference.verdict == "HAS_REFERENCE" and reference.oracle:
-        return Finding(OK)
-    return Finding(NO_REFERENCE, None, "no reference" if reference.oracle else "no reference or no oracle")
-
-
 def _verdict(columns: dict[str, Finding], unrun: list[str], unclear: list[str]) -> tuple[str, str]:
     """The rule that RULE prints."""
     failing = [f"{name}: {found.why}" for name, found in columns.items() if found.state == FAILS]
@@ -197,9 +127,9 @@ def _verdict(columns: dict[str, Finding], unrun: list[str], unclear: list[str]) 
         if state != OK
     ]
     if unrun:
-        open_.append(f"{len(unrun)} of its properties not run")
+        open_.append(f"{counted(len(unrun), 'property')} not run")
     if unclear:
-        open_.append(f"{len(unclear)} claims about the whole library fail")
+        open_.append(f"{counted(len(unclear), 'claim')} about the whole library failed")
     return (PARTIAL, "; ".join(open_)) if open_ else (CORRECT, "every column measured, every property holds")
 
 
@@ -211,55 +141,8 @@ def _library(evidence: Evidence, failures: list[Failure]) -> Finding:
     facts = [p.name for p in PROPERTIES.values() if p.cases is None]
     run = [name for name in facts if (name, None) in evidence.ran]
     if len(run) < len(facts):
-        return Finding(UNMEASURED, None, f"{len(facts) - len(run)} of {len(facts)} claims about the library not run")
-    return Finding(OK, None, f"{len(run)} claims hold")
-
-
-# Where to look
-
-
-def _fixes(failures: list[Failure], evidence: Evidence, variants: Sequence[str], tracer: Tracer | None) -> list[Fix]:
-    """Failures by the function that is most likely at fault: by what a variant's failing tests and all passing tests ran."""
-    tests_of = tracer.tests_of() if tracer else {}
-    found: dict[tuple[str | None, str], list[Failure]] = {}
-    for variant in dict.fromkeys(f.variant for f in failures):
-        own = [f for f in failures if f.variant == variant]
-        # Two faults may lie under one variant's failures: what the strongest suspect does not explain is looked at again.
-        while own:
-            hook = _hook(own[0], variants)
-            # Where the variant is a user's, so is the fault: lora_lite is judged with its own.
-            users = variant is not None and hook is None
-            where = None if users else suspect(tests_of, {f.nodeid for f in own}, evidence.passed, hook)
-            explained = [f for f in own if where is None or f.nodeid in tests_of.get(where, ())] or own
-            place = str(where) if where else _place(variant) or own[0].nodeid
-            found.setdefault((variant, place), []).extend(explained)
-            own = [f for f in own if f not in explained]
-    return [
-        Fix(variant, place, list(dict.fromkeys(column_of(f.claim) for f in together)), sorted(together, key=_simplicity))
-        for (variant, place), together in sorted(found.items(), key=lambda fix: (fix[0][0] is None, fix[0]))
-    ]
-
-
-def _simplicity(failure: Failure) -> tuple[bool, bool, int]:
-    return failure.kind != "property", failure.recipe is None, len(failure.recipe or failure.message)
-
-
-def _hook(failure: Failure, variants: Sequence[str]) -> Function | None:
-    of = failure.variant or next((v for v in variants if names(failure.message, v)), None)
-    return hook_of(of) if of else None
-
-
-def hook_of(variant: str) -> Function | None:
-    """The variant's own hook, where lora_lite holds it."""
-    return function_of(getattr(ll.VARIANTS[variant], documents.hook(ll.VARIANTS[variant])))
-
-
-def _place(variant: str | None) -> str | None:
-    """A user's variant lies in a file of the user's."""
-    if variant is None:
-        return None
-    code = getattr(ll.VARIANTS[variant], documents.hook(ll.VARIANTS[variant])).__code__
-    return f"{code.co_filename}:{code.co_firstlineno} {code.co_qualname}"
+        return Finding(UNMEASURED, None, f"{len(facts) - len(run)} of {counted(len(facts), 'claim')} about the library not run")
+    return Finding(OK, None, f"none of {counted(len(run), 'claim')} failed")
 
 
 # The rest
@@ -315,8 +198,8 @@ def _nice_to_have(report: Report) -> list[str]:
     if report.mutants:
         seconds = [w.claim for w in report.properties if w.kills and not w.alone]
         idle = [w.claim for w in report.properties if not w.kills]
-        found += [f"{len(seconds)} properties catch nothing that no other catches"] if seconds else []
-        found += [f"{len(idle)} properties catch nothing of the catalogue: {', '.join(idle)}"] if idle else []
+        found += [f"caught by others too is all that these catch: {', '.join(seconds)}"] if seconds else []
+        found += [f"nothing of the catalogue is caught by: {', '.join(idle)}"] if idle else []
     share = report.gaps.share
     if share is not None and share < worth.COVERAGE:
         found.append(f"coverage of lora_lite is {share:.1%}, wanted {worth.COVERAGE:.0%}")
@@ -329,7 +212,7 @@ def _nice_to_have(report: Report) -> list[str]:
     wrong = [link for link in report.links if link.status not in (*links.GOOD, links.UNCHECKED)]
     found += [f"{link.what}: {link.status}, {link.why}" for link in wrong]
     if unchecked:
-        found.append(f"{len(unchecked)} of {len(report.links)} links are UNCHECKED: open them with pytest --online")
+        found.append(f"UNCHECKED: {len(unchecked)} of {counted(len(report.links), 'link')}; open them with pytest --online")
     return found
 
 
@@ -338,15 +221,23 @@ def _sides(w: Worth) -> str:
     return f"noise {max(w.noise.values(), default=0):.2f}{signal}"
 
 
-def _must_add(report: Report) -> list[str]:
+def _must_add(report: Report, variants: Sequence[str]) -> list[str]:
     """What would close the gaps."""
     found = [
         f"a property that notices {m.name} on {', '.join(m.survives_on)}: {m.breaks}" for m in report.mutants if m.survives_on
     ]
     open_ = [file for file in report.gaps.files if file.missing]
     if open_:
-        places = sum(len(file.missing) for file in open_)
-        found.append(f"tests that run {places} places in {len(open_)} files of lora_lite, listed under Gaps")
+        places = counted(sum(len(file.missing) for file in open_), "place")
+        found.append(f"tests that run {places} in {counted(len(open_), 'file')} of lora_lite, listed under Gaps")
     if report.gaps.untouched:
-        found.append(f"a mutant in each of {len(report.gaps.untouched)} functions of {report.gaps.functions} that none changes")
+        functions = counted(report.gaps.functions, "function")
+        found.append(f"a mutant in each of {len(report.gaps.untouched)} of {functions} that none changes")
+    # Only over all variants and mutants can it be said that a property alone catches nothing.
+    if report.mutation.complete and {*BUILT_IN} <= {*variants}:
+        found += [
+            f"a sentence in properties/mutants/witnesses.py on why {w.claim} stays, which alone catches nothing; or it goes"
+            for w in report.properties
+            if not w.alone and w.claim not in WITNESSES
+        ]
     return found

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
+from http.client import HTTPException
 from importlib.metadata import PackageNotFoundError, distribution
 from typing import Any
 
@@ -77,7 +78,7 @@ def _opened(url: str, judge: Callable[[bytes], tuple[str, str]], seconds: float)
     except urllib.error.HTTPError as error:
         with error:
             return (GONE if error.code in (404, 410) else UNCHECKED), f"the server answered {error.code}"
-    except (OSError, ValueError) as error:  # no network, no such host, a time-out
+    except (OSError, ValueError, HTTPException) as error:  # no network, no such host, a time-out, half an answer
         return UNCHECKED, f"{type(error).__name__}: {getattr(error, 'reason', error)}"
 
 

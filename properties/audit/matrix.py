@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from itertools import takewhile
 from statistics import median
 
+from properties.audit.wording import counted
 from properties.mutants.matrix import Row, summary
 
 MARKS = {"killed": "#", "survived": "·", "crashed": "!"}
@@ -16,7 +17,11 @@ def matrix(rows: Sequence[Row]) -> str:
     lines = [f"{'':{width}}  {''.join(str(i // 10) for i in range(len(claims)))}"]
     lines.append(f"{'':{width}}  {''.join(str(i % 10) for i in range(len(claims)))}")
     lines += [f"{row.mutant:{width}}  {''.join(_mark(row, claim) for claim in claims)}" for row in rows]
-    lines += ["", "#: killed   ·: survived   !: crashed (no kill)   blank: does not run the changed code", ""]
+    lines += [
+        "",
+        "#: killed   ·: survived   !: crashed (no kill)   blank: not run, as it was not seen to run the changed code,",
+    ]
+    lines += ["or is not about the first of the mutant's variants: there all are tried, on the others until the first kill", ""]
     lines += _worth(rows, claims)
     lines += ["", "First kills, shrunk:", *(_first_kill(row) for row in rows if row.killers)]
     return "\n".join([*lines, "", *_totals(rows)])
@@ -29,7 +34,7 @@ def _mark(row: Row, claim: str) -> str:
 
 def _first_kill(row: Row) -> str:
     cell = next(cell for cell in row.cells if cell.outcome == "killed")
-    return f"  {row.mutant} by {cell.claim} after {cell.examples} examples: {cell.detail}"
+    return f"  {row.mutant} by {cell.claim} after {counted(cell.examples, 'example')}: {cell.detail}"
 
 
 def _worth(rows: Sequence[Row], claims: Sequence[str]) -> list[str]:
@@ -48,7 +53,7 @@ def _totals(rows: Sequence[Row]) -> list[str]:
     first = [_until_first_kill(row) for row in rows if row.killers]
     cells = sum(cell.outcome != "unreached" for row in rows for cell in row.cells)
     took = f" First kill of a mutant after a median of {median(first):.2f} s." if first else ""
-    return [f"{killed} of {len(rows)} mutants killed, {cells} cells run.{took}"]
+    return [f"{killed} of {counted(len(rows), 'mutant')} killed, {counted(cells, 'cell')} run.{took}"]
 
 
 def _until_first_kill(row: Row) -> float:

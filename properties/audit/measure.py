@@ -27,8 +27,15 @@ NO_ORACLE = Finding(NO_REFERENCE, None, "no float64 oracle")
 WANTED_SHAPE, WANTED_RANK, ALPHA = (24, 17), 6, 3.0
 
 
+class NoCaseError(Exception):
+    """The variant takes none of the layers that are tried: nothing can be measured, and nothing is wrong."""
+
+
 def fixed_case(variant: str, *, base: str = "float32", adapter: str = "float32", trained: bool = False) -> AdaptedLayer:
-    """The variant's default options on a layer 24 → 17 with a bias, or the widest that it takes, if any (else ValueError)."""
+    """The variant's default options on a layer 24 → 17 with a bias, or on the widest that it takes.
+
+    Of its ranks the largest up to 6, else the smallest. Raises NoCaseError where it takes no layer.
+    """
     drawn: Options = tuple((name, values[0]) for name, values in own_options(variant).items())
     if "alpha" not in ll.VARIANTS[variant].config_class.unused:
         drawn = (*drawn, ("alpha", ALPHA))
@@ -37,10 +44,11 @@ def fixed_case(variant: str, *, base: str = "float32", adapter: str = "float32",
     if not ranks(variant, d_in, d_out, options):
         widths = fitting(variant, options)
         if not widths:
-            raise ValueError(f"{variant}: no layer of the drawn shapes takes {dict(options)}")
+            raise NoCaseError(f"{variant} takes no layer of the shapes that are tried, with {dict(options)}")
         d_in = widths[-1]
         d_out = fitting(variant, options, d_in)[-1]
-    r = max((r for r in ranks(variant, d_in, d_out, options) if r is None or r <= WANTED_RANK), key=lambda r: r or 0)
+    known = sorted(r for r in ranks(variant, d_in, d_out, options) if r is not None)
+    r = max((r for r in known if r <= WANTED_RANK), default=known[0] if known else None)
     return AdaptedLayer(
         variant=variant,
         linear=LinearRecipe(d_in, d_out, bias=True, dtype=base),
@@ -51,11 +59,16 @@ def fixed_case(variant: str, *, base: str = "float32", adapter: str = "float32",
 
 
 def judged(check: Callable[[], Any], *, measures: bool = True) -> Finding:
-    """Run a check: what it claims holds, by what share of tolerance; a violation or a crash is told, and never raised."""
+    """Run a check: what it claims holds, by what share of tolerance; a violation or a crash is told, and never raised.
+
+    Where there is no case for it, it is not measured.
+    """
     meter = Meter()
     try:
         with measuring(meter):
             check()
+    except NoCaseError as none:
+        return Finding(UNMEASURED, None, str(none))
     except Violation as violation:
         return Finding(FAILS, _worst(meter), str(violation))
     except Exception as error:
@@ -71,14 +84,14 @@ def params(variant: str) -> list[TensorFact]:
     """Every tensor of a fresh adapter, or why there is none."""
     rows: list[TensorFact] = []
     found = judged(lambda: rows.extend(params_of(fixed_case(variant))))
-    return rows if found.state == OK else [TensorFact("any", [], "", "none", "–", "–", None, found)]
+    return rows if found.state == OK else NO_CASE["params"](found)
 
 
 def init(variant: str) -> list[InitFact]:
     """Every claim of the oracle about a fresh adapter, with its share of tolerance."""
-    case = fixed_case(variant)
     if variant not in ORACLES:
         return [InitFact("what init should leave", NO_ORACLE)]
+    case = fixed_case(variant)
     dtype = coarser(adapter_dtype(case), torch.promote_types(case.base_dtype, torch.float32))
     claims: list[Claim] = []
     found = judged(lambda: claims.extend(init_claims(case)))
@@ -112,12 +125,26 @@ PARTS: dict[str, tuple[str, Callable[[str], Any]]] = {
 }
 
 
+# A list of facts that are not measured, for the parts that are lists.
+NO_CASE: dict[str, Callable[[Finding], list[Any]]] = {
+    "params": lambda found: [TensorFact("any", [], "", "none", "–", "–", None, found)],
+    "init": lambda found: [InitFact("what init should leave", found)],
+    "dtype": lambda found: [DtypeFact(base, adapter, None, found) for base, adapter in product(DTYPES, DTYPES)],
+}
+
+
 def measure(claim: str, variant: str) -> dict[str, Any]:
     """One part of the variant's facts as plain values; deterministic, and well under a second."""
     part, of = PARTS[claim]
-    case, value = fixed_case(variant), of(variant)
+    try:
+        case = fixed_case(variant)
+        told = {"case": repr(case), "identity": implementation.identity(case)}
+        value = of(variant)
+    except NoCaseError as none:
+        told, found = {"case": "none", "identity": "not measured"}, Finding(UNMEASURED, None, str(none))
+        value = NO_CASE[part](found) if part in NO_CASE else found
     plain = [asdict(fact) for fact in value] if isinstance(value, list) else asdict(value)
-    return {"variant": variant, "case": repr(case), "identity": implementation.identity(case), "part": part, "value": plain}
+    return {"variant": variant, **told, "part": part, "value": plain}
 
 
 def failing(record: dict[str, Any]) -> list[str]:
@@ -201,8 +228,8 @@ def dtype_of(variant: str, base: str, adapter: str) -> DtypeFact:
     """How far the fresh adapter is from an identity in this pair of dtypes, in eps of the base at the output's size."""
     try:
         case = fixed_case(variant, base=base, adapter=adapter)
-    except ValueError as error:
-        return DtypeFact(base, adapter, None, Finding(UNMEASURED, None, str(error)))
+    except NoCaseError as none:
+        return DtypeFact(base, adapter, None, Finding(UNMEASURED, None, str(none)))
     off: list[float] = []
     found = judged(lambda: _identity(case, off))
     if found.state == OK and implementation.identity(case) != "exact" and variant not in ORACLES:

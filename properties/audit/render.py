@@ -9,13 +9,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup
 
 from properties.audit import figures, links
-from properties.audit.judge import COLUMNS
-from properties.audit.report import SCHEMA, Finding, Report
+from properties.audit.columns import COLUMNS
+from properties.audit.report import OK, PARTLY, SCHEMA, Finding, Report, Worth
+from properties.audit.wording import counted
+from properties.audit.worth import CASES
 
 SEVERITY = {
     **dict.fromkeys(("CORRECT", "ok", "sound", "exact", "HAS_REFERENCE", "OK", "MATCH", "yes", "killed"), "good"),
     **dict.fromkeys(("BUGGY", "fails", "too loose", "too tight", "GONE", "WRONG TITLE", "survived"), "bad"),
-    **dict.fromkeys(("PARTIAL", "no reference", "NO_REFERENCE", "DRIFT", "refused", "crashed"), "warn"),
+    **dict.fromkeys(("PARTIAL", "partly", "no reference", "NO_REFERENCE", "DRIFT", "refused", "crashed"), "warn"),
 }
 
 
@@ -74,20 +76,43 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"figure": figure, "cell": cell, "severity": severity, "shares": shares, "text": state_text}
+    environment.filters |= {"figure": figure, "share": share, "shares": shares, "noise": noise, "cases": cases, "faint": faint}
+    environment.filters |= {"cell": cell, "severity": severity, "text": state_text, "counted": counted}
     return environment
 
 
 def figure(value: float | None) -> str:
-    """A share of a tolerance or the like, short: "0.031", "2.1e+05"; "=" where there is none, as equality is claimed."""
-    return "=" if value is None else f"{value:.2g}" if value == value else "nan"
+    """A share of a tolerance or the like, short: "0.031", "2.1e+05"; a dash where none was measured."""
+    return "–" if value is None else f"{value:.2g}" if value == value else "nan"
+
+
+def share(found: Finding) -> str:
+    """The figure of a finding; "=" where equality was claimed and found."""
+    return "=" if found.figure is None and found.state == OK else figure(found.figure)
 
 
 def shares(by_dtype: dict[str, float]) -> str:
-    """ "f32 0.03 · bf16 0.2"."""
+    """ "f32 0.03 · bf16 0.2"; "=" where there is none, as equality is claimed."""
     short = {dtype.replace("bfloat", "bf").replace("float", "f"): value for dtype, value in sorted(by_dtype.items())}
     # Each dtype keeps to its figure where the line breaks.
     return " · ".join(f"{dtype}\u00a0{figure(value)}" for dtype, value in short.items()) or "="
+
+
+def noise(w: Worth) -> str:
+    """What correct code shows; "=" where equality or a plain fact is claimed, a dash where it was not measured."""
+    return shares(w.noise) if w.noise or w.tolerance == "exact" else "–"
+
+
+def cases(w: Worth) -> str:
+    """How many the noise is known from, and whether these are few."""
+    return f"{w.examples:,}{' (few)' if w.examples < CASES else ''}" if w.noise else "–"
+
+
+def faint(w: Worth) -> list[str]:
+    """Of each dtype in which mutants are faint: how many, and where they are clear."""
+    clear = [dtype for dtype, verdict in w.dtypes.items() if verdict == "sound"]
+    where = f", caught in {' and '.join(clear)}" if clear else ", caught in other dtypes"
+    return [f"{counted(len(names), 'mutant')} hidden in {dtype}{where}" for dtype, names in w.hidden.items()]
 
 
 def cell(text: object) -> str:
@@ -102,4 +127,5 @@ def severity(word: str) -> str:
 
 def state_text(found: Finding) -> str:
     """A column's cell: the state, and the figure where one was measured."""
-    return found.state + (f" {figure(found.figure)}" if found.figure is not None else "")
+    why = f" ({found.why})" if found.state == PARTLY else ""
+    return found.state + (f" {figure(found.figure)}" if found.figure is not None else "") + why

@@ -9,7 +9,7 @@ from typing import Any
 SCHEMA = Path(__file__).parent / "schema.json"
 
 # What a column of the summary can say, and what a variant can be.
-OK, FAILS, UNMEASURED, NO_REFERENCE = "ok", "fails", "not measured", "no reference"
+OK, PARTLY, FAILS, UNMEASURED, NO_REFERENCE = "ok", "partly", "fails", "not measured", "no reference"
 CORRECT, PARTIAL, BUGGY = "CORRECT", "PARTIAL", "BUGGY"
 
 
@@ -109,8 +109,9 @@ class Measured:
 
 @dataclass(frozen=True)
 class Failure:
-    """A test that did not pass. variant is None where it is about the library as a whole; kind: "property", "test"
-    or "collection".
+    """A test that did not pass. variant is None where it is about the library as a whole.
+
+    kind: "property" where it speaks of the library: a property, or what leaves a measurement; else "test" or "collection".
     """
 
     nodeid: str
@@ -160,24 +161,34 @@ class Block:
 
 @dataclass(frozen=True)
 class Worth:
-    """What one property is good for. noise, signal: by dtype, in tolerances; tolerance: whether the two are far apart."""
+    """What one property is good for. noise, signal: by dtype, in tolerances; tolerance: whether the two are far apart.
+
+    tried    under how many mutants it ran; where under none, kills and alone say nothing
+    dtypes   the tolerance's verdict in each dtype; "hidden": some mutants are faint there, and clear in another dtype
+    hidden   which, by dtype
+    """
 
     claim: str
     text: str
+    tried: int
     kills: list[str]
     alone: list[str]
     noise: dict[str, float]
     signal: dict[str, float]
     faintest: str | None
     tolerance: str
+    dtypes: dict[str, str]
+    hidden: dict[str, list[str]]
     examples: int
     seconds: float
-    earns: str = ""
+    earns: str
 
 
 @dataclass(frozen=True)
 class MutantRow:
-    """One silent failure. outcomes: of each property that runs the changed code, killed, survived or crashed."""
+    """One silent failure. applies_to: of its variants those that this run judges; outcomes: killed, survived or crashed, of
+    each property that was run under it.
+    """
 
     name: str
     breaks: str
@@ -188,6 +199,33 @@ class MutantRow:
     survives_on: list[str]
     first_kill: dict[str, Any] | None
     seconds: float
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """How much of the matrix this run has. wanted: mutants of the catalogue that must be caught on the judged variants.
+
+    why: of those without a row, in which nothing was tried.
+    """
+
+    wanted: int
+    rows: int
+    caught: int
+    why: str
+
+    @property
+    def complete(self) -> bool:
+        """Whether each of them has a row."""
+        return 0 < self.wanted == self.rows
+
+
+@dataclass(frozen=True)
+class SpeedSource:
+    """Where figures of speed come from: another run, of python -m properties.speed."""
+
+    file: str
+    made: str
+    machine: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -253,30 +291,35 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Report:
-    """The whole audit."""
+    """The whole audit. suite: failures that speak of no variant; skipped: why, by test."""
 
     provenance: Provenance
     rule: list[str]
     blocks: list[Block]
     library: Finding
     must_fix: list[Fix]
+    suite: list[Failure]
+    skipped: dict[str, str]
     nice_to_have: list[str]
     must_add: list[str]
     properties: list[Worth]
+    mutation: Mutation
     mutants: list[MutantRow]
     gaps: Gaps
     probe: list[ProbeClaim]
     probe_records: list[dict[str, Any]]
     capabilities: list[dict[str, str]]
     speed: list[dict[str, Any]]
+    speed_of: SpeedSource | None
     links: list[Link]
 
     @property
     def verdict(self) -> str:
-        """The worst of all."""
+        """The last rule that `rule` prints."""
         verdicts = {block.verdict for block in self.blocks}
-        worst = next((v for v in (BUGGY, PARTIAL) if v in verdicts), CORRECT if verdicts else PARTIAL)
-        return BUGGY if self.library.state == FAILS else worst
+        if BUGGY in verdicts or self.library.state == FAILS:
+            return BUGGY
+        return CORRECT if verdicts == {CORRECT} and self.library.state == OK and not self.suite else PARTIAL
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; numbers that JSON has no name for are text, as "inf"."""

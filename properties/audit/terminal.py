@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from properties.audit.report import Measured, Report
+from properties.audit.wording import counted
 
 
 def table(measured: Sequence[Measured]) -> str:
@@ -14,7 +15,9 @@ def table(measured: Sequence[Measured]) -> str:
         cells_of = [cells.get((name, variant), "") for variant in variants]
         rows.append([name.replace("_", " "), *cells_of, _rate([m for m in measured if m.claim == name])])
     total = sum(m.examples or 0 for m in measured)
-    legend = f"A cell: examples run · worst error as a share of its tolerance (=: equality claimed). {total} examples."
+    legend = (
+        f"A cell: examples run · worst error as a share of its tolerance (=: equality claimed). {counted(total, 'example')}."
+    )
     return "\n".join([*_aligned(rows), "", legend])
 
 
@@ -25,7 +28,9 @@ def summary(report: Report) -> str:
     rows += [[b.variant, *(b.columns[column].state for column in columns), b.verdict] for b in report.blocks]
     reasons = [f"{b.variant}: {b.reason}" for b in report.blocks if b.verdict != "CORRECT"]
     library = f"The library as a whole: {report.library.state}. {report.library.why}"
-    return "\n".join([*_aligned(rows), "", *reasons, library, f"To fix: {len(report.must_fix) or 'nothing'}."])
+    told = [f"{counted(len(report.suite), 'test')} of the suite itself did not pass."] if report.suite else []
+    told += [f"The mutation matrix is incomplete: {report.mutation.why}."] if report.mutation.why else []
+    return "\n".join([*_aligned(rows), "", *reasons, library, *told, f"To fix: {len(report.must_fix) or 'nothing'}."])
 
 
 def _cell(m: Measured) -> str:

@@ -1,50 +1,68 @@
 """What each property is good for, and what nothing looks at."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import takewhile
 from typing import Any
 
-from properties.audit.report import Gaps, Measured, MutantRow, ProbeClaim, Worth
+from properties.audit.evidence import Evidence
+from properties.audit.report import Gaps, Measured, MutantRow, Mutation, ProbeClaim, Worth
 from properties.audit.tracing import Tracer, function_of, functions
+from properties.audit.wording import counted
 from properties.mutants import load_catalogue
-from properties.mutants.matrix import Cell, Row, summary
+from properties.mutants.matrix import CLEAR, Cell, Row, summary
 from properties.mutants.witnesses import WITNESSES
 from properties.probe.claims import CLAIMS
 from properties.registry import load_properties
 
-# Wanted on correct code and under a mutant at its easiest case, in tolerances.
-NOISE, SIGNAL, COVERAGE = 0.5, 10.0, 0.98
+# Wanted of correct code, in tolerances (of a mutant at its easiest case: CLEAR); and of lines and branches.
+NOISE, COVERAGE = 0.5, 0.98
+# So many cases make noise known; fewer are said to be few.
+CASES = 10_000
+# The test that fills a row of the matrix.
+MUTATION = "mutant_is_killed"
 
 
-def worths(measured: Sequence[Measured], rows: Sequence[Row], ran: Iterable[str]) -> list[Worth]:
-    """One entry a property that ran, on correct code or under a mutant."""
+def worths(
+    measured: Sequence[Measured], rows: Sequence[Row], ran: Collection[tuple[str, str | None]], failed: Collection[str]
+) -> list[Worth]:
+    """One entry a property that ran, on correct code or under a mutant. failed: the claims that failed on correct code."""
     found = summary(rows)
-    claims = {*ran, *(cell.claim for row in rows for cell in row.cells)}
+    tried = Counter(claim for row in rows for claim in {cell.claim for cell in row.cells if cell.outcome != "unreached"})
+    on_correct_code = {claim for claim, _ in ran}
     made = []
     for name, one in load_properties().items():
-        if name not in claims:
+        if name not in on_correct_code and not tried[name]:
             continue
         own = [m for m in measured if m.claim == name]
         kills, alone = found["kills"].get(name, []), found["alone"].get(name, [])
         cells = [cell for row in rows for cell in row.cells if cell.claim == name and cell.outcome == "killed" and cell.signal]
         noise = _largest(m.worst for m in own if m.examples is not None)
         faintest = min(cells, key=lambda cell: max(cell.signal.values()), default=None)
+        tolerance = "fails" if name in failed else _tolerance(noise, faintest, name in on_correct_code, tried[name])
         made.append(
             Worth(
                 claim=name,
                 text=" ".join((one.check.__doc__ or "").split()),
+                tried=tried[name],
                 kills=kills,
                 alone=alone,
                 noise=noise,
                 signal=_smallest([cell.signal for cell in cells]),
                 faintest=faintest.mutant if faintest else None,
-                tolerance=_tolerance(noise, faintest, bool(own) or one.cases is None, bool(rows)),
+                tolerance=tolerance,
+                dtypes={dtype: _in_dtype(dtype, noise, cells) for dtype in sorted({*noise, *_dtypes(cells)})},
+                hidden={dtype: hidden for dtype in _dtypes(cells) if (hidden := _hidden(dtype, cells))},
                 examples=sum(m.examples or 0 for m in own),
                 seconds=round(sum(m.seconds for m in own), 3),
-                earns=_earns(name, kills, alone, bool(rows)),
+                earns=_earns(name, kills, alone, tried[name]),
             )
         )
     return made
+
+
+def _dtypes(cells: Iterable[Cell]) -> list[str]:
+    return sorted({dtype for cell in cells for dtype in cell.signal})
 
 
 def _largest(shares: Iterable[Mapping[str, float]]) -> dict[str, float]:
@@ -60,24 +78,56 @@ def _smallest(shares: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {dtype: min(share[dtype] for share in shares if dtype in share) for dtype in dtypes}
 
 
-def _tolerance(noise: Mapping[str, float], faintest: Cell | None, ran: bool, judged: bool) -> str:
+def _tolerance(noise: Mapping[str, float], faintest: Cell | None, ran: bool, tried: int) -> str:
     """From both sides: correct code may not come near to the tolerance, and a mutant must leave it far behind."""
     if max(noise.values(), default=0.0) > NOISE:
         return "too tight"
+    if not ran:
+        return "not measured"
     if faintest is not None:
-        return "too loose" if max(faintest.signal.values()) < SIGNAL else "sound"
+        return "too loose" if max(faintest.signal.values()) < CLEAR else "sound" if noise else "not measured"
     if not any(noise.values()):
-        return "exact" if ran else "not measured"
-    return "no signal" if judged else "not measured"
+        return "exact"
+    return "no signal" if tried else "not measured"
 
 
-def _earns(name: str, kills: Sequence[str], alone: Sequence[str], judged: bool) -> str:
-    if not judged:
+def _in_dtype(dtype: str, noise: Mapping[str, float], cells: Sequence[Cell]) -> str:
+    """As _tolerance, of one dtype."""
+    own = [cell for cell in cells if dtype in cell.signal]
+    if noise.get(dtype, 0.0) > NOISE:
+        return "too tight"
+    if any(max(cell.signal.values()) < CLEAR for cell in own):
+        return "too loose"
+    if dtype not in noise:
+        return "not measured"
+    return "hidden" if _hidden(dtype, own) else "sound" if own else "no signal"
+
+
+def _hidden(dtype: str, cells: Iterable[Cell]) -> list[str]:
+    """The mutants that are faint in this dtype and clear in another one."""
+    return [cell.mutant for cell in cells if cell.signal.get(dtype, CLEAR) < CLEAR <= max(cell.signal.values())]
+
+
+def _earns(name: str, kills: Sequence[str], alone: Sequence[str], tried: int) -> str:
+    if not tried:
         return "not measured"
     if alone:
         return f"alone catches {len(alone)}"
     caught = f"second witness of {len(kills)}" if kills else "catches nothing of the catalogue"
     return f"{caught}; stays: {WITNESSES.get(name, 'no reason given')}"
+
+
+def mutation(evidence: Evidence, variants: Iterable[str]) -> Mutation:
+    """How much of the catalogue, as far as it is about these variants, has a row, and why the rest has none."""
+    rows = {row.mutant for row in evidence.rows}
+    judged = {*variants}
+    wanted = [m.name for m in load_catalogue().values() if m.equivalent is None and judged & {*m.applies_to}]
+    failed = {name for f in evidence.failures if f.claim == MUTATION for name in wanted if f.nodeid.endswith(f"[{name}]")}
+    broken = [name for name in wanted if name not in rows and name in failed]
+    idle = len(wanted) - len(rows) - len(broken)
+    why = [f"{counted(len(broken), 'test')} failed before anything was tried: {', '.join(broken)}"] if broken else []
+    why += [f"{counted(idle, 'mutant')} not run"] if idle > 0 else []
+    return Mutation(len(wanted), len(rows), sum(not row.survivors for row in evidence.rows), "; ".join(why))
 
 
 def mutant_rows(rows: Sequence[Row]) -> list[MutantRow]:
@@ -94,10 +144,10 @@ def mutant_rows(rows: Sequence[Row]) -> list[MutantRow]:
                 name=row.mutant,
                 breaks=mutant.breaks,
                 models=mutant.models,
-                applies_to=list(mutant.applies_to),
+                applies_to=row.variants,
                 outcomes={claim: _strongest(row, claim) for claim in ran},
                 killers=row.killers,
-                survives_on=row.survivors(mutant.applies_to),
+                survives_on=row.survivors,
                 first_kill=_told(first) if first else None,
                 seconds=round(sum(cell.seconds for cell in tried), 4),
             )

@@ -15,21 +15,25 @@ from hypothesis import Phase, settings
 
 import lora_lite as ll
 from properties.assertions import Violation
-from properties.mutants.mutant import Mutant
+from properties.mutants.mutant import InjectionError, Mutant
 from properties.registry import Property, load_properties
 from strategies.recipes import to_json
 
 LIBRARY = str(Path(ll.__file__).parent)
+# The simplest case and another one tell which code a property runs.
+REACH = 2
+# What a mutant has to cause, in tolerances, in order to be seen for sure.
+CLEAR = 10.0
 
 
 @dataclass(frozen=True)
 class Cell:
     """One property under one mutant on one variant.
 
-    outcome  "killed", "survived", "crashed", or "unreached": not run
+    outcome  "killed", "survived", "crashed" (here, or on correct code already), or "unreached": not run
     detail   of a kill, the case that shows it; of a crash, the exception
     signal   of a kill in the whole matrix, by dtype, the largest error as a share of its tolerance that the mutant causes
-             within the cell's budget; empty where the property claims equality or a plain fact
+             within the budget, at most 1 where it hides; empty where the property claims equality or a plain fact
     recipe   of a kill that was shrunk, its case as JSON
     """
 
@@ -61,10 +65,16 @@ class Row:
         """The first kill on a drawn case."""
         return next((cell for cell in self.cells if cell.recipe is not None), None)
 
-    def survivors(self, variants: Iterable[str]) -> list[str]:
+    @property
+    def variants(self) -> list[str]:
+        """Those that it was tried on: of the mutant's the ones that the run judges."""
+        return list(dict.fromkeys(cell.variant for cell in self.cells))
+
+    @property
+    def survivors(self) -> list[str]:
         """The variants on which nothing noticed."""
         killed = {cell.variant for cell in self.cells if cell.outcome == "killed"}
-        return [variant for variant in variants if variant not in killed]
+        return [variant for variant in self.variants if variant not in killed]
 
 
 def budget(examples: int, *, shrink: bool) -> settings:
@@ -74,7 +84,10 @@ def budget(examples: int, *, shrink: bool) -> settings:
 
 
 def run_cell(made: Property, mutant: Mutant, variant: str, how: settings) -> Cell:
-    """The property under the mutant. A crash is an exception that is no Violation: loud, and so no kill."""
+    """The property under the mutant. A crash is an exception that is no Violation: loud, and so no kill.
+
+    Raises InjectionError where the mutant does not apply.
+    """
     began = time.perf_counter()
     try:
         with mutant.injected():
@@ -85,6 +98,8 @@ def run_cell(made: Property, mutant: Mutant, variant: str, how: settings) -> Cel
         recipe = to_json(violation.case) if violation.case is not None and Phase.shrink in how.phases else None
         examples = violation.examples or 1
         return Cell(made.name, mutant.name, variant, "killed", examples, seconds, shrunk, recipe=recipe)
+    except InjectionError:
+        raise
     except Exception as error:
         return Cell(
             made.name, mutant.name, variant, "crashed", 0, time.perf_counter() - began, f"{type(error).__name__}: {error}"
@@ -92,24 +107,32 @@ def run_cell(made: Property, mutant: Mutant, variant: str, how: settings) -> Cel
     return Cell(made.name, mutant.name, variant, "survived", how.max_examples, time.perf_counter() - began)
 
 
-def signal(made: Property, mutant: Mutant, variant: str, how: settings) -> dict[str, float]:
-    """How far beyond its tolerance the mutant drives the property at its easiest case, by dtype."""
+def signal(made: Property, mutant: Mutant, variant: str, *, examples: int, full: int) -> dict[str, float]:
+    """By dtype, the largest error as a share of its tolerance that the mutant causes: at its easiest case.
+
+    That one is looked for among `full` cases where none of the first `examples` shows anything CLEAR.
+    """
 
     def unjudged(case: Any) -> None:
         # The meter has noted the error before the assertion that raises; a crash has none to note.
         with suppress(Exception):
             made.check(case)
 
-    with mutant.injected():
-        meter = replace(made, check=unjudged).run(variant, how)
-    return {dtype: share for dtype, share in meter.worst.items() if share > 1}
+    found: dict[str, float] = {}
+    for tried in (examples, full):
+        if not found or max(found.values()) < CLEAR:
+            with mutant.injected():
+                found = replace(made, check=unjudged).run(variant, budget(tried, shrink=False)).worst
+        if not found:  # nothing is measured in tolerances
+            break
+    return found
 
 
 @cache
 def applicable(variant: str) -> Sequence[Property]:
     """Every property that is about this variant; first those that take little time and run little else of the library."""
     properties = [p for p in load_properties().values() if p.cases is None or p.applies(ll.VARIANTS[variant])]
-    return sorted(properties, key=lambda p: (p.share < 1, len(reach(p, variant)), p.name))
+    return sorted(properties, key=lambda p: (p.share < 1, len(reach(p, variant).code), p.name))
 
 
 def run_row(mutant: Mutant, *, examples: int, full: int, whole: bool) -> Row:
@@ -124,37 +147,52 @@ def run_row(mutant: Mutant, *, examples: int, full: int, whole: bool) -> Row:
             for made in applicable(variant):
                 cell = _cell(made, mutant, variant, budget(examples, shrink=row.shrunk is None))
                 if cell.outcome == "killed" and made.cases is not None:
-                    cell = replace(cell, signal=signal(made, mutant, variant, budget(examples, shrink=False)))
+                    cell = replace(cell, signal=signal(made, mutant, variant, examples=examples, full=full))
                 row.cells.append(cell)
         else:
             _until_killed(row, mutant, variant, examples)
-    for variant in row.survivors(mutant.applies_to):
+    for variant in row.survivors:
         _until_killed(row, mutant, variant, full, everything=True)
     return row
 
 
 def _cell(made: Property, mutant: Mutant, variant: str, how: settings) -> Cell:
-    if {step.target.__code__ for step in mutant.changes} & reach(made, variant):
-        return run_cell(made, mutant, variant, how)
+    if {step.target.__code__ for step in mutant.changes} & reach(made, variant).code:
+        return run_guarded(made, mutant, variant, how)
     return Cell(made.name, mutant.name, variant, "unreached")
+
+
+def run_guarded(made: Property, mutant: Mutant, variant: str, how: settings) -> Cell:
+    """run_cell, but for a property that fails on correct code already: it would kill every mutant."""
+    if (fails := reach(made, variant).fails) is not None:
+        return Cell(made.name, mutant.name, variant, "crashed", detail=f"fails on correct code: {fails}")
+    return run_cell(made, mutant, variant, how)
 
 
 def _until_killed(row: Row, mutant: Mutant, variant: str, examples: int, *, everything: bool = False) -> None:
     known = row.killers
     for made in sorted(applicable(variant), key=lambda p: p.name not in known):
-        run = run_cell if everything or made.name in known else _cell
+        run = run_guarded if everything or made.name in known else _cell
         row.cells.append(run(made, mutant, variant, budget(examples, shrink=row.shrunk is None)))
         if row.cells[-1].outcome == "killed":
             return
 
 
-def reach(made: Property, variant: str) -> frozenset[CodeType]:
-    """The code of lora_lite that the property runs on a handful of cases. Raises ValueError where it fails on correct code."""
+@dataclass(frozen=True)
+class Reach:
+    """The code of lora_lite that a property runs on REACH cases; fails: how it fails on correct code, where it does."""
+
+    code: frozenset[CodeType]
+    fails: str | None
+
+
+def reach(made: Property, variant: str) -> Reach:
+    """Measured once a process: the same cases each time, and as many for a property with a small share."""
     return _reach(made, None if made.cases is None else variant)
 
 
 @cache
-def _reach(made: Property, variant: str | None) -> frozenset[CodeType]:
+def _reach(made: Property, variant: str | None) -> Reach:
     seen: set[CodeType] = set()
 
     def note(frame: FrameType, event: str, argument: Any) -> None:
@@ -162,15 +200,15 @@ def _reach(made: Property, variant: str | None) -> frozenset[CodeType]:
             seen.add(frame.f_code)
 
     # Tells of calls alone, where setprofile would tell of returns and of every function in C.
-    before = sys.gettrace()
+    before, fails = sys.gettrace(), None
     sys.settrace(note)
     try:
-        made.run(variant, budget(4, shrink=False))
-    except Violation as violation:
-        raise ValueError(f"{made.name} fails on correct code and would kill every mutant: {violation}") from violation
+        replace(made, share=1.0).run(variant, settings(budget(REACH, shrink=False), derandomize=True))
+    except Exception as error:
+        fails = " ".join(f"{type(error).__name__}: {error}".split())
     finally:
         sys.settrace(before)
-    return frozenset(seen)
+    return Reach(frozenset(seen), fails)
 
 
 def summary(rows: Iterable[Row]) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from typing import Any
 import lora_lite as ll
 
 ALL = "all"
+# A user's variant has no oracle, without which much of the catalogue cannot be seen.
+BUILT_IN = tuple(name for name, variant in ll.VARIANTS.items() if variant.__module__.startswith(f"{ll.__name__}."))
 
 
 class InjectionError(Exception):
@@ -126,7 +128,7 @@ def mutant(
     """Add a mutant to the catalogue."""
     if name in CATALOGUE:
         raise ValueError(f"two mutants are called {name}")
-    variants = tuple(ll.VARIANTS) if applies_to == ALL else (applies_to,) if isinstance(applies_to, str) else applies_to
+    variants = BUILT_IN if applies_to == ALL else (applies_to,) if isinstance(applies_to, str) else applies_to
     CATALOGUE[name] = made = Mutant(name, breaks, models, variants, changes, equivalent, by_chance)
     return made
 

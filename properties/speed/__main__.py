@@ -5,6 +5,7 @@ import json
 import platform
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,8 @@ def main(given: Sequence[str] | None = None) -> None:
         for line in suite.lines(suite.RUNS if options.runs is None else options.runs, options.workers):
             print(line, flush=True)
         return
-    report: dict[str, Any] = {"machine": machine(options.device), "rows": []}
+    made = datetime.now(UTC).isoformat(timespec="seconds")
+    report: dict[str, Any] = {"made": made, "machine": machine(options.device), "rows": []}
     for variant in options.variant or ll.VARIANTS:
         if options.growth:
             add_growth(report, variant, options.widest)

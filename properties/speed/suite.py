@@ -82,7 +82,7 @@ def first_kills(count: int) -> Iterator[str]:
     took = []
     for mutant in chosen:
         began = time.perf_counter()
-        run_row(mutant, examples=settings().max_examples // 10, full=settings().max_examples, whole=False)
+        run_row(mutant, examples=max(1, settings().max_examples // 10), full=settings().max_examples, whole=False)
         took.append((time.perf_counter() - began) / len(mutant.applies_to))
     low, middle, high = statistics.quantiles(took, n=4)
     share = f"{len(took)} of {len(caught)} mutants"
