@@ -85,3 +85,10 @@ mutant(
     models="a documented exception that is no longer declared",
     applies_to="delora",
 )
+mutant(
+    "lora_jumps_as_b_leaves_zero",
+    change(ll.LoRA.adapt_output, "self.B,", "self.B + 5e-4 * self.B.sign(),"),
+    breaks="the identity holds to the bit, and the smallest step adds 5e-4 to every entry of B",
+    models="a floor or a rounding under small entries, which large steps hide",
+    applies_to="lora",
+)

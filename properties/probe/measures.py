@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -189,7 +190,10 @@ def _target(name: str) -> str:
 
 
 def order(made: Subject, loss: Loss, run: Run, sizes: tuple[float, ...] = (1e-2, 1e-3, 1e-4)) -> tuple[float, list[float]]:
-    """p in |change of the output| ~ εᵖ for the first AdamW step of size ε, and the changes: 1 is O(ε), 0 is a jump."""
+    """p in |change of the output| ~ εᵖ for the first AdamW step of size ε, and the changes: 1 is O(ε), 0 is a jump.
+
+    Of each size and the next, the smaller p: beside a linear part a jump shows only where that part has become small.
+    """
     start = initial(made)
     restore(made.model, start)
     plain = run(made.model).detach().double()
@@ -200,7 +204,8 @@ def order(made: Subject, loss: Loss, run: Run, sizes: tuple[float, ...] = (1e-2,
         changes.append(float((run(made.model).detach().double() - plain).norm() / plain.norm()))
     if not all(changes):
         return math.nan, changes
-    return math.log(changes[0] / changes[-1]) / math.log(sizes[0] / sizes[-1]), changes
+    local = (math.log(a / b) / math.log(m / n) for (a, b), (m, n) in zip(pairwise(changes), pairwise(sizes), strict=True))
+    return min(local), changes
 
 
 def recovered(made: Subject, inputs: dict[str, Tensor], *, rate: float, steps: int) -> tuple[float, str]:
