@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from properties.mutants import CATALOGUE, load_catalogue
+from properties.probe import models
 from properties.probe import trial as trials
 from properties.probe.__main__ import FAILED, UNUSABLE, main
 from properties.probe.claims import CLAIMS
-from properties.probe.data import MODULES, sentences
+from properties.probe.data import MODULES, sentences, shuffles
 from properties.probe.models import bench
 from properties.probe.record import Record, table, to_json
 from properties.probe.trial import Trial
@@ -48,6 +49,24 @@ def test_sentences_are_unseen_balanced_and_the_same_every_time() -> None:
     assert set(Counter(labels).values()) == {9}
     assert sentences(9, seed=0) == (texts, labels)
     assert sentences(9, seed=1) != (texts, labels)
+
+
+def test_shuffled_targets_say_nothing_of_the_true_ones() -> None:
+    labels = torch.arange(4).repeat(8)
+    drawn = shuffles(labels, classes=4, seed=0)
+    for targets in drawn:
+        assert set(Counter(zip(labels.tolist(), targets.tolist(), strict=True)).values()) == {2}
+    assert torch.stack(drawn).sort(0).values.equal(torch.arange(4)[:, None].expand(4, 32))
+    assert not torch.equal(drawn[0], shuffles(labels, classes=4, seed=1)[0])
+
+
+@pytest.mark.slow
+def test_a_loss_that_falls_whatever_is_learnt_fails_on_shuffled_targets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A head that is far too sure of itself gains from any training that takes its confidence."""
+    monkeypatch.setattr(models, "SHARPNESS", 15 * models.SHARPNESS)
+    monkeypatch.setattr(trials, "DRAWS", 20)
+    records = CLAIMS["learning generalises"].records(Trial(bench("tiny-qwen3"), "delora"))
+    assert [record.claim for record in records if not record.holds] == ["learning generalises: shuffled targets"]
 
 
 @pytest.mark.parametrize("model", ["tiny-qwen3", "minilm"])

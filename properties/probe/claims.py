@@ -134,9 +134,17 @@ def learning_beats_noise(trial: Trial) -> Iterator[Figure]:
 @claim("memorising, or a held-out loss that falls whatever is learnt")
 def learning_generalises(trial: Trial) -> Iterator[Figure]:
     drop, _ = trial.learnt
-    why = f"drop of the loss on unseen text from {trial.at_init.held_out:.3f}, over the 99th percentile of random steps"
-    yield "held-out text", drop.held_out, ">", trial.chance.held_out, why
-    yield "shuffled targets", trial.shuffled.held_out, "≤", trial.chance.held_out, f"after training on wrong targets: {why}"
+    # Where even the best random steps do harm, falling means below the start.
+    bound = max(0.0, trial.chance.held_out)
+    why = f"drop of the loss on unseen text from {trial.at_init.held_out:.3f}, over 0 and the 99th percentile of random steps"
+    yield "held-out text", drop.held_out, ">", bound, why
+    yield (
+        "shuffled targets",
+        trial.shuffled.held_out,
+        "≤",
+        bound,
+        f"mean of {trial.classes} runs on targets that say nothing: {why}",
+    )
 
 
 @claim("an adapter that lowers some loss and cannot reach what its own formula can express")

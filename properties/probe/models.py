@@ -16,8 +16,8 @@ from properties.probe.data import sentences, sequences
 from strategies import Qwen3Recipe
 from strategies.tensors import device
 
-# Texts of each class: to train on, to be judged by, and for the head and the calibration.
-TRAIN, HELD_OUT, HEAD = 6, 6, 6
+# Texts of each class: to train on (a multiple of the classes, see shuffles), to be judged by, for the head and the calibration.
+TRAIN, HELD_OUT, HEAD = 8, 4, 6
 LONGEST = 10
 ADAPTED_BLOCKS = 2
 SHARPNESS = 2.0
