@@ -92,3 +92,14 @@ mutant(
     models="a floor or a rounding under small entries, which large steps hide",
     applies_to="lora",
 )
+mutant(
+    "antipasto_last_block_of_two_does_not_turn",
+    change(
+        ll.AntiPaSTO.rotation_minus_identity,
+        "return Q",
+        "return Q if block > 2 or len(Q) < 2 else torch.cat([Q[:-1], 0 * Q[-1:]])",
+    ),
+    breaks="with blocks of two, the last row of rot is saved and counted, and turns nothing",
+    models="a block that a loop over blocks leaves out, in a tensor with one column",
+    applies_to="antipasto",
+)

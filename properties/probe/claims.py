@@ -21,6 +21,8 @@ Figure = tuple[str, float, Relation, float, str]
 Check = Callable[[Trial], Iterator[Figure]]
 
 FEW_STEPS = 3
+# Each rank row and rotation block of the bench's adapters alone, and features in so many runs.
+RUNS = 16
 RECOVERED = 0.9
 PLANTED_STEPS = 150
 PLANTED_PACE = 0.05
@@ -82,7 +84,7 @@ def every_parameter_matters(trial: Trial) -> Iterator[Figure]:
     least, name = measures.weakest_parameter(trial.made, trial.run)
     yield "weakest parameter", least, ">", 1, f"effect of {name} on the model's output over that of rounding"
     inputs = {target: x[:8] for target, x in trial.inputs(trial.bench.held_out).items()}
-    least, name = measures.weakest_row(trial.made, inputs)
+    least, name = measures.weakest_row(trial.made, inputs, RUNS)
     yield "weakest row", least, ">", 1, f"effect of {name} on its layer's output over that of rounding"
 
 

@@ -18,10 +18,10 @@ from properties.tolerance import perturbed, scatter
 from strategies import gaussian
 
 Run = Callable[[nn.Module], Tensor]
+# Names and indices of the parts of a tensor.
+Parts = Callable[[Tensor], Iterator[tuple[str, Any]]]
 RATE = 1e-3
 PROBES = 4
-# A gate has no rank: so many runs of its entries are tried.
-RUNS = 16
 
 
 def train_what_requires_a_gradient(made: Subject, loss: Loss, steps: int) -> list[str]:
@@ -51,21 +51,25 @@ def leaked(made: Subject) -> Iterator[str]:
             weight.copy_(before)
 
 
-def slices(tensor: Tensor) -> Iterator[tuple[str, Any]]:
-    """Rank rows, rotation blocks, or runs of a gate's entries: slices along the shorter axis."""
-    if tensor.ndim == 0:
-        yield "", ...
-    elif tensor.ndim == 1:
-        for part in torch.arange(len(tensor), device=tensor.device).tensor_split(min(RUNS, len(tensor))):
-            yield f"[{int(part[0])}:{int(part[-1]) + 1}]", part
-    elif tensor.shape[0] <= tensor.shape[1]:
-        yield from ((f"[{i}]", i) for i in range(tensor.shape[0]))
-    else:
-        yield from ((f"[:, {i}]", (slice(None), i)) for i in range(tensor.shape[1]))
+def whole(tensor: Tensor) -> Iterator[tuple[str, Any]]:
+    """The tensor as one part."""
+    yield "", ...
+
+
+def slices(tensor: Tensor, most: int | None = None) -> Iterator[tuple[str, Any]]:
+    """Along each axis every index, or `most` runs of them: rank rows, features, rotation blocks, entries of a gate."""
+    if not tensor.ndim:
+        yield from whole(tensor)
+    for axis, size in enumerate(tensor.shape):
+        runs = min(most or size, size)
+        for i in range(runs):
+            start, end = size * i // runs, size * (i + 1) // runs
+            name = f"{start}:{end}" if end > start + 1 else f"{start}"
+            yield f"[{':, ' * axis}{name}]", (*[slice(None)] * axis, slice(start, end))
 
 
 @torch.no_grad()
-def weakest(output: Callable[[], Tensor], own: dict[str, nn.Parameter], *, whole: bool) -> tuple[float, str]:
+def weakest(output: Callable[[], Tensor], own: dict[str, nn.Parameter], parts: Parts) -> tuple[float, str]:
     """The part of `own` that moves the output least, as a multiple of what rounding alone may: > 1 is an effect.
 
     Each part is moved by half of what is usual for its entries. Rounding: the error model's bound, from copies of all
@@ -85,7 +89,7 @@ def weakest(output: Callable[[], Tensor], own: dict[str, nn.Parameter], *, whole
     effects: list[tuple[float, str]] = []
     for name, parameter in own.items():
         step = 0.5 * usual_size(parameter) * gaussian(0, f"nudge {name}", tuple(parameter.shape)).to(parameter)
-        for part, index in (("", ...),) if whole else slices(parameter):
+        for part, index in parts(parameter):
             parameter[index] += step[index]
             effects.append((float(((output().double() - plain).abs() / error).max()), name + part))
             parameter.copy_(before[name])
@@ -96,18 +100,18 @@ def weakest_parameter(made: Subject, run: Run) -> tuple[float, str]:
     """Away from init, of every parameter of every target, by the model's output."""
     restore(made.model, initial(made))
     train(made)
-    return weakest(lambda: run(made.model), parameters(made.model), whole=True)
+    return weakest(lambda: run(made.model), parameters(made.model), whole)
 
 
-def weakest_row(made: Subject, inputs: dict[str, Tensor]) -> tuple[float, str]:
-    """Away from init, of every rank row, block and gate run of every target, by the output of its own layer."""
+def weakest_row(made: Subject, inputs: dict[str, Tensor], most: int | None = None) -> tuple[float, str]:
+    """Away from init, of all slices() of every target's parameters, by the output of its own layer."""
     restore(made.model, initial(made))
     train(made)
     found = []
     for target, x in inputs.items():
         own = {name: p for name, p in parameters(made.model).items() if name.rpartition(".")[0] == target}
         layer = made.model.get_submodule(target)
-        found.append(weakest(partial(layer, x), own, whole=False))
+        found.append(weakest(partial(layer, x), own, partial(slices, most=most)))
     return min(found)
 
 
