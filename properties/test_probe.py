@@ -12,6 +12,7 @@ from properties.probe import models
 from properties.probe import trial as trials
 from properties.probe.__main__ import FAILED, UNUSABLE, main
 from properties.probe.claims import CLAIMS
+from properties.probe.coverage import NotApplicableError, by_attention
 from properties.probe.data import MODULES, sentences, shuffles
 from properties.probe.models import bench
 from properties.probe.record import Record, table, to_json
@@ -67,6 +68,20 @@ def test_a_loss_that_falls_whatever_is_learnt_fails_on_shuffled_targets(monkeypa
     monkeypatch.setattr(trials, "DRAWS", 20)
     records = CLAIMS["learning generalises"].records(Trial(bench("tiny-qwen3"), "delora"))
     assert [record.claim for record in records if not record.holds] == ["learning generalises: shuffled targets"]
+
+
+def test_paths_that_a_model_does_not_have_are_told_and_not_counted() -> None:
+    (record,) = CLAIMS["every path is attached"].records(Trial(bench("minilm"), "ia3"))
+    assert record.why.startswith("of 5 ways to attach; not applicable: a tied output head: the model has no output head;")
+    (record,) = CLAIMS["every path is attached"].records(Trial(bench("tiny-qwen3"), "ia3"))
+    assert record.why == "of 7 ways to attach"
+
+
+def test_attention_is_found_by_its_usual_names_or_told_to_be_missing() -> None:
+    assert by_attention(["0.SelfAttention.q", "0.wo"]) == (["0.SelfAttention.q"], ["0.wo"])
+    assert by_attention(["0.self_attn.q", "0.up"]) == (["0.self_attn.q"], ["0.up"])
+    with pytest.raises(NotApplicableError, match=r"no attention found among 0\.mixer\.in_proj"):
+        by_attention(["0.mixer.in_proj"])
 
 
 @pytest.mark.parametrize("model", ["tiny-qwen3", "minilm"])

@@ -10,7 +10,7 @@ import lora_lite as ll
 from properties.files import scratch_file
 from properties.implementation import implementation
 from properties.probe import measures
-from properties.probe.coverage import broken_paths
+from properties.probe.coverage import try_paths
 from properties.probe.record import Record, Relation
 from properties.probe.training import initial, restore
 from properties.probe.trial import PERCENTILE, Trial
@@ -198,5 +198,6 @@ def reload_keeps_the_effect(trial: Trial) -> Iterator[Figure]:
 
 @claim("a layer, scope or head that attach silently leaves out, or takes along")
 def every_path_is_attached(trial: Trial) -> Iterator[Figure]:
-    tried, broken = broken_paths(trial)
-    yield "paths that fail", len(broken), "≤", 0, f"of {tried} ways to attach{_first(broken)}"
+    paths = try_paths(trial)
+    why = f"of {paths.tried} ways to attach{_first(paths.wrong)}"
+    yield "paths that fail", len(paths.wrong), "≤", 0, "; not applicable: ".join([why, *paths.left_out])
