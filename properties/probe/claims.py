@@ -32,11 +32,15 @@ HALF_ORDER = 0.5
 
 @dataclass(frozen=True)
 class Claim:
-    """name; catches: the silent failure that it is there for; check: its figures on one variant and model."""
+    """name; catches: the silent failure that it is there for; check: its figures on one variant and model.
+
+    stays: why it is kept where no mutant is known that it alone notices.
+    """
 
     name: str
     catches: str
     check: Check
+    stays: str = ""
 
     def records(self, trial: Trial) -> list[Record]:
         """Its figures. What the library refuses on the way is a figure too, and no number."""
@@ -54,12 +58,12 @@ class Claim:
 CLAIMS: dict[str, Claim] = {}
 
 
-def claim(catches: str) -> Callable[[Check], Check]:
+def claim(catches: str, *, stays: str = "") -> Callable[[Check], Check]:
     """Register a check under its name."""
 
     def decorate(check: Check) -> Check:
         name = check.__name__.replace("_", " ")
-        CLAIMS[name] = Claim(name, catches, check)
+        CLAIMS[name] = Claim(name, catches, check, stays)
         return check
 
     return decorate
@@ -106,7 +110,10 @@ def every_entry_moves(trial: Trial) -> Iterator[Figure]:
         )
 
 
-@claim("a parameter that starts learning later than its paper says, or never: its path is cut at init")
+@claim(
+    "a parameter that starts learning later than its paper says, or never: its path is cut at init",
+    stays="the paths notice a missing gradient too, of one block and the head; this names each parameter of every target",
+)
 def first_gradients_are_as_declared(trial: Trial) -> Iterator[Figure]:
     restore(trial.model, initial(trial.made))
     trial.loss(trial.model).mean().backward()  # type: ignore[no-untyped-call]
