@@ -183,16 +183,26 @@ def look(truth: Truth, run: Callable[[nn.Module], Tensor]) -> dict[str, Layer]:
 
 
 def check(truth: Truth, run: Callable[[nn.Module], Tensor]) -> None:
-    """The model is what it should be: tensors, flags, hooks, modes, handles, and what every layer of it computes."""
+    """The model is what it should be: tensors, flags, hooks, modes, handles, and what every layer of it computes and learns."""
     check_tensors(truth)
     check_flags(truth)
     for name, layer in look(truth, run).items():
         if name not in truth.layers:
             assert_identical(layer.y, F.linear(layer.x, layer.weight, layer.bias), claim=f"the output of {name}, not adapted")
         elif has_oracle(ll.VARIANTS[truth.layers[name].variant]):
-            assert_close(layer.y, expected(layer).y, claim=f"the output of {name} is the oracle's")
+            check_layer(layer)
     check_gradients(truth)
     truth.model.zero_grad()
+
+
+def check_layer(layer: Layer) -> None:
+    """Output and gradients by the oracle, those of parameters that the user froze aside."""
+    wanted = expected(layer)
+    assert_close(layer.y, wanted.y, claim=f"the output of {layer.name} is the oracle's")
+    assert_close(layer.dx, wanted.dx, claim=f"the gradient of {layer.name}'s input is the oracle's")
+    for name, parameter in layer.trainable.items():
+        if parameter.grad is not None:
+            assert_close(parameter.grad, wanted.gradients[name], claim=f"the gradient of {layer.name}.{name} is the oracle's")
 
 
 def check_untouched(truth: Truth, run: Callable[[nn.Module], Tensor]) -> None:

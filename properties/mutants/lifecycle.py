@@ -104,6 +104,19 @@ mutant(
     applies_to="lora",
 )
 mutant(
+    "a_loaded_adapter_never_learns",
+    change(
+        checkpoint.load,
+        "return install(model, adapters)",
+        "handles = install(model, adapters)\n"
+        "    [p.register_hook(torch.zeros_like) for handle in handles for p in handle.parameters()]\n"
+        "    return handles",
+    ),
+    breaks="after load every gradient is there and is zero",
+    models="a resumed run whose parameters the loss no longer reaches",
+    applies_to=("lora", "dora"),
+)
+mutant(
     "merge_leaves_the_base_frozen",
     change(
         merging.merge,
