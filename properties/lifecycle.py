@@ -37,6 +37,7 @@ from strategies import (
     Detach,
     Freeze,
     Fresh,
+    Hook,
     Lifecycle,
     Load,
     Merge,
@@ -149,9 +150,14 @@ class Life:
     def _merge(self, step: Merge, truth: Truth) -> None:
         layers = look(truth, self.run)
         truth.model.zero_grad()
-        wanted = {name: expected(layer).y for name, layer in layers.items() if name in truth.layers}
-        with outcome(None if truth.adapters else NOTHING_ON):
+        refusal: Refusal = None if truth.adapters else NOTHING_ON
+        if any(name in truth.hooks for name in truth.layers):
+            refusal = ll.BaseWeightError, "another hook"
+        with outcome(refusal):
             ll.merge(truth.model)
+        if refusal is not None:
+            return
+        wanted = {name: expected(layers[name]).y for name in truth.layers}
         for name, bound in wanted.items():
             check_merged(truth.model.get_submodule(name), layers[name], bound)
             now = {f"{name}.{what}": t.detach().clone() for what, t in truth.model.get_submodule(name).named_parameters()}
@@ -241,6 +247,15 @@ class Life:
                 truth.training[name] = step.training
 
     @act.register
+    def _hook(self, step: Hook, truth: Truth) -> None:
+        names = list(truth.training)
+        name = names[step.module % len(names)]
+        module = truth.model.get_submodule(name)
+        module.register_forward_pre_hook(looks)
+        module.register_forward_hook(looks)
+        truth.hooks[name] = truth.hooks.get(name, 0) + 2
+
+    @act.register
     def _freeze(self, step: Freeze, truth: Truth) -> None:
         places: list[tuple[dict[str, bool], str, Tensor]] = [
             (truth.flags, name, truth.model.get_parameter(name)) for name in truth.flags
@@ -261,6 +276,10 @@ class Life:
         truth.coarsest = coarser(truth.coarsest, dtype)
         for adapted in truth.adapters:
             adapted.cast(dtype)
+
+
+def looks(module: nn.Module, *seen: Any) -> None:
+    """A hook that changes nothing."""
 
 
 def trainable(handle: ll.Adapter) -> dict[str, bool]:

@@ -67,6 +67,7 @@ class Truth:
 
     lineage, coarsest: equal where the base's numbers are, casts aside, and the coarsest dtype that it was cast to.
     thaw, gone: what will train again after the last detach, and the handles that are of no use any more.
+    hooks: how many the user hung on each module.
     output: what it gave when it was last checked; None where that is not to be compared with.
     """
 
@@ -79,6 +80,7 @@ class Truth:
     adapters: list[Adapted] = field(default_factory=list)
     thaw: set[str] = field(default_factory=set)
     gone: list[ll.Adapter] = field(default_factory=list)
+    hooks: dict[str, int] = field(default_factory=dict)
     output: Tensor | None = None
 
     @property
@@ -126,6 +128,7 @@ class Truth:
             adapters=adapters,
             thaw=set(self.thaw),
             gone=[],
+            hooks=dict(self.hooks),
         )
 
     def base_alone(self, fresh: "Truth") -> "Truth":
@@ -236,7 +239,7 @@ def check_flags(truth: Truth) -> None:
     assert_holds(ll.adapters_of(truth.model) == handles, claim=f"{ll.adapters_of(truth.model)} attached, wanted {handles}")
     modules = dict(truth.model.named_modules())
     hooks = {name: len(m._forward_hooks) + len(m._forward_pre_hooks) for name, m in modules.items()}
-    wanted = {name: int(name in truth.layers) for name in modules}
+    wanted = {name: truth.hooks.get(name, 0) + (name in truth.layers) for name in modules}
     assert_holds(hooks == wanted, claim=f"hooks {hooks}, wanted {wanted}")
     for name, module in modules.items():
         mode = truth.training[name if name in truth.training else name.rpartition(".")[0]]

@@ -126,7 +126,15 @@ class Cast:
     on: int = 0
 
 
-Step = Attach | Train | Detach | Merge | Save | Load | Copy | Fresh | StateDict | Mode | Freeze | Cast
+@dataclass(frozen=True)
+class Hook:
+    """The user hangs a hook and a pre-hook on a module, which only look."""
+
+    module: int = 0
+    on: int = 0
+
+
+Step = Attach | Train | Detach | Merge | Save | Load | Copy | Fresh | StateDict | Mode | Freeze | Cast | Hook
 
 
 @dataclass(frozen=True)
@@ -178,6 +186,7 @@ def kinds_of_step(variant: str) -> dict[str, st.SearchStrategy[Step]]:
         "mode": st.builds(Mode, st.booleans(), NUMBER, ON),
         "cast": st.builds(Cast, dtypes, ON),
         "merge": st.builds(Merge, ON),
+        "hook": st.builds(Hook, NUMBER, ON),
     }
 
 

@@ -41,6 +41,17 @@ mutant(
     applies_to="lora",
 )
 mutant(
+    "detach_clears_every_hook_of_its_layers",
+    change(
+        adapter._take_down,
+        "hook.remove()",
+        "hook.remove(); layer._forward_hooks.clear(); layer._forward_pre_hooks.clear()",
+    ),
+    breaks="hooks that the user hung on a layer are gone with the adapter",
+    models="a clean-up that takes everything there for its own",
+    applies_to="lora",
+)
+mutant(
     "a_handle_comes_alive_with_the_next_adapter",
     change(Adapter.layers, "if self not in adapters_of(self.model):", "if not adapters_of(self.model):"),
     breaks="a detached handle answers, and detaches, for whatever was attached after it",
