@@ -104,6 +104,17 @@ mutant(
     applies_to="lora",
 )
 mutant(
+    "load_installs_one_adapter_after_the_other",
+    change(
+        checkpoint.load,
+        "return install(model, adapters)",
+        "return [handle for one in adapters for handle in install(model, [one])]",
+    ),
+    breaks="a load that fails at the second adapter leaves the first one on",
+    models="all or nothing for each part and not for the whole",
+    applies_to="lora",
+)
+mutant(
     "load_thaws_the_base",
     change(
         checkpoint.load,
