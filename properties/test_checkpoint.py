@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from properties.assertions import assert_all_identical, assert_holds
 from properties.files import scratch_file
 from properties.implementation import implementation
-from properties.observe import AnyCase, default_run, subject, watch
+from properties.observe import AnyCase, learnt, subject
 from properties.registry import every_variant
 from strategies import AdaptedLayer, AdaptedModel, trained_layers, trained_models
 
@@ -31,12 +31,6 @@ def check_round_trip(case: AnyCase) -> None:
         assert_holds(live == wanted, claim=f"after load {sorted(live)} of {target} are trainable, wanted {sorted(wanted)}")
     assert_all_identical(learnt(fresh, case), before, claim="after load, against what was saved")
     assert_all_identical(base_tensors(fresh), made.base, claim="load changed the base")
-
-
-def learnt(model: nn.Module, case: AnyCase) -> dict[str, Tensor]:
-    """The output on the case's input, and the gradients that it gives."""
-    output = watch(model, {}, default_run(case), case.seed).detach()
-    return {"output": output, **{name: p.grad for name, p in model.named_parameters() if p.grad is not None}}
 
 
 @every_variant(trained_layers, share=0.5)
