@@ -156,14 +156,13 @@ def report(folder: Path, rank: int) -> Path:
 def attempt(engine: str, variant: str, rank: int, folder: Path) -> dict[str, Any]:
     """train(), or the error that it ended with; the next one begins when all processes are through."""
     try:
-        found = train(engine, variant, rank, folder)
+        return train(engine, variant, rank, folder)
     except Exception:
-        found = {"error": traceback.format_exc()}
-        # In here, so that what a barrier raises that nobody else comes to tells of this error too.
+        # Here too: where the others wait for this process in vain, nobody writes a report.
+        traceback.print_exc()
+        return {"error": traceback.format_exc()}
+    finally:
         dist.barrier()
-    else:
-        dist.barrier()
-    return found
 
 
 def launch(folder: Path) -> list[dict[str, dict[str, dict[str, Any]]]]:
