@@ -17,6 +17,7 @@ import lora_lite as ll
 from properties.assertions import Violation
 from properties.mutants.mutant import InjectionError, Mutant
 from properties.registry import Property, load_properties
+from strategies.options import forget
 from strategies.recipes import to_json
 
 LIBRARY = str(Path(ll.__file__).parent)
@@ -141,6 +142,8 @@ def run_row(mutant: Mutant, *, examples: int, full: int, whole: bool) -> Row:
     The first kill on a drawn case is shrunk. Properties that do not run the changed code are left out; a variant on which
     nothing noticed within `examples` is tried again with `full`, and with every property.
     """
+    # Drawing asks the library what it accepts, and remembers: neither this mutant's answers nor those of the one before.
+    forget()
     row = Row(mutant.name)
     for variant in mutant.applies_to:
         if whole and variant == mutant.applies_to[0]:
