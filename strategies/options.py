@@ -80,7 +80,7 @@ def fitting(variant: str, options: Options, d_in: int | None = None) -> tuple[in
 
 
 def forget() -> None:
-    """Drop every remembered answer of the library: for whoever has changed it since."""
+    """Ask the library anew what it accepts: for whoever has changed it since."""
     for remembered in (_valid_config, ranks, fitting, _with_dtypes):
         remembered.cache_clear()
 

@@ -3,8 +3,8 @@
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -136,14 +136,23 @@ def applicable(variant: str) -> Sequence[Property]:
     return sorted(properties, key=lambda p: (p.share < 1, len(reach(p, variant).code), p.name))
 
 
+@contextmanager
+def _nothing_remembered() -> Iterator[None]:
+    """Drawing asks the library what it accepts, and remembers: no answer of a mutant may reach another, or correct code."""
+    forget()
+    try:
+        yield
+    finally:
+        forget()
+
+
+@_nothing_remembered()
 def run_row(mutant: Mutant, *, examples: int, full: int, whole: bool) -> Row:
     """On each of the mutant's variants until the first kill; with `whole`, first every property on its first variant.
 
     The first kill on a drawn case is shrunk. Properties that do not run the changed code are left out; a variant on which
     nothing noticed within `examples` is tried again with `full`, and with every property.
     """
-    # Drawing asks the library what it accepts, and remembers: neither this mutant's answers nor those of the one before.
-    forget()
     row = Row(mutant.name)
     for variant in mutant.applies_to:
         if whole and variant == mutant.applies_to[0]:
