@@ -229,6 +229,7 @@ def test_failures_of_the_suite_itself_are_no_variants() -> None:
         ("/src/dora-lite/adapter.py", False),
         ("lora_lite/variants/dora.py:3", False),
         ("ia3_dora", False),
+        ("see tuners/dora", False),
     ],
 )
 def test_a_message_names_a_variant_and_no_file_of_that_name(message: str, named: bool) -> None:

@@ -49,6 +49,9 @@ def test_the_worth_of_a_property_is_counted_from_the_matrix() -> None:
     assert (worth_of(quiet, clear).kills, worth_of(quiet, clear).alone) == (["m0"], ["m0"])
     assert worth_of(quiet, clear, also="killed").alone == []
     assert worth_of(quiet, clear).tried == 1
+    unmetered = [Measured(CLAIM, "hra", 9, {})], [Row("m", [Cell(CLAIM, "m", "hra", "killed", 1, signal=clear)])]
+    (one_sided,) = worth.worths(*unmetered, {(CLAIM, "hra")}, set())
+    assert one_sided.tolerance == "not measured"
     (unjudged,) = worth.worths([], [], {(CLAIM, "hra")}, set())
     assert (unjudged.tolerance, unjudged.earns, unjudged.tried) == ("exact", "not measured", 0)
 
@@ -89,6 +92,7 @@ def test_what_was_not_tried_is_a_dash_and_no_zero() -> None:
     assert [cell.strip() for cell in line.split("|")][2:7] == ["–", "–", "=", "–", "–"]
     wanted = sum(m.equivalent is None and "hra" in m.applies_to for m in load_catalogue().values())
     assert (report.mutation.wanted, report.mutation.rows, report.mutation.complete) == (wanted, 0, False)
+    assert '<td class="number">–</td><td class="number">–</td>' in page(report)
     for text in (markdown(report), page(report)):
         assert f"{wanted} mutants not run" in text
 

@@ -297,11 +297,21 @@ def test_a_layer_without_ranks_is_left_alone() -> None:
     model[0].forward = lambda x: model[0].sharp(x * two) + model[0].flat(x)
     got = calibrated(model, ll.EVAConfig(r=1, rho=2, alpha=3), [x])
     assert_holds({n: len(t["A"]) for n, t in got.items()} == {"0.sharp": 2}, claim=f"got {list(got)}, wanted 0.sharp of rank 2")
-    adapter = ll.adapters_of(model)[0]
+    (adapter,) = ll.adapters_of(model)
     assert_holds(adapter.targets == ("0.sharp",), claim=f"targets {adapter.targets}")
     assert_holds(not hasattr(model[0].flat, "lora_lite"), claim="flat carries an adapter")
     assert_holds(not model[0].flat._forward_hooks, claim="flat carries a hook")
     assert_holds(adapter.layers()["0.sharp"].scale == 3.0, claim="alpha / r of the layer is the config's")
+
+
+@fact
+def test_a_narrow_layer_gets_no_more_ranks_than_it_has_outputs() -> None:
+    """Three directions hold all its variance, two fit: the budget left over goes to the other one."""
+    model = two_layers()
+    model.sharp = nn.Linear(8, 2)
+    model.forward = lambda x: model.sharp(x * (torch.arange(8) < 3)).sum() + model.flat(x)
+    found = {name: len(own["A"]) for name, own in calibrated(model, ll.EVAConfig(r=2, rho=2), batches(1000)).items()}
+    assert_holds(found == {"sharp": 2, "flat": 2}, claim=f"ranks {found} at r = 2, rho = 2, where sharp has two outputs")
 
 
 @fact

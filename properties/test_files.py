@@ -192,6 +192,17 @@ def test_several_adapters_travel_together() -> None:
 
 
 @fact
+def test_what_was_loaded_needs_its_file_no_longer() -> None:
+    """Another one may be written over it, in place."""
+    with saved() as path:
+        (handle,) = ll.load(model := base(), path)
+        wanted = model(torch.ones(1, 6)).detach()
+        with path.open("r+b") as file:
+            file.write(bytes(path.stat().st_size))
+        assert_identical(model(torch.ones(1, 6)).detach(), wanted, claim=f"{handle} after its file was overwritten: the output")
+
+
+@fact
 def test_load_casts_where_asked() -> None:
     """Only then; and the handle's config says so."""
     with saved() as path:

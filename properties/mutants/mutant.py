@@ -52,13 +52,15 @@ def compiled(function: FunctionType, source: str) -> CodeType:
     definition = tree.body[0]
     assert isinstance(definition, ast.FunctionDef)
     definition.decorator_list = []
-    # Inside of a function that has what the original closes over (the __class__ of a super(), say) as its parameters.
+    # Inside of a function that has what the original closes over (the __class__ of a super(), say) as its parameters; by a
+    # global name, which is how a recursive one finds itself.
     free = function.__code__.co_freevars
-    outer = ast.parse(f"def outer({', '.join(free)}):\n    return {definition.name}")
-    outer.body[0].body.insert(0, definition)  # type: ignore[attr-defined]  # a FunctionDef
-    namespace: dict[str, Any] = {}
-    exec(compile(outer, f"<mutant of {function.__qualname__}>", "exec"), dict(function.__globals__), namespace)
-    code: CodeType = namespace["outer"](*free).__code__
+    outer = ast.parse(f"def outer({', '.join(free)}):\n    global {definition.name}")
+    outer.body[0].body.append(definition)  # type: ignore[attr-defined]  # a FunctionDef
+    namespace = dict(function.__globals__)
+    exec(compile(outer, f"<mutant of {function.__qualname__}>", "exec"), namespace)
+    namespace["outer"](*free)
+    code: CodeType = namespace[definition.name].__code__
     if (code.co_code, code.co_consts, code.co_names) == (
         function.__code__.co_code,
         function.__code__.co_consts,
