@@ -20,7 +20,7 @@ from lora_lite.adapter import Adapter, attachable, attached, base_parameters, de
 from lora_lite.config import ADAPTER_DTYPES, AdapterConfig
 from lora_lite.errors import BaseMismatchError, CheckpointError, ConfigError
 from lora_lite.linear import is_linear, linear_shape, quantisation_scales
-from lora_lite.parallel import gathered, writes
+from lora_lite.parallel import gathered, refuse_disagreement, writes
 from lora_lite.spec import VARIANTS, Variant
 from lora_lite.targets import refuse_uncalled
 
@@ -34,7 +34,8 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
 
     Atomic: the file is written beside its place and moved there, so that a crash leaves the old file whole.
     A model that fully_shard has split over processes is gathered: call save in all of them, the first one writes.
-    Raises NotAttachedError, and OSError where the place cannot be written.
+    Raises NotAttachedError, TargetError where those processes hold different adapters, and OSError where the place cannot be
+    written.
     """
     tensors: dict[str, Tensor] = {}
     entries = []
@@ -51,6 +52,7 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
     whole = {name: gathered(tensor) for name, tensor in tensors.items()}
     header["digest"] = digest_of_all(header, {name: _digest(tensor) for name, tensor in whole.items()})
     metadata = {HEADER: json.dumps(header, allow_nan=False)}
+    refuse_disagreement(model, header["digest"])
     if writes(model):
         _write_atomically(Path(path), lambda place: save_file(whole, place, metadata=metadata))
 

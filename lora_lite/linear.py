@@ -37,10 +37,14 @@ def has_plain_weight(layer: nn.Module) -> bool:
     weight: Any = getattr(layer, "weight", None)
     return (
         type(weight) in (Tensor, nn.Parameter)
-        and weight.dtype.is_floating_point
-        and weight.dtype.itemsize > 1
+        and _holds_numbers(weight)
         and weight.shape == (layer.out_features, layer.in_features)
     )
+
+
+def _holds_numbers(weight: Tensor) -> bool:
+    """Of two bytes or more: numbers of one byte are codes, whose scale is kept elsewhere."""
+    return weight.dtype.is_floating_point and weight.dtype.itemsize > 1
 
 
 def read_weight(layer: nn.Module) -> Tensor:
@@ -55,9 +59,9 @@ def read_weight(layer: nn.Module) -> Tensor:
         weight = _read_bitsandbytes(layer)
     elif type(weight) not in (Tensor, nn.Parameter) and hasattr(weight, "dequantize"):
         weight = weight.detach().dequantize()
-    if isinstance(weight, Tensor) and weight.dtype.is_floating_point and weight.shape == linear_sizes(layer):
+    if isinstance(weight, Tensor) and _holds_numbers(weight) and weight.shape == linear_sizes(layer):
         return weight
-    found = f"{type(weight).__name__} {getattr(weight, 'dtype', '')}"
+    found = f"{type(weight).__name__} {getattr(weight, 'dtype', '')} {tuple(getattr(weight, 'shape', ()))}"
     raise BaseWeightError(
         f"{type(layer).__name__}: the weight is a {found}, wanted floating-point numbers of shape {linear_sizes(layer)}. "
         "Use a variant that does not read the base weight (lora, ia3, ia3_ff, hra, eva), or an unquantised base."

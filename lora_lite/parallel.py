@@ -1,5 +1,7 @@
 """Models that torch has wrapped or split over processes: DistributedDataParallel and fully_shard."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -34,6 +36,23 @@ def gathered(tensor: Tensor) -> Tensor:
     """The whole of a sharded tensor, which all its processes have to ask for together; any other as it is."""
     whole: Tensor = tensor.full_tensor() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]  # a DTensor's
     return whole
+
+
+def refuse_disagreement(model: nn.Module, digest: str) -> None:
+    """Raise TargetError where the processes of a sharded model made different digests of what they gathered.
+
+    fully_shard takes each process's own share of every parameter and leaves buffers alone: adapters that were attached from
+    different seeds or data are stitched together, or stay apart. (DistributedDataParallel copies the first process's.)
+    """
+    sharded = next(filter(is_sharded, model.parameters()), None)
+    for group in sharded.device_mesh.get_all_groups() if sharded is not None else ():  # type: ignore[attr-defined]  # a DTensor's
+        digests: list[Any] = [None] * torch.distributed.get_world_size(group)
+        torch.distributed.all_gather_object(digests, digest, group=group)
+        if len(set(digests)) > 1:
+            raise TargetError(
+                f"the processes hold adapters that differ: digests {digests}, wanted one. Attach in every process from "
+                "the same seed and calibration data, or load the same file, before fully_shard; then train again."
+            )
 
 
 def writes(model: nn.Module) -> bool:

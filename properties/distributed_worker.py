@@ -1,12 +1,14 @@
 """What one of two processes does in test_distributed.py: train every variant under torch's own engines, on its half of a batch.
 
-Nothing here is a test. What comes out lies in a folder: each adapter as the first process saved it, and a report.
+Nothing here is a test. What comes out lies in a folder: each adapter as each process saved it, and a report of each process.
 """
 
+import hashlib
 import json
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,21 +29,24 @@ from strategies.options import build_config, own_options, ranks
 
 PROCESSES = 2
 STEPS = 3
-REPORT = "report.json"
-# What shows in two processes alone.
-MUTANT = "save_writes_one_share"
+# What shows in two processes alone, and under which engine.
+MUTANTS = {"save_writes_one_share": "FSDP2", "save_fails_but_in_the_first_process": "DDP"}
+# The run in which each process attaches from a seed of its own.
+APART = "another seed each"
+# A process that waits this long for another one gives up, and spawn ends them all.
+PATIENCE = timedelta(seconds=60)
 # A power of two: the step is the same whether or not product and sum are rounded as one.
 RATE = 2.0**-4
 MODEL = NestedRecipe(blocks=(BlockRecipe(width=8, inner=12, bias=True), BlockRecipe(width=8, inner=6)), container="layers")
 
 
-def adapted(variant: str) -> tuple[nn.Module, ll.Adapter]:
+def adapted(variant: str, seed: int = 0) -> tuple[nn.Module, ll.Adapter]:
     """The same model with the same adapter, moved away from init, in every process."""
     options = tuple((name, values[0]) for name, values in own_options(variant).items())
     rank = next((r for r in (4, 2) if r in ranks(variant, 8, 6, options)), None)
     model = MODEL.build()
     data = calibration_batches(0, 8, torch.float32) if ll.VARIANTS[variant].needs_calibration else None
-    seed_inits(0)
+    seed_inits(seed)
     config = build_config(variant, options if rank is None else (*options, ("r", rank)), exclude_names=("readout",))
     adapter = ll.attach(model, config, data)
     with torch.no_grad():
@@ -96,62 +101,76 @@ def padded(parameter: Tensor) -> int:
 
 @dataclass(frozen=True)
 class Engine:
-    """How a model is split, and how many bytes of a parameter's gradient travel."""
+    """How a model is split, how many bytes of a parameter's gradient travel, and how many processes save writes in."""
 
     wrap: Callable[[nn.Module], nn.Module]
     bytes: Callable[[Tensor], int]
+    writers: int
 
 
 ENGINES = {
-    "DDP": Engine(DistributedDataParallel, lambda parameter: parameter.nbytes),
-    "FSDP2": Engine(fully_sharded, padded),
+    "DDP": Engine(DistributedDataParallel, lambda parameter: parameter.nbytes, PROCESSES),
+    "FSDP2": Engine(fully_sharded, padded, 1),
 }
 
 
-def place(folder: Path, engine: str, variant: str) -> Path:
-    """Where the adapter lies that was trained so."""
-    return folder / f"{engine}-{variant}.safetensors"
+def place(folder: Path, engine: str, variant: str, rank: int) -> Path:
+    """Where the adapter lies that was trained so, as this process saved it."""
+    return folder / f"{engine}-{variant}-{rank}.safetensors"
 
 
-def train(engine: str, variant: str, rank: int, folder: Path) -> dict[str, Any]:
+def digest(adapter: ll.Adapter) -> str:
+    """Of all its parameters, whole. Every process has to ask."""
+    whole: list[Any] = [getattr(p, "full_tensor", lambda p=p: p)().detach() for p in adapter.parameters()]
+    return hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in whole)).hexdigest()
+
+
+def train(engine: str, variant: str, rank: int, folder: Path, seed: int = 0) -> dict[str, Any]:
     """Three steps on this process's share, then save; the bytes sent, and those of the adapter's gradients alone."""
-    model, adapter = adapted(variant)
+    model, adapter = adapted(variant, seed)
     own = sum(map(ENGINES[engine].bytes, adapter.parameters()))
     wrapped = ENGINES[engine].wrap(model)
     with Traffic() as traffic:
         for number in range(STEPS):
             step(wrapped, adapter, [shares(number)[rank]])
-    ll.save(wrapped, place(folder, engine, variant))
-    return {"sent": traffic.bytes, "own": own * STEPS}
+    ll.save(wrapped, place(folder, engine, variant, rank))
+    return {"sent": traffic.bytes, "own": own * STEPS, "digest": digest(adapter)}
 
 
 def work(rank: int, folder: str) -> None:
-    """What each process runs: every variant under every engine, and one of them with MUTANT inside."""
+    """What each process runs: every variant under every engine, and one of them with each of MUTANTS inside."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=PROCESSES)
-    report: dict[str, dict[str, dict[str, Any]]] = {
-        engine: {variant: attempt(engine, variant, rank, Path(folder)) for variant in ll.VARIANTS} for engine in ENGINES
-    }
-    with load_catalogue()[MUTANT].injected():
-        report[MUTANT] = {"lora": attempt("FSDP2", "lora", rank, Path(folder) / MUTANT)}
-    if rank == 0:
-        (Path(folder) / REPORT).write_text(json.dumps(report), encoding="utf-8")
+    store = f"file://{folder}/store"
+    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=PROCESSES, timeout=PATIENCE)
+    found = {engine: {variant: attempt(engine, variant, rank, Path(folder)) for variant in ll.VARIANTS} for engine in ENGINES}
+    for mutant, engine in MUTANTS.items():
+        with load_catalogue()[mutant].injected():
+            found[mutant] = {"lora": attempt(engine, "lora", rank, Path(folder) / mutant)}
+    found[APART] = {"delora": attempt("FSDP2", "delora", rank, Path(folder) / APART, seed=rank)}
+    report(Path(folder), rank).write_text(json.dumps(found), encoding="utf-8")
     dist.destroy_process_group()
 
 
-def attempt(engine: str, variant: str, rank: int, folder: Path) -> dict[str, Any]:
+def report(folder: Path, rank: int) -> Path:
+    """Where this process tells what it found, by engine or mutant, and by variant."""
+    return folder / f"report-{rank}.json"
+
+
+def attempt(engine: str, variant: str, rank: int, folder: Path, seed: int = 0) -> dict[str, Any]:
     """train(), or the error that it ended with; the next one begins when all processes are through."""
     try:
-        return train(engine, variant, rank, folder)
+        return train(engine, variant, rank, folder, seed)
     except Exception:
+        # Here too: where the others wait for this process in vain, nobody writes a report.
+        traceback.print_exc()
         return {"error": traceback.format_exc()}
     finally:
         dist.barrier()
 
 
-def launch(folder: Path) -> dict[str, dict[str, dict[str, Any]]]:
-    """Start the processes, wait for them, and read what the first one reports, by engine and variant."""
-    (folder / MUTANT).mkdir()
+def launch(folder: Path) -> list[dict[str, dict[str, dict[str, Any]]]]:
+    """Start the processes, wait for them, and read what each of them reports, by engine or mutant, and by variant."""
+    for name in (*MUTANTS, APART):
+        (folder / name).mkdir()
     spawn(work, (str(folder),), PROCESSES)  # type: ignore[no-untyped-call]
-    report: dict[str, dict[str, dict[str, Any]]] = json.loads((folder / REPORT).read_text(encoding="utf-8"))
-    return report
+    return [json.loads(report(folder, rank).read_text(encoding="utf-8")) for rank in range(PROCESSES)]

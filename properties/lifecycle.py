@@ -1,7 +1,7 @@
 """A life lived twice: on real models with lora_lite, and in plain bookkeeping of what should be true of each of them."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import singledispatchmethod
@@ -37,6 +37,7 @@ from strategies import (
     Detach,
     Freeze,
     Fresh,
+    Hook,
     Lifecycle,
     Load,
     Merge,
@@ -54,6 +55,7 @@ Refusal = tuple[type[Exception], str] | None
 
 MOST_MODELS = 3
 LR = 0.15
+NO_HOOK = (RuntimeError, "no hook here")
 NOTHING_ON = (ll.NotAttachedError, "carries no adapter")
 
 
@@ -108,7 +110,7 @@ class Life:
         elif not fits:
             refusal = ll.ConfigError, ""
         elif step.blocked:
-            refusal = RuntimeError, "no hook here"
+            refusal = NO_HOOK
         with outcome(refusal), blocked(truth.model.get_submodule(names[-1]), step.blocked):
             handle = ll.attach(truth.model, config, data)
         if refusal is None:
@@ -149,9 +151,14 @@ class Life:
     def _merge(self, step: Merge, truth: Truth) -> None:
         layers = look(truth, self.run)
         truth.model.zero_grad()
-        wanted = {name: expected(layer).y for name, layer in layers.items() if name in truth.layers}
-        with outcome(None if truth.adapters else NOTHING_ON):
+        refusal: Refusal = None if truth.adapters else NOTHING_ON
+        if any(name in truth.hooks for name in truth.layers):
+            refusal = ll.BaseWeightError, "another hook"
+        with outcome(refusal):
             ll.merge(truth.model)
+        if refusal is not None:
+            return
+        wanted = {name: expected(layers[name]).y for name in truth.layers}
         for name, bound in wanted.items():
             check_merged(truth.model.get_submodule(name), layers[name], bound)
             now = {f"{name}.{what}": t.detach().clone() for what, t in truth.model.get_submodule(name).named_parameters()}
@@ -191,7 +198,10 @@ class Life:
             refusal = ll.TargetError, "already carry an adapter"
         elif dtype is not None and any(refused_dtype(one.config, dtype) for one in saved.adapters):
             refusal = ll.ConfigError, "dtype"
-        with outcome(refusal):
+        elif step.blocked:
+            refusal = NO_HOOK
+        last = truth.model.get_submodule([target for one in saved.adapters for target in one.tensors][-1])
+        with outcome(refusal), blocked(last, step.blocked):
             handles = ll.load(truth.model, self.path, dtype=dtype, check_base=check_base)
         if refusal is not None:
             return
@@ -241,6 +251,15 @@ class Life:
                 truth.training[name] = step.training
 
     @act.register
+    def _hook(self, step: Hook, truth: Truth) -> None:
+        names = list(truth.training)
+        name = names[step.module % len(names)]
+        module = truth.model.get_submodule(name)
+        module.register_forward_pre_hook(looks)
+        module.register_forward_hook(looks)
+        truth.hooks[name] = truth.hooks.get(name, 0) + 2
+
+    @act.register
     def _freeze(self, step: Freeze, truth: Truth) -> None:
         places: list[tuple[dict[str, bool], str, Tensor]] = [
             (truth.flags, name, truth.model.get_parameter(name)) for name in truth.flags
@@ -261,6 +280,10 @@ class Life:
         truth.coarsest = coarser(truth.coarsest, dtype)
         for adapted in truth.adapters:
             adapted.cast(dtype)
+
+
+def looks(module: nn.Module, *seen: Any) -> None:
+    """A hook that changes nothing."""
 
 
 def trainable(handle: ll.Adapter) -> dict[str, bool]:
@@ -294,14 +317,19 @@ def outcome(refusal: Refusal) -> Iterator[None]:
 
 @contextmanager
 def blocked(layer: nn.Module, wanted: bool) -> Iterator[None]:
-    """The layer takes no hook."""
+    """The layer takes no hook once an adapter is on it; before that, calibration may listen."""
 
-    def refuses(*args: Any, **kwargs: Any) -> None:
-        raise RuntimeError("no hook here")
+    def guarded(register: Callable[..., Any]) -> Callable[..., Any]:
+        def registers(*args: Any, **kwargs: Any) -> Any:
+            if list(layer.children()):
+                raise NO_HOOK[0](NO_HOOK[1])
+            return register(*args, **kwargs)
+
+        return registers
 
     with pytest.MonkeyPatch.context() as patch:
         for kind in ("register_forward_hook", "register_forward_pre_hook") if wanted else ():
-            patch.setattr(layer, kind, refuses)
+            patch.setattr(layer, kind, guarded(getattr(layer, kind)))
         yield
 
 

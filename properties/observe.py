@@ -147,6 +147,13 @@ def default_run(case: AnyCase) -> Callable[[nn.Module], Tensor]:
     return run
 
 
+def learnt(model: nn.Module, case: AnyCase) -> dict[str, Tensor]:
+    """The output on the case's input, and the gradient of every parameter that gets one, by name."""
+    model.zero_grad()
+    output = watch(model, {}, default_run(case), case.seed).detach()
+    return {"output": output, **{name: p.grad for name, p in model.named_parameters() if p.grad is not None}}
+
+
 def _weight_and_bias(model: nn.Module, name: str) -> tuple[Tensor, Tensor | None]:
     layer: Any = model.get_submodule(name)
     return layer.weight.detach(), None if layer.bias is None else layer.bias.detach()

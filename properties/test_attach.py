@@ -23,7 +23,7 @@ from properties.observe import Subject, default_run, subject, train
 from properties.registry import every_variant, fact
 from properties.stack import Stack, assert_learning, assert_trains, moved, on, simple_config, state_of, x
 from properties.tolerance import claim_bound
-from strategies import AdaptedModel, adapted_models, gaussian, trained_models
+from strategies import AdaptedModel, adapted_models, trained_models
 from strategies.tensors import device
 
 
@@ -87,6 +87,9 @@ def test_the_handle_lists_what_is_trainable(case: AdaptedModel) -> None:
     assert_holds(adapter.targets == tuple(tensors), claim=f"targets {adapter.targets}, adapted {tuple(tensors)}")
     wanted = {f"{t}.{n}" for t, own in tensors.items() for n, p in own.items() if isinstance(p, nn.Parameter)}
     assert_holds(set(named) == wanted, claim=f"named parameters {sorted(named)}, wanted {sorted(wanted)}")
+    frozen = {f"{t}.{n}" for t, own in tensors.items() for n, b in own.items() if not isinstance(b, nn.Parameter)}
+    buffers = [name for name, _ in adapter.named_buffers()]
+    assert_holds(sorted(buffers) == sorted(frozen), claim=f"named buffers {sorted(buffers)}, wanted {sorted(frozen)}")
     assert_holds(hooks(made.model) == dict.fromkeys(tensors, 1), claim=f"hooks {hooks(made.model)}, wanted one a target")
     modes = {t: (m.training, adapter.layers()[t].training) for t in tensors for m in [made.model.get_submodule(t)]}
     assert_holds(all(a == b for a, b in modes.values()), claim=f"training flags of layers and adapters are {modes}")
@@ -255,45 +258,6 @@ def test_a_failure_while_hanging_leaves_the_model_as_before() -> None:
         assert_holds(state_of(model) == before, claim=f"{variant}: {state_of(model)} after a failed attach, was {before}")
 
 
-class Int8Linear(nn.Module):
-    """Integer codes in a buffer, a hundred times too large as weights, and a second argument."""
-
-    weight: Tensor
-
-    def __init__(self, device: str | None = None) -> None:
-        super().__init__()
-        self.in_features = self.out_features = 4
-        codes = (gaussian(0, "codes", (4, 4)) * 40).clamp(-127, 127)
-        self.register_buffer("weight", codes.to(device=device, dtype=torch.int8))
-
-    def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
-        return x @ (self.weight * 0.01).mT * gain
-
-
-@every_variant(st.just)
-def test_integer_weights_are_never_read_as_numbers(variant: str) -> None:
-    """Variants that need the layer's forward alone work; those that read the weight refuse and name the layer."""
-    model = nn.Sequential(nn.Tanh(), Int8Linear())
-    plain = model(x(3))
-    if ll.VARIANTS[variant].reads_weight:
-        with assert_refuses(ll.BaseWeightError, "^1: Int8Linear: the weight is a .*int8", claim=variant):
-            ll.attach(model, simple_config(variant))
-        return
-    adapter = on(model, variant)
-    twice = model[1](torch.tanh(x(3)), 2.0)
-    # The identity, but for rounding.
-    bound = claim_bound(2 * plain.abs().amax(), plain.dtype)
-    assert_within(twice, 2 * plain, bound, claim="the output of a layer called with a second argument")
-    moved(adapter)
-    output = model(x(3))
-    assert_nonzero(output - plain, claim="what the moved adapter adds to an int8 layer")
-    output.sum().backward()
-    assert_learning(adapter)
-    with assert_refuses(ll.BaseWeightError, "^1: merge: Int8Linear holds no plain", claim=f"merge of {variant}"):
-        ll.merge(model)
-    assert_identical(model(x(3)), output.detach(), claim="the output after a refused merge")
-
-
 @every_variant(st.just)
 def test_a_base_that_is_not_finite_is_refused_by_the_layer(variant: str) -> None:
     """Its weight or its bias; a layer that is not adapted is nobody's business."""
@@ -317,14 +281,6 @@ def test_an_adapter_is_built_where_its_layer_is() -> None:
     here = device().type
     wanted = [here, here, "meta", "meta"]
     assert_holds(devices == wanted, claim=f"one layer on {here}, the other on meta, found parameters on {devices}")
-
-
-@fact
-def test_an_adapter_is_built_where_its_layers_buffers_are() -> None:
-    """A linear-like layer may keep its weight in a buffer."""
-    adapter = ll.attach(nn.Sequential(Int8Linear(device="meta")), ll.LoRAConfig(r=1))
-    devices = {parameter.device.type for parameter in adapter.parameters()}
-    assert_holds(devices == {"meta"}, claim=f"the layer's buffers lie on meta, its adapter on {devices}")
 
 
 @fact

@@ -19,12 +19,15 @@ from strategies import AdaptedModel, adapted_models, gaussian
 
 
 def mixed_up(case: AnyCase) -> nn.Module:
-    """The base as a user may bring it: some parameters frozen, some modules in eval mode."""
+    """The base as a user may bring it: some parameters frozen, some modules in eval mode, hooks that look at every layer."""
     model = case.build().train()
     for i, parameter in enumerate(model.parameters()):
         parameter.requires_grad_(i % 3 != 1)
     for i, module in enumerate(model.modules()):
         module.training = i % 2 == 0
+        if isinstance(module, nn.Linear):
+            module.register_forward_pre_hook(lambda layer, args: None)
+            module.register_forward_hook(lambda layer, args, y: None)
     return model
 
 

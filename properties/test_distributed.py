@@ -13,48 +13,74 @@ from torch.nn.parallel import DistributedDataParallel
 import lora_lite as ll
 from properties.assertions import Violation, assert_all_identical, assert_holds, assert_refuses
 from properties.capabilities import capability
-from properties.distributed_worker import ENGINES, MODEL, MUTANT, STEPS, adapted, fully_sharded, launch, place, shares, step
+from properties.distributed_worker import (
+    APART,
+    ENGINES,
+    MODEL,
+    MUTANTS,
+    PROCESSES,
+    STEPS,
+    adapted,
+    fully_sharded,
+    launch,
+    place,
+    shares,
+    step,
+)
 from properties.files import saved
 from properties.implementation import implementation
 from properties.registry import fact, reported
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """Two processes trained every variant under every engine: where the files lie, and what was reported."""
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
+    """Two processes trained every variant under every engine: where the files lie, and what each of them reported."""
     folder = tmp_path_factory.mktemp("distributed")
     return folder, launch(folder)
 
 
-def check_trained(folder: Path, engine: str, variant: str, found: dict[str, Any]) -> None:
-    """The file loads in one process and holds what one process learns from the whole batch, bit for bit."""
-    if "error" in found:
-        raise Violation(f"{engine}: a process failed with\n{found['error']}")
+def check_trained(folder: Path, engine: str, variant: str, found: list[dict[str, Any]]) -> None:
+    """The processes agree; the file loads in one process and holds what one learns from the whole batch, bit for bit."""
+    for rank, own in enumerate(found):
+        assert_holds("error" not in own, claim=f"{engine}: process {rank} failed with\n{own.get('error')}")
+        sent, wanted = own["sent"], own["own"]
+        assert_holds(sent == wanted, claim=f"{engine}: {sent} bytes of gradients travelled, the adapter's are {wanted}")
+    digests = {own["digest"] for own in found}
+    assert_holds(len(digests) == 1, claim=f"{engine}: the processes' parameters have the digests {digests}")
+    check_files(folder, engine, variant)
     model, adapter = adapted(variant)
     for number in range(STEPS):
         step(model, adapter, shares(number))
     fresh = MODEL.build()
     try:
-        implementation.load(fresh, place(folder, engine, variant))
+        implementation.load(fresh, place(folder, engine, variant, 0))
     except ll.LoraLiteError as error:
         raise Violation(f"{engine}: what the first process saved does not load: {error}") from error
     wanted, got = implementation.tensors(model), implementation.tensors(fresh)
     for target, tensors in wanted.items():
         assert_all_identical(got[target], tensors, claim=f"{engine}: {target} after {STEPS} steps in two processes")
-    sent, own = found["sent"], found["own"]
-    assert_holds(sent == own, claim=f"{engine}: {sent} bytes of gradients travelled, the adapter's are {own}")
+
+
+def check_files(folder: Path, engine: str, variant: str) -> None:
+    """Those that should have written did, and the same."""
+    paths = [place(folder, engine, variant, rank) for rank in range(PROCESSES)]
+    wrote = [path.exists() for path in paths]
+    wanted = [rank < ENGINES[engine].writers for rank in range(PROCESSES)]
+    assert_holds(wrote == wanted, claim=f"{engine}: by process, wrote a file: {wrote}, wanted {wanted}")
+    files = {path.read_bytes() for path in paths if path.exists()}
+    assert_holds(len(files) == 1, claim=f"{engine}: the processes wrote files that differ")
 
 
 @pytest.mark.slow
 @pytest.mark.distributed
 @pytest.mark.parametrize("engine", ENGINES)
 def test_two_processes_train_as_one(
-    engine: str, variant: str, trained: tuple[Path, dict[str, Any]], request: pytest.FixtureRequest
+    engine: str, variant: str, trained: tuple[Path, list[dict[str, Any]]], request: pytest.FixtureRequest
 ) -> None:
-    folder, report = trained
+    folder, reports = trained
     with reported(f"two_processes_train_as_one_{engine}", variant, request) as meter, capability(request, variant, engine):
         meter.examples = STEPS
-        check_trained(folder, engine, variant, report[engine][variant])
+        check_trained(folder, engine, variant, [found[engine][variant] for found in reports])
 
 
 def _built_in(variant: type[ll.Variant]) -> bool:
@@ -68,11 +94,22 @@ test_two_processes_train_as_one.applies = _built_in  # read by the plugin
 @pytest.mark.slow
 @pytest.mark.distributed
 @pytest.mark.mutation
-def test_a_share_in_place_of_the_whole_is_noticed(trained: tuple[Path, dict[str, Any]]) -> None:
-    """The one mutant that shows in two processes alone."""
-    folder, report = trained
-    with pytest.raises(Violation, match="does not load"):
-        check_trained(folder / MUTANT, "FSDP2", "lora", report[MUTANT]["lora"])
+@pytest.mark.parametrize(("mutant", "match"), [*zip(MUTANTS, ("adapters that differ", "process 1 failed"), strict=True)])
+def test_a_mutant_that_shows_in_two_processes_is_noticed(
+    mutant: str, match: str, trained: tuple[Path, list[dict[str, Any]]]
+) -> None:
+    folder, reports = trained
+    with pytest.raises(Violation, match=match):
+        check_trained(folder / mutant, MUTANTS[mutant], "lora", [found[mutant]["lora"] for found in reports])
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+def test_processes_that_attached_from_seeds_of_their_own_are_refused(trained: tuple[Path, list[dict[str, Any]]]) -> None:
+    """fully_shard would stitch their adapters together; save says so in every process."""
+    _, reports = trained
+    for found in reports:
+        assert "TargetError: the processes hold adapters that differ" in found[APART]["delora"].get("error", "no error")
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from properties.mutants.witnesses import WITNESSES
 from properties.registry import Property, load_properties
 from properties.regressions.travel import travelled
 from strategies import AdaptedLayer, trained_layers
+from strategies.options import accepts
 
 load_catalogue()
 CAUGHT = [name for name, mutant in CATALOGUE.items() if mutant.equivalent is None]
@@ -186,6 +187,15 @@ def test_injection_is_undone_even_when_the_property_raises() -> None:
     with pytest.raises(Violation), SCALE_LOST.injected():
         seeing(None if ll.LoRA.adapt_output.__code__ is original else ...)  # type: ignore[arg-type]  # it raises
     assert ll.LoRA.adapt_output.__code__ is original
+
+
+def test_no_answer_of_a_mutant_reaches_correct_code() -> None:
+    """Drawing remembers what the library accepts."""
+    half = (("rho", 0.5),)
+    with CATALOGUE["rho_below_one"].injected():
+        assert accepts("eva", 8, 8, half)
+    run_row(SCALE_LOST, examples=6, full=6, whole=False)
+    assert not accepts("eva", 8, 8, half)
 
 
 def test_every_second_witness_is_a_property() -> None:

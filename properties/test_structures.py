@@ -2,8 +2,10 @@
 
 import copy
 import tempfile
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +24,12 @@ from properties.assertions import (
     assert_nonzero,
     assert_within,
 )
-from properties.observe import default_run, expected, has_oracle, observe, subject
+from properties.observe import default_run, expected, has_oracle, learnt, observe, subject
 from properties.registry import every_variant
 from properties.stack import Stack, assert_trains, moved, on, state_of, x
 from properties.tolerance import claim_bound
 from strategies import AdaptedLayer, AdaptedModel, trained_layers, trained_models
-from strategies.models import FULL_RANK, Nested, nested_recipes
+from strategies.models import FULL_RANK, Nested, nested_recipes, qwen3_recipes
 from strategies.tensors import WEIGHT_FAMILIES
 
 # Batches.
@@ -173,9 +175,8 @@ def trained_nested(variant: str) -> st.SearchStrategy[AdaptedModel]:
     return trained_models(variant, models=nested_recipes(weights=weights))
 
 
-def gradients(model: Nested, case: AdaptedModel, call: Callable[[nn.Module, Tensor], Tensor]) -> dict[str, Tensor]:
+def gradients(model: Nested, given: Tensor, call: Callable[[nn.Module, Tensor], Tensor]) -> dict[str, Tensor]:
     """The output, and the gradient of everything that has one, where each block is run by `call`."""
-    given: Tensor = case.batch()["x"].requires_grad_()
     model.zero_grad()
     h = given
     for block in model.get_submodule(model.container).children():
@@ -183,18 +184,52 @@ def gradients(model: Nested, case: AdaptedModel, call: Callable[[nn.Module, Tens
     output = model.readout(h)
     output.square().sum().backward()
     named = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    assert given.grad is not None
-    return {**named, "output": output.detach(), "input": given.grad}
+    own = {} if given.grad is None else {"input": given.grad}
+    return {**named, **own, "output": output.detach()}
 
 
 @every_variant(trained_nested, share=0.3, shows="checkpointing")
 def test_checkpointing_changes_no_bit(case: AdaptedModel) -> None:
-    """Of the output and of any gradient, reentrant or not, block by block."""
+    """Of the output and of any gradient, reentrant or not, block by block; the input may need no gradient of its own."""
     model: Any = subject(case).model
-    wanted = gradients(model, case, lambda block, h: block(h))
-    for reentrant in (False, True):
-        got = gradients(model, case, lambda block, h, how=reentrant: checkpoint(block, h, use_reentrant=how))  # type: ignore[misc]
-        assert_all_identical(got, wanted, claim=f"with use_reentrant={reentrant}")
+    for reentrant, needed in ((True, True), (False, True), (False, False)):
+        x = case.batch()["x"]
+        wanted = gradients(model, x.clone().requires_grad_(needed), lambda block, h: block(h))
+        got = gradients(model, x.requires_grad_(needed), partial(checkpoint, use_reentrant=reentrant))
+        assert_all_identical(got, wanted, claim=f"use_reentrant={reentrant}, an input with requires_grad={needed}")
+
+
+def trained_transformers(variant: str) -> st.SearchStrategy[AdaptedModel]:
+    """Models that read token ids, which never have a gradient."""
+    return trained_models(variant, models=qwen3_recipes())
+
+
+@every_variant(trained_transformers, share=0.15)
+def test_checkpointing_a_transformer_changes_no_bit(case: AdaptedModel) -> None:
+    """Switched on before attach, in train mode, as in the field; reentrant where its embeddings require a gradient."""
+    wanted = learnt(subject(case, case.build().train()).model, case)
+    for reentrant in (True, False):
+        model: Any = case.build().train()
+        switch_on = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+        switch_on({"use_reentrant": reentrant})
+        # What newer releases of transformers do with the switch.
+        model.enable_input_require_grads()
+        assert_all_identical(learnt(subject(case, model).model, case), wanted, claim=f"with use_reentrant={reentrant}")
+
+
+@every_variant(st.just)
+def test_reentrant_checkpointing_needs_an_input_with_a_gradient(variant: str) -> None:
+    """Where there is none torch cuts the graph and warns of it: what is inside learns nothing, what comes after does."""
+    model = Stack().double()
+    adapter = moved(on_doubles(model, variant))
+    inside = nn.Sequential(model.first, model.second)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.third(checkpoint(inside, x(3).double(), use_reentrant=True)).sum().backward()
+    said = [str(warning.message) for warning in caught]
+    assert_holds(any("None of the inputs have requires_grad=True" in text for text in said), claim=f"torch warns of {said}")
+    learning = {name.partition(".")[0] for name, parameter in adapter.named_parameters() if parameter.grad is not None}
+    assert_holds(learning == {"third"}, claim=f"{learning} learn beside a graph that was cut, wanted the third layer alone")
 
 
 @every_variant(trained_nested, share=0.3, shows="functional_call")

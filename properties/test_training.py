@@ -57,7 +57,7 @@ def test_only_the_adapter_trains(case: AdaptedModel) -> None:
 
 @every_variant(partial(roomy, adapter_dtypes=("float32", "float64")), share=0.3)
 def test_every_row_of_a_parameter_matters(case: AdaptedLayer) -> None:
-    """Away from init, each rank row, rotation block and gate entry moves the output by more than rounding."""
+    """Away from init, each rank row, rotation block, gate entry and feature's column moves the output by more than rounding."""
     ratio, name = measures.weakest_row(subject(case), inputs_of(case))
     assert_holds(ratio > 1, claim=f"{name} moves the output by {ratio:.3g} times what rounding may")
 

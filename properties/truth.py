@@ -67,6 +67,7 @@ class Truth:
 
     lineage, coarsest: equal where the base's numbers are, casts aside, and the coarsest dtype that it was cast to.
     thaw, gone: what will train again after the last detach, and the handles that are of no use any more.
+    hooks: how many the user hung on each module.
     output: what it gave when it was last checked; None where that is not to be compared with.
     """
 
@@ -79,6 +80,7 @@ class Truth:
     adapters: list[Adapted] = field(default_factory=list)
     thaw: set[str] = field(default_factory=set)
     gone: list[ll.Adapter] = field(default_factory=list)
+    hooks: dict[str, int] = field(default_factory=dict)
     output: Tensor | None = None
 
     @property
@@ -126,6 +128,7 @@ class Truth:
             adapters=adapters,
             thaw=set(self.thaw),
             gone=[],
+            hooks=dict(self.hooks),
         )
 
     def base_alone(self, fresh: "Truth") -> "Truth":
@@ -183,16 +186,26 @@ def look(truth: Truth, run: Callable[[nn.Module], Tensor]) -> dict[str, Layer]:
 
 
 def check(truth: Truth, run: Callable[[nn.Module], Tensor]) -> None:
-    """The model is what it should be: tensors, flags, hooks, modes, handles, and what every layer of it computes."""
+    """The model is what it should be: tensors, flags, hooks, modes, handles, and what every layer of it computes and learns."""
     check_tensors(truth)
     check_flags(truth)
     for name, layer in look(truth, run).items():
         if name not in truth.layers:
             assert_identical(layer.y, F.linear(layer.x, layer.weight, layer.bias), claim=f"the output of {name}, not adapted")
         elif has_oracle(ll.VARIANTS[truth.layers[name].variant]):
-            assert_close(layer.y, expected(layer).y, claim=f"the output of {name} is the oracle's")
+            check_layer(layer)
     check_gradients(truth)
     truth.model.zero_grad()
+
+
+def check_layer(layer: Layer) -> None:
+    """Output and gradients by the oracle, those of parameters that the user froze aside."""
+    wanted = expected(layer)
+    assert_close(layer.y, wanted.y, claim=f"the output of {layer.name} is the oracle's")
+    assert_close(layer.dx, wanted.dx, claim=f"the gradient of {layer.name}'s input is the oracle's")
+    for name, parameter in layer.trainable.items():
+        if parameter.grad is not None:
+            assert_close(parameter.grad, wanted.gradients[name], claim=f"the gradient of {layer.name}.{name} is the oracle's")
 
 
 def check_untouched(truth: Truth, run: Callable[[nn.Module], Tensor]) -> None:
@@ -226,7 +239,7 @@ def check_flags(truth: Truth) -> None:
     assert_holds(ll.adapters_of(truth.model) == handles, claim=f"{ll.adapters_of(truth.model)} attached, wanted {handles}")
     modules = dict(truth.model.named_modules())
     hooks = {name: len(m._forward_hooks) + len(m._forward_pre_hooks) for name, m in modules.items()}
-    wanted = {name: int(name in truth.layers) for name in modules}
+    wanted = {name: truth.hooks.get(name, 0) + (name in truth.layers) for name in modules}
     assert_holds(hooks == wanted, claim=f"hooks {hooks}, wanted {wanted}")
     for name, module in modules.items():
         mode = truth.training[name if name in truth.training else name.rpartition(".")[0]]

@@ -26,7 +26,7 @@ class Attach:
     """attach to these of the linear layers.
 
     overlap: to all of them; else to those that carry no adapter yet, or to another such layer, where there is one.
-    blocked: the last of them takes no hook, so that attach fails half-way.
+    blocked: the last of them takes no adapter's hook, so that attach fails half-way.
     """
 
     variant: str
@@ -70,12 +70,13 @@ class Save:
 class Load:
     """Read it, in the dtype of the file or in another, onto this model, whatever it carries, or onto a fresh one of the base.
 
-    Where there is no file yet, this model is saved first.
+    Where there is no file yet, this model is saved first. blocked: the last layer takes no adapter's hook.
     """
 
     fresh: bool = True
     dtype: str | None = None
     check_base: bool = True
+    blocked: bool = False
     on: int = 0
 
 
@@ -126,7 +127,15 @@ class Cast:
     on: int = 0
 
 
-Step = Attach | Train | Detach | Merge | Save | Load | Copy | Fresh | StateDict | Mode | Freeze | Cast
+@dataclass(frozen=True)
+class Hook:
+    """The user hangs a hook and a pre-hook on a module, which only look."""
+
+    module: int = 0
+    on: int = 0
+
+
+Step = Attach | Train | Detach | Merge | Save | Load | Copy | Fresh | StateDict | Mode | Freeze | Cast | Hook
 
 
 @dataclass(frozen=True)
@@ -168,7 +177,7 @@ def kinds_of_step(variant: str) -> dict[str, st.SearchStrategy[Step]]:
         "attach_other": st.sampled_from(tuple(ll.VARIANTS)).flatmap(attachments),
         "train": st.builds(Train, ON),
         "save": st.builds(Save, ON),
-        "load": st.builds(Load, st.booleans(), st.none() | dtypes, st.booleans(), ON),
+        "load": st.builds(Load, st.booleans(), st.none() | dtypes, st.booleans(), SELDOM, ON),
         "detach": st.builds(Detach, st.none(), ON),
         "detach_one": st.builds(Detach, NUMBER, ON),
         "freeze": st.builds(Freeze, st.none() | NUMBER, ON),
@@ -178,6 +187,7 @@ def kinds_of_step(variant: str) -> dict[str, st.SearchStrategy[Step]]:
         "mode": st.builds(Mode, st.booleans(), NUMBER, ON),
         "cast": st.builds(Cast, dtypes, ON),
         "merge": st.builds(Merge, ON),
+        "hook": st.builds(Hook, NUMBER, ON),
     }
 
 

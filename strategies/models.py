@@ -14,7 +14,7 @@ from strategies.layers import SEEDS, LinearRecipe
 from strategies.options import Options, options, ranks
 from strategies.tensors import DTYPES, WEIGHT_FAMILIES, device, gaussian
 
-FULL_RANK = ("gaussian", "uneven", "repeated_singular_values", "orthogonal", "outlier_column")
+FULL_RANK = ("gaussian", "uneven", "repeated_singular_values", "orthogonal")
 
 
 class ModelRecipe(Protocol):
@@ -215,7 +215,7 @@ def adapted_models(
     trained: bool = False,
 ) -> AdaptedModel:
     """A freshly attached adapter on all linear layers of a model. Shrinks towards one narrow nested block."""
-    # Calibration wants inputs of full rank, which a layer behind a rank-deficient one does not get.
+    # Calibration wants inputs of full rank: no layer before may be rank-deficient, or saturate units as large weights do.
     weights = FULL_RANK if ll.VARIANTS[variant].needs_calibration else tuple(WEIGHT_FAMILIES)
     model = draw(models if models is not None else st.one_of(nested_recipes(weights=weights), qwen3_recipes()))
     drawn = draw(options(variant, dtypes=tuple(adapter_dtypes)).filter(lambda chosen: common_ranks(variant, model, chosen)))

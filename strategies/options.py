@@ -79,6 +79,12 @@ def fitting(variant: str, options: Options, d_in: int | None = None) -> tuple[in
     return tuple(o for o in DIMS if ranks(variant, d_in, o, options))
 
 
+def forget() -> None:
+    """Ask the library anew what it accepts: for whoever has changed it since."""
+    for remembered in (_valid_config, ranks, fitting, _with_dtypes):
+        remembered.cache_clear()
+
+
 @st.composite
 def options(draw: st.DrawFn, variant: str, *, dtypes: tuple[str, ...]) -> Options:
     """The variant's own options and the adapter's dtype and alpha; the rank depends on the layer and is drawn with it."""

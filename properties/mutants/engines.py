@@ -71,6 +71,18 @@ mutant(
     equivalent="one process has the whole; test_distributed.py sees it in two",
 )
 mutant(
+    "save_fails_but_in_the_first_process",
+    change(
+        parallel.gathered,
+        "whole: Tensor =",
+        "assert not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0\n    whole: Tensor =",
+    ),
+    breaks="every process but the first ends in an error",
+    models="a job whose log is that of its first process",
+    applies_to="lora",
+    equivalent="one process is the first; test_distributed.py sees it in two",
+)
+mutant(
     "eight_bit_codes_are_read_as_weights",
     change(linear._read_bitsandbytes, "functional.int8_vectorwise_dequant(codes, scales)", "codes.float()"),
     breaks="norms and singular values of a bitsandbytes layer are a thousand times too large",

@@ -41,6 +41,17 @@ mutant(
     applies_to="lora",
 )
 mutant(
+    "detach_clears_every_hook_of_its_layers",
+    change(
+        adapter._take_down,
+        "hook.remove()",
+        "hook.remove(); layer._forward_hooks.clear(); layer._forward_pre_hooks.clear()",
+    ),
+    breaks="hooks that the user hung on a layer are gone with the adapter",
+    models="a clean-up that takes everything there for its own",
+    applies_to="lora",
+)
+mutant(
     "a_handle_comes_alive_with_the_next_adapter",
     change(Adapter.layers, "if self not in adapters_of(self.model):", "if not adapters_of(self.model):"),
     breaks="a detached handle answers, and detaches, for whatever was attached after it",
@@ -93,6 +104,17 @@ mutant(
     applies_to="lora",
 )
 mutant(
+    "load_installs_one_adapter_after_the_other",
+    change(
+        checkpoint.load,
+        "return install(model, adapters)",
+        "return [handle for one in adapters for handle in install(model, [one])]",
+    ),
+    breaks="a load that fails at the second adapter leaves the first one on",
+    models="all or nothing for each part and not for the whole",
+    applies_to="lora",
+)
+mutant(
     "load_thaws_the_base",
     change(
         checkpoint.load,
@@ -102,6 +124,19 @@ mutant(
     breaks="after load the base trains along",
     models="freezing done by attach and forgotten by load",
     applies_to="lora",
+)
+mutant(
+    "a_loaded_adapter_never_learns",
+    change(
+        checkpoint.load,
+        "return install(model, adapters)",
+        "handles = install(model, adapters)\n"
+        "    [p.register_hook(torch.zeros_like) for handle in handles for p in handle.parameters()]\n"
+        "    return handles",
+    ),
+    breaks="after load every gradient is there and is zero",
+    models="a resumed run whose parameters the loss no longer reaches",
+    applies_to=("lora", "dora"),
 )
 mutant(
     "merge_leaves_the_base_frozen",

@@ -3,8 +3,8 @@
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -17,6 +17,7 @@ import lora_lite as ll
 from properties.assertions import Violation
 from properties.mutants.mutant import InjectionError, Mutant
 from properties.registry import Property, load_properties
+from strategies.options import forget
 from strategies.recipes import to_json
 
 LIBRARY = str(Path(ll.__file__).parent)
@@ -135,6 +136,17 @@ def applicable(variant: str) -> Sequence[Property]:
     return sorted(properties, key=lambda p: (p.share < 1, len(reach(p, variant).code), p.name))
 
 
+@contextmanager
+def _nothing_remembered() -> Iterator[None]:
+    """Drawing asks the library what it accepts, and remembers: no answer of a mutant may reach another, or correct code."""
+    forget()
+    try:
+        yield
+    finally:
+        forget()
+
+
+@_nothing_remembered()
 def run_row(mutant: Mutant, *, examples: int, full: int, whole: bool) -> Row:
     """On each of the mutant's variants until the first kill; with `whole`, first every property on its first variant.
 

@@ -52,17 +52,23 @@ def compiled(function: FunctionType, source: str) -> CodeType:
     definition = tree.body[0]
     assert isinstance(definition, ast.FunctionDef)
     definition.decorator_list = []
+    # Under another name: a function that calls itself finds itself where the original does, and not in `outer`.
+    name, definition.name = definition.name, "changed"
+    # Inside of a function that has what the original closes over (the __class__ of a super(), say) as its parameters.
+    free = function.__code__.co_freevars
+    outer = ast.parse(f"def outer({', '.join(free)}):\n    return changed")
+    outer.body[0].body.insert(0, definition)  # type: ignore[attr-defined]  # a FunctionDef
     namespace: dict[str, Any] = {}
-    exec(compile(tree, f"<mutant of {function.__qualname__}>", "exec"), dict(function.__globals__), namespace)
-    code: CodeType = namespace[definition.name].__code__
+    exec(compile(outer, f"<mutant of {function.__qualname__}>", "exec"), dict(function.__globals__), namespace)
+    code: CodeType = namespace["outer"](*free).__code__.replace(co_name=name)
     if (code.co_code, code.co_consts, code.co_names) == (
         function.__code__.co_code,
         function.__code__.co_consts,
         function.__code__.co_names,
     ):
         raise InjectionError(f"{function.__qualname__}: the change has no effect on what the function does")
-    if code.co_freevars != function.__code__.co_freevars:
-        raise InjectionError(f"{function.__qualname__}: a function with a closure cannot be changed in place")
+    if code.co_freevars != free:
+        raise InjectionError(f"{function.__qualname__}: the change closes over {code.co_freevars}, the original over {free}")
     return code
 
 
@@ -132,7 +138,7 @@ def mutant(
 PARTS = (
     *("of_lora", "of_pissa", "of_dora", "of_delora", "of_ia3", "of_hra", "of_eva", "of_antipasto", "of_shared"),
     *("calibration", "targeting", "runtime", "checkpoint", "engines", "merging", "scopes", "training"),
-    *("lifecycle", "structures"),
+    *("lifecycle", "structures", "declarations"),
 )
 
 

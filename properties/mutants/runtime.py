@@ -356,7 +356,7 @@ mutant(
     "integer_codes_read_as_weights",
     change(
         linear.read_weight,
-        "if isinstance(weight, Tensor) and weight.dtype.is_floating_point and",
+        "if isinstance(weight, Tensor) and _holds_numbers(weight) and",
         "if isinstance(weight, Tensor) and",
     ),
     breaks="int8 codes are taken for weights, a hundred times too large",

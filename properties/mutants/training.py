@@ -85,3 +85,61 @@ mutant(
     models="a documented exception that is no longer declared",
     applies_to="delora",
 )
+mutant(
+    "lora_jumps_as_b_leaves_zero",
+    change(ll.LoRA.adapt_output, "self.B,", "self.B + 5e-4 * self.B.sign(),"),
+    breaks="the identity holds to the bit, and the smallest step adds 5e-4 to every entry of B",
+    models="a floor or a rounding under small entries, which large steps hide",
+    applies_to="lora",
+)
+mutant(
+    "antipasto_last_block_of_two_does_not_turn",
+    change(
+        ll.AntiPaSTO.rotation_minus_identity,
+        "return Q",
+        "return Q if block > 2 or len(Q) < 2 else torch.cat([Q[:-1], 0 * Q[-1:]])",
+    ),
+    breaks="with blocks of two, the last row of rot is saved and counted, and turns nothing",
+    models="a block that a loop over blocks leaves out, in a tensor with one column",
+    applies_to="antipasto",
+)
+mutant(
+    "vectors_not_frozen",
+    change(adapter.install, "base[name].requires_grad_(False)", "base[name].requires_grad_(base[name].dim() < 2)"),
+    breaks="norms and biases of the base train along",
+    models="freezing that goes by the kind of a layer, or by shape",
+    applies_to="lora",
+)
+mutant(
+    "ia3_half_of_the_gate_is_for_show",
+    change(
+        ll.IA3.adapt_output,
+        "return gated(y, self.offset)",
+        "shown, rest = self.offset.tensor_split(2)\n"
+        "    return gated(y, self.offset - nn.functional.pad(rest.detach(), (len(shown), 0)))",
+    ),
+    breaks="the second half of the gate gets its gradient and moves, and no output depends on it",
+    models="a straight-through estimator whose forward rounds its parameter away",
+    applies_to="ia3",
+)
+mutant(
+    "lora_a_goes_the_wrong_way",
+    change(ll.LoRA.adapt_output, "self.A,", "2 * self.A.detach() - self.A,"),
+    breaks="A's gradient has the wrong sign: B alone still learns",
+    models="a backward pass written by hand",
+    applies_to="lora",
+)
+mutant(
+    "only_the_last_quarter_of_a_batch_is_adapted",
+    change(OUT, RETURN, "rest = 3 * len(y) // 4\n    return torch.cat([y[:rest], adapted[rest:].to(y.dtype)])"),
+    breaks="the first three quarters of the batch pass by the adapter",
+    models="an update that was sliced for micro-batches",
+    applies_to="lora",
+)
+mutant(
+    "delora_zero_b_does_not_jump",
+    change(ll.DeLoRA.adapt_output, "ZERO_B_NORM_FLOOR", "1.0"),
+    breaks="with zero_b small directions are not normalised",
+    models="a documented exception that another floor has taken away",
+    applies_to="delora",
+)

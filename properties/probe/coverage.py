@@ -1,9 +1,9 @@
 """The ways in which attach is asked for layers, each tried on a model of its own: what it takes, and that all of it learns."""
 
-import copy
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +21,33 @@ if TYPE_CHECKING:
     from properties.probe.trial import Trial
 
 Path = Callable[["Trial"], Iterator[str]]
-ATTENTION = re.compile(r"\b(self_)?(attn|attention)\b")
+ATTENTION = re.compile("attn|attention", re.IGNORECASE)
 
 
-def broken_paths(trial: "Trial") -> tuple[int, list[str]]:
-    """How many paths were tried, and what is wrong with those that do not work."""
-    wrong = [f"{path.__name__.replace('_', ' ')}: {what}" for path in PATHS for what in path(trial)]
-    return len(PATHS), wrong
+class NotApplicableError(Exception):
+    """The model has not what this path is about."""
+
+
+@dataclass
+class Paths:
+    """Of PATHS: how many were tried, what is wrong with those that do not work, and which do not apply, and why."""
+
+    tried: int = 0
+    wrong: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+
+def try_paths(trial: "Trial") -> Paths:
+    """All of them."""
+    paths = Paths()
+    for path in PATHS:
+        name = path.__name__.replace("_", " ")
+        try:
+            paths.wrong += [f"{name}: {what}" for what in path(trial)]
+            paths.tried += 1
+        except NotApplicableError as reason:
+            paths.left_out.append(f"{name}: {reason}")
+    return paths
 
 
 def attention_beside_a_gated_feed_forward(trial: "Trial") -> Iterator[str]:
@@ -43,8 +63,7 @@ def feed_forward_beside_a_gated_attention(trial: "Trial") -> Iterator[str]:
 def _side_by_side(trial: "Trial", *, first: bool, partner: str) -> Iterator[str]:
     block = f"{trial.bench.blocks}.{trial.bench.layers[-1]}."
     linear = [n for n, m in trial.bench.base.named_modules() if isinstance(m, nn.Linear) and n.startswith(block)]
-    attention = [name for name in linear if ATTENTION.search(name)]
-    rest = [name for name in linear if name not in attention]
+    attention, rest = by_attention(linear)
     own, other = (attention, rest) if first else (rest, attention)
     model = trial.case().build()
     handles = [_attach(trial, model, own), _attach(trial, model, other, variant=partner)]
@@ -52,6 +71,16 @@ def _side_by_side(trial: "Trial", *, first: bool, partner: str) -> Iterator[str]
         if list(adapter.targets) != wanted:
             yield f"{adapter.config.variant} is on {adapter.targets}, wanted {wanted}"
     yield from _not_learning(model, lambda: trial.loss(model).mean())
+
+
+def by_attention(linear: list[str]) -> tuple[list[str], list[str]]:
+    """The linear layers of a block in its attention, and the others. Raises NotApplicableError where one kind is missing."""
+    attention = [name for name in linear if ATTENTION.search(name)]
+    rest = [name for name in linear if name not in attention]
+    for found, what in ((attention, "attention"), (rest, "feed-forward")):
+        if not found:
+            raise NotApplicableError(f"no {what} found among {', '.join(linear)}")
+    return attention, rest
 
 
 def several_blocks_by_index(trial: "Trial") -> Iterator[str]:
@@ -78,25 +107,45 @@ def a_pattern_that_matches_nothing(trial: "Trial") -> Iterator[str]:
         yield "a refused attach left modules behind"
 
 
-def the_output_head(trial: "Trial") -> Iterator[str]:
-    """Left alone unless asked for; with it, logits move and a tied embedding keeps its bits."""
-    for head in trial.bench.heads:
-        kept: Any = copy.deepcopy(head)
-        (name,) = (n for n, m in kept.named_modules() if m is kept.get_output_embeddings())
-        if name in ll.attach(kept, _config(trial.variant), trial.bench.calibration()).targets:
-            yield f"{name} was taken unasked"
-        model: Any = copy.deepcopy(head)
-        weight, plain = model.get_input_embeddings().weight, _logits(trial, model)
-        before = weight.detach().clone()
-        adapter = _attach(trial, model, [name])
-        if list(adapter.targets) != [name]:
-            yield f"asked for {name}, took {adapter.targets}"
-        _move(adapter)
-        if torch.equal(_logits(trial, model), plain):
-            yield f"an adapter on {name} does not change the logits"
-        yield from _not_learning(model, partial(_logit_loss, trial, model), moved=True)
-        if not torch.equal(weight, before):
-            yield f"an adapter on {name} changed the input embedding"
+def a_tied_output_head(trial: "Trial") -> Iterator[str]:
+    """Left alone unless asked for; with it, logits move and the input embedding keeps its bits."""
+    yield from _output_head(trial, tied=True)
+
+
+def an_output_head_of_its_own(trial: "Trial") -> Iterator[str]:
+    """The same where the head does not share its weight with the input embedding."""
+    yield from _output_head(trial, tied=False)
+
+
+def _output_head(trial: "Trial", *, tied: bool) -> Iterator[str]:
+    kept = _with_head(trial, tied)
+    (name,) = (n for n, m in kept.named_modules() if m is kept.get_output_embeddings())
+    if name in ll.attach(kept, _config(trial.variant), trial.bench.calibration()).targets:
+        yield f"{name} was taken unasked"
+    model = _with_head(trial, tied)
+    weight, plain = model.get_input_embeddings().weight, _logits(trial, model)
+    before = weight.detach().clone()
+    adapter = _attach(trial, model, [name])
+    if list(adapter.targets) != [name]:
+        yield f"asked for {name}, took {adapter.targets}"
+    _move(adapter)
+    if torch.equal(_logits(trial, model), plain):
+        yield f"an adapter on {name} does not change the logits"
+    yield from _not_learning(model, partial(_logit_loss, trial, model), moved=True)
+    if not torch.equal(weight, before):
+        yield f"an adapter on {name} changed the input embedding"
+
+
+def _with_head(trial: "Trial", tied: bool) -> Any:
+    """A copy of the model, its head's weight that of the input embedding, or one of its own."""
+    model: Any = trial.case().build()
+    tell = getattr(model, "get_output_embeddings", None)
+    head = tell() if tell is not None else None
+    if head is None:
+        raise NotApplicableError("the model has no output head")
+    head.weight = model.get_input_embeddings().weight if tied else nn.Parameter(head.weight.detach().clone())
+    model.config.tie_word_embeddings = tied
+    return model
 
 
 def calibration(trial: "Trial") -> Iterator[str]:
@@ -123,7 +172,8 @@ PATHS: tuple[Path, ...] = (
     attention_beside_a_gated_feed_forward,
     feed_forward_beside_a_gated_attention,
     a_pattern_that_matches_nothing,
-    the_output_head,
+    a_tied_output_head,
+    an_output_head_of_its_own,
     calibration,
 )
 

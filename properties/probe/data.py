@@ -58,6 +58,20 @@ def _public(owner: Any, module: str) -> Iterator[Any]:
             yield member
 
 
+def shuffles(labels: Tensor, classes: int, seed: int) -> list[Tensor]:
+    """Targets that say nothing of the true ones, as many as there are classes.
+
+    Each spreads the texts of a class evenly over all classes, its own included; over the lot a text has each class once, so
+    that what one of them happens to teach another one takes back.
+    """
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed)).to(labels.device)
+    drawn = torch.empty_like(labels)
+    for own in range(classes):
+        texts = order[labels[order] == own]
+        drawn[texts] = torch.arange(len(texts), device=labels.device) % classes
+    return [(drawn + turn) % classes for turn in range(classes)]
+
+
 def sequences(each: int, length: int, vocabulary: int, classes: int, seed: int) -> tuple[Tensor, Tensor]:
     """Token ids (each · classes, length) and their classes, in turn: a class prefers tokens of its own, half of the time."""
     generator = torch.Generator().manual_seed(seed)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -17,10 +18,10 @@ from properties.tolerance import perturbed, scatter
 from strategies import gaussian
 
 Run = Callable[[nn.Module], Tensor]
+# Names and indices of the parts of a tensor.
+Parts = Callable[[Tensor], Iterator[tuple[str, Any]]]
 RATE = 1e-3
 PROBES = 4
-# A gate has no rank: so many runs of its entries are tried.
-RUNS = 16
 
 
 def train_what_requires_a_gradient(made: Subject, loss: Loss, steps: int) -> list[str]:
@@ -50,21 +51,25 @@ def leaked(made: Subject) -> Iterator[str]:
             weight.copy_(before)
 
 
-def slices(tensor: Tensor) -> Iterator[tuple[str, Any]]:
-    """Rank rows, rotation blocks, or runs of a gate's entries: slices along the shorter axis."""
-    if tensor.ndim == 0:
-        yield "", ...
-    elif tensor.ndim == 1:
-        for part in torch.arange(len(tensor), device=tensor.device).tensor_split(min(RUNS, len(tensor))):
-            yield f"[{int(part[0])}:{int(part[-1]) + 1}]", part
-    elif tensor.shape[0] <= tensor.shape[1]:
-        yield from ((f"[{i}]", i) for i in range(tensor.shape[0]))
-    else:
-        yield from ((f"[:, {i}]", (slice(None), i)) for i in range(tensor.shape[1]))
+def whole(tensor: Tensor) -> Iterator[tuple[str, Any]]:
+    """The tensor as one part."""
+    yield "", ...
+
+
+def slices(tensor: Tensor, most: int | None = None) -> Iterator[tuple[str, Any]]:
+    """Along each axis every index, or `most` runs of them: rank rows, features, rotation blocks, entries of a gate."""
+    if not tensor.ndim:
+        yield from whole(tensor)
+    for axis, size in enumerate(tensor.shape):
+        runs = min(most or size, size)
+        for i in range(runs):
+            start, end = size * i // runs, size * (i + 1) // runs
+            name = f"{start}:{end}" if end > start + 1 else f"{start}"
+            yield f"[{':, ' * axis}{name}]", (*[slice(None)] * axis, slice(start, end))
 
 
 @torch.no_grad()
-def weakest(output: Callable[[], Tensor], own: dict[str, nn.Parameter], *, whole: bool) -> tuple[float, str]:
+def weakest(output: Callable[[], Tensor], own: dict[str, nn.Parameter], parts: Parts) -> tuple[float, str]:
     """The part of `own` that moves the output least, as a multiple of what rounding alone may: > 1 is an effect.
 
     Each part is moved by half of what is usual for its entries. Rounding: the error model's bound, from copies of all
@@ -84,7 +89,7 @@ def weakest(output: Callable[[], Tensor], own: dict[str, nn.Parameter], *, whole
     effects: list[tuple[float, str]] = []
     for name, parameter in own.items():
         step = 0.5 * usual_size(parameter) * gaussian(0, f"nudge {name}", tuple(parameter.shape)).to(parameter)
-        for part, index in (("", ...),) if whole else slices(parameter):
+        for part, index in parts(parameter):
             parameter[index] += step[index]
             effects.append((float(((output().double() - plain).abs() / error).max()), name + part))
             parameter.copy_(before[name])
@@ -95,18 +100,18 @@ def weakest_parameter(made: Subject, run: Run) -> tuple[float, str]:
     """Away from init, of every parameter of every target, by the model's output."""
     restore(made.model, initial(made))
     train(made)
-    return weakest(lambda: run(made.model), parameters(made.model), whole=True)
+    return weakest(lambda: run(made.model), parameters(made.model), whole)
 
 
-def weakest_row(made: Subject, inputs: dict[str, Tensor]) -> tuple[float, str]:
-    """Away from init, of every rank row, block and gate run of every target, by the output of its own layer."""
+def weakest_row(made: Subject, inputs: dict[str, Tensor], most: int | None = None) -> tuple[float, str]:
+    """Away from init, of all slices() of every target's parameters, by the output of its own layer."""
     restore(made.model, initial(made))
     train(made)
     found = []
     for target, x in inputs.items():
         own = {name: p for name, p in parameters(made.model).items() if name.rpartition(".")[0] == target}
         layer = made.model.get_submodule(target)
-        found.append(weakest(partial(layer, x), own, whole=False))
+        found.append(weakest(partial(layer, x), own, partial(slices, most=most)))
     return min(found)
 
 
@@ -189,7 +194,10 @@ def _target(name: str) -> str:
 
 
 def order(made: Subject, loss: Loss, run: Run, sizes: tuple[float, ...] = (1e-2, 1e-3, 1e-4)) -> tuple[float, list[float]]:
-    """p in |change of the output| ~ εᵖ for the first AdamW step of size ε, and the changes: 1 is O(ε), 0 is a jump."""
+    """p in |change of the output| ~ εᵖ for the first AdamW step of size ε, and the changes: 1 is O(ε), 0 is a jump.
+
+    Of each size and the next, the smaller p: beside a linear part a jump shows only where that part has become small.
+    """
     start = initial(made)
     restore(made.model, start)
     plain = run(made.model).detach().double()
@@ -200,7 +208,8 @@ def order(made: Subject, loss: Loss, run: Run, sizes: tuple[float, ...] = (1e-2,
         changes.append(float((run(made.model).detach().double() - plain).norm() / plain.norm()))
     if not all(changes):
         return math.nan, changes
-    return math.log(changes[0] / changes[-1]) / math.log(sizes[0] / sizes[-1]), changes
+    local = (math.log(a / b) / math.log(m / n) for (a, b), (m, n) in zip(pairwise(changes), pairwise(sizes), strict=True))
+    return min(local), changes
 
 
 def recovered(made: Subject, inputs: dict[str, Tensor], *, rate: float, steps: int) -> tuple[float, str]:

@@ -22,6 +22,11 @@ class Record:
     why: str
 
     @property
+    def raised(self) -> bool:
+        """The claim ended in an error of the library's: loud, and no figure."""
+        return self.claim.endswith(": raised")
+
+    @property
     def holds(self) -> bool:
         """False where the value is not a number."""
         if math.isnan(self.value) or math.isnan(self.bound):

@@ -3,6 +3,7 @@
 import copy
 from dataclasses import dataclass
 from functools import cached_property
+from statistics import fmean
 from typing import Any, cast
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from properties.observe import AnyCase, Subject, subject
 from properties.pretrained import options_at_rank_8
+from properties.probe.data import shuffles
 from properties.probe.measures import Run
 from properties.probe.models import Bench
 from properties.probe.training import Loss, Values, disconnected, fit, initial, layer_inputs, random_step, relative, restore
@@ -75,6 +77,11 @@ class Trial:
         return self.made.model
 
     @property
+    def classes(self) -> int:
+        """Into which the texts fall."""
+        return len(self.bench.prototypes)
+
+    @property
     def loss(self) -> Loss:
         """Of each training text."""
         return lambda model: self.bench.losses(model, self.bench.training)
@@ -114,13 +121,14 @@ class Trial:
 
     @cached_property
     def shuffled(self) -> Drop:
-        """Training on wrong targets: the texts of each class are spread evenly over the other classes."""
+        """Training on targets that say nothing: the mean of the runs on shuffles()."""
         _ = self.at_init
-        classes = int(self.bench.labels.max()) + 1
-        labels = self.bench.labels[self.bench.training]
-        turn = torch.arange(len(labels), device=labels.device) // classes  # the classes come in turn
-        wrong = (labels + 1 + turn % (classes - 1)) % classes
-        return self._train(lambda model: self.bench.losses(model, self.bench.training, wrong))
+        texts = self.bench.training
+        runs = [
+            self._train(lambda model, drawn=drawn: self.bench.losses(model, texts, drawn))  # type: ignore[misc]
+            for drawn in shuffles(self.bench.labels[texts], self.classes, self.seed)
+        ]
+        return Drop(fmean(run.trained for run in runs), fmean(run.held_out for run in runs))
 
     @cached_property
     def control(self) -> Drop:

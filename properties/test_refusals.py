@@ -1,0 +1,122 @@
+"""What cannot work is refused at once, by its name: a setting, a shape, a stranger's config, a weight that holds no numbers."""
+
+import re
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+import lora_lite as ll
+from properties.assertions import assert_holds, assert_identical, assert_nonzero, assert_refuses, assert_within
+from properties.registry import every_variant, fact
+from properties.stack import assert_learning, moved, on, simple_config, x
+from properties.tolerance import claim_bound
+from strategies import LinearRecipe, gaussian
+from strategies.refusals import Refused, refused
+
+
+@every_variant(refused)
+def test_what_cannot_work_is_refused_by_its_name(case: Refused) -> None:
+    """Each wrong value of each field, and what cannot work together or on a layer of that shape."""
+    found = f"{case.field} is {case.wrong}" if case.wrong else f"{dict(case.options)} on {case.d_in} → {case.d_out}"
+    name = f"^{ll.VARIANTS[case.variant].config_class.__name__}.{case.field}: " if case.field else "^0: "
+    with assert_refuses(ll.ConfigError, name, claim=found):
+        config = case.config()
+        data = [x(9)] if ll.VARIANTS[case.variant].needs_calibration else None
+        ll.attach(nn.Sequential(LinearRecipe(case.d_in, case.d_out).build()), config, data)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Borrowed(ll.AdapterConfig):
+    """A class that has no more of a variant than its name."""
+
+    variant: ClassVar[str] = "lora"
+
+
+@fact
+def test_a_config_that_borrows_a_name_is_refused() -> None:
+    match = "Borrowed is not the config of a registered variant"
+    with assert_refuses(ll.ConfigError, match, claim="a config class of our own with variant = 'lora'"):
+        ll.attach(nn.Linear(4, 4), Borrowed())
+
+
+@fact
+def test_finite_weights_are_taken_however_large() -> None:
+    """Their sum overflows, they do not."""
+    model = nn.Sequential(nn.Linear(4, 4))
+    with torch.no_grad():
+        model[0].weight.fill_(3e38)  # type: ignore[operator]  # a tensor
+    on(model, "lora")
+
+
+# Weights whose numbers cannot be had.
+
+STORED: dict[str, tuple[torch.dtype, tuple[int, int]]] = {
+    "integer codes": (torch.int8, (4, 4)),
+    "codes of one byte": (torch.float8_e4m3fn, (4, 4)),
+    "packed numbers": (torch.float32, (8, 2)),
+}
+
+
+class Coded(nn.Module):
+    """A linear layer that keeps its weight a hundred times too large, in a way of its own, and takes a second argument."""
+
+    weight: Tensor
+
+    def __init__(self, stored: str) -> None:
+        super().__init__()
+        self.in_features = self.out_features = 4
+        dtype, shape = STORED[stored]
+        codes = (gaussian(0, "codes", (4, 4)) * 40).clamp(-127, 127).round()
+        self.register_buffer("weight", codes.reshape(shape).to(dtype))
+
+    def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
+        return x @ (self.weight.float().reshape(4, 4) * 0.01).mT * gain
+
+
+@dataclass(frozen=True)
+class OnCodes:
+    """A variant on a layer whose weight is `stored` so."""
+
+    variant: str
+    stored: str
+
+
+def on_codes(variant: str) -> st.SearchStrategy[OnCodes]:
+    return st.builds(OnCodes, st.just(variant), st.sampled_from(tuple(STORED)))
+
+
+@every_variant(on_codes)
+def test_codes_are_never_read_as_numbers(case: OnCodes) -> None:
+    """Variants that need the layer's forward alone work; those that read the weight refuse and name the layer."""
+    model = nn.Sequential(nn.Tanh(), Coded(case.stored))
+    plain = model(x(3))
+    dtype, shape = STORED[case.stored]
+    if ll.VARIANTS[case.variant].reads_weight:
+        match = rf"^1: Coded: the weight is a Tensor {re.escape(str(dtype))} {re.escape(str(shape))}"
+        with assert_refuses(ll.BaseWeightError, match, claim=case.stored):
+            ll.attach(model, simple_config(case.variant))
+        return
+    adapter = on(model, case.variant)
+    twice = model[1](torch.tanh(x(3)), 2.0)
+    # The identity, but for rounding.
+    bound = claim_bound(2 * plain.abs().amax(), plain.dtype)
+    assert_within(twice, 2 * plain, bound, claim="the output of a layer called with a second argument")
+    moved(adapter)
+    output = model(x(3))
+    assert_nonzero(output - plain, claim=f"what the moved adapter adds to {case.stored}")
+    output.sum().backward()
+    assert_learning(adapter)
+    with assert_refuses(ll.BaseWeightError, "^1: merge: Coded holds no plain", claim="merge"):
+        ll.merge(model)
+    assert_identical(model(x(3)), output.detach(), claim="the output after a refused merge")
+
+
+@fact
+def test_an_adapter_is_built_where_its_layers_buffers_are() -> None:
+    """A linear-like layer may keep its weight in a buffer."""
+    adapter = ll.attach(nn.Sequential(Coded("integer codes").to("meta")), ll.LoRAConfig(r=1))
+    devices = {parameter.device.type for parameter in adapter.parameters()}
+    assert_holds(devices == {"meta"}, claim=f"the adapter of a layer with buffers on meta lies on {devices}")
