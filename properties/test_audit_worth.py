@@ -127,7 +127,9 @@ def test_what_alone_catches_nothing_and_has_no_reason_is_to_be_mended() -> None:
     names = [m.name for m in load_catalogue().values() if m.equivalent is None]
     for rows, known in ((names, True), (names[1:], False)):
         found = Evidence(rows=[Row(n, [Cell(c, n, "lora", "killed", 1) for c in (CLAIM, silent)]) for n in rows])
-        added = judge(found, None, PROVENANCE, BUILT_IN).must_add
+        report = judge(found, None, PROVENANCE, BUILT_IN)
+        added = report.must_add
+        assert any("caught by others too" in line for line in report.nice_to_have) == known
         assert any(f"why {silent} stays" in line for line in added) == known
         assert not any(f"why {CLAIM} stays" in line for line in added)
 

@@ -195,7 +195,7 @@ def facts_from(records: Sequence[dict[str, Any]]) -> Facts | None:
 def _nice_to_have(report: Report) -> list[str]:
     """Computed; nothing of it makes a variant wrong."""
     found = [f"{w.claim}: tolerance {w.tolerance} ({_sides(w)})" for w in report.properties if w.tolerance.startswith("too")]
-    if report.mutants:
+    if report.mutation.complete:
         seconds = [w.claim for w in report.properties if w.kills and not w.alone]
         idle = [w.claim for w in report.properties if not w.kills]
         found += [f"caught by others too is all that these catch: {', '.join(seconds)}"] if seconds else []
