@@ -202,13 +202,16 @@ FROZEN = st.sampled_from(((), (0,), (2, 4), (1, 2, 3)))
 
 
 @st.composite
-def lifecycles(draw: st.DrawFn, variant: str, *, longest: int = 50) -> Lifecycle:
-    """A life that begins with attaching this variant. Shrinks towards few steps on one model."""
+def lifecycles(draw: st.DrawFn, variant: str, *, chosen: tuple[str, ...] | None = None, longest: int = 50) -> Lifecycle:
+    """A life that begins with attaching this variant. Shrinks towards few steps on one model.
+
+    chosen: the kinds_of_step that it has beside attach and train; None for some of them, drawn anew for each life.
+    """
     least = draw(st.sampled_from((0, 8, 24)))
     kinds = kinds_of_step(variant)
     # A few kinds at a time: what one of them builds up, another would soon take down.
-    chosen = draw(st.lists(st.sampled_from(tuple(kinds)), min_size=2, max_size=5, unique=True))
-    steps = st.one_of(*(kinds[name] for name in ("attach", "train", "attach_other", *chosen)))
+    some = chosen or draw(st.lists(st.sampled_from(tuple(kinds)), min_size=2, max_size=5, unique=True))
+    steps = st.one_of(*(kinds[name] for name in ("attach", "train", "attach_other", *some)))
     return Lifecycle(
         model=draw(bases()),
         frozen=draw(FROZEN),

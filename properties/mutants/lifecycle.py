@@ -2,7 +2,9 @@
 
 from lora_lite import adapter, checkpoint, merging
 from lora_lite.adapter import Adapter
-from properties.mutants.mutant import change, mutant
+from properties.mutants.mutant import CATALOGUE, change, mutant
+
+_elsewhere = set(CATALOGUE)
 
 mutant(
     "detach_forgets_what_the_user_thawed",
@@ -186,3 +188,6 @@ mutant(
     models="tensors that the module does not know of",
     applies_to=("pissa", "delora", "antipasto"),
 )
+
+# The names of all of these.
+HISTORIES = tuple(name for name in CATALOGUE if name not in _elsewhere)
