@@ -57,11 +57,7 @@ def test_a_variant_of_unusual_ranks_is_measured_where_it_can_be(
     takes: tuple[int, ...], rank: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The smallest rank where all are large; and where no layer fits, every part says why it was not measured."""
-<<<<<<< HEAD
-    kind: Any = type("Narrow", (Narrow,), {"takes": takes, "name": f"narrow{takes}"})
-=======
     kind: type[Narrow] = type("Narrow", (Narrow,), {"takes": takes, "name": f"narrow{takes}"})
->>>>>>> audit
     monkeypatch.setitem(ll.VARIANTS, kind.name, kind)
     if rank is not None:
         assert fixed_case(kind.name).option["r"] == rank
