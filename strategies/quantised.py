@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from strategies.layers import AdaptedLayer, adapted_layers, trained_layers
+from strategies.tensors import device
 
 
 def bitsandbytes(plain: nn.Linear) -> nn.Module:
@@ -16,7 +17,18 @@ def bitsandbytes(plain: nn.Linear) -> nn.Module:
 
     layer: Any = Linear8bitLt(plain.in_features, plain.out_features, plain.bias is not None, has_fp16_weights=False)
     layer.load_state_dict(plain.state_dict())
-    return layer.to("cpu")  # type: ignore[no-any-return]
+    return layer.to(device())  # type: ignore[no-any-return]
+
+
+def four_bit(plain: nn.Linear) -> nn.Module:
+    """A Linear4bit: two NF4 codes a byte with a scale for each 64 of them, and computed in floating point."""
+    from bitsandbytes.nn import Linear4bit  # type: ignore[attr-defined]
+
+    shape, bias = (plain.in_features, plain.out_features), plain.bias is not None
+    # One level of scales, so that an oracle of three lines can read them.
+    layer: Any = Linear4bit(*shape, bias, plain.weight.dtype, compress_statistics=False, quant_type="nf4")  # type: ignore[no-untyped-call]
+    layer.load_state_dict(plain.state_dict())
+    return layer.to(plain.weight.dtype).to(device())  # type: ignore[no-any-return]
 
 
 def torchao(plain: nn.Linear) -> nn.Module:
@@ -27,7 +39,12 @@ def torchao(plain: nn.Linear) -> nn.Module:
     return model[0]
 
 
-QUANTISERS: dict[str, Callable[[nn.Linear], nn.Module]] = {"bitsandbytes": bitsandbytes, "torchao": torchao}
+QUANTISERS: dict[str, Callable[[nn.Linear], nn.Module]] = {
+    "bitsandbytes": bitsandbytes,
+    "bitsandbytes 4-bit": four_bit,
+    "torchao": torchao,
+}
+PACKAGES = ("bitsandbytes", "torchao")
 
 
 @dataclass(frozen=True)
@@ -50,5 +67,8 @@ def quantised_layers(
     """Fresh and trained adapters on what the quantisers take: no single vectors, no empty batches."""
     ingredients: dict[str, Any] = {"tokens": tokens, "base_dtypes": base_dtypes}
     drawn = st.one_of(trained_layers(variant, **ingredients), adapted_layers(variant, **ingredients))
-    # torchao takes a single input for a single scale.
-    return drawn.filter(lambda case: case.linear.d_in > 1).map(lambda case: QuantisedLayer(**vars(case), quantiser=quantiser))
+    # torchao takes a single input for a single scale, bitsandbytes a single byte of two codes for a transposed weight.
+    fits = drawn.filter(lambda case: case.linear.d_in > 1 and case.linear.d_in * case.linear.d_out > 2)
+    if quantiser == "bitsandbytes 4-bit" and device().type == "cpu":
+        fits = fits.filter(lambda case: not case.calibrated)  # which is done in eval mode, where it repacks the weight
+    return fits.map(lambda case: QuantisedLayer(**vars(case), quantiser=quantiser))

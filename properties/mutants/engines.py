@@ -103,3 +103,17 @@ mutant(
     models="a fingerprint of what is stored under weight",
     applies_to="lora",
 )
+mutant(
+    "four_bit_scales_are_doubled",
+    change(linear._read_bitsandbytes, "functional.dequantize_4bit", "2 * functional.dequantize_4bit"),
+    breaks="norms and singular values of a 4-bit layer are twice too large",
+    models="a scale by the half range where the format has one by the whole",
+    applies_to=("pissa", "dora", "delora", "antipasto"),
+)
+mutant(
+    "a_fingerprint_knows_no_four_bit_scales",
+    change(linear.quantisation_scales, "tuple(value for value in state.as_dict().values() if isinstance(value, Tensor))", "()"),
+    breaks="two 4-bit bases with the same codes and other scales are one base",
+    models="a fingerprint of what is stored under weight",
+    applies_to="lora",
+)
