@@ -157,6 +157,30 @@ def test_what_the_user_thaws_meanwhile_stays_thawed() -> None:
 
 
 @fact
+def test_every_attach_freezes_the_whole_base() -> None:
+    """What the user thawed after the first one too."""
+    model = Stack()
+    first = on(model, "lora", target_names="first")
+    model.norm.requires_grad_(True)
+    assert_trains(model, first, on(model, "hra", target_names="third"))
+
+
+@every_variant(st.just)
+def test_a_cast_of_the_model_reaches_every_tensor(variant: str) -> None:
+    """Frozen ones too, and the state dict has them all."""
+    adapter = on(model := Stack(), variant)
+    model.double()
+    declared = [
+        (target, layer, name) for target, layer in adapter.layers().items() for name in layer.specs(layer.shape, layer.config)
+    ]
+    left = [f"{target}.{name}" for target, layer, name in declared if getattr(layer, name).dtype != torch.float64]
+    assert_holds(not left, claim=f"after model.double() {left} are not")
+    missing = {f"{target}.lora_lite.{name}" for target, _, name in declared} - set(model.state_dict())
+    assert_holds(not missing, claim=f"{sorted(missing)} are not in the state dict")
+    assert_holds(bool(torch.isfinite(model(x(3).double())).all()), claim="the output of a model that was cast is finite")
+
+
+@fact
 def test_detach_without_an_adapter_is_refused() -> None:
     model = Stack()
     with assert_refuses(ll.NotAttachedError, "This Stack carries no adapter", claim="detach of a plain model"):

@@ -192,6 +192,21 @@ def test_several_adapters_travel_together() -> None:
 
 
 @fact
+def test_a_load_that_fails_half_way_leaves_the_model_as_before() -> None:
+    """The first adapter of two is in the file and on the model already when the second one's layer takes no hook."""
+
+    def refuses(*args: Any, **kwargs: Any) -> None:
+        raise RuntimeError("no hook here")
+
+    model = base()
+    for config in (ll.LoRAConfig(r=2, target_names=("0",)), ll.LoRAConfig(r=2, target_names=("2",))):
+        ll.attach(model, config)
+    with saved(model) as path, pytest.MonkeyPatch.context() as patch:
+        patch.setattr((blocked := base())[2], "register_forward_hook", refuses)
+        refused(blocked, path, RuntimeError, "no hook here", "load onto a layer that takes no hook")
+
+
+@fact
 def test_what_was_loaded_needs_its_file_no_longer() -> None:
     """Another one may be written over it, in place."""
     with saved() as path:

@@ -1,5 +1,6 @@
 """Laws that hold whatever the parameters, and claims that a comparison with the oracle is too coarse or too narrow to see."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -162,9 +163,9 @@ def test_zero_rows_of_hra_are_no_reflection(case: AdaptedLayer) -> None:
     assert_holds(bool(torch.isfinite(layer.gradients["U"]).all()), claim="with U = 0 the gradient of U is finite")
 
 
-def frozen_copies(variant: str) -> SearchStrategy[AdaptedLayer]:
+def frozen_copies(variant: str, **drawn: Any) -> SearchStrategy[AdaptedLayer]:
     """Trained DeLoRA whose norms have no floor, in dtypes that hold very short rows."""
-    cases = trained_layers(variant, adapter_dtypes=("float32", "bfloat16", "float64"))
+    cases = trained_layers(variant, adapter_dtypes=("float32", "bfloat16", "float64"), **drawn)
     return cases.filter(lambda case: case.option["init"] == "frozen_copy")
 
 
@@ -193,6 +194,26 @@ def test_the_length_of_delora_rows_does_not_matter(case: AdaptedLayer) -> None:
     (layer,) = observe(made)
     bound = expected(layer).y.error.reshape(before.shape)
     assert_close(layer.y, Bounded(before.double(), bound), claim="the output does not depend on the length of rows")
+
+
+def half_precision_copies(variant: str) -> SearchStrategy[AdaptedLayer]:
+    """The same in float16, on weights of a usual size."""
+    half = {"dtype": "float16"}
+    return frozen_copies(variant, weights=("gaussian",)).map(
+        lambda case: replace(case, options=tuple({**case.option, **half}.items()))
+    )
+
+
+@every_variant(half_precision_copies, share=0.3, applies=only("delora"))
+def test_short_rows_of_delora_do_not_overflow(case: AdaptedLayer) -> None:
+    """λ over both lengths is more than float16 holds; what it is multiplied with, and what is added, is not."""
+    made = subject(case)
+    tensors: dict[str, Tensor] = implementation.tensors(made.model)["0"]
+    with torch.no_grad():
+        tensors["A"] *= 2.0**-7
+        tensors["B"] *= 2.0**-7
+    (layer,) = observe(made)
+    assert_close(layer.y, expected(layer).y, claim="the output with short rows is the oracle's")
 
 
 @every_variant(adapted_layers, share=0.3, applies=only("antipasto"))
