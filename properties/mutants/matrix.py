@@ -159,7 +159,7 @@ def run_row(mutant: Mutant, *, examples: int, full: int, whole: bool) -> Row:
             for made in applicable(variant):
                 cell = _cell(made, mutant, variant, budget(examples, shrink=row.shrunk is None))
                 if cell.outcome == "killed" and made.cases is not None:
-                    cell = replace(cell, signal=signal(made, mutant, variant, examples=examples, full=full))
+                    cell = replace(cell, signal=signal(made, mutant, variant, examples=examples, full=3 * examples))
                 row.cells.append(cell)
         else:
             _until_killed(row, mutant, variant, examples)
