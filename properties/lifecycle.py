@@ -1,14 +1,13 @@
 """A life lived twice: on real models with lora_lite, and in plain bookkeeping of what should be true of each of them."""
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import singledispatchmethod
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 from torch import Tensor, nn
 
@@ -16,6 +15,7 @@ import lora_lite as ll
 from properties.assertions import Violation, assert_holds, assert_refuses
 from properties.implementation import implementation
 from properties.observe import expected, seed_inits
+from properties.stack import NO_HOOK, blocked
 from properties.tolerance import coarser
 from properties.truth import (
     Adapted,
@@ -55,7 +55,6 @@ Refusal = tuple[type[Exception], str] | None
 
 MOST_MODELS = 3
 LR = 0.15
-NO_HOOK = (RuntimeError, "no hook here")
 NOTHING_ON = (ll.NotAttachedError, "carries no adapter")
 
 
@@ -312,24 +311,6 @@ def telling(step: str) -> Iterator[None]:
 def outcome(refusal: Refusal) -> Iterator[None]:
     """The body raises this error with this in its message, or, where it is None, nothing."""
     with assert_refuses(*refusal, claim="what cannot work") if refusal else nullcontext():
-        yield
-
-
-@contextmanager
-def blocked(layer: nn.Module, wanted: bool) -> Iterator[None]:
-    """The layer takes no hook once an adapter is on it; before that, calibration may listen."""
-
-    def guarded(register: Callable[..., Any]) -> Callable[..., Any]:
-        def registers(*args: Any, **kwargs: Any) -> Any:
-            if list(layer.children()):
-                raise NO_HOOK[0](NO_HOOK[1])
-            return register(*args, **kwargs)
-
-        return registers
-
-    with pytest.MonkeyPatch.context() as patch:
-        for kind in ("register_forward_hook", "register_forward_pre_hook") if wanted else ():
-            patch.setattr(layer, kind, guarded(getattr(layer, kind)))
         yield
 
 

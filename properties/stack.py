@@ -1,7 +1,10 @@
-"""Three layers of one shape and adapters on them: the model of facts, which draw nothing."""
+"""What facts are about, which draw nothing: three layers of one shape and adapters on them, and a layer that takes no hook."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -86,3 +89,24 @@ def simple_config(variant: str, width: int = WIDTH, **common: Any) -> ll.Adapter
     fits = ranks(variant, width, width, options)
     r = 2 if 2 in fits else fits[0]
     return build_config(variant, options if r is None else (*options, ("r", r)), **common)
+
+
+NO_HOOK = (RuntimeError, "no hook here")
+
+
+@contextmanager
+def blocked(layer: nn.Module, wanted: bool = True) -> Iterator[None]:
+    """The layer takes no hook once an adapter is on it; before that, calibration may listen."""
+
+    def guarded(register: Callable[..., Any]) -> Callable[..., Any]:
+        def registers(*args: Any, **kwargs: Any) -> Any:
+            if list(layer.children()):
+                raise NO_HOOK[0](NO_HOOK[1])
+            return register(*args, **kwargs)
+
+        return registers
+
+    with pytest.MonkeyPatch.context() as patch:
+        for kind in ("register_forward_hook", "register_forward_pre_hook") if wanted else ():
+            patch.setattr(layer, kind, guarded(getattr(layer, kind)))
+        yield
