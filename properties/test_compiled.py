@@ -133,10 +133,9 @@ def test_a_compiled_model_sees_adapters_come_and_go() -> None:
         assert_identical(got.detach(), model(x(3)).detach(), claim=f"{what}: the compiled output is the eager one")
 
     assert_as_eager("the plain base")
-    adapters = []
-    for name, variant in (("0", "lora"), ("1", "hra")):  # one after the layer, one before it
-        adapters.append(moved(on(model, variant, target_names=name)))
-        assert_as_eager(f"{variant} on layer {name} of a compiled model")
+    # One after the layer, one before it.
+    adapters = [moved(on(model, variant, target_names=name)) for name, variant in (("0", "lora"), ("1", "hra"))]
+    assert_as_eager("lora and hra on a compiled model")
     compilations = counter.frame_count
     for step in range(STEPS):
         for adapter in adapters:

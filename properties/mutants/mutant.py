@@ -11,6 +11,7 @@ import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -97,17 +98,21 @@ class Mutant:
     equivalent: str | None = None
     by_chance: bool = False
 
-    @contextmanager
-    def injected(self) -> Iterator[None]:
-        """lora_lite with this failure inside, and as it was outside. Raises InjectionError where it does not apply."""
+    @cached_property
+    def codes(self) -> dict[FunctionType, CodeType]:
+        """What each changed function runs. Raises InjectionError where the mutant does not apply."""
         sources: dict[Any, str] = {}
         for step in self.changes:
             source = sources.get(step.target) or textwrap.dedent(inspect.getsource(step.target))
             sources[step.target] = step.rewrite(source)
-        codes = {function: compiled(function, source) for function, source in sources.items()}
-        originals = {function: function.__code__ for function in codes}
+        return {function: compiled(function, source) for function, source in sources.items()}
+
+    @contextmanager
+    def injected(self) -> Iterator[None]:
+        """lora_lite with this failure inside, and as it was outside. Raises InjectionError where it does not apply."""
+        originals = {function: function.__code__ for function in self.codes}
         try:
-            for function, code in codes.items():
+            for function, code in self.codes.items():
                 function.__code__ = code
             yield
         finally:
