@@ -75,33 +75,13 @@ def calibrate(
     that is not finite.
     """
     tokens = dict.fromkeys(targets, 0)
-
-    def listen(name: str) -> Callable[..., None]:
-        def hook(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            x = first_argument(layer, args, kwargs).detach()
-            x = x.reshape(-1, x.shape[-1])
-            if not torch.isfinite(x).all():
-                raise CalibrationError(f"{name}: the calibration data gives NaN or Inf here. Leave out or mend such batches.")
-            if len(x):
-                calibrators[name].update(x)
-                tokens[name] += len(x)
-
-        return hook
-
     handles = []
     try:
         for name, layer in targets.items():
-            handles.append(layer.register_forward_pre_hook(listen(name), with_kwargs=True))
+            hook = _listener(name, calibrators[name], tokens)
+            handles.append(layer.register_forward_pre_hook(hook, with_kwargs=True))
         with torch.no_grad(), _eval_mode(model):
-            batches = 0
-            for batch in data:
-                try:
-                    _run(model, batch)
-                except LoraLiteError:
-                    raise
-                except Exception as error:
-                    raise _unfit(batches, batch, error) from error
-                batches += 1
+            batches = _run_all(model, data)
     finally:
         for handle in handles:
             handle.remove()
@@ -112,6 +92,35 @@ def calibrate(
             f"{', '.join(silent[:5])}: no calibration token reached {len(silent)} of {len(tokens)} targets. "
             "Leave them out with exclude_names, or give data that uses them."
         )
+
+
+def _listener(name: str, calibrator: Calibrator, tokens: dict[str, int]) -> Callable[..., None]:
+    """A hook that hands the layer's tokens to its calibrator, and counts them."""
+
+    def hook(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        x = first_argument(layer, args, kwargs).detach()
+        x = x.reshape(-1, x.shape[-1])
+        if not torch.isfinite(x).all():
+            raise CalibrationError(f"{name}: the calibration data gives NaN or Inf here. Leave out or mend such batches.")
+        if len(x):
+            calibrator.update(x)
+            tokens[name] += len(x)
+
+    return hook
+
+
+def _run_all(model: nn.Module, data: Iterable[Any]) -> int:
+    """How many batches there were."""
+    batches = 0
+    for batch in data:
+        try:
+            _run(model, batch)
+        except LoraLiteError:
+            raise
+        except Exception as error:
+            raise _unfit(batches, batch, error) from error
+        batches += 1
+    return batches
 
 
 def _unfit(number: int, batch: Any, error: Exception) -> CalibrationError:

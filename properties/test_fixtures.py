@@ -292,7 +292,7 @@ def test_the_summary_counts_every_mutant_once() -> None:
     lines = summary(reports).splitlines()
     assert lines[0].startswith("3 of 4 mutants left a fixture")
     assert lines[2] == "Replay until red: median 10 ms, longest 60 ms, 2 in less than 50 ms."
-    assert lines[3].endswith("of the 2 cases that have layers: median (1, 5, 2), 1 within (4, 4, 2). Larger:")
+    assert lines[3].endswith("of the 2 cases that have layers: median (1, 5, 2), 1 within (4, 4, 2); larger:")
     assert lines[4:] == ["  wide: (1, 8, 2) by claim"]
     assert summary([]) == ""
 

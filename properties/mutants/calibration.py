@@ -8,7 +8,7 @@ from properties.mutants.mutant import change, mutant
 
 mutant(
     "calibration_stops_after_one_batch",
-    change(calibrate, "batches += 1", "batches += 1; break"),
+    change(calibration._run_all, "batches += 1", "batches += 1; break"),
     breaks="the batches after the first are not looked at",
     models="a debugging break left in the loop",
     applies_to=("eva", "antipasto"),
@@ -153,7 +153,7 @@ mutant(
 )
 mutant(
     "calibration_accepts_nan",
-    change(calibrate, "if not torch.isfinite(x).all():", "if False:"),
+    change(calibration._listener, "if not torch.isfinite(x).all():", "if False:"),
     breaks="one NaN in the data spoils the statistics",
     models="unchecked data",
     applies_to="antipasto",
@@ -174,14 +174,14 @@ mutant(
 )
 mutant(
     "last_token_of_each_batch",
-    change(calibrate, "x = x.reshape(-1, x.shape[-1])", "x = x.reshape(-1, x.shape[-1])[-1:]"),
+    change(calibration._listener, "x = x.reshape(-1, x.shape[-1])", "x = x.reshape(-1, x.shape[-1])[-1:]"),
     breaks="one token a batch counts",
     models="hidden_states[:, -1]",
     applies_to=("eva", "antipasto"),
 )
 mutant(
     "tokens_averaged_in_a_batch",
-    change(calibrate, "calibrators[name].update(x)", "calibrators[name].update(x.mean(0, keepdim=True).expand_as(x))"),
+    change(calibration._listener, "calibrator.update(x)", "calibrator.update(x.mean(0, keepdim=True).expand_as(x))"),
     breaks="the tokens of a batch count as their mean",
     models="activations pooled over the sequence",
     applies_to="antipasto",
@@ -350,14 +350,14 @@ mutant(
 )
 mutant(
     "unfit_batches_are_passed_over",
-    change(calibrate, "raise _unfit(batches, batch, error) from error", "continue"),
+    change(calibration._run_all, "raise _unfit(batches, batch, error) from error", "continue"),
     breaks="calibration looks at those batches alone that happen to fit",
     models="try, except, continue in a data loop",
     applies_to="eva",
 )
 mutant(
     "unfit_batches_are_not_named",
-    change(calibrate, "except Exception as error:", "except MemoryError as error:"),
+    change(calibration._run_all, "except Exception as error:", "except MemoryError as error:"),
     breaks="a bad batch ends in an error from the inside of the model",
     models="an exception that says neither which batch nor what to do",
     applies_to="eva",

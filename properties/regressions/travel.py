@@ -83,7 +83,7 @@ def told(fixtures: Sequence[Travelled], mutants: int) -> str:
             f"Replay until red: median {median(milliseconds):.0f} ms, longest {max(milliseconds):.0f} ms, "
             f"{sum(ms < 50 for ms in milliseconds)} in less than 50 ms.",
             f"Shrunk size (d_in, d_out, r) of the {len(sizes)} cases that have layers: median ({middle}), "
-            f"{len(sizes) - len(large)} within {SMALL}. Larger:",
+            f"{len(sizes) - len(large)} within {SMALL}{'; larger:' if large else '.'}",
             *(f"  {f.mutant}: {tuple(size)} by {f.claim}" for f, size in large.items()),
         ]
     )
