@@ -2,6 +2,7 @@
 
 import html
 import json
+import logging
 import re
 from pathlib import Path
 
@@ -49,6 +50,13 @@ def test_must_fix_names_every_claim_with_its_recipe() -> None:
 def test_numbers_agree_with_their_nouns(n: int, told: str) -> None:
     assert counted(n, "property") == told
     assert counted(n, "day").endswith("day" if n == 1 else "days")
+
+
+def test_torchs_trace_is_no_part_of_a_failures_log(caplog: pytest.LogCaptureFixture) -> None:
+    """It is for a file that torch writes on request: hundreds of empty lines a compilation."""
+    logging.getLogger("torch.__trace").debug("")
+    logging.getLogger("properties").warning("ours")
+    assert [record.name for record in caplog.records] == ["properties"]
 
 
 SPEED = {"rows": [], "made": "2026-01-01", "machine": {"device": "cpu"}}
