@@ -45,6 +45,8 @@ from properties.mutants.matrix import budget
 from properties.oracles import ORACLES
 from properties.registry import load_properties
 
+pytestmark = pytest.mark.instruments
+
 PROVENANCE = Provenance("pytest properties --audit audit", versions(), "dev", 10, "random", 1.0, {"passed": 1}, None, "", "")
 FEW = ("forward_agrees_with_the_oracle", "identity_at_init", "save_load_keeps_every_bit", "merged_layer_agrees_with_the_oracle")
 

@@ -19,6 +19,8 @@ from properties.audit.speed import read as read_speed
 from properties.audit.wording import counted
 from properties.test_audit import PROVENANCE
 
+pytestmark = pytest.mark.instruments
+
 
 def test_a_figure_that_was_not_measured_is_a_dash() -> None:
     """No equality where there is no oracle or a crash, no oracle missed where only its test did not run, no picture no None."""

@@ -21,6 +21,8 @@ from properties.probe.record import Record, to_json
 from properties.registry import load_properties
 from properties.test_audit import PROVENANCE, run
 
+pytestmark = pytest.mark.instruments
+
 CLAIM = "identity_at_init"
 
 

@@ -29,6 +29,8 @@ from properties.test_lifecycle import Machine
 from strategies import AdaptedLayer, LinearRecipe, trained_layers
 from strategies.recipes import from_json, to_json
 
+pytestmark = pytest.mark.instruments
+
 REVERSED = load_catalogue()["hra_reflections_in_reverse"]
 # The smallest layer in which the order of the reflections can be seen.
 CASE = AdaptedLayer("hra", LinearRecipe(2, 1), (("r", 2), ("dtype", "float32")), tokens=(), trained=True)

@@ -19,6 +19,8 @@ from strategies import gaussian
 from strategies.draws import recorded, served
 from strategies.recipes import RecipeError, from_json, pasteable, to_json
 
+pytestmark = pytest.mark.instruments
+
 
 def cases_of(variant: str) -> st.SearchStrategy[Any]:
     """A case of any property that draws cases of this variant."""

@@ -9,6 +9,8 @@ from properties.assertions import Meter, Violation, assert_close, assert_identic
 from properties.tolerance import Bounded, claim_bound, perturbed, rounding, scatter, unit_roundoff
 from strategies import DTYPES, gaussian
 
+pytestmark = pytest.mark.instruments
+
 SHAPES = st.tuples(st.integers(1, 6), st.integers(1, 24), st.integers(1, 6))
 
 
