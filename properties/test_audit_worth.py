@@ -39,7 +39,8 @@ def worth_of(
     ]
     measured = [Measured(CLAIM, "hra", examples, noise)] if noise else []
     ran = {(CLAIM, "hra")} if noise else set()
-    found = worth.worths(measured, rows, ran, {CLAIM} if failed else set())
+    failures = [failure_of(f"properties/test_it.py::test_{CLAIM}[lora]", "no")] if failed else []
+    found = worth.worths(measured, rows, ran, failures)
     return next(w for w in found if w.claim == CLAIM)
 
 
@@ -52,9 +53,9 @@ def test_the_worth_of_a_property_is_counted_from_the_matrix() -> None:
     assert worth_of(quiet, clear, also="killed").alone == []
     assert worth_of(quiet, clear).tried == 1
     unmetered = [Measured(CLAIM, "hra", 9, {})], [Row("m", [Cell(CLAIM, "m", "hra", "killed", 1, signal=clear)])]
-    (one_sided,) = worth.worths(*unmetered, {(CLAIM, "hra")}, set())
+    (one_sided,) = worth.worths(*unmetered, {(CLAIM, "hra")})
     assert one_sided.tolerance == "not measured"
-    (unjudged,) = worth.worths([], [], {(CLAIM, "hra")}, set())
+    (unjudged,) = worth.worths([], [], {(CLAIM, "hra")})
     assert (unjudged.tolerance, unjudged.earns, unjudged.tried) == ("exact", "not measured", 0)
 
 
@@ -85,6 +86,19 @@ def test_noise_says_how_many_cases_it_is_known_from() -> None:
     failed = Evidence(failures=[failure_of(f"properties/test_x.py::test_{fact}", "no")], ran={(fact, None)})
     (told,) = judge(failed, None, PROVENANCE, ["hra"]).properties
     assert told.tolerance == "fails"
+
+
+def test_noise_is_of_correct_code() -> None:
+    """Of what holds on a variant nothing is taken where another property fails on it: its code is not correct."""
+    measured = [Measured(CLAIM, "hra", 9, {"float32": 0.9}), Measured(CLAIM, "lora", 5, {"float32": 0.1})]
+    ran = {(CLAIM, m.variant) for m in measured}
+    failure = failure_of("properties/test_it.py::test_base_keeps_every_bit[hra]", "no")
+    for own, noise, examples, tolerance in (
+        (measured, {"float32": 0.1}, 5, "not measured"),
+        (measured[:1], {}, 0, "not measured"),
+    ):
+        told = next(w for w in worth.worths(own, [], ran & {(CLAIM, m.variant) for m in own}, [failure]) if w.claim == CLAIM)
+        assert (told.noise, told.examples, told.tolerance) == (noise, examples, tolerance)
 
 
 def test_what_was_not_tried_is_a_dash_and_no_zero() -> None:
@@ -181,7 +195,10 @@ def test_the_probe_is_told_by_its_tightest_figure() -> None:
     def record(value: float, variant: str) -> Record:
         return Record("learning beats noise: random steps", variant, "tiny", value, ">", 0.5, "why")
 
-    for values, got, holds in (((0.9, 0.6), 0.6, 2), ((0.9, 0.4), 0.4, 1), ((float("nan"), 0.51), None, 1)):
+    for values, got, holds in (
+        *(((0.9, 0.6), 0.6, 2), ((0.9, 0.4), 0.4, 1), ((0.45, 0.1), 0.1, 0)),
+        *(((float("nan"), 0.51), None, 1), ((0.1, float("nan")), None, 0)),
+    ):
         records = json.loads(to_json(record(value, variant) for value, variant in zip(values, ("hra", "dora"), strict=True)))
         (told,) = judge(Evidence(records={"probe": records}), None, PROVENANCE, ["hra"]).probe
         assert (told.got, told.holds, told.measured, told.wanted) == (got, holds, 2, "> 0.5")

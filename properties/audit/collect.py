@@ -187,14 +187,15 @@ def _count(found: Evidence, report: pytest.TestReport) -> None:
 def named(nodeid: str) -> tuple[str, str | None]:
     """The claim and the variant of a test: "…::test_identity_at_init[hra]" is ("identity_at_init", "hra").
 
-    A fixture's replay makes the claim of its property.
+    A fixture's replay makes the claim of its property; a test that takes properties makes theirs "on real weights", say.
     """
     test = nodeid.rpartition("::")[2]
     claim, _, parameters = test.removesuffix("]").partition("[")
     parts = parameters.split("-")
     variant = next((part for part in parts if part in ll.VARIANTS), None)
-    replayed = next((part for part in parts if part in PROPERTIES), None) if claim == REPLAY else None
-    return replayed or claim.removeprefix("test_"), variant
+    own = claim.removeprefix("test_")
+    taken = next((part for part in parts if part in PROPERTIES), None)
+    return (own if taken is None else taken if claim == REPLAY else f"{taken}_{own}"), variant
 
 
 def failure_of(nodeid: str, text: str, crash: str | None = None, *, left: Iterable[str] = ()) -> Failure:

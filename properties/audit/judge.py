@@ -64,7 +64,7 @@ def judge(evidence: Evidence, tracer: Tracer | None, provenance: Provenance, var
         skipped=evidence.skipped,
         nice_to_have=[],
         must_add=[],
-        properties=worth.worths(evidence.measured, evidence.rows, evidence.ran, {f.claim for f in failures}),
+        properties=worth.worths(evidence.measured, evidence.rows, evidence.ran, failures),
         mutation=worth.mutation(evidence, variants),
         mutants=worth.mutant_rows(evidence.rows),
         gaps=worth.gaps(tracer),

@@ -258,7 +258,8 @@ class Gaps:
 
 @dataclass(frozen=True)
 class ProbeClaim:
-    """One assertion of the training probe over all variants and models: the figure that comes nearest to its bound.
+    """One assertion of the training probe over all variants and models: the figure that comes nearest to its bound,
+    or misses it by most.
 
     wanted: relation and bound, as "> 0.12"; where the bound is what noise gives, it is the noise floor.
     """
