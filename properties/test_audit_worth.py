@@ -1,7 +1,11 @@
 """Part B of the audit: what the checks can see is counted from what ran, and what was not tried is never said to be known."""
 
 import dataclasses
+import html
 import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -10,6 +14,7 @@ from properties.audit import worth
 from properties.audit.collect import failure_of
 from properties.audit.evidence import Evidence
 from properties.audit.judge import judge
+from properties.audit.provenance import narrowing
 from properties.audit.render import cases, markdown, page
 from properties.audit.report import Measured, Report, Worth
 from properties.audit.tracing import Function, Tracer, function_of, suspect
@@ -24,6 +29,7 @@ from properties.test_audit import PROVENANCE, run
 pytestmark = pytest.mark.instruments
 
 CLAIM = "identity_at_init"
+ROOT = Path(__file__).parent.parent
 
 
 def worth_of(
@@ -161,6 +167,38 @@ def test_gaps_close_when_a_test_runs_the_code() -> None:
     assert idle.dumps() != busy.dumps()
     idle.add(busy.dumps())
     assert idle.files() == busy.files()
+
+
+@pytest.mark.parametrize("narrowed", ["", "-k 'forward'"])
+def test_gaps_are_told_after_a_run_of_everything(narrowed: str) -> None:
+    """A run that was told to leave tests out makes no demands on the library, and says so."""
+    tracer = Tracer()
+    tracer.imported()
+    report = judge(Evidence(), tracer, dataclasses.replace(PROVENANCE, narrowed=narrowed), ["hra"])
+    demands = [*report.must_add, *report.nice_to_have]
+    for demand in ("tests that run", "a mutant in each of", "coverage of lora_lite"):
+        assert any(demand in line for line in demands) == (not narrowed)
+    assert (report.gaps.share is None) == bool(narrowed)
+    for text in (markdown(report), html.unescape(page(report))):
+        assert ("this one was narrowed by -k 'forward'" in text) == bool(narrowed)
+        assert ("are changed by some mutant" in text) == (not narrowed)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ((), []),
+        (("-m", "not mutation"), []),
+        (("-k", "forward", "-m", "not slow", "--variant=hra"), ["-k 'forward'", "-m 'not slow'", "--variant hra"]),
+        (("--mutant=lora_scale_lost", "-x"), ["--mutant lora_scale_lost", "-x"]),
+        (("properties/test_forward.py",), ["the paths properties/test_forward.py"]),
+    ],
+)
+def test_what_narrows_a_run_is_known(given: tuple[str, ...], told: list[str], pytestconfig: pytest.Config) -> None:
+    places = [arg for arg in given if arg.endswith(".py")] or ["properties"]
+    options = pytestconfig._parser.parse_known_args([*(arg for arg in given if arg not in places)])
+    config = SimpleNamespace(option=options, args=places, invocation_params=SimpleNamespace(dir=ROOT))
+    assert narrowing(cast(pytest.Config, config)) == told
 
 
 def test_functions_that_no_mutant_changes_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:

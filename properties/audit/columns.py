@@ -32,6 +32,7 @@ _BY_CLAIM = {
     "attach_writes_every_entry": "init",
     "the_tensors_are_as_the_paper_and_the_config_say": "params",
     "first_gradients_are_as_declared": "params",
+    "under_autocast_the_output_is_the_oracles": "other",
 }
 _BY_FILE = {
     "test_forward": "forward",

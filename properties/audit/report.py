@@ -251,7 +251,9 @@ class Gaps:
 
     @property
     def share(self) -> float | None:
-        """Lines and branches that ran, of all; None where coverage was not measured."""
+        """Lines and branches that ran, of all; None where this run cannot tell, and why says so."""
+        if self.why:
+            return None
         total = sum(f.lines + f.branches for f in self.files)
         return sum(f.lines_run + f.branches_run for f in self.files) / total if total else None
 
@@ -276,7 +278,10 @@ class ProbeClaim:
 
 @dataclass(frozen=True)
 class Provenance:
-    """How to get this report again. source: sha256 of lora_lite's files; injected: the mutant that was on, if any."""
+    """How to get this report again. source: sha256 of lora_lite's files; injected: the mutant that was on, if any.
+
+    narrowed: the options that left tests out, "" where everything ran but for the matrix of mutants.
+    """
 
     command: str
     versions: dict[str, str]
@@ -288,6 +293,7 @@ class Provenance:
     injected: str | None
     made: str
     source: str
+    narrowed: str = ""
 
 
 @dataclass(frozen=True)

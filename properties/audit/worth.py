@@ -199,8 +199,9 @@ def _margin(record: Mapping[str, Any]) -> tuple[bool, float]:
     return holds, margin if holds else -margin
 
 
-def gaps(tracer: Tracer | None) -> Gaps:
-    """Lines and branches that no test ran, and functions that no mutant changes."""
+def gaps(tracer: Tracer | None, narrowed: str = "") -> Gaps:
+    """Lines and branches that no test ran, and functions that no mutant changes: of a run that was not narrowed."""
     touched = {function_of(change.target) for mutant in load_catalogue().values() for change in mutant.changes}
     untouched = [str(function) for function in functions() if function not in touched]
-    return Gaps(tracer.files() if tracer else [], untouched, len(functions()), "" if tracer else "not traced in this run")
+    why = f"only a run of everything can tell, and this one was narrowed by {narrowed}" if narrowed else ""
+    return Gaps(tracer.files() if tracer else [], untouched, len(functions()), why if tracer else "not traced in this run")
