@@ -29,7 +29,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--speed", metavar="FILE", help="show the figures of python -m properties.speed --json FILE in the audit")
     group.addoption("--online", action="store_true", help="open every reference too: papers, and files with recorded hashes")
-    group.addoption("--mutant", metavar="NAME", help="judge with this silent failure on, to see what a red audit looks like")
+    group.addoption(
+        "--mutant",
+        metavar="NAME",
+        help="judge with this silent failure on, to see what a red audit looks like; tests of instruments are deselected",
+    )
 
 
 @pytest.hookimpl(trylast=True)  # after Hypothesis's own, which loads --hypothesis-profile

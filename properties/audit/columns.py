@@ -116,7 +116,7 @@ def _largest(found: Sequence[Finding]) -> float | None:
 
 def _does_not_hold(what: str, message: str) -> str:
     """In one line, what failed and with which figures."""
-    lines = [" ".join(line.split()) for line in message.splitlines() if not re.fullmatch(r"\w+ \[\w+\]", line)]
+    lines = [" ".join(line.split()) for line in message.splitlines() if not re.fullmatch(r"\w+ \[[^]]+\]", line)]
     return ": ".join(["does not hold", *([what] if what else []), *lines[:2]])
 
 
