@@ -13,7 +13,7 @@ import lora_lite as ll
 from properties.assertions import assert_all_identical, assert_close, assert_holds, assert_identical
 from properties.implementation import implementation
 from properties.observe import Layer, expected, has_oracle, watch
-from properties.tolerance import Bounded, coarser, perturbed, scatter
+from properties.tolerance import Bounded, coarser, finite, perturbed, scatter
 from strategies import DTYPES, NestedRecipe
 from strategies.options import Options
 
@@ -263,5 +263,5 @@ def check_merged(merged: nn.Module, layer: Layer, bound: Bounded) -> None:
     x, dtype = layer.x.detach().reshape(-1, layer.weight.shape[1]), layer.x.dtype
     copies = perturbed("merged", merged.get_parameter("weight"), dtype)
     bias = 0 if layer.bias is None else perturbed("merged bias", merged.get_parameter("bias"), dtype)[:, None]
-    rounded = scatter(x.double() @ copies.mT + bias, dtype)
+    rounded = scatter(x.double() @ copies.mT + bias, dtype, overflowed=not finite([x]))
     assert_close(merged(x), Bounded(bound.value, bound.error + rounded.error), claim=f"{layer.name}, merged, is the oracle's")
