@@ -5,7 +5,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from properties.assertions import Meter, Violation, assert_close, assert_identical, assert_nonzero, assert_within, measuring
+from properties.assertions import (
+    Meter,
+    Violation,
+    assert_close,
+    assert_equal,
+    assert_identical,
+    assert_nonzero,
+    assert_within,
+    assert_zero,
+    measuring,
+)
 from properties.mutants.matrix import budget
 from properties.observe import OracleError
 from properties.oracles import ORACLES
@@ -112,6 +122,18 @@ def test_identical_means_dtype_and_every_bit() -> None:
     for other in (one.double(), torch.nextafter(one, 2 * one), torch.ones(1, 2)):
         with pytest.raises(Violation):
             assert_identical(other, one, claim="same")
+
+
+@pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
+def test_a_zero_of_the_other_sign_is_equal_and_not_identical(dtype: torch.dtype) -> None:
+    """Of any shape: a λ has none. An exact zero is of either sign."""
+    for shape in ((), (2, 3)):
+        zero = torch.zeros(shape, dtype=dtype)
+        assert_equal(-zero, zero, claim="zero")
+        assert_zero(-zero, claim="zero")
+        assert_identical(-zero, -zero, claim="zero")
+        with pytest.raises(Violation, match="got -0  wanted exactly \\+0"):
+            assert_identical(-zero, zero, claim="zero")
 
 
 def test_a_gradient_of_nan_is_not_nonzero() -> None:
