@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.parameter import is_lazy
 from torch.utils.hooks import RemovableHandle
 
 from lora_lite.calibration import calibrate, first_argument
@@ -223,7 +224,7 @@ def _adapt_output(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], y: 
 
 def _without_autocast(x: Tensor, adapt: Callable[..., Tensor], *given: Any) -> Tensor:
     """adapt(*given) in the dtypes that it chooses itself."""
-    if not torch.is_autocast_enabled(x.device.type):
+    if x.is_meta or not torch.is_autocast_enabled(x.device.type):
         return adapt(*given)
     with torch.autocast(x.device.type, enabled=False):
         return adapt(*given)
@@ -270,9 +271,12 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def attachable(model: nn.Module) -> nn.Module:
-    """unwrapped(model), where it is not split over processes already. Raises TargetError."""
+    """unwrapped(model), where it is not split over processes already and has all its parameters. Raises TargetError."""
     inner = unwrapped(model)
     refuse_split(model)
+    for name, parameter in inner.named_parameters():
+        if is_lazy(parameter):
+            raise TargetError(f"{name}: found no shape yet, wanted a parameter with one. Run one forward of the model first.")
     return inner
 
 

@@ -1,5 +1,6 @@
 """Streams batches through the model once and hands each target's inputs to its calibrator."""
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -55,10 +56,11 @@ class InputMoments(Calibrator):
 
 
 def first_argument(layer: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
-    """A linear layer's input, whether it came by position or by keyword."""
+    """A linear layer's input, whether it came by position or by keyword: by the name that its forward gives to its first."""
     if args:
         return args[0]  # type: ignore[no-any-return]  # a tensor, or the layer itself will complain
-    return next(iter(kwargs.values())) if len(kwargs) == 1 else kwargs["input"]  # type: ignore[no-any-return]
+    name = next(iter(kwargs if len(kwargs) == 1 else inspect.signature(layer.forward).parameters))
+    return kwargs[name]  # type: ignore[no-any-return]
 
 
 def calibrate(

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from lora_lite.adapter import Adapter, attachable, attached, base_parameters, device_of, install, refuse_overlap, unwrapped
 from lora_lite.config import ADAPTER_DTYPES, AdapterConfig
-from lora_lite.errors import BaseMismatchError, CheckpointError, ConfigError
+from lora_lite.errors import BaseMismatchError, BaseWeightError, CheckpointError, ConfigError
 from lora_lite.linear import is_linear, linear_shape, quantisation_scales
-from lora_lite.parallel import gathered, refuse_disagreement, writes
+from lora_lite.parallel import gathered, refuse_disagreement, write_once
 from lora_lite.spec import VARIANTS, Variant
 from lora_lite.targets import refuse_uncalled
 
@@ -34,8 +34,9 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
 
     Atomic: the file is written beside its place and moved there, so that a crash leaves the old file whole.
     A model that fully_shard has split over processes is gathered: call save in all of them, the first one writes.
-    Raises NotAttachedError, TargetError where those processes hold different adapters, and OSError where the place cannot be
-    written.
+    Raises NotAttachedError, TargetError where those processes hold different adapters, ConfigError where the adapter was cast
+    to a dtype that load would refuse, CheckpointError where a part of it was cast, BaseWeightError on a base without numbers,
+    and OSError where the place cannot be written.
     """
     tensors: dict[str, Tensor] = {}
     entries = []
@@ -46,15 +47,29 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
             tensors |= {f"{target}.{name}": tensor.detach().contiguous() for name, tensor in layer.state_dict().items()}
         ranks = {target: {"r": layer.config.r, "alpha": layer.config.alpha} for target, layer in layers.items()}
         # The user may have cast the model since attach: what counts is what the tensors are.
-        config = replace(adapter.config, dtype=next(iter(layers.values())).dtype)
+        config = replace(adapter.config, dtype=_dtype(layers))
         entries.append({"variant": config.variant, "config": config.to_json(), "targets": ranks})
     header: dict[str, Any] = {"format": FORMAT, "adapters": entries, "base": fingerprint(model)}
     whole = {name: gathered(tensor) for name, tensor in tensors.items()}
     header["digest"] = digest_of_all(header, {name: _digest(tensor) for name, tensor in whole.items()})
     metadata = {HEADER: json.dumps(header, allow_nan=False)}
     refuse_disagreement(model, header["digest"])
-    if writes(model):
-        _write_atomically(Path(path), lambda place: save_file(whole, place, metadata=metadata))
+    write_once(model, lambda: _write_atomically(Path(path), lambda place: save_file(whole, place, metadata=metadata)))
+
+
+def _dtype(layers: Mapping[str, Variant]) -> torch.dtype:
+    """The one dtype of all tensors of an adapter. Raises CheckpointError where there are two."""
+    wanted: torch.dtype | None = None
+    for target, layer in layers.items():
+        for name, tensor in layer.state_dict().items():
+            wanted = wanted or tensor.dtype
+            if tensor.dtype != wanted:
+                raise CheckpointError(
+                    f"{target}: tensor {name} is {tensor.dtype}, wanted {wanted} as in {next(iter(layers))}. "
+                    "Cast the whole adapter, or none of it."
+                )
+    assert wanted is not None, "an adapter has a target, and that a tensor"
+    return wanted
 
 
 def _write_atomically(path: Path, write: Any) -> None:
@@ -76,7 +91,13 @@ def _write_atomically(path: Path, write: Any) -> None:
 
 
 def fingerprint(model: nn.Module) -> dict[str, str]:
-    """Every base parameter's dtype and shape, and a digest of every bit. Adapters and buffers do not count."""
+    """Every base parameter's dtype and shape, and a digest of every bit. Adapters and buffers do not count.
+
+    Raises BaseWeightError on the meta device, where there are no bits.
+    """
+    for name, parameter in base_parameters(model):
+        if parameter.is_meta:
+            raise BaseWeightError(f"{name}: found on the meta device, wanted numbers. Give the model its weights first.")
     return {name: _described(gathered(p.detach()), *_scales(model, name)) for name, p in base_parameters(model)}
 
 
@@ -126,7 +147,7 @@ def load(
 
     Raises CheckpointError (not a whole, well-formed file for these layers), BaseMismatchError (made for other base weights),
     TargetError (a target carries an adapter already, or is never called; a model that is split over processes), ConfigError
-    (dtype), OSError (FileNotFoundError, PermissionError: a file that cannot be read).
+    (dtype), BaseWeightError (a base without numbers), OSError (FileNotFoundError, PermissionError: a file that cannot be read).
     """
     if dtype is not None and dtype not in ADAPTER_DTYPES.values():
         raise ConfigError(f"load: dtype is {dtype!r}, wanted None or a torch dtype among {', '.join(ADAPTER_DTYPES)}.")

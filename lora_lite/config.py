@@ -64,7 +64,9 @@ class AdapterConfig:
         if "alpha" not in self.unused:
             self.require(is_number(self.alpha) and self.alpha > 0, "alpha", "a finite number above 0")
         self.require(self.dtype in ADAPTER_DTYPES.values(), "dtype", f"one of {', '.join(ADAPTER_DTYPES)}")
-        in_range = self.scale <= torch.finfo(self.dtype).max
+        # A scalar meets half precision in float32.
+        smallest = torch.finfo(torch.promote_types(self.dtype, torch.float32)).tiny
+        in_range = smallest <= self.scale <= torch.finfo(self.dtype).max
         self.require(in_range, "alpha", f"alpha / r within the range of {self.dtype}")
         for name in ("target_names", "exclude_names"):
             self._check_patterns(name)

@@ -57,14 +57,24 @@ def read_weight(layer: nn.Module) -> Tensor:
         return weight.detach()  # type: ignore[no-any-return]  # has_plain_weight: a tensor
     if _is_bitsandbytes(layer):
         weight = _read_bitsandbytes(layer)
-    elif type(weight) not in (Tensor, nn.Parameter) and hasattr(weight, "dequantize"):
+    elif _knows_its_scale(weight):
         weight = weight.detach().dequantize()
     if isinstance(weight, Tensor) and _holds_numbers(weight) and weight.shape == linear_sizes(layer):
-        return weight
+        return weight.detach()
     found = f"{type(weight).__name__} {getattr(weight, 'dtype', '')} {tuple(getattr(weight, 'shape', ()))}"
     raise BaseWeightError(
         f"{type(layer).__name__}: the weight is a {found}, wanted floating-point numbers of shape {linear_sizes(layer)}. "
         "Use a variant that does not read the base weight (lora, ia3, ia3_ff, hra, eva), or an unquantised base."
+    )
+
+
+def read_bias(layer: nn.Module) -> Tensor | None:
+    """What the layer adds to x Wᵀ, None for nothing. Raises BaseWeightError where `bias` is neither, as a mere flag is."""
+    bias: Any = getattr(layer, "bias", None)
+    if bias is None or isinstance(bias, Tensor):
+        return bias
+    raise BaseWeightError(
+        f"{type(layer).__name__}: the bias is {bias!r}, wanted a tensor or None. Leave the layer out, or use another variant."
     )
 
 
@@ -74,8 +84,13 @@ def linear_sizes(layer: nn.Module) -> tuple[int, int]:
     return shape.d_out, shape.d_in
 
 
+def _knows_its_scale(weight: Any) -> bool:
+    """Whether dequantize is the weight's own; torch's would take codes for numbers."""
+    return getattr(type(weight), "dequantize", Tensor.dequantize) is not Tensor.dequantize
+
+
 def _is_bitsandbytes(layer: nn.Module) -> bool:
-    return type(layer).__module__.startswith("bitsandbytes")
+    return any(kind.__module__.startswith("bitsandbytes") for kind in type(layer).__mro__)
 
 
 def _read_bitsandbytes(layer: nn.Module) -> object:
@@ -100,7 +115,11 @@ def quantisation_scales(layer: nn.Module) -> tuple[Tensor, ...]:
     if not _is_bitsandbytes(layer):
         return ()
     if (state := getattr(getattr(layer, "weight", None), "quant_state", None)) is not None:
-        return tuple(value for value in state.as_dict().values() if isinstance(value, Tensor))
+        values = state.as_dict()
+        # The offset of nested scales is a Python number there, as the names of its formats are strings.
+        other = repr({name: value for name, value in values.items() if not isinstance(value, Tensor)})
+        tensors = (value for value in values.values() if isinstance(value, Tensor))
+        return *tensors, torch.frombuffer(bytearray(other.encode()), dtype=torch.uint8)
     scales = _eight_bit(layer, "SCB")
     return () if scales is None else (scales,)
 

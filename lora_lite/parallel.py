@@ -1,5 +1,6 @@
 """Models that torch has wrapped or split over processes: DistributedDataParallel and fully_shard."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -44,17 +45,50 @@ def refuse_disagreement(model: nn.Module, digest: str) -> None:
     fully_shard takes each process's own share of every parameter and leaves buffers alone: adapters that were attached from
     different seeds or data are stitched together, or stay apart. (DistributedDataParallel copies the first process's.)
     """
-    sharded = next(filter(is_sharded, model.parameters()), None)
-    for group in sharded.device_mesh.get_all_groups() if sharded is not None else ():  # type: ignore[attr-defined]  # a DTensor's
-        digests: list[Any] = [None] * torch.distributed.get_world_size(group)
-        torch.distributed.all_gather_object(digests, digest, group=group)
-        if len(set(digests)) > 1:
+    for group in _groups(model):
+        if len(set(digests := _told(digest, group))) > 1:
             raise TargetError(
                 f"the processes hold adapters that differ: digests {digests}, wanted one. Attach in every process from "
                 "the same seed and calibration data, or load the same file, before fully_shard; then train again."
             )
 
 
-def writes(model: nn.Module) -> bool:
-    """Whether this process is the one to write what was gathered; every process is, where nothing is sharded."""
-    return not any(map(is_sharded, model.parameters())) or torch.distributed.get_rank() == 0
+def write_once(model: nn.Module, write: Callable[[], None]) -> None:
+    """Call `write` in the first of the processes that share a sharded model, in the only one of any other.
+
+    Every process returns when it is done, and raises what it raised.
+    """
+    failure: Exception | None = None
+    if is_first(model):
+        try:
+            write()
+        except Exception as error:
+            failure = error
+    for group in _groups(model):
+        failure = next(filter(None, _told(failure, group)), None)
+    if failure is not None:
+        raise failure
+
+
+def is_first(model: nn.Module) -> bool:
+    """Whether this process leads those that share the model: they need not be all there are. True where nothing is sharded."""
+    sharded = _sharded(model)
+    return sharded is None or not any(sharded.device_mesh.get_coordinate())
+
+
+def _sharded(model: nn.Module) -> Any:
+    """One of its sharded parameters, or None."""
+    return next(filter(is_sharded, model.parameters()), None)
+
+
+def _groups(model: nn.Module) -> Sequence[Any]:
+    """The groups of processes that share a sharded model, one a dimension of their mesh; none for any other model."""
+    sharded = _sharded(model)
+    return () if sharded is None else sharded.device_mesh.get_all_groups()
+
+
+def _told(mine: Any, group: Any) -> list[Any]:
+    """What each process of the group has."""
+    all_of_them: list[Any] = [None] * torch.distributed.get_world_size(group)
+    torch.distributed.all_gather_object(all_of_them, mine, group=group)
+    return all_of_them

@@ -154,3 +154,14 @@ def assert_refuses(error: type[Exception], match: str, *, claim: str) -> Iterato
         raise Violation(f"{claim}: raised {type(caught).__name__}: {caught}, wanted {error.__name__}") from caught
     else:
         raise Violation(f"{claim}: not refused, wanted {error.__name__}")
+
+
+@contextmanager
+def assert_runs(what: str) -> Iterator[None]:
+    """An error inside is the finding: "`what` fails with …"."""
+    try:
+        yield
+    except Violation:
+        raise
+    except Exception as error:
+        raise Violation(f"{what} fails with {type(error).__name__}: {error}") from error

@@ -33,6 +33,10 @@ STEPS = 3
 MUTANTS = {"save_writes_one_share": "FSDP2", "save_fails_but_in_the_first_process": "DDP"}
 # The run in which each process attaches from a seed of its own.
 APART = "another seed each"
+# The run in which each process shards a model of its own, as stages of a pipeline do.
+STAGES = "a stage each"
+# The run whose files have no folder to lie in.
+NOWHERE = "no such folder"
 # A process that waits this long for another one gives up, and spawn ends them all.
 PATIENCE = timedelta(seconds=60)
 # A power of two: the step is the same whether or not product and sum are rounded as one.
@@ -94,6 +98,17 @@ def fully_sharded(model: nn.Module) -> nn.Module:
     return model
 
 
+def save_stage(rank: int, folder: Path) -> None:
+    """Shard a model over a mesh of this process alone, one of as many as there are processes, and save it."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh("cpu", (PROCESSES, 1), mesh_dim_names=("stage", "share"))["share"]
+    model, _ = adapted("lora")
+    fully_shard(model, mesh=mesh)
+    ll.save(model, place(folder, STAGES, "lora", rank))
+
+
 def padded(parameter: Tensor) -> int:
     """Bytes of a parameter whose first dimension is filled up, so that it can be split evenly."""
     return parameter.nbytes // len(parameter) * PROCESSES * -(-len(parameter) // PROCESSES)
@@ -147,6 +162,8 @@ def work(rank: int, folder: str) -> None:
         with load_catalogue()[mutant].injected():
             found[mutant] = {"lora": attempt(engine, "lora", rank, Path(folder) / mutant)}
     found[APART] = {"delora": attempt("FSDP2", "delora", rank, Path(folder) / APART, seed=rank)}
+    found[NOWHERE] = {"lora": attempt("FSDP2", "lora", rank, Path(folder) / NOWHERE)}
+    save_stage(rank, Path(folder))
     report(Path(folder), rank).write_text(json.dumps(found), encoding="utf-8")
     dist.destroy_process_group()
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
 from torch.nn.parallel import DistributedDataParallel
 
 import lora_lite as ll
@@ -18,7 +19,9 @@ from properties.distributed_worker import (
     ENGINES,
     MODEL,
     MUTANTS,
+    NOWHERE,
     PROCESSES,
+    STAGES,
     STEPS,
     adapted,
     fully_sharded,
@@ -112,6 +115,23 @@ def test_processes_that_attached_from_seeds_of_their_own_are_refused(trained: tu
         assert "TargetError: the processes hold adapters that differ" in found[APART]["delora"].get("error", "no error")
 
 
+@pytest.mark.slow
+@pytest.mark.distributed
+def test_every_stage_of_a_pipeline_writes_its_own_file(trained: tuple[Path, list[dict[str, Any]]]) -> None:
+    """The first process of those that share a model writes, whatever number it has among all."""
+    folder, _ = trained
+    assert [place(folder, STAGES, "lora", rank).exists() for rank in range(PROCESSES)] == [True] * PROCESSES
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+def test_a_file_that_cannot_be_written_fails_in_every_process(trained: tuple[Path, list[dict[str, Any]]]) -> None:
+    """Not only in the one that writes."""
+    _, reports = trained
+    for found in reports:
+        assert "FileNotFoundError" in found[NOWHERE]["lora"].get("error", "no error")
+
+
 @contextmanager
 def one_process() -> Iterator[None]:
     """A process group of this process alone, in which models can be wrapped and sharded."""
@@ -157,6 +177,6 @@ def test_a_split_model_saves_the_same_file() -> None:
             assert_holds(path.read_bytes() == whole, claim=f"{engine}: the file differs from that of the plain model")
             path.unlink()
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(dist, "get_rank", lambda: 1)
+                patch.setattr(DeviceMesh, "get_coordinate", lambda mesh: [1])
                 ll.save(wrapped, path)
             assert_holds(path.exists() == (engine == "DDP"), claim=f"{engine}: the second process wrote, or did not")

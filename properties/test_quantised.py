@@ -19,6 +19,7 @@ from properties.assertions import (
     assert_holds,
     assert_identical,
     assert_refuses,
+    assert_runs,
     assert_within,
 )
 from properties.files import scratch_file
@@ -49,7 +50,11 @@ def codes_times_scales(layer: Any) -> Tensor:
 def table_times_scales(packed: Tensor, state: Any) -> Tensor:
     """Two codes a byte, the high one first; what each means lies in a table, and counts times the largest of its block."""
     codes = torch.stack((packed.data >> 4, packed.data & 15), dim=-1).flatten()[: state.shape.numel()]
-    scales = state.absmax.double().repeat_interleave(state.blocksize)[: len(codes)]
+    # The scales are codes of one byte, with a table and scales of their own, and an offset.
+    inner = state.state2
+    wide = inner.absmax.double().repeat_interleave(inner.blocksize)[: len(state.absmax)]
+    absmax = inner.code.double()[state.absmax.long()] * wide + state.offset.double()
+    scales = absmax.repeat_interleave(state.blocksize)[: len(codes)]
     return (state.code.double()[codes.long()] * scales).reshape(state.shape)  # type: ignore[no-any-return]
 
 
@@ -92,6 +97,35 @@ def test_a_fingerprint_tells_scales_apart() -> None:
         assert_holds(before != other, claim=f"{quantise.__name__}: two bases with other scales have one fingerprint")
         model(torch.ones(1, 32))
         assert_holds(fingerprint(model) == before, claim=f"{quantise.__name__}: a forward changed the fingerprint")
+
+
+@fact
+def test_a_fingerprint_tells_offsets_apart() -> None:
+    """The scales of 4 bits are kept less their mean, which is a Python number beside the tensors."""
+    weight = WEIGHT.reshape(8, 64)
+    largest = weight.abs().amax(1, keepdim=True)
+    near, far = (holding(weight * (1 + shift / largest), four_bit) for shift in (1, 5))
+    layers: list[Any] = [near[0], far[0]]
+    states = [layer.weight.quant_state.as_dict() for layer in layers]
+    tensors = [[value for value in state.values() if isinstance(value, Tensor)] for state in states]
+    same = [torch.equal(a, b) for a, b in zip(*tensors, strict=True)]
+    assert_holds(all(same), claim="two 4-bit weights that differ in the offset of their scales alone")
+    assert_holds(fingerprint(near) != fingerprint(far), claim="two bases with other offsets have one fingerprint")
+
+
+@fact
+def test_a_subclass_of_a_quantised_layer_is_read_as_its_parent() -> None:
+    """A layer class of the user's own, in a module of the user's own."""
+    for quantise in (bitsandbytes, four_bit):
+        layer, other = (holding(factor * WEIGHT.reshape(8, 64), quantise)[0] for factor in (1, 8))
+        wanted = read_weight(layer)
+        for made in (layer, other):
+            made.__class__ = type("Own", (type(made),), {})
+        with assert_runs(what := f"{quantise.__name__}: reading the weight of a subclass"):
+            read = read_weight(layer)
+        assert_identical(read, wanted, claim=what)
+        found = [fingerprint(nn.Sequential(made)) for made in (layer, other)]
+        assert_holds(found[0] != found[1], claim=f"{quantise.__name__}: subclasses with other scales have one fingerprint")
 
 
 @fact

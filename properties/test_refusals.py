@@ -2,16 +2,17 @@
 
 import re
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import lora_lite as ll
-from properties.assertions import assert_holds, assert_identical, assert_nonzero, assert_refuses, assert_within
+from properties.assertions import assert_holds, assert_identical, assert_nonzero, assert_refuses, assert_runs, assert_within
+from properties.files import scratch_file
 from properties.registry import every_variant, fact
-from properties.stack import assert_learning, moved, on, simple_config, x
+from properties.stack import Stack, assert_learning, moved, on, simple_config, x
 from properties.tolerance import claim_bound
 from strategies import LinearRecipe, gaussian
 from strategies.refusals import Refused, refused
@@ -53,10 +54,16 @@ def test_finite_weights_are_taken_however_large() -> None:
 
 # Weights whose numbers cannot be had.
 
-STORED: dict[str, tuple[torch.dtype, tuple[int, int]]] = {
-    "integer codes": (torch.int8, (4, 4)),
-    "codes of one byte": (torch.float8_e4m3fn, (4, 4)),
-    "packed numbers": (torch.float32, (8, 2)),
+
+class Codes(nn.Parameter):
+    """A tensor class of its own, with torch's dequantize, which knows of no scale."""
+
+
+STORED: dict[str, tuple[type[Tensor], torch.dtype, tuple[int, int]]] = {
+    "integer codes": (Tensor, torch.int8, (4, 4)),
+    "codes of one byte": (Tensor, torch.float8_e4m3fn, (4, 4)),
+    "packed numbers": (Tensor, torch.float32, (8, 2)),
+    "integer codes in a class of their own": (Codes, torch.int8, (4, 4)),
 }
 
 
@@ -68,9 +75,12 @@ class Coded(nn.Module):
     def __init__(self, stored: str) -> None:
         super().__init__()
         self.in_features = self.out_features = 4
-        dtype, shape = STORED[stored]
-        codes = (gaussian(0, "codes", (4, 4)) * 40).clamp(-127, 127).round()
-        self.register_buffer("weight", codes.reshape(shape).to(dtype))
+        kind, dtype, shape = STORED[stored]
+        codes = (gaussian(0, "codes", (4, 4)) * 40).clamp(-127, 127).round().reshape(shape).to(dtype)
+        if kind is Codes:
+            self.weight = Codes(codes, requires_grad=False)
+        else:
+            self.register_buffer("weight", codes)
 
     def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
         return x @ (self.weight.float().reshape(4, 4) * 0.01).mT * gain
@@ -93,9 +103,9 @@ def test_codes_are_never_read_as_numbers(case: OnCodes) -> None:
     """Variants that need the layer's forward alone work; those that read the weight refuse and name the layer."""
     model = nn.Sequential(nn.Tanh(), Coded(case.stored))
     plain = model(x(3))
-    dtype, shape = STORED[case.stored]
+    kind, dtype, shape = STORED[case.stored]
     if ll.VARIANTS[case.variant].reads_weight:
-        match = rf"^1: Coded: the weight is a Tensor {re.escape(str(dtype))} {re.escape(str(shape))}"
+        match = rf"^1: Coded: the weight is a {kind.__name__} {re.escape(str(dtype))} {re.escape(str(shape))}"
         with assert_refuses(ll.BaseWeightError, match, claim=case.stored):
             ll.attach(model, simple_config(case.variant))
         return
@@ -112,6 +122,64 @@ def test_codes_are_never_read_as_numbers(case: OnCodes) -> None:
     with assert_refuses(ll.BaseWeightError, "^1: merge: Coded holds no plain", claim="merge"):
         ll.merge(model)
     assert_identical(model(x(3)), output.detach(), claim="the output after a refused merge")
+
+
+class Named(nn.Module):
+    """A linear layer that calls its input x, takes a second argument, and has a bias of another kind than most."""
+
+    def __init__(self, **bias: Any) -> None:
+        super().__init__()
+        self.in_features = self.out_features = 4
+        self.weight = nn.Parameter(gaussian(0, "weight", (4, 4)))
+        for name, value in bias.items():
+            setattr(self, name, value)
+
+    def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
+        return x @ self.weight.mT * gain
+
+
+@every_variant(st.just)
+def test_a_layer_that_calls_its_input_x_is_adapted(variant: str) -> None:
+    """By position and by keyword, beside another argument; such a layer need not have a bias."""
+    layer: Any = Named()
+    plain = layer(x(3), 2.0).detach()
+    moved(on(nn.Sequential(layer), variant))
+    wanted = layer(x(3), 2.0).detach()
+    assert_nonzero(wanted - plain, claim="what the moved adapter adds")
+    for given in ({"x": x(3), "gain": 2.0}, {"gain": 2.0, "x": x(3)}):
+        with assert_runs(what := f"a call by {', '.join(given)}"):
+            got = layer(**given)
+        assert_identical(got, wanted, claim=f"the output of {what}")
+
+
+@fact
+def test_a_bias_that_is_a_mere_flag_is_refused() -> None:
+    """DoRA takes the bias off the output before it scales it; a flag would be taken for a one."""
+    match = "^0: Named: the bias is True, wanted a tensor or None"
+    with assert_refuses(ll.BaseWeightError, match, claim="dora on a bias that is True"):
+        ll.attach(nn.Sequential(Named(bias=True)), ll.DoRAConfig(r=2))
+
+
+@fact
+def test_a_model_without_its_parameters_is_refused() -> None:
+    """A lazy layer has no shape before its first forward, a meta layer has no numbers to tell the base by."""
+    lazy = nn.Sequential(nn.Linear(4, 4), nn.LazyLinear(4))
+    with assert_refuses(ll.TargetError, "^1.weight: found no shape yet, .* Run one forward", claim="attach on a lazy layer"):
+        ll.attach(lazy, ll.LoRAConfig(r=2, target_names=("0",)))
+    ll.attach(meta := nn.Sequential(nn.Linear(4, 4, device="meta")), ll.LoRAConfig(r=2))
+    with assert_runs("an adapted layer on meta"):
+        meta(x(3).to("meta"))
+    with assert_refuses(ll.BaseWeightError, "^0.weight: found on the meta device", claim="save on meta"):
+        ll.save(meta, scratch_file())
+
+
+@fact
+def test_an_adapter_of_two_dtypes_is_not_saved() -> None:
+    """A part of it was cast: load would refuse the file, when what was trained is gone."""
+    adapter = on(model := Stack(), "lora")
+    adapter.layers()["second"].bfloat16()
+    with assert_refuses(ll.CheckpointError, "^second: tensor A is torch.bfloat16, wanted torch.float32", claim="save"):
+        ll.save(model, scratch_file())
 
 
 @fact

@@ -21,12 +21,11 @@ def bitsandbytes(plain: nn.Linear) -> nn.Module:
 
 
 def four_bit(plain: nn.Linear) -> nn.Module:
-    """A Linear4bit: two NF4 codes a byte with a scale for each 64 of them, and computed in floating point."""
+    """A Linear4bit: two NF4 codes a byte with a scale for each 64 of them, scales that are codes too; computed in floats."""
     from bitsandbytes.nn import Linear4bit  # type: ignore[attr-defined]
 
     shape, bias = (plain.in_features, plain.out_features), plain.bias is not None
-    # One level of scales, so that an oracle of three lines can read them.
-    layer: Any = Linear4bit(*shape, bias, plain.weight.dtype, compress_statistics=False, quant_type="nf4")  # type: ignore[no-untyped-call]
+    layer: Any = Linear4bit(*shape, bias, plain.weight.dtype, quant_type="nf4")  # type: ignore[no-untyped-call]
     layer.load_state_dict(plain.state_dict())
     return layer.to(plain.weight.dtype).to(device())  # type: ignore[no-any-return]
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lora_lite.config import AdapterConfig
-from lora_lite.linear import LinearShape, at_least_float32, read_weight
+from lora_lite.linear import LinearShape, at_least_float32, read_bias, read_weight
 from lora_lite.spec import ParamSpec, Variant, kaiming_uniform, register, zeros
 from lora_lite.variants import references
 from lora_lite.variants.low_rank import add_low_rank
@@ -57,6 +57,7 @@ class DoRA(Variant):
         return "rounding"
 
     def initialise(self, layer: nn.Module, statistics: Any) -> None:
+        read_bias(layer)  # which every forward needs
         self.m.copy_(torch.linalg.vector_norm(read_weight(layer), dim=1, dtype=torch.float64))
 
     @torch.no_grad()
@@ -78,7 +79,7 @@ class DoRA(Variant):
         # Norms are wider than half precision; what meets the tokens need not be.
         ratio = (self.m / self.row_norms(layer)).to(torch.promote_types(self.m.dtype, y.dtype))
         y = add_low_rank(y, x, self.A, self.B, self.scale)
-        bias: Any = layer.bias
+        bias = read_bias(layer)
         if bias is None:
             return y * ratio
         # y holds the bias already: ratio (y − b) + b, with the part that depends on the tokens in one pass.

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from lora_lite.calibration import InputMoments
-from lora_lite.config import AdapterConfig, is_number, option
+from lora_lite.config import LARGEST_RANK, AdapterConfig, is_number, option
 from lora_lite.errors import CalibrationError
 from lora_lite.linear import LinearShape, linear_sizes
 from lora_lite.spec import ParamSpec, Variant, checked_rank, register, zeros
@@ -40,6 +40,7 @@ class EVAConfig(AdapterConfig):
         super().__post_init__()
         number = is_number(self.rho) and self.rho >= 1
         self.require(number, "rho", "a finite number, 1 or more")
+        self.require(self.r * self.rho <= LARGEST_RANK, "rho", f"r · rho of {LARGEST_RANK} at most")
 
 
 @register

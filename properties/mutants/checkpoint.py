@@ -265,9 +265,23 @@ mutant(
 )
 mutant(
     "save_writes_the_dtype_of_attach",
-    change(checkpoint.save, "replace(adapter.config, dtype=next(iter(layers.values())).dtype)", "adapter.config"),
+    change(checkpoint.save, "replace(adapter.config, dtype=_dtype(layers))", "adapter.config"),
     breaks="the header tells another dtype than the tensors have",
     models="a config saved as it was asked for and not as it is",
+    applies_to="lora",
+)
+mutant(
+    "save_takes_two_dtypes",
+    change(checkpoint._dtype, "if tensor.dtype != wanted:", "if False:"),
+    breaks="an adapter that was cast in part is saved, and can never be loaded",
+    models="a check at the end of the road that belongs at its beginning",
+    applies_to="lora",
+)
+mutant(
+    "meta_is_saved",
+    change(checkpoint.fingerprint, "if parameter.is_meta:", "if False:"),
+    breaks="save on the meta device ends in an error from the inside",
+    models="a model whose weights are still to come",
     applies_to="lora",
 )
 mutant(

@@ -50,7 +50,7 @@ mutant(
 )
 mutant(
     "every_process_writes",
-    change(parallel.writes, "torch.distributed.get_rank() == 0", "True"),
+    change(parallel.is_first, "not any(sharded.device_mesh.get_coordinate())", "True"),
     breaks="all processes write the one file at the same time",
     models="a save without a rank",
     applies_to="lora",
@@ -104,6 +104,27 @@ mutant(
     applies_to="lora",
 )
 mutant(
+    "a_quantised_subclass_is_read_as_codes",
+    change(linear._is_bitsandbytes, "in type(layer).__mro__", "in type(layer).__mro__[:1]"),
+    breaks="norms and singular values of a user's subclass of a bitsandbytes layer are those of its codes",
+    models="a type compared where its parents count too",
+    applies_to=("dora", "antipasto"),
+)
+mutant(
+    "torchs_dequantize_is_trusted",
+    change(linear._knows_its_scale, " is not Tensor.dequantize", " is not None"),
+    breaks="integer codes in a tensor class of their own are read as numbers",
+    models="a method that every tensor has, taken for a sign",
+    applies_to=("pissa", "dora", "delora", "antipasto"),
+)
+mutant(
+    "a_fingerprint_knows_no_offset",
+    change(linear.quantisation_scales, "return *tensors, torch", "return tuple(tensors) or torch"),
+    breaks="two 4-bit bases whose scales differ by a constant are one base",
+    models="the tensors of a state, and not its numbers",
+    applies_to="lora",
+)
+mutant(
     "four_bit_scales_are_doubled",
     change(linear._read_bitsandbytes, "functional.dequantize_4bit", "2 * functional.dequantize_4bit"),
     breaks="norms and singular values of a 4-bit layer are twice too large",
@@ -112,7 +133,7 @@ mutant(
 )
 mutant(
     "a_fingerprint_knows_no_four_bit_scales",
-    change(linear.quantisation_scales, "tuple(value for value in state.as_dict().values() if isinstance(value, Tensor))", "()"),
+    change(linear.quantisation_scales, "values = state.as_dict()", 'values = {"quant_type": state.quant_type}'),
     breaks="two 4-bit bases with the same codes and other scales are one base",
     models="a fingerprint of what is stored under weight",
     applies_to="lora",

@@ -1,6 +1,6 @@
 """Silent failures on models as they are built and run in the field, and of configs that are changed too late."""
 
-from lora_lite import adapter
+from lora_lite import adapter, calibration, linear
 from lora_lite.adapter import Adapter
 from lora_lite.variants import low_rank
 from lora_lite.variants.lora import LoRA
@@ -68,6 +68,45 @@ mutant(
     breaks="a transposed or expanded input is read in another order",
     models="a pointer handed to a kernel without its strides",
     applies_to=("lora", "dora"),
+)
+mutant(
+    "a_keyword_has_one_name",
+    change(
+        calibration.first_argument,
+        "next(iter(kwargs if len(kwargs) == 1 else inspect.signature(layer.forward).parameters))",
+        'next(iter(kwargs)) if len(kwargs) == 1 else "input"',
+    ),
+    breaks="a layer that calls its input otherwise fails once it is adapted",
+    models="nn.Linear's own signature taken for everyone's",
+    applies_to=("lora", "hra"),
+)
+mutant(
+    "the_first_keyword_is_the_input",
+    change(calibration.first_argument, "kwargs if len(kwargs) == 1 else inspect.signature(layer.forward).parameters", "kwargs"),
+    breaks="the adapter reads whichever argument was named first",
+    models="an order that Python keeps and no caller promises",
+    applies_to=("lora", "hra"),
+)
+mutant(
+    "lora_runs_on_numbers_alone",
+    change(adapter._without_autocast, "x.is_meta or ", ""),
+    breaks="an adapted model does not run on the meta device, where shapes are worked out",
+    models="a question that this device cannot answer",
+    applies_to="lora",
+)
+mutant(
+    "a_lazy_layer_is_adapted",
+    change(adapter.attachable, "if is_lazy(parameter):", "if False:"),
+    breaks="attach on a layer without a shape ends in an error from the inside",
+    models="in_features = 0 taken for a width",
+    applies_to="lora",
+)
+mutant(
+    "a_flag_is_taken_for_a_bias",
+    change(linear.read_bias, "bias is None or isinstance(bias, Tensor)", "True"),
+    breaks="bias = True is taken off the output as a one",
+    models="truth and one are the same number",
+    applies_to="dora",
 )
 mutant(
     "lora_does_not_look_at_the_base",
