@@ -29,7 +29,7 @@ from properties.observe import AnyCase, Expected, Layer, Subject, expected, has_
 from properties.oracles import ORACLES
 from properties.pretrained import POOLER, PretrainedCase, encoder, pretrained_case
 from properties.registry import reported
-from properties.test_checkpoint import base_tensors
+from properties.state import base_tensors
 from properties.tolerance import Bounded, claim_bound, coarser
 
 LAYERS = 36

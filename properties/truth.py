@@ -13,6 +13,7 @@ import lora_lite as ll
 from properties.assertions import assert_all_identical, assert_close, assert_holds, assert_identical, bits
 from properties.implementation import implementation
 from properties.observe import Layer, expected, has_oracle, watch
+from properties.state import hooks_of
 from properties.tolerance import Bounded, coarser, finite, perturbed, scatter
 from strategies import DTYPES, NestedRecipe
 from strategies.options import Options
@@ -238,7 +239,7 @@ def check_flags(truth: Truth) -> None:
     handles = tuple(one.handle for one in truth.adapters)
     assert_holds(ll.adapters_of(truth.model) == handles, claim=f"{ll.adapters_of(truth.model)} attached, wanted {handles}")
     modules = dict(truth.model.named_modules())
-    hooks = {name: len(m._forward_hooks) + len(m._forward_pre_hooks) for name, m in modules.items()}
+    hooks = {name: len(own) for name, own in hooks_of(truth.model).items()}
     wanted = {name: truth.hooks.get(name, 0) + (name in truth.layers) for name in modules}
     assert_holds(hooks == wanted, claim=f"hooks {hooks}, wanted {wanted}")
     for name, module in modules.items():

@@ -14,7 +14,7 @@ from properties.assertions import bits
 from properties.implementation import implementation
 from properties.observe import Subject, train, usual_size
 from properties.probe.training import Loss, Values, fit, initial, parameters, relative, restore
-from properties.test_checkpoint import base_tensors
+from properties.state import base_tensors
 from properties.tolerance import perturbed, scatter
 from strategies import gaussian
 
