@@ -70,16 +70,6 @@ def assert_learning(adapter: ll.Adapter) -> None:
         assert_nonzero(gradient, claim=f"the gradient of {adapter.config.variant} {name}")
 
 
-def state_of(model: nn.Module) -> dict[str, Any]:
-    """All that must be as before: flags, hooks, training modes, and which modules and parameters there are."""
-    return {
-        "requires_grad": {name: p.requires_grad for name, p in model.named_parameters(remove_duplicate=False)},
-        "training": {name: m.training for name, m in model.named_modules()},
-        "hooks": {name: (len(m._forward_hooks), len(m._forward_pre_hooks)) for name, m in model.named_modules()},
-        "attributes": sorted(vars(model)),
-    }
-
-
 WIDTH = 4  # of layers whose shape does not matter; every variant takes it
 
 

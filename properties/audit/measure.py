@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import lora_lite as ll
-from properties.assertions import Meter, Violation, assert_close, assert_identical, assert_within, measuring
+from properties.assertions import Meter, Violation, assert_close, assert_equal, assert_identical, assert_within, measuring
 from properties.audit.report import FAILS, NO_REFERENCE, OK, UNMEASURED, DtypeFact, Finding, InitFact, TensorFact
 from properties.implementation import adapter_dtype, implementation
 from properties.observe import expected, observe, options_of, subject
@@ -238,14 +238,14 @@ def dtype_of(variant: str, base: str, adapter: str) -> DtypeFact:
 
 
 def _identity(case: AdaptedLayer, off: list[float]) -> None:
-    """Bit for bit where the variant declares it so, else within the oracle's bound; how far off it is goes to `off`."""
+    """Exact where the variant declares it so, else within the oracle's bound; how far off it is goes to `off`."""
     plain = case.build()(case.x()).detach()
     (layer,) = observe(subject(case))
     size = torch.finfo(case.base_dtype).eps * plain.double().abs().max()
     off.append(float((layer.y.detach().double() - plain.double()).abs().max() / size))
     claim = "the output at init is the base's"
     if implementation.identity(case) == "exact":
-        assert_identical(layer.y.detach(), plain, claim=claim)
+        assert_equal(layer.y.detach(), plain, claim=claim)
     elif case.variant in ORACLES:
         assert_close(layer.y, Bounded(plain.double(), expected(layer).y.error), claim=claim)
 
