@@ -49,7 +49,7 @@ def only(*variants: str) -> Any:
     return lambda variant: variant.name in variants
 
 
-@every_variant(adapted_layers, share=0.3, applies=has_oracle)
+@every_variant(adapted_layers, share=0.3, applies=only(*TRAINABLE))
 def test_the_tensors_are_as_the_paper_and_the_config_say(case: AdaptedLayer) -> None:
     """Those that the paper trains require a gradient and no others do; all have the config's dtype; exact is exact."""
     made = subject(case)

@@ -14,7 +14,7 @@ from strategies.options import Options, build_config
 # Of the fields that every config has; a variant's own fields declare theirs, in option(wrong=…).
 WRONG: dict[str, tuple[Any, ...]] = {
     "r": (None, 0, -1, 0.5, True, "eight"),
-    "alpha": (None, 0, -1, True, math.nan, math.inf, "eight"),
+    "alpha": (None, 0, -1, True, math.nan, math.inf, 1e-60, 1e60, "eight"),
     "dtype": (None, torch.int8, "eight"),
     "target_names": (None, -1, ("",), ("*up",)),
     "exclude_names": (None, -1, ("",), ("*up",)),

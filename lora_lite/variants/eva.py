@@ -35,7 +35,7 @@ class EVAConfig(AdapterConfig):
     """
 
     variant: ClassVar[str] = "eva"
-    rho: float = option(1.0, values=(1.0, 2.0), wrong=(None, 0, 0.5, True, math.nan, math.inf, "eight"))
+    rho: float = option(1.0, values=(1.0, 2.0), wrong=(None, 0, 0.5, True, math.nan, math.inf, 1e308, "eight"))
 
     def __post_init__(self) -> None:
         super().__post_init__()
