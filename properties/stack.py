@@ -85,7 +85,7 @@ NO_HOOK = (RuntimeError, "no hook here")
 
 
 @contextmanager
-def blocked(layer: nn.Module, wanted: bool = True) -> Iterator[None]:
+def blocked(layer: nn.Module) -> Iterator[None]:
     """The layer takes no hook once an adapter is on it; before that, calibration may listen."""
 
     def guarded(register: Callable[..., Any]) -> Callable[..., Any]:
@@ -97,6 +97,6 @@ def blocked(layer: nn.Module, wanted: bool = True) -> Iterator[None]:
         return registers
 
     with pytest.MonkeyPatch.context() as patch:
-        for kind in ("register_forward_hook", "register_forward_pre_hook") if wanted else ():
+        for kind in ("register_forward_hook", "register_forward_pre_hook"):
             patch.setattr(layer, kind, guarded(getattr(layer, kind)))
         yield
