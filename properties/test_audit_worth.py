@@ -13,13 +13,13 @@ from properties.audit.judge import judge
 from properties.audit.render import cases, markdown, page
 from properties.audit.report import Measured, Report, Worth
 from properties.audit.tracing import Function, Tracer, function_of, suspect
+from properties.audited import PROVENANCE, run
 from properties.mutants import load_catalogue
 from properties.mutants.matrix import Cell, Row
 from properties.mutants.mutant import BUILT_IN
 from properties.mutants.witnesses import WITNESSES
 from properties.probe.record import Record, to_json
 from properties.registry import load_properties
-from properties.test_audit import PROVENANCE, run
 
 CLAIM = "identity_at_init"
 
