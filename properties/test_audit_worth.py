@@ -118,7 +118,7 @@ def test_every_property_says_which_failures_it_catches() -> None:
     report = replaced(judge(Evidence(rows=[Row("lora_scale_lost", [])]), None, PROVENANCE, ["lora"]), found)
     for text in (markdown(report), page(report)):
         assert "m0, m1" in text
-        assert "second witness of 2; stays: bit for bit" in text
+        assert "second witness of 2; stays: exact where" in text
 
 
 def test_what_alone_catches_nothing_and_has_no_reason_is_to_be_mended() -> None:
