@@ -70,6 +70,21 @@ def test_a_batch_of_any_shape_and_layout_is_taken_row_by_row(case: Laid) -> None
     assert_holds(shape[:-1] == case.layer.tokens, claim=f"tokens {case.layer.tokens} give an output of shape {tuple(shape)}")
 
 
+def rows(variant: str) -> st.SearchStrategy[AdaptedLayer]:
+    """Trained adapters, and batches of more than one token."""
+    return trained_layers(variant, tokens=((2,), (3,), (2, 2)))
+
+
+@every_variant(rows, share=0.5)
+def test_a_row_of_the_output_depends_on_its_row_of_the_input_alone(case: AdaptedLayer) -> None:
+    """Another last token changes no bit of what the others give."""
+    model, x = subject(case).model, case.x()
+    changed = x.clone()
+    changed.reshape(-1, x.shape[-1])[-1] += 1
+    before, after = (model(given).detach().reshape(-1, case.linear.d_out)[:-1] for given in (x, changed))
+    assert_identical(after, before, claim="the outputs of the other tokens, once the last one is another")
+
+
 # Layers.
 
 
