@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import lora_lite as ll
+from lora_lite.calibration import first_argument
 from properties.implementation import Case, adapter_dtype, implementation
 from properties.oracles import ORACLES
 from properties.tolerance import PROBES, Bounded, coarser, finite, perturbed, perturbed_all, rounding, scatter
@@ -161,11 +162,12 @@ def _weight_and_bias(model: nn.Module, name: str) -> tuple[Tensor, Tensor | None
 
 def _catch_input(layer: Layer) -> Callable[..., Any]:
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        given: Tensor = args[0] if args else kwargs["input"]
+        given = first_argument(module, args, kwargs)
         # A tensor of this layer's own: other readers of the same input must not add to its gradient.
         layer.x = given.clone() if given.requires_grad else given.detach().clone().requires_grad_()
         layer.x.retain_grad()
-        return ((layer.x, *args[1:]), kwargs) if args else (args, {**kwargs, "input": layer.x})
+        named = {name: layer.x if value is given else value for name, value in kwargs.items()}
+        return ((layer.x, *args[1:]), kwargs) if args else (args, named)
 
     return hook
 

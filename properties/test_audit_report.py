@@ -16,7 +16,7 @@ from properties.audit.render import markdown, page, share
 from properties.audit.report import FAILS, NO_REFERENCE, OK, UNMEASURED, Finding
 from properties.audit.speed import read as read_speed
 from properties.audit.wording import counted
-from properties.test_audit import PROVENANCE
+from properties.audited import PROVENANCE
 
 
 def test_a_figure_that_was_not_measured_is_a_dash() -> None:

@@ -15,7 +15,7 @@ from properties.observe import seed_inits
 from properties.registry import every_variant, fact
 from properties.stack import moved
 from strategies import BlockRecipe, NestedRecipe
-from strategies.options import Options, accepts, build_config, own_options
+from strategies.options import Options, accepts, build_config, own_options, simplest
 from strategies.refusals import wrong_values
 
 MODEL = NestedRecipe(tuple(BlockRecipe(8, 12, bias=True) for _ in range(2)), weight="uneven")
@@ -45,7 +45,7 @@ class Changed:
 
     def options(self, setting: Any) -> Options:
         unused = ll.VARIANTS[self.variant].config_class.unused
-        usual = {name: values[0] for name, values in own_options(self.variant).items()}
+        usual = dict(simplest(self.variant))
         usual |= {name: COMMON[name][0] for name in ("r", "alpha") if name not in unused}
         return tuple({**usual, "exclude_names": ("readout",), self.field: setting}.items())
 

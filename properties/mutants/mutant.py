@@ -110,6 +110,7 @@ class Mutant:
     changes     what it does to the source
     equivalent  why no property can tell it from correct code; None for one that must be caught
     by_chance   what it does differs from run to run, so that the case that caught it need not show it again
+    history     it shows after certain steps of a model's life alone, and a life of them must show it
     """
 
     name: str
@@ -119,6 +120,7 @@ class Mutant:
     changes: tuple[Change, ...]
     equivalent: str | None = None
     by_chance: bool = False
+    history: bool = False
 
     @cached_property
     def codes(self) -> dict[FunctionType, CodeType]:
@@ -153,12 +155,13 @@ def mutant(
     applies_to: str | tuple[str, ...] = ALL,
     equivalent: str | None = None,
     by_chance: bool = False,
+    history: bool = False,
 ) -> Mutant:
     """Add a mutant to the catalogue."""
     if name in CATALOGUE:
         raise ValueError(f"two mutants are called {name}")
     variants = BUILT_IN if applies_to == ALL else (applies_to,) if isinstance(applies_to, str) else applies_to
-    CATALOGUE[name] = made = Mutant(name, breaks, models, variants, changes, equivalent, by_chance)
+    CATALOGUE[name] = made = Mutant(name, breaks, models, variants, changes, equivalent, by_chance, history)
     return made
 
 
