@@ -16,6 +16,7 @@ import lora_lite as ll
 from properties.assertions import Meter, Violation, measuring
 from properties.capabilities import capability
 from properties.regressions.record import last_lines
+from strategies.recipes import pasteable
 
 Check = Callable[..., None]
 Cases = Callable[[str], SearchStrategy[Any]]
@@ -68,13 +69,13 @@ class Property:
             with measuring(meter):
                 settings(budget, max_examples=examples)(test)()
         except Violation as violation:
-            message = f"{violation}\nrecipe   {failing['case']!r}"
+            message = f"{violation}\nrecipe   {pasteable(failing['case'])}"
             raise Violation(message, case=failing["case"], examples=failing["examples"]) from None
         except Exception as error:
             # A crash of the code under test; an error of Hypothesis itself is about no one case.
             if error is failing.get("error"):
                 error.case = failing["case"]  # read where the failure is recorded
-                error.add_note(f"recipe   {failing['case']!r}")
+                error.add_note(f"recipe   {pasteable(failing['case'])}")
             raise
         return meter
 

@@ -38,6 +38,7 @@ from properties.mutants import load_catalogue
 from properties.oracles import ORACLES
 from properties.registry import load_properties
 
+pytestmark = pytest.mark.instruments
 FEW = ("forward_agrees_with_the_oracle", "identity_at_init", "save_load_keeps_every_bit", "merged_layer_agrees_with_the_oracle")
 
 

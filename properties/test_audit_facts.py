@@ -52,6 +52,7 @@ class Narrow(ll.Variant):
             raise ll.ConfigError(f"rank {config.r}")
 
 
+@pytest.mark.instruments
 @pytest.mark.parametrize(("takes", "rank"), [((8,), 8), ((2, 4, 8), 4), ((), None)])
 def test_a_variant_of_unusual_ranks_is_measured_where_it_can_be(
     takes: tuple[int, ...], rank: int | None, monkeypatch: pytest.MonkeyPatch

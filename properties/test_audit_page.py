@@ -26,6 +26,7 @@ QUIET = (
 )
 
 pytestmark = [
+    pytest.mark.instruments,
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH: install it (apt-get install chromium) to judge the page"),
 ]

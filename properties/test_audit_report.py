@@ -2,21 +2,27 @@
 
 import html
 import json
+import logging
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+import lora_lite as ll
 from properties.audit import start
 from properties.audit.collect import failure_of
 from properties.audit.evidence import Evidence
 from properties.audit.judge import judge
 from properties.audit.measure import measure
-from properties.audit.render import markdown, page, share
-from properties.audit.report import FAILS, NO_REFERENCE, OK, UNMEASURED, Finding
+from properties.audit.render import markdown, others, page, share
+from properties.audit.report import FAILS, NO_REFERENCE, OK, UNMEASURED, Failure, Finding, Measured
 from properties.audit.speed import read as read_speed
+from properties.audit.tracing import Function, Tracer, function_of, functions
 from properties.audit.wording import counted
 from properties.audited import PROVENANCE
+
+pytestmark = pytest.mark.instruments
 
 
 def test_a_figure_that_was_not_measured_is_a_dash() -> None:
@@ -45,10 +51,72 @@ def test_must_fix_names_every_claim_with_its_recipe() -> None:
         assert html.escape(str(failure.recipe), quote=False).replace("'", "&#39;") in page(report)
 
 
+LAYER = "AdaptedLayer(variant='lora', of=1)"
+
+
+def failed(claim: str, recipe: str = "") -> Failure:
+    """Of lora."""
+    told = f"{claim} [lora]\n{claim.upper()}\ngot 1  wanted 2\nworst at 0" + (f"\nrecipe   {recipe}" if recipe else "")
+    return failure_of(f"properties/test_it.py::test_{claim}[lora]", told, left=["measured"])
+
+
+def test_an_entry_is_headed_by_the_smallest_case_of_one_layer() -> None:
+    """And what left no trace of the variant's code points nowhere: it has no entry where another failure has one."""
+    forward, compiled = failed("forward_agrees_with_the_oracle", LAYER), failed("compiled_output_and_gradients_are_the_oracles")
+    real = failed("forward_agrees_with_the_oracle_on_real_weights", "Short()")
+    whole = failed("merged_model_agrees_with_the_oracle", "Short()")
+    again = failed("merged_model_agrees_with_the_oracle", "Longer()")
+    other, hook = functions()[0], function_of(ll.LoRA.adapt_output)
+    assert hook is not None
+    ran = {hook: {f.nodeid for f in (forward, real, whole)}, other: {compiled.nodeid}}
+
+    class Traced(Tracer):
+        def tests_of(self) -> dict[Function, set[str]]:
+            return ran
+
+    found = Evidence(failures=[compiled, real, whole, again, forward])
+    report = judge(found, Traced(), PROVENANCE, ["lora"])
+    (fix,) = report.must_fix
+    assert (fix.suspect, fix.failures[0]) == (str(hook), forward)
+    assert [failure.claim for failure in others(fix)] == [real.claim, whole.claim, compiled.claim]
+    ran.clear()
+    (alone,) = judge(replace(found, failures=[compiled]), Traced(), PROVENANCE, ["lora"]).must_fix
+    assert alone.failures == [compiled]
+
+
+def test_a_reason_says_what_does_not_hold_and_simple_claims_come_first() -> None:
+    """The identity is told under init; a column that fails shows no figure of what holds beside it."""
+    failures = [
+        *(failed(claim) for claim in ("a_handle_of_a_model_that_is_gone", "identity_at_init")),
+        failed("first_gradients_are_as_declared"),
+        failed("gradients_in_a_whole_model_agree_with_the_oracle", LAYER),
+        failed("gradients_agree_with_the_oracle", LAYER + " " * 9),
+    ]
+    held = Measured("base_keeps_every_bit", "lora", 3, {"float32": 0.01})
+    (block,) = judge(Evidence(failures=failures, measured=[held]), None, PROVENANCE, ["lora"]).blocks
+    assert (block.columns["other"].state, block.columns["other"].figure) == (FAILS, None)
+    assert block.columns["gradient"].why == (
+        "does not hold: gradients agree with the oracle: GRADIENTS_AGREE_WITH_THE_ORACLE: got 1 wanted 2"
+    )
+    assert block.columns["init"].why.startswith("does not hold: identity at init: IDENTITY_AT_INIT: got 1 wanted 2")
+    report = judge(
+        Evidence(failures=failures, records={"facts": [measure("params_are_as_declared", "lora")]}), None, PROVENANCE, ["lora"]
+    )
+    for text in (markdown(report), page(report)):
+        assert text.count("does not hold: first gradients are as declared") >= 2
+
+
 @pytest.mark.parametrize(("n", "told"), [(0, "0 properties"), (1, "1 property"), (2, "2 properties")])
 def test_numbers_agree_with_their_nouns(n: int, told: str) -> None:
     assert counted(n, "property") == told
     assert counted(n, "day").endswith("day" if n == 1 else "days")
+
+
+def test_torchs_trace_is_no_part_of_a_failures_log(caplog: pytest.LogCaptureFixture) -> None:
+    """It is for a file that torch writes on request: hundreds of empty lines a compilation."""
+    logging.getLogger("torch.__trace").debug("")
+    logging.getLogger("properties").warning("ours")
+    assert [record.name for record in caplog.records] == ["properties"]
 
 
 SPEED = {"rows": [], "made": "2026-01-01", "machine": {"device": "cpu"}}

@@ -13,7 +13,7 @@ from properties.audit.render import validate
 
 ROOT = Path(__file__).parent.parent
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.instruments, pytest.mark.slow]
 
 
 def audited(folder: Path, *arguments: str, at: Path = ROOT) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
@@ -30,10 +30,14 @@ def audited(folder: Path, *arguments: str, at: Path = ROOT) -> tuple[subprocess.
 
 
 def test_a_red_run_over_workers_is_a_complete_audit(tmp_path: Path) -> None:
-    """Coverage and measurements of both workers; the exit code says that a verdict is BUGGY; nothing is recorded."""
+    """Coverage and measurements of both workers; the exit code says that a verdict is BUGGY; nothing is recorded.
+
+    With a fault inside, the suite's own instruments are not asked: they would all be red.
+    """
     ended, data = audited(
         tmp_path,
-        *("properties/test_audit_facts.py", "properties/test_forward.py", "--variant=ia3", "--variant=lora"),
+        *("properties/test_audit_facts.py", "properties/test_forward.py", "properties/test_fixtures.py"),
+        *("--variant=ia3", "--variant=lora"),
         *("--mutant=ia3_gate_twice", "-n2"),
     )
     assert ended.returncode == pytest.ExitCode.TESTS_FAILED
@@ -42,7 +46,9 @@ def test_a_red_run_over_workers_is_a_complete_audit(tmp_path: Path) -> None:
     assert data["provenance"]["injected"] == "ia3_gate_twice"
     (fix,) = data["must_fix"]
     assert fix["suspect"].startswith("lora_lite/variants/ia3.py:")
-    assert fix["failures"][0]["replay"].endswith("--mutant ia3_gate_twice")
+    assert {failure["replay"].count("--mutant ia3_gate_twice ") for failure in fix["failures"]} == {1}
+    assert data["suite"] == []
+    assert "mutant: ia3_gate_twice is on, so tests of the suite's own instruments are deselected" in ended.stdout
     assert "written" not in ended.stdout.partition("audit: BUGGY")[0]
     ran = {file["path"]: file["lines_run"] == file["lines"] for file in data["gaps"]["files"]}
     assert ran["lora_lite/variants/lora.py"]

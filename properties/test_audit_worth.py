@@ -1,7 +1,11 @@
 """Part B of the audit: what the checks can see is counted from what ran, and what was not tried is never said to be known."""
 
 import dataclasses
+import html
 import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -10,6 +14,7 @@ from properties.audit import worth
 from properties.audit.collect import failure_of
 from properties.audit.evidence import Evidence
 from properties.audit.judge import judge
+from properties.audit.provenance import narrowing
 from properties.audit.render import cases, markdown, page
 from properties.audit.report import Measured, Report, Worth
 from properties.audit.tracing import Function, Tracer, function_of, suspect
@@ -21,7 +26,10 @@ from properties.mutants.witnesses import WITNESSES
 from properties.probe.record import Record, to_json
 from properties.registry import load_properties
 
+pytestmark = pytest.mark.instruments
+
 CLAIM = "identity_at_init"
+ROOT = Path(__file__).parent.parent
 
 
 def worth_of(
@@ -37,7 +45,8 @@ def worth_of(
     ]
     measured = [Measured(CLAIM, "hra", examples, noise)] if noise else []
     ran = {(CLAIM, "hra")} if noise else set()
-    found = worth.worths(measured, rows, ran, {CLAIM} if failed else set())
+    failures = [failure_of(f"properties/test_it.py::test_{CLAIM}[lora]", "no")] if failed else []
+    found = worth.worths(measured, rows, ran, failures)
     return next(w for w in found if w.claim == CLAIM)
 
 
@@ -50,9 +59,9 @@ def test_the_worth_of_a_property_is_counted_from_the_matrix() -> None:
     assert worth_of(quiet, clear, also="killed").alone == []
     assert worth_of(quiet, clear).tried == 1
     unmetered = [Measured(CLAIM, "hra", 9, {})], [Row("m", [Cell(CLAIM, "m", "hra", "killed", 1, signal=clear)])]
-    (one_sided,) = worth.worths(*unmetered, {(CLAIM, "hra")}, set())
+    (one_sided,) = worth.worths(*unmetered, {(CLAIM, "hra")})
     assert one_sided.tolerance == "not measured"
-    (unjudged,) = worth.worths([], [], {(CLAIM, "hra")}, set())
+    (unjudged,) = worth.worths([], [], {(CLAIM, "hra")})
     assert (unjudged.tolerance, unjudged.earns, unjudged.tried) == ("exact", "not measured", 0)
 
 
@@ -83,6 +92,19 @@ def test_noise_says_how_many_cases_it_is_known_from() -> None:
     failed = Evidence(failures=[failure_of(f"properties/test_x.py::test_{fact}", "no")], ran={(fact, None)})
     (told,) = judge(failed, None, PROVENANCE, ["hra"]).properties
     assert told.tolerance == "fails"
+
+
+def test_noise_is_of_correct_code() -> None:
+    """Of what holds on a variant nothing is taken where another property fails on it: its code is not correct."""
+    measured = [Measured(CLAIM, "hra", 9, {"float32": 0.9}), Measured(CLAIM, "lora", 5, {"float32": 0.1})]
+    ran = {(CLAIM, m.variant) for m in measured}
+    failure = failure_of("properties/test_it.py::test_base_keeps_every_bit[hra]", "no")
+    for own, noise, examples, tolerance in (
+        (measured, {"float32": 0.1}, 5, "not measured"),
+        (measured[:1], {}, 0, "not measured"),
+    ):
+        told = next(w for w in worth.worths(own, [], ran & {(CLAIM, m.variant) for m in own}, [failure]) if w.claim == CLAIM)
+        assert (told.noise, told.examples, told.tolerance) == (noise, examples, tolerance)
 
 
 def test_what_was_not_tried_is_a_dash_and_no_zero() -> None:
@@ -147,6 +169,38 @@ def test_gaps_close_when_a_test_runs_the_code() -> None:
     assert idle.files() == busy.files()
 
 
+@pytest.mark.parametrize("narrowed", ["", "-k 'forward'"])
+def test_gaps_are_told_after_a_run_of_everything(narrowed: str) -> None:
+    """A run that was told to leave tests out makes no demands on the library, and says so."""
+    tracer = Tracer()
+    tracer.imported()
+    report = judge(Evidence(), tracer, dataclasses.replace(PROVENANCE, narrowed=narrowed), ["hra"])
+    demands = [*report.must_add, *report.nice_to_have]
+    for demand in ("tests that run", "a mutant in each of", "coverage of lora_lite"):
+        assert any(demand in line for line in demands) == (not narrowed)
+    assert (report.gaps.share is None) == bool(narrowed)
+    for text in (markdown(report), html.unescape(page(report))):
+        assert ("this one was narrowed by -k 'forward'" in text) == bool(narrowed)
+        assert ("are changed by some mutant" in text) == (not narrowed)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ((), []),
+        (("-m", "not mutation"), []),
+        (("-k", "forward", "-m", "not slow", "--variant=hra"), ["-k 'forward'", "-m 'not slow'", "--variant hra"]),
+        (("--mutant=lora_scale_lost", "-x"), ["--mutant lora_scale_lost", "-x"]),
+        (("properties/test_forward.py",), ["the paths properties/test_forward.py"]),
+    ],
+)
+def test_what_narrows_a_run_is_known(given: tuple[str, ...], told: list[str], pytestconfig: pytest.Config) -> None:
+    places = [arg for arg in given if arg.endswith(".py")] or ["properties"]
+    options = pytestconfig._parser.parse_known_args([*(arg for arg in given if arg not in places)])
+    config = SimpleNamespace(option=options, args=places, invocation_params=SimpleNamespace(dir=ROOT))
+    assert narrowing(cast(pytest.Config, config)) == told
+
+
 def test_functions_that_no_mutant_changes_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     name = str(function_of(ll.LoRA.adapt_output))
     assert name not in worth.gaps(None).untouched
@@ -179,7 +233,10 @@ def test_the_probe_is_told_by_its_tightest_figure() -> None:
     def record(value: float, variant: str) -> Record:
         return Record("learning beats noise: random steps", variant, "tiny", value, ">", 0.5, "why")
 
-    for values, got, holds in (((0.9, 0.6), 0.6, 2), ((0.9, 0.4), 0.4, 1), ((float("nan"), 0.51), None, 1)):
+    for values, got, holds in (
+        *(((0.9, 0.6), 0.6, 2), ((0.9, 0.4), 0.4, 1), ((0.45, 0.1), 0.1, 0)),
+        *(((float("nan"), 0.51), None, 1), ((0.1, float("nan")), None, 0)),
+    ):
         records = json.loads(to_json(record(value, variant) for value, variant in zip(values, ("hra", "dora"), strict=True)))
         (told,) = judge(Evidence(records={"probe": records}), None, PROVENANCE, ["hra"]).probe
         assert (told.got, told.holds, told.measured, told.wanted) == (got, holds, 2, "> 0.5")

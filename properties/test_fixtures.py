@@ -29,6 +29,8 @@ from properties.test_lifecycle import Machine
 from strategies import AdaptedLayer, LinearRecipe, trained_layers
 from strategies.recipes import from_json, to_json
 
+pytestmark = pytest.mark.instruments
+
 REVERSED = load_catalogue()["hra_reflections_in_reverse"]
 # The smallest layer in which the order of the reflections can be seen.
 CASE = AdaptedLayer("hra", LinearRecipe(2, 1), (("r", 2), ("dtype", "float32")), tokens=(), trained=True)
@@ -320,14 +322,20 @@ def test_adopt_takes_what_is_new(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_list_tells_what_each_gives_now(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write(made(), tmp_path)
-    main(["list", "--into", str(tmp_path)])
+    """And nothing of what it gave once; the exit code says whether each gives what it expects."""
+    name = write(made(error="as it was once"), tmp_path).name
+    listing = ["list", "--into", str(tmp_path)]
+    assert main(listing) == 0
     with REVERSED.injected():
-        main(["list", "--into", str(tmp_path)])
-    name = made().name()
-    assert capsys.readouterr().out.splitlines() == [
-        f"{name}: expected to pass, {now} now: the output of 0 is the oracle's" for now in ("passes", "fails")
-    ]
+        assert main(listing) == 1
+    (tmp_path / name).unlink()
+    write(made(expect="fail", reason="to be dealt with", link="https://example.org/1"), tmp_path)
+    assert main(listing) == 1
+    with REVERSED.injected():
+        assert main(listing) == 0
+    passes, fails = "passes now", "fails now: the output of 0 is the oracle's"
+    told = [("pass", passes), ("pass", fails), ("fail", passes), ("fail", fails)]
+    assert capsys.readouterr().out.splitlines() == [f"{name}: expected to {expect}, {now}" for expect, now in told]
 
 
 def test_show_prints_a_recipe_to_paste_and_runs_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -336,7 +344,9 @@ def test_show_prints_a_recipe_to_paste_and_runs_it(tmp_path: Path, capsys: pytes
     assert capsys.readouterr().out.splitlines()[1:] == [f"recipe   {CASE!r}", "It holds."]
     with REVERSED.injected():
         assert main(["show", path]) == 1
-    assert "the output of 0 is the oracle's" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "the output of 0 is the oracle's" in told
+    assert told.count("recipe   ") == 1
 
 
 def test_prune_keeps_the_simplest_and_what_nothing_implies(tmp_path: Path) -> None:

@@ -195,6 +195,7 @@ BYTE_KINDS = ("data", "cut", "flip", "byte", "move", "append", "length", "noise"
 HEADER_KINDS = ("vary", "put", "drop", "again", "name", "deep", "long", "many")
 
 
+@pytest.mark.instruments
 @pytest.mark.parametrize("kind", [*BYTE_KINDS, *HEADER_KINDS])
 def test_every_kind_of_damage_is_reached_and_does_some(kind: str) -> None:
     with saved() as path:
@@ -203,6 +204,7 @@ def test_every_kind_of_damage_is_reached_and_does_some(kind: str) -> None:
     assert minimal(edits, lambda edit: edit[0] == kind and edited(whole, edit) != whole)
 
 
+@pytest.mark.instruments
 def test_a_forged_file_gets_past_the_digest() -> None:
     """Else no edit of a header would reach what lies behind."""
     with saved() as path:
@@ -212,6 +214,7 @@ def test_a_forged_file_gets_past_the_digest() -> None:
         assert outcome(base(), path, None) == "loaded"
 
 
+@pytest.mark.instruments
 def test_a_damaged_file_shrinks_to_one_edit() -> None:
     file = minimal(damaged_files("lora"))
     assert (file.edits, file.forged) == ((("data", 0, 0),), False)

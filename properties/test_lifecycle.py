@@ -75,6 +75,7 @@ SHOWN_BY = {
 }
 
 
+@pytest.mark.instruments
 def test_every_mutant_of_a_life_is_to_be_shown_by_one() -> None:
     assert set(SHOWN_BY) == {name for name, mutant in load_catalogue().items() if mutant.history}
 

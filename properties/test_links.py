@@ -18,6 +18,8 @@ from properties.audit.links import DRIFT, GONE, MATCH, OK, UNCHECKED, WRONG_TITL
 from properties.audit.report import Link
 from properties.plugin import pytest_ignore_collect
 
+pytestmark = pytest.mark.instruments
+
 TITLE = ll.VARIANTS["eva"].reference.titles[0]  # type: ignore[union-attr]  # a built-in variant has one
 FILE = b"def forward(x): ...\n"
 

@@ -22,6 +22,8 @@ from properties.regressions.travel import travelled
 from strategies import AdaptedLayer, trained_layers
 from strategies.options import accepts
 
+pytestmark = pytest.mark.instruments
+
 load_catalogue()
 CAUGHT = [name for name, mutant in CATALOGUE.items() if mutant.equivalent is None]
 

@@ -31,6 +31,7 @@ from properties.pretrained import POOLER, PretrainedCase, encoder, pretrained_ca
 from properties.registry import reported
 from properties.state import base_tensors
 from properties.tolerance import Bounded, claim_bound, coarser
+from strategies.recipes import pasteable
 
 LAYERS = 36
 FEW_PROBES = 4
@@ -217,7 +218,7 @@ def test_on_real_weights(variant: str, claim: Callable[[str], None], request: py
         try:
             claim(variant)
         except Violation as violation:
-            raise Violation(f"{violation}\nrecipe   {pretrained_case(variant)!r}") from None
+            raise Violation(f"{violation}\nrecipe   {pasteable(pretrained_case(variant))}") from None
         meter.examples = LAYERS
 
 

@@ -19,6 +19,8 @@ from properties.probe.models import bench
 from properties.probe.record import Record, table, to_json
 from properties.probe.trial import Trial
 
+pytestmark = pytest.mark.instruments
+
 # Mutants of the library on tiny-qwen3, by the figure that must notice: these no other claim notices,
 ALONE = {
     "only the adapter trains: base tensors touched": ("lora", "vectors_not_frozen"),

@@ -1,5 +1,6 @@
 """Recipes to JSON and back, and the random numbers behind them."""
 
+import ast
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,7 +17,9 @@ from properties.registry import load_properties
 from properties.test_fixtures import CASE
 from strategies import gaussian
 from strategies.draws import recorded, served
-from strategies.recipes import RecipeError, from_json, to_json
+from strategies.recipes import RecipeError, from_json, pasteable, to_json
+
+pytestmark = pytest.mark.instruments
 
 
 def cases_of(variant: str) -> st.SearchStrategy[Any]:
@@ -25,14 +28,24 @@ def cases_of(variant: str) -> st.SearchStrategy[Any]:
     return st.sampled_from(about).flatmap(lambda p: p.cases(variant))  # type: ignore[misc]  # None was left out
 
 
+def pasted(line: str) -> Any:
+    """What a prompt makes of it."""
+    prompt: dict[str, Any] = {}
+    exec("from strategies import *", prompt)
+    *imports, value = ast.parse(line).body
+    exec(compile(ast.Module(imports, []), "<prompt>", "exec"), prompt)
+    return eval(ast.unparse(value), prompt)
+
+
 def test_every_case_comes_back_from_json_as_it_was(variant: str) -> None:
-    """Whatever a property draws can be a fixture; numbers keep their type."""
+    """Whatever a property draws can be a fixture, and can be pasted as it is told; numbers keep their type."""
 
     @given(cases_of(variant))
     @settings(max_examples=60, database=None, phases=[Phase.generate])
     def check(case: Any) -> None:
         back = from_json(json.loads(json.dumps(to_json(case), allow_nan=False)))
         assert (back, repr(back)) == (case, repr(case))
+        assert pasted(pasteable(case)) == case
 
     check()
 

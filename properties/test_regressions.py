@@ -10,6 +10,7 @@ from properties.registry import load_properties
 from properties.regressions.fixture import FixtureError, paths_in, read
 from properties.regressions.record import replayed_folders
 from properties.regressions.replay import replay
+from strategies.recipes import pasteable
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -55,6 +56,7 @@ def test_regressions(regression: str) -> None:
             pytest.fail(f"{path}: {known}. Bring the recipe up to date, or record it anew.", pytrace=False)
         pytest.xfail(f"{fixture.reason} ({fixture.link})")
     if isinstance(failure, Violation):
-        pytest.fail(f"{fixture.property} [{fixture.variant}]\n{failure}\nfixture  {path}", pytrace=False)
+        told = f"{failure}\nrecipe   {pasteable(failure.case)}\nfixture  {path}"
+        pytest.fail(f"{fixture.property} [{fixture.variant}]\n{told}", pytrace=False)
     if failure is not None:
         raise failure

@@ -21,7 +21,7 @@ from properties.regressions.fixture import read
 from properties.test_fixtures import made
 
 REPOSITORY = Path(__file__).parent.parent
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.instruments, pytest.mark.slow]
 
 
 def environment(**more: str) -> dict[str, str]:

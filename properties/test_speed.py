@@ -13,7 +13,10 @@ from properties.mutants.mutant import Change, Mutant
 from properties.speed.growth import slope_of
 from properties.speed.sampling import Call, Ratio, Sample, compare, ratio_of, undisturbed
 
-pytestmark = pytest.mark.skipif(find_spec("peft") is None, reason="peft is not installed: pip install 'lora-lite[peers]'")
+pytestmark = [
+    pytest.mark.instruments,
+    pytest.mark.skipif(find_spec("peft") is None, reason="peft is not installed: pip install 'lora-lite[peers]'"),
+]
 
 CALM = [Sample(1.0, 1.1 + i / 10, 1.0) for i in range(5)]
 

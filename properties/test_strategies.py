@@ -29,6 +29,8 @@ from strategies import (
 )
 from strategies.options import DIMS, own_options
 
+pytestmark = pytest.mark.instruments
+
 QUIET = settings(database=None, deadline=None, max_examples=2000, phases=[Phase.generate, Phase.shrink], derandomize=True)
 
 

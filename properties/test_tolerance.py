@@ -23,6 +23,8 @@ from properties.registry import load_properties
 from properties.tolerance import Bounded, claim_bound, perturbed, rounding, scatter, unit_roundoff
 from strategies import DTYPES, gaussian
 
+pytestmark = pytest.mark.instruments
+
 SHAPES = st.tuples(st.integers(1, 6), st.integers(1, 24), st.integers(1, 6))
 
 

@@ -16,6 +16,8 @@ from properties.profiles import EXAMPLES
 from properties.regressions.record import record_folder
 from properties.test_fixtures import set_options
 
+pytestmark = pytest.mark.instruments
+
 REPOSITORY = Path(__file__).parent.parent
 WORKFLOW = REPOSITORY / ".github" / "workflows" / "ci.yml"
 

@@ -1,6 +1,7 @@
 """Recipes to and from plain JSON: a dataclass is an object that names its kind, a tuple is a list."""
 
 import importlib
+from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from math import isfinite
 from typing import Any
@@ -39,6 +40,22 @@ def from_json(value: Any) -> Any:
     except (TypeError, ValueError) as error:
         known = ", ".join(field.name for field in fields(kind))
         raise RecipeError(f"{value['kind']} no longer takes {given}: {error}; its fields are {known}.") from error
+
+
+def pasteable(recipe: Any) -> str:
+    """The recipe as a line of Python for a prompt after `from strategies import *`, with the imports that it needs besides."""
+    kinds = dict.fromkeys(kind for kind in _kinds(recipe) if _kind(kind) != kind.__name__)
+    return "".join(f"from {kind.__module__} import {kind.__name__}; " for kind in kinds) + repr(recipe)
+
+
+def _kinds(recipe: Any) -> Iterator[type]:
+    """Of the recipe and of every one inside it."""
+    if is_dataclass(recipe) and not isinstance(recipe, type):
+        yield type(recipe)
+        recipe = tuple(getattr(recipe, field.name) for field in fields(recipe))
+    if isinstance(recipe, tuple):
+        for part in recipe:
+            yield from _kinds(part)
 
 
 def _kind(recipe: type) -> str:

@@ -20,6 +20,7 @@ from properties.audit.terminal import summary, table
 from properties.mutants.matrix import Cell, Row
 from properties.registry import PROPERTIES
 from properties.regressions import travel
+from properties.regressions.record import replay_command
 
 if TYPE_CHECKING:
     from properties.audit.report import Report
@@ -33,7 +34,10 @@ JUDGES = {"measured", "facts", "probe", "capability"}
 
 
 class Collector:
-    """Listens to pytest. With --audit, also to which code each test runs; a mutation's own runs are left out of that."""
+    """Listens to pytest. With --audit, also to which code each test runs; a mutation's own runs are left out of that.
+
+    With --mutant tests of the suite's instruments are left out: they are red with any fault inside.
+    """
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
@@ -51,11 +55,15 @@ class Collector:
             self.tracer.imported()
 
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
-        """Under --mutant no second one is injected."""
         if config.getoption("--mutant") is not None:
-            idle = [item for item in items if item.get_closest_marker("mutation") is not None]
+            idle = [item for item in items if any(map(item.get_closest_marker, ("instruments", "mutation")))]
             config.hook.pytest_deselected(items=idle)
             items[:] = [item for item in items if item not in idle]
+
+    def pytest_report_header(self, config: pytest.Config) -> str | None:
+        if (name := config.getoption("--mutant")) is None:
+            return None
+        return f"mutant: {name} is on, so tests of the suite's own instruments are deselected"
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
@@ -127,8 +135,7 @@ class Collector:
             found.failures.append(failure_of(broken.nodeid, broken.longreprtext))
             found.tests["errors"] = found.tests.get("errors", 0) + 1
         found.speed = self.speed
-        if (mutant := self.config.getoption("--mutant")) is not None:
-            found.failures = [replace(f, replay=f"{f.replay} --mutant {mutant}") for f in found.failures]
+        found.failures = [f if f.replay else replace(f, replay=replay_command(self.config, f.nodeid)) for f in found.failures]
         return found
 
 
@@ -180,20 +187,22 @@ def _count(found: Evidence, report: pytest.TestReport) -> None:
 def named(nodeid: str) -> tuple[str, str | None]:
     """The claim and the variant of a test: "…::test_identity_at_init[hra]" is ("identity_at_init", "hra").
 
-    A fixture's replay makes the claim of its property.
+    A fixture's replay makes the claim of its property; a test that takes properties makes theirs "on real weights", say.
     """
     test = nodeid.rpartition("::")[2]
     claim, _, parameters = test.removesuffix("]").partition("[")
     parts = parameters.split("-")
     variant = next((part for part in parts if part in ll.VARIANTS), None)
-    replayed = next((part for part in parts if part in PROPERTIES), None) if claim == REPLAY else None
-    return replayed or claim.removeprefix("test_"), variant
+    own = claim.removeprefix("test_")
+    taken = next((part for part in parts if part in PROPERTIES), None)
+    return (own if taken is None else taken if claim == REPLAY else f"{taken}_{own}"), variant
 
 
 def failure_of(nodeid: str, text: str, crash: str | None = None, *, left: Iterable[str] = ()) -> Failure:
     """What pytest tells of a test that did not pass, taken apart.
 
     crash: the last line of a traceback, where there is one. left: the names of the records that the test has left.
+    The replay is empty where the test tells none.
     """
     claim, variant = named(nodeid)
     # A violation is told as it is; a crash with pytest's marks before each line of it.
@@ -204,4 +213,4 @@ def failure_of(nodeid: str, text: str, crash: str | None = None, *, left: Iterab
     # What a replay tells of its fixture, by the file's name, is nothing that the library does.
     stale = REPLAY in nodeid and re.match(r".*\.json: ", message) is not None
     kind = "collection" if "::" not in nodeid else "property" if judges and not stale else "test"
-    return Failure(nodeid, claim, variant, kind, message[:2000], told.get("recipe"), told.get("replay", f'pytest "{nodeid}"'))
+    return Failure(nodeid, claim, variant, kind, message[:2000], told.get("recipe"), told.get("replay", ""))

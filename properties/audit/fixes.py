@@ -1,45 +1,54 @@
 """Where to look: failures by the function that is most likely at fault, the simplest one first."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import lora_lite as ll
 from properties.audit import documents
-from properties.audit.columns import column_of
+from properties.audit.columns import column_of, simplicity
 from properties.audit.evidence import Evidence
 from properties.audit.report import Failure, Fix
 from properties.audit.tracing import Function, Tracer, function_of, suspect
 
 
 def fixes(failures: Sequence[Failure], evidence: Evidence, variants: Sequence[str], tracer: Tracer | None) -> list[Fix]:
-    """By what a variant's failing tests and all passing tests ran."""
+    """By what a variant's failing tests and all passing tests ran; of each variant the simplest failure first."""
     tests_of = tracer.tests_of() if tracer else {}
-    found: dict[tuple[str | None, str], list[Failure]] = {}
+    made = []
     for variant in dict.fromkeys(f.variant for f in failures):
         own = [f for f in failures if f.variant == variant]
-        # Two faults may lie under one variant's failures: what the strongest suspect does not explain is looked at again.
-        while own:
-            hook = _hook(own[0], variants)
-            # Where the variant is a user's, so is the fault: lora_lite is judged with its own.
-            users = variant is not None and hook is None
-            where = None if users else suspect(tests_of, {f.nodeid for f in own}, evidence.passed, hook)
-            explained = [f for f in own if where is None or f.nodeid in tests_of.get(where, ())] or own
-            place = str(where) if where else _place(variant) or own[0].nodeid
-            found.setdefault((variant, place), []).extend(explained)
-            own = [f for f in own if f not in explained]
-    return [
-        Fix(variant, place, list(dict.fromkeys(column_of(f.claim) for f in together)), sorted(together, key=_simplicity))
-        for (variant, place), together in sorted(found.items(), key=lambda fix: (fix[0][0] is None, fix[0]))
+        for place, together in _by_place(own, evidence, variants, tests_of).items():
+            together.sort(key=simplicity)
+            made.append(Fix(variant, place, list(dict.fromkeys(column_of(f.claim) for f in together)), together))
+    return sorted(made, key=lambda fix: (fix.variant is None, fix.variant or "", simplicity(fix.failures[0])))
+
+
+def _by_place(
+    failures: Sequence[Failure], evidence: Evidence, variants: Sequence[str], tests_of: Mapping[Function, set[str]]
+) -> dict[str, list[Failure]]:
+    """One variant's failures, of one or more faults: what the strongest suspect does not explain is looked at again."""
+    variant, hook = failures[0].variant, _hook(failures[0], variants)
+    # Where the variant is a user's, so is the fault: lora_lite is judged with its own.
+    users = variant is not None and hook is None
+    # What runs compiled or in another process leaves no trace of the hook, and so points nowhere.
+    blind = [
+        f for f in failures if variant is not None and hook and f.recipe is None and f.nodeid not in tests_of.get(hook, ())
     ]
+    own = [f for f in failures if f not in blind] or blind
+    found: dict[str, list[Failure]] = {}
+    while own:
+        where = None if users else suspect(tests_of, {f.nodeid for f in own}, evidence.passed, hook)
+        explained = [f for f in own if where is None or f.nodeid in tests_of.get(where, ())] or own
+        found.setdefault(str(where) if where else _place(variant) or own[0].nodeid, []).extend(explained)
+        own = [f for f in own if f not in explained]
+    first = next(iter(found.values()))
+    first += [f for f in blind if f not in first]
+    return found
 
 
 def names(message: str, variant: str) -> bool:
     """Whether a failure's message speaks of this variant; a file or a package that is called like it is another thing."""
     return re.search(rf"(?<![\w./-]){re.escape(variant)}(?![\w/-]|\.\w)", message) is not None
-
-
-def _simplicity(failure: Failure) -> tuple[bool, int]:
-    return failure.recipe is None, len(failure.recipe or failure.message)
 
 
 def _hook(failure: Failure, variants: Sequence[str]) -> Function | None:

@@ -64,10 +64,10 @@ def judge(evidence: Evidence, tracer: Tracer | None, provenance: Provenance, var
         skipped=evidence.skipped,
         nice_to_have=[],
         must_add=[],
-        properties=worth.worths(evidence.measured, evidence.rows, evidence.ran, {f.claim for f in failures}),
+        properties=worth.worths(evidence.measured, evidence.rows, evidence.ran, failures),
         mutation=worth.mutation(evidence, variants),
         mutants=worth.mutant_rows(evidence.rows),
-        gaps=worth.gaps(tracer),
+        gaps=worth.gaps(tracer, provenance.narrowed),
         probe=worth.probed(probe),
         probe_records=probe,
         capabilities=_capabilities(evidence.records.get("capability", []), variants),
@@ -118,7 +118,9 @@ def applicable(variant: str) -> list[Property]:
 
 def _verdict(columns: dict[str, Finding], unrun: list[str], unclear: list[str]) -> tuple[str, str]:
     """The rule that RULE prints."""
-    failing = [f"{name}: {found.why}" for name, found in columns.items() if found.state == FAILS]
+    # The identity before all: what breaks it breaks much else.
+    ordered = sorted(columns, key=lambda name: name != "init")
+    failing = [f"{name}: {columns[name].why}" for name in ordered if columns[name].state == FAILS]
     if failing:
         return BUGGY, "; ".join(failing)
     open_ = [
@@ -226,11 +228,11 @@ def _must_add(report: Report, variants: Sequence[str]) -> list[str]:
     found = [
         f"a property that notices {m.name} on {', '.join(m.survives_on)}: {m.breaks}" for m in report.mutants if m.survives_on
     ]
-    open_ = [file for file in report.gaps.files if file.missing]
+    open_ = [file for file in report.gaps.files if file.missing and not report.gaps.why]
     if open_:
         places = counted(sum(len(file.missing) for file in open_), "place")
         found.append(f"tests that run {places} in {counted(len(open_), 'file')} of lora_lite, listed under Gaps")
-    if report.gaps.untouched:
+    if report.gaps.untouched and not report.gaps.why:
         functions = counted(report.gaps.functions, "function")
         found.append(f"a mutant in each of {len(report.gaps.untouched)} of {functions} that none changes")
     # Only over all variants and mutants can it be said that a property alone catches nothing.

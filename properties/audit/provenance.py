@@ -5,6 +5,7 @@ import sys
 from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -12,6 +13,7 @@ from hypothesis import settings
 from properties.audit.report import Provenance
 from properties.audit.tracing import LIBRARY
 
+TESTS = Path(__file__).parent.parent
 PACKAGES = ("torch", "safetensors", "hypothesis", "pytest", "peft", "transformers", "bitsandbytes", "torchao")
 
 
@@ -31,7 +33,23 @@ def provenance_of(config: pytest.Config, *, seconds: float, tests: dict[str, int
         injected=config.getoption("--mutant"),
         made=datetime.now(UTC).isoformat(timespec="seconds"),
         source=fingerprint(),
+        narrowed=", ".join(narrowing(config)),
     )
+
+
+def narrowing(config: pytest.Config) -> list[str]:
+    """What the run was given that leaves tests out; the matrix of mutants, which is told of by itself, aside."""
+    option = config.option
+    found = [f"{name} {value!r}" for name, value in (("-k", option.keyword), ("-m", option.markexpr)) if value]
+    found = [given for given in found if given != "-m 'not mutation'"]
+    found += [f"--variant {name}" for name in option.variant or ()]
+    found += [f"--mutant {option.mutant}"] if option.mutant else []
+    found += [name for name, on in (("--deselect", option.deselect), ("--ignore", option.ignore), ("-x", option.maxfail)) if on]
+    found += ["--last-failed"] if getattr(option, "lf", False) else []
+    start = config.invocation_params.dir
+    if not any(TESTS.is_relative_to((start / arg).resolve()) for arg in config.args):
+        found.append(f"the paths {' '.join(config.args)}")
+    return found
 
 
 def versions() -> dict[str, str]:

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from properties.audit import figures, links
 from properties.audit.columns import COLUMNS
-from properties.audit.report import OK, PARTLY, SCHEMA, Finding, Report, Worth
+from properties.audit.report import OK, PARTLY, SCHEMA, Failure, Finding, Fix, Report, Worth
 from properties.audit.wording import counted
 from properties.audit.worth import CASES
 
@@ -77,7 +77,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"figure": figure, "share": share, "shares": shares, "noise": noise, "cases": cases, "faint": faint}
-    environment.filters |= {"cell": cell, "severity": severity, "text": state_text, "counted": counted}
+    environment.filters |= {"others": others, "cell": cell, "severity": severity, "text": state_text, "counted": counted}
     return environment
 
 
@@ -113,6 +113,13 @@ def faint(w: Worth) -> list[str]:
     clear = [dtype for dtype, verdict in w.dtypes.items() if verdict == "sound"]
     where = f", caught in {' and '.join(clear)}" if clear else ", caught in other dtypes"
     return [f"{counted(len(names), 'mutant')} hidden in {dtype}{where}" for dtype, names in w.hidden.items()]
+
+
+def others(fix: Fix) -> list[Failure]:
+    """Of each claim but the heading one the simplest failure."""
+    first = {failure.claim: failure for failure in reversed(fix.failures)}
+    del first[fix.failures[0].claim]
+    return [failure for failure in fix.failures if first.get(failure.claim) is failure]
 
 
 def cell(text: object) -> str:

@@ -251,14 +251,17 @@ class Gaps:
 
     @property
     def share(self) -> float | None:
-        """Lines and branches that ran, of all; None where coverage was not measured."""
+        """Lines and branches that ran, of all; None where this run cannot tell, and why says so."""
+        if self.why:
+            return None
         total = sum(f.lines + f.branches for f in self.files)
         return sum(f.lines_run + f.branches_run for f in self.files) / total if total else None
 
 
 @dataclass(frozen=True)
 class ProbeClaim:
-    """One assertion of the training probe over all variants and models: the figure that comes nearest to its bound.
+    """One assertion of the training probe over all variants and models: the figure that comes nearest to its bound,
+    or misses it by most.
 
     wanted: relation and bound, as "> 0.12"; where the bound is what noise gives, it is the noise floor.
     """
@@ -275,7 +278,10 @@ class ProbeClaim:
 
 @dataclass(frozen=True)
 class Provenance:
-    """How to get this report again. source: sha256 of lora_lite's files; injected: the mutant that was on, if any."""
+    """How to get this report again. source: sha256 of lora_lite's files; injected: the mutant that was on, if any.
+
+    narrowed: the options that left tests out, "" where everything ran but for the matrix of mutants.
+    """
 
     command: str
     versions: dict[str, str]
@@ -287,6 +293,7 @@ class Provenance:
     injected: str | None
     made: str
     source: str
+    narrowed: str = ""
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,11 @@
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import takewhile
+from math import inf
 from typing import Any
 
 from properties.audit.evidence import Evidence
-from properties.audit.report import Gaps, Measured, MutantRow, Mutation, ProbeClaim, Worth
+from properties.audit.report import Failure, Gaps, Measured, MutantRow, Mutation, ProbeClaim, Worth
 from properties.audit.tracing import Tracer, function_of, functions
 from properties.audit.wording import counted
 from properties.mutants import load_catalogue
@@ -24,17 +25,21 @@ MUTATION = "mutant_is_killed"
 
 
 def worths(
-    measured: Sequence[Measured], rows: Sequence[Row], ran: Collection[tuple[str, str | None]], failed: Collection[str]
+    measured: Sequence[Measured], rows: Sequence[Row], ran: Collection[tuple[str, str | None]], failures: Sequence[Failure] = ()
 ) -> list[Worth]:
-    """One entry a property that ran, on correct code or under a mutant. failed: the claims that failed on correct code."""
+    """One entry a property that ran, in this run or under a mutant of the matrix.
+
+    Noise is that of correct code: not of a variant of which anything fails.
+    """
+    buggy, failed = {f.variant for f in failures} - {None}, {f.claim for f in failures}
     found = summary(rows)
     tried = Counter(claim for row in rows for claim in {cell.claim for cell in row.cells if cell.outcome != "unreached"})
-    on_correct_code = {claim for claim, _ in ran}
+    on_correct_code = {claim for claim, variant in ran if variant not in buggy}
     made = []
     for name, one in load_properties().items():
-        if name not in on_correct_code and not tried[name]:
+        if not tried[name] and all(claim != name for claim, _ in ran):
             continue
-        own = [m for m in measured if m.claim == name]
+        own = [m for m in measured if m.claim == name and m.variant not in buggy]
         kills, alone = found["kills"].get(name, []), found["alone"].get(name, [])
         cells = [cell for row in rows for cell in row.cells if cell.claim == name and cell.outcome == "killed" and cell.signal]
         noise = _largest(m.worst for m in own if m.examples is not None)
@@ -165,7 +170,7 @@ def _strongest(row: Row, claim: str) -> str:
 
 
 def probed(records: Sequence[Mapping[str, Any]]) -> list[ProbeClaim]:
-    """The training probe's records by assertion, each with its tightest figure."""
+    """The training probe's records by assertion, each with its tightest figure, or the worst where one fails."""
     made = []
     for claim in dict.fromkeys(record["claim"] for record in records):
         own = [record for record in records if record["claim"] == claim]
@@ -186,15 +191,17 @@ def probed(records: Sequence[Mapping[str, Any]]) -> list[ProbeClaim]:
 
 
 def _margin(record: Mapping[str, Any]) -> tuple[bool, float]:
-    """What fails comes first; then how far the value is from its bound, in units of the larger of the two."""
-    value, bound = record["value"], record["bound"]
-    if not record["holds"] or value is None or bound is None:
-        return record["holds"], 0.0
-    return True, abs(value - bound) / (max(abs(value), abs(bound)) or 1.0)
+    """How far the value is from its bound, in units of the larger of the two; first what fails, the farthest before all."""
+    value, bound, holds = record["value"], record["bound"], record["holds"]
+    if value is None or bound is None:
+        return holds, 0.0 if holds else -inf
+    margin = abs(value - bound) / (max(abs(value), abs(bound)) or 1.0)
+    return holds, margin if holds else -margin
 
 
-def gaps(tracer: Tracer | None) -> Gaps:
-    """Lines and branches that no test ran, and functions that no mutant changes."""
+def gaps(tracer: Tracer | None, narrowed: str = "") -> Gaps:
+    """Lines and branches that no test ran, and functions that no mutant changes: of a run that was not narrowed."""
     touched = {function_of(change.target) for mutant in load_catalogue().values() for change in mutant.changes}
     untouched = [str(function) for function in functions() if function not in touched]
-    return Gaps(tracer.files() if tracer else [], untouched, len(functions()), "" if tracer else "not traced in this run")
+    why = f"only a run of everything can tell, and this one was narrowed by {narrowed}" if narrowed else ""
+    return Gaps(tracer.files() if tracer else [], untouched, len(functions()), why if tracer else "not traced in this run")

@@ -18,7 +18,7 @@ from properties.assertions import Violation
 from properties.mutants.mutant import InjectionError, Mutant
 from properties.registry import Property, load_properties
 from strategies.options import forget
-from strategies.recipes import to_json
+from strategies.recipes import pasteable, to_json
 
 LIBRARY = str(Path(ll.__file__).parent)
 # The simplest case and another one tell which code a property runs.
@@ -95,7 +95,7 @@ def run_cell(made: Property, mutant: Mutant, variant: str, how: settings) -> Cel
             made.run(variant, how)
     except Violation as violation:
         seconds = time.perf_counter() - began
-        shrunk = f"{violation.case!r}" if violation.case is not None else str(violation).splitlines()[0]
+        shrunk = pasteable(violation.case) if violation.case is not None else str(violation).splitlines()[0]
         recipe = to_json(violation.case) if violation.case is not None and Phase.shrink in how.phases else None
         examples = violation.examples or 1
         return Cell(made.name, mutant.name, variant, "killed", examples, seconds, shrunk, recipe=recipe)

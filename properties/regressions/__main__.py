@@ -10,8 +10,9 @@ from pathlib import Path
 from properties.assertions import Violation
 from properties.regressions.fixture import HERE, NAMES, Fixture, FixtureError, paths_in, read, tensors_of, write_atomically
 from properties.regressions.prune import implied
+from properties.regressions.record import summary_of
 from properties.regressions.replay import replay
-from strategies.recipes import from_json
+from strategies.recipes import from_json, pasteable
 
 
 def adopt(source: Path, into: Path) -> list[Path]:
@@ -36,26 +37,31 @@ def adopt(source: Path, into: Path) -> list[Path]:
     return list(new)
 
 
-def table(folder: Path) -> str:
-    """One line a fixture: what it expects, whether it holds now, and the error that it was made for."""
-    lines = []
+def table(folder: Path) -> tuple[str, bool]:
+    """One line a fixture: what it expects, and what it gives now; and whether each gives what it expects."""
+    lines, as_expected = [], True
     for path in paths_in(folder):
         try:
             fixture = read(path)
-            lines.append(f"{path.name}: expected to {fixture.expect}, {_outcome(fixture, path)} now: {fixture.error}")
+            failure = _failure(fixture, path)
+            now = "passes now" if failure is None else f"fails now: {failure}"
+            lines.append(f"{path.name}: expected to {fixture.expect}, {now}")
+            as_expected &= (failure is None) == (fixture.expect == "pass")
         except FixtureError as error:
             lines.append(f"{path.name}: cannot be run: {error}")
-    return "\n".join(lines) or f"{folder} holds no fixture."
+            as_expected = False
+    return "\n".join(lines) or f"{folder} holds no fixture.", as_expected
 
 
-def _outcome(fixture: Fixture, path: Path) -> str:
+def _failure(fixture: Fixture, path: Path) -> str | None:
+    """How it fails, in one line; None where it passes."""
     try:
         replay(fixture, path)
     except FixtureError:
         raise
-    except Exception:
-        return "fails"
-    return "passes"
+    except Exception as error:
+        return summary_of(error)
+    return None
 
 
 def prune(folder: Path, *, remove: bool) -> str:
@@ -72,21 +78,25 @@ def prune(folder: Path, *, remove: bool) -> str:
 def show(path: Path) -> str:
     """The recipe, as Python to paste, and what it gives now. Raises what its property raises."""
     fixture = read(path)
-    text = f"{fixture.property} [{fixture.variant}], expected to {fixture.expect}\nrecipe   {from_json(fixture.recipe)!r}"
+    text = (
+        f"{fixture.property} [{fixture.variant}], expected to {fixture.expect}\nrecipe   {pasteable(from_json(fixture.recipe))}"
+    )
     print(text, flush=True)
     replay(fixture, path)
     return "It holds."
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0 where all went well, 1 where the shown fixture fails, 2 for a file that is no fixture."""
+    """0 where all went well, 1 where the shown fixture fails or a listed one gives not what it expects, 2 for no fixture."""
     parser = argparse.ArgumentParser(prog="python -m properties.regressions", description=__doc__)
     parser.add_argument("--variant-module", action="append", default=[], metavar="MODULE", help="import it first (repeatable)")
     commands = parser.add_subparsers(dest="command", required=True)
     kept = argparse.ArgumentParser(add_help=False)
     kept.add_argument("--into", type=Path, default=HERE, metavar="DIR", help="where fixtures are kept (default: %(default)s)")
     commands.add_parser("adopt", parents=[kept], help="copy new fixtures from a folder").add_argument("dir", type=Path)
-    commands.add_parser("list", parents=[kept], help="all fixtures, and whether they hold")
+    commands.add_parser(
+        "list", parents=[kept], help="all fixtures, and what they give now; exit code 1 where one gives not what it expects"
+    )
     pruning = commands.add_parser("prune", parents=[kept], help="delete those that a simpler one implies (runs the mutants)")
     pruning.add_argument("--dry-run", action="store_true", help="only name them")
     commands.add_parser("show", help="print a fixture's recipe and run it").add_argument("file", type=Path)
@@ -97,7 +107,9 @@ def main(arguments: list[str] | None = None) -> int:
         if given.command == "adopt":
             print("\n".join(map(str, adopt(given.dir, given.into))) or "Nothing new.")
         elif given.command == "list":
-            print(table(given.into))
+            text, as_expected = table(given.into)
+            print(text)
+            return 0 if as_expected else 1
         elif given.command == "prune":
             print(prune(given.into, remove=not given.dry_run))
         else:

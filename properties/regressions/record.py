@@ -58,9 +58,7 @@ def record(
     check: the property's, which is run once more so that its random numbers can be written beside the fixture; None for the
     fixture alone. Raises RecipeError where the case is no recipe, and OSError.
     """
-    lines = str(error).splitlines() or [""]
-    told = lines[0] if isinstance(error, Violation) else f"{type(error).__name__}: {lines[0]}"
-    fixture = Fixture(name, variant, to_json(case), told, found)
+    fixture = Fixture(name, variant, to_json(case), summary_of(error), found)
     path = write(fixture, folder)
     if check is not None:
         with recorded() as kept:
@@ -71,6 +69,12 @@ def record(
                 del again
         write_atomically(tensors_of(path), lambda place: save_file({k: v.contiguous() for k, v in kept.items()}, place))
     return fixture, path
+
+
+def summary_of(error: Exception) -> str:
+    """The first line; of a crash with what it is."""
+    line = (str(error).splitlines() or [""])[0]
+    return line if isinstance(error, Violation) else f"{type(error).__name__}: {line}"
 
 
 def last_lines(request: pytest.FixtureRequest, name: str, variant: str | None, error: Exception, check: Any) -> str:

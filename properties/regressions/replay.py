@@ -16,8 +16,8 @@ from strategies.recipes import RecipeError, from_json
 def replay(fixture: Fixture, path: Path) -> None:
     """Check the property on the recipe, with the recorded tensors where there are some.
 
-    Raises what the property raises (a Violation, or the exception of the code under test), and FixtureError where the fixture
-    cannot be run any more.
+    Raises what the property raises (a Violation with its case, or the exception of the code under test), and FixtureError
+    where the fixture cannot be run any more.
     """
     made = property_of(fixture, path)
     kept = tensors_of(path)
@@ -30,7 +30,7 @@ def replay(fixture: Fixture, path: Path) -> None:
             f"{path}: its recipe no longer builds. {error} Bring it up to date or delete the fixture."
         ) from error
     except Violation as violation:
-        raise Violation(f"{violation}\nrecipe   {case!r}", case=case) from None
+        raise Violation(str(violation), case=case) from None
 
 
 def property_of(fixture: Fixture, path: Path) -> Property:

@@ -16,7 +16,7 @@ from properties.mutants.mutant import Mutant
 from properties.regressions.fixture import FixtureError, read
 from properties.regressions.record import record
 from properties.regressions.replay import replay
-from strategies.recipes import from_json
+from strategies.recipes import from_json, pasteable
 
 SMALL = (4, 4, 2)
 
@@ -46,7 +46,7 @@ def travelled(mutant: Mutant, cell: Cell, folder: Path) -> Travelled:
             replay(fixture, path)
         except Violation:
             return Travelled(mutant.name, cell.claim, size(case), time.perf_counter() - began)
-    raise FixtureError(f"{path}: replay holds with {mutant.name} inside, under which it was found.\nrecipe   {case!r}")
+    raise FixtureError(f"{path}: replay holds with {mutant.name} inside, under which it was found.\nrecipe   {pasteable(case)}")
 
 
 def size(case: Any) -> tuple[int, int, int] | None:
