@@ -83,7 +83,9 @@ class Adapter:
         _uninstall(self.model, [self] if self.layers() else [])
 
     def __repr__(self) -> str:
-        return f"Adapter({self.config.variant} on {len(self.targets)} layers: {', '.join(self.targets[:4])})"
+        shown = ", ".join(name or "the model itself" for name in self.targets[:4])
+        more = f" and {len(self.targets) - 4} more" if len(self.targets) > 4 else ""
+        return f"Adapter({self.config.variant} on {shown}{more})"
 
 
 def attach(model: nn.Module, config: AdapterConfig, calibration_data: Iterable[Any] | None = None) -> Adapter:

@@ -73,9 +73,11 @@ def calibrate(
 
     A batch is a tensor (the model's one argument), a tuple or list (its positional arguments) or a mapping (its keyword
     arguments). Whatever happens, the model's hooks and training flags are as before.
-    Raises CalibrationError where there is no batch or one that the model does not take, or a target saw no token or a number
-    that is not finite.
+    Raises CalibrationError where there is no batch, one that is in no list or that the model does not take, or a target saw no
+    token or a number that is not finite.
     """
+    if isinstance(data, Tensor | Mapping):
+        raise CalibrationError(f"calibration_data: found one {type(data).__name__}, wanted batches. Put it in a list.")
     tokens = dict.fromkeys(targets, 0)
     handles = []
     try:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from lora_lite.adapter import Adapter, attachable, attached, base_parameters, device_of, install, refuse_overlap, unwrapped
 from lora_lite.config import ADAPTER_DTYPES, AdapterConfig
 from lora_lite.errors import BaseMismatchError, BaseWeightError, CheckpointError, ConfigError
-from lora_lite.linear import is_linear, linear_shape, quantisation_scales
+from lora_lite.linear import all_finite, is_linear, linear_shape, quantisation_scales
 from lora_lite.parallel import gathered, refuse_disagreement, write_once
 from lora_lite.spec import VARIANTS, Variant
 from lora_lite.targets import refuse_uncalled
@@ -35,8 +35,8 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
     Atomic: the file is written beside its place and moved there, so that a crash leaves the old file whole.
     A model that fully_shard has split over processes is gathered: call save in all of them, the first one writes.
     Raises NotAttachedError, TargetError where those processes hold different adapters, ConfigError where the adapter was cast
-    to a dtype that load would refuse, CheckpointError where a part of it was cast, BaseWeightError on a base without numbers,
-    and OSError where the place cannot be written.
+    to a dtype that load would refuse, CheckpointError where a part of it was cast or holds NaN or Inf, BaseWeightError on a
+    base without numbers, and OSError where the place cannot be written.
     """
     tensors: dict[str, Tensor] = {}
     entries = []
@@ -51,6 +51,7 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
         entries.append({"variant": config.variant, "config": config.to_json(), "targets": ranks})
     header: dict[str, Any] = {"format": FORMAT, "adapters": entries, "base": fingerprint(model)}
     whole = {name: gathered(tensor) for name, tensor in tensors.items()}
+    _refuse_non_finite(whole)
     header["digest"] = digest_of_all(header, {name: _digest(tensor) for name, tensor in whole.items()})
     metadata = {HEADER: json.dumps(header, allow_nan=False)}
     refuse_disagreement(model, header["digest"])
@@ -72,8 +73,21 @@ def _dtype(layers: Mapping[str, Variant]) -> torch.dtype:
     return wanted
 
 
+def _refuse_non_finite(tensors: Mapping[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        if not all_finite(tensor):
+            raise CheckpointError(
+                f"{name}: found NaN or Inf, wanted finite numbers to save: the training diverged, or the adapter was cast to a "
+                "dtype too narrow for it. Load what was saved before; it is whole."
+            )
+
+
 def _write_atomically(path: Path, write: Any) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    except OSError as error:
+        # By the name that the user gave, and not by that of the file beside it.
+        raise OSError(error.errno, error.strerror, str(path)) from error
     os.close(handle)
     try:
         write(name)

@@ -22,9 +22,13 @@ ADAPTER_DTYPES = {
 }
 
 
-def option(default: Any, *, values: tuple[Any, ...]) -> Any:
-    """A variant's own config field. `values`: valid settings worth testing, simplest first; strategies draw from them."""
-    return dataclasses.field(default=default, metadata={"values": values})
+def option(default: Any, *, values: tuple[Any, ...], wrong: tuple[Any, ...] = ()) -> Any:
+    """A variant's own config field, with what a test should try on it.
+
+    values: valid settings, simplest first. wrong: settings that the config must refuse by the field's name, whatever the other
+    fields hold: beyond its range, NaN, of another type. The property suite wants both of every field.
+    """
+    return dataclasses.field(default=default, metadata={"values": values, "wrong": wrong})
 
 
 @dataclass(frozen=True, kw_only=True)

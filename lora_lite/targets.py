@@ -141,7 +141,8 @@ def _by_layer(model: nn.Module, names: dict[str, list[str]], layers: tuple[int, 
     indices = {name: {layer_index(model, alias) for alias in aliases} for name, aliases in names.items()}
     present = {i for found in indices.values() for i in found if i is not None}
     if absent := sorted(set(layers) - present):
-        raise TargetError(f"layers: no linear layer has index {absent}; the model has {sorted(present)}.")
+        here = f"the model has {sorted(present)}" if present else "no name of a linear layer here has a number in it"
+        raise TargetError(f"layers: no linear layer has index {absent}; {here}.")
     return {name for name, found in indices.items() if found & set(layers)}
 
 

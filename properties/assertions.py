@@ -81,11 +81,32 @@ def assert_within(got: Tensor, wanted: Tensor, error: Tensor | float, *, claim: 
         )
 
 
+STORED = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def bits(tensor: Tensor) -> Tensor:
+    """What is stored, as integers of the same shape."""
+    return tensor.detach().view(STORED[tensor.element_size()])
+
+
 def assert_identical(got: Tensor, wanted: Tensor, *, claim: str) -> None:
-    """Bit for bit the same, dtype and shape included (NaN equals NaN, 0 equals −0)."""
+    """Bit for bit the same, dtype and shape included: −0 is not 0."""
+    _assert_alike(got, wanted, claim)
+    _assert_same(bits(got) == bits(wanted), got, wanted, claim)
+
+
+def assert_equal(got: Tensor, wanted: Tensor, *, claim: str) -> None:
+    """The same numbers, dtype and shape included: −0 is 0, which adding an exact zero makes of it, and NaN equals NaN."""
+    _assert_alike(got, wanted, claim)
+    _assert_same((got == wanted) | (got.isnan() & wanted.isnan()), got, wanted, claim)
+
+
+def _assert_alike(got: Tensor, wanted: Tensor, claim: str) -> None:
     if got.dtype != wanted.dtype or got.shape != wanted.shape:
         raise Violation(f"{claim}: got {got.dtype} {tuple(got.shape)}, wanted {wanted.dtype} {tuple(wanted.shape)}")
-    same = (got == wanted) | ((got != got) & (wanted != wanted))
+
+
+def _assert_same(same: Tensor, got: Tensor, wanted: Tensor, claim: str) -> None:
     if not bool(same.all()):
         at = tuple(int(i) for i in (~same).nonzero()[0])
         raise Violation(
@@ -103,8 +124,8 @@ def assert_all_identical(got: dict[str, Tensor], wanted: dict[str, Tensor], *, c
 
 
 def assert_zero(got: Tensor, *, claim: str) -> None:
-    """Exactly zero everywhere."""
-    assert_identical(got, torch.zeros_like(got), claim=claim)
+    """Exactly zero everywhere, of either sign."""
+    assert_equal(got, torch.zeros_like(got), claim=claim)
 
 
 def assert_nonzero(got: Tensor, *, claim: str) -> None:

@@ -25,7 +25,7 @@ from properties.mutants import load_catalogue
 from properties.observe import seed_inits
 from strategies import BlockRecipe, NestedRecipe, gaussian
 from strategies.layers import calibration_batches
-from strategies.options import build_config, own_options, ranks
+from strategies.options import build_config, ranks, simplest
 
 PROCESSES = 2
 STEPS = 3
@@ -46,7 +46,7 @@ MODEL = NestedRecipe(blocks=(BlockRecipe(width=8, inner=12, bias=True), BlockRec
 
 def adapted(variant: str, seed: int = 0) -> tuple[nn.Module, ll.Adapter]:
     """The same model with the same adapter, moved away from init, in every process."""
-    options = tuple((name, values[0]) for name, values in own_options(variant).items())
+    options = simplest(variant)
     rank = next((r for r in (4, 2) if r in ranks(variant, 8, 6, options)), None)
     model = MODEL.build()
     data = calibration_batches(0, 8, torch.float32) if ll.VARIANTS[variant].needs_calibration else None

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 import lora_lite as ll
 from properties.assertions import Violation, assert_all_identical, assert_holds, assert_refuses
 from properties.implementation import implementation
+from properties.state import assert_as_before, state_of
 
 BASE = nn.Sequential(nn.Linear(6, 5), nn.GELU(), nn.Linear(5, 6, bias=False))
 
@@ -48,19 +49,12 @@ def saved(model: nn.Module | None = None) -> Iterator[Path]:
         yield path
 
 
-def snapshot(model: nn.Module) -> list[Any]:
-    """All of a model that a failed load may not change."""
-    parameters = [(name, id(p), p.requires_grad, p.detach().clone().tolist()) for name, p in model.named_parameters()]
-    modules = [(name, len(m._forward_hooks), len(m._forward_pre_hooks), m.training) for name, m in model.named_modules()]
-    return [parameters, modules, sorted(vars(model))]
-
-
 def refused(model: nn.Module, path: Path, error: type[Exception], match: str, claim: str, **options: Any) -> None:
     """load raises this, and leaves the model as it was."""
-    before = snapshot(model)
+    before = state_of(model)
     with assert_refuses(error, match, claim=claim):
         ll.load(model, path, **options)
-    assert_holds(snapshot(model) == before, claim=f"{claim}: the refused load changed the model")
+    assert_as_before(model, before, claim=f"{claim}: after the refused load")
 
 
 def rewrite(path: Path, change: Damage) -> None:
@@ -92,7 +86,7 @@ def outcome(model: nn.Module, path: Path, written: Tensors | None) -> str:
     What loads must be `written`, if that is given, and must run. Raises Violation on anything else, and where the model is
     not as before: after a refusal, and after a load and detach.
     """
-    before = snapshot(model)
+    before = state_of(model)
     try:
         ll.load(model, path)
         found = "loaded"
@@ -105,7 +99,7 @@ def outcome(model: nn.Module, path: Path, written: Tensors | None) -> str:
             check_loaded(model, written)
         finally:
             ll.detach(model)
-    assert_holds(snapshot(model) == before, claim=f"the model changed: {found}")
+    assert_as_before(model, before, claim=f"{found}, and detached if it was loaded")
     return found
 
 

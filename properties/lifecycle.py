@@ -110,7 +110,7 @@ class Life:
             refusal = ll.ConfigError, ""
         elif step.blocked:
             refusal = NO_HOOK
-        with outcome(refusal), blocked(truth.model.get_submodule(names[-1]), step.blocked):
+        with outcome(refusal), blocked(truth.model.get_submodule(names[-1])) if step.blocked else nullcontext():
             handle = ll.attach(truth.model, config, data)
         if refusal is None:
             now = {name: own for name, own in implementation.tensors(truth.model).items() if name in names}
@@ -200,7 +200,7 @@ class Life:
         elif step.blocked:
             refusal = NO_HOOK
         last = truth.model.get_submodule([target for one in saved.adapters for target in one.tensors][-1])
-        with outcome(refusal), blocked(last, step.blocked):
+        with outcome(refusal), blocked(last) if step.blocked else nullcontext():
             handles = ll.load(truth.model, self.path, dtype=dtype, check_base=check_base)
         if refusal is not None:
             return

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 import lora_lite as ll
+from lora_lite.calibration import first_argument
 from properties.implementation import Case, adapter_dtype, implementation
 from properties.oracles import ORACLES
-from properties.tolerance import PROBES, Bounded, coarser, perturbed, perturbed_all, rounding, scatter
+from properties.tolerance import PROBES, Bounded, coarser, finite, perturbed, perturbed_all, rounding, scatter
 from strategies import AdaptedLayer, AdaptedModel, gaussian
 from strategies.options import Options, build_config
 
@@ -161,11 +162,12 @@ def _weight_and_bias(model: nn.Module, name: str) -> tuple[Tensor, Tensor | None
 
 def _catch_input(layer: Layer) -> Callable[..., Any]:
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        given: Tensor = args[0] if args else kwargs["input"]
+        given = first_argument(module, args, kwargs)
         # A tensor of this layer's own: other readers of the same input must not add to its gradient.
         layer.x = given.clone() if given.requires_grad else given.detach().clone().requires_grad_()
         layer.x.retain_grad()
-        return ((layer.x, *args[1:]), kwargs) if args else (args, {**kwargs, "input": layer.x})
+        named = {name: layer.x if value is given else value for name, value in kwargs.items()}
+        return ((layer.x, *args[1:]), kwargs) if args else (args, named)
 
     return hook
 
@@ -176,6 +178,10 @@ def _catch_output(layer: Layer) -> Callable[..., None]:
         layer.y = y
 
     return hook
+
+
+class OracleError(Exception):
+    """An oracle is at fault, and not what it judges."""
 
 
 @dataclass(frozen=True)
@@ -199,18 +205,19 @@ def expected(layer: Layer, probes: int = PROBES, base: torch.dtype | None = None
     """
     base, adapter = base or layer.x.dtype, adapter_dtype(layer.case)
     y, dx, through_base, gradients = _evaluate(layer, base, x_dtype=base, probes=probes)
+    overflowed = not finite((layer.x, layer.upstream))
     if coarser(base, adapter) != base:
         # Only what happens inside the adapter may be as coarse as the adapter's dtype: its parameters' gradients see x and the
         # upstream gradient rounded to it, the base's output and dx never do.
         *_, gradients = _evaluate(layer, base, x_dtype=adapter, probes=probes)
     # Base and adapter each hand a gradient to x, rounded on its own: their sum may cancel, their errors do not.
     W = layer.weight.double()
-    own = scatter(dx, base)
+    own = scatter(dx, base, overflowed=overflowed)
     error = rounding(through_base.abs() @ W.abs(), base) + rounding(own.value - through_base @ W, adapter)
     return Expected(
-        scatter(y, base),
+        scatter(y, base, overflowed=overflowed),
         Bounded(own.value, own.error + error),
-        {name: scatter(g, layer.tensors[name].dtype, normwise=True) for name, g in gradients.items()},
+        {n: scatter(g, layer.tensors[n].dtype, normwise=True, overflowed=overflowed) for n, g in gradients.items()},
     )
 
 
@@ -237,6 +244,11 @@ def _evaluate(
     y = ORACLES[layer.case.variant].forward(x, W, b, e, p, p0, options_of(layer.case))
     inputs = [x, e, *(p[name] for name in layer.trainable)]
     dx, through_base, *gradients = torch.autograd.grad(y, inputs, upstream, allow_unused=True, materialize_grads=True)
+    if finite((x, upstream, W, b, e, *p.values(), *p0.values())) and not finite((y, dx, through_base, *gradients)):
+        raise OracleError(
+            f"the oracle of {layer.case.variant} gives NaN or Inf on {layer.name}, where all that it was given is finite: "
+            f"mend ORACLES[{layer.case.variant!r}], nothing can be said of the variant"
+        )
     return y.detach(), dx, through_base[0], dict(zip(layer.trainable, gradients, strict=True))
 
 

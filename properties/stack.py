@@ -16,7 +16,7 @@ from properties.assertions import (
 )
 from properties.observe import seed_inits
 from strategies import gaussian
-from strategies.options import build_config, own_options, ranks
+from strategies.options import build_config, ranks, simplest
 
 
 class Stack(nn.Module):
@@ -70,22 +70,12 @@ def assert_learning(adapter: ll.Adapter) -> None:
         assert_nonzero(gradient, claim=f"the gradient of {adapter.config.variant} {name}")
 
 
-def state_of(model: nn.Module) -> dict[str, Any]:
-    """All that must be as before: flags, hooks, training modes, and which modules and parameters there are."""
-    return {
-        "requires_grad": {name: p.requires_grad for name, p in model.named_parameters(remove_duplicate=False)},
-        "training": {name: m.training for name, m in model.named_modules()},
-        "hooks": {name: (len(m._forward_hooks), len(m._forward_pre_hooks)) for name, m in model.named_modules()},
-        "attributes": sorted(vars(model)),
-    }
-
-
 WIDTH = 4  # of layers whose shape does not matter; every variant takes it
 
 
 def simple_config(variant: str, width: int = WIDTH, **common: Any) -> ll.AdapterConfig:
     """The variant's simplest config on layers at least this wide."""
-    options = tuple((name, values[0]) for name, values in own_options(variant).items())
+    options = simplest(variant)
     fits = ranks(variant, width, width, options)
     r = 2 if 2 in fits else fits[0]
     return build_config(variant, options if r is None else (*options, ("r", r)), **common)
@@ -95,7 +85,7 @@ NO_HOOK = (RuntimeError, "no hook here")
 
 
 @contextmanager
-def blocked(layer: nn.Module, wanted: bool = True) -> Iterator[None]:
+def blocked(layer: nn.Module) -> Iterator[None]:
     """The layer takes no hook once an adapter is on it; before that, calibration may listen."""
 
     def guarded(register: Callable[..., Any]) -> Callable[..., Any]:
@@ -107,6 +97,6 @@ def blocked(layer: nn.Module, wanted: bool = True) -> Iterator[None]:
         return registers
 
     with pytest.MonkeyPatch.context() as patch:
-        for kind in ("register_forward_hook", "register_forward_pre_hook") if wanted else ():
+        for kind in ("register_forward_hook", "register_forward_pre_hook"):
             patch.setattr(layer, kind, guarded(getattr(layer, kind)))
         yield

@@ -12,7 +12,7 @@ from properties.audit.evidence import Evidence
 from properties.audit.judge import judge
 from properties.audit.measure import PARTS, failing, fixed_case, measure
 from properties.audit.report import PARTIAL, UNMEASURED
-from properties.test_audit import PROVENANCE
+from properties.audited import PROVENANCE
 
 
 def fact_of(claim: str) -> Callable[..., None]:

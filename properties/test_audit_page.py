@@ -14,10 +14,10 @@ from properties.audit.evidence import Evidence, Speed
 from properties.audit.judge import judge
 from properties.audit.render import page, write
 from properties.audit.report import Report, SpeedSource
+from properties.audited import PROVENANCE, audit, run
 from properties.mutants.matrix import Cell, Row
 from properties.probe.record import Record, to_json
 from properties.registry import load_properties
-from properties.test_audit import PROVENANCE, audit, run
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
 QUIET = (

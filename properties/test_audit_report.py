@@ -20,7 +20,7 @@ from properties.audit.report import FAILS, NO_REFERENCE, OK, UNMEASURED, Failure
 from properties.audit.speed import read as read_speed
 from properties.audit.tracing import Function, Tracer, function_of, functions
 from properties.audit.wording import counted
-from properties.test_audit import PROVENANCE
+from properties.audited import PROVENANCE
 
 pytestmark = pytest.mark.instruments
 

@@ -18,13 +18,13 @@ from properties.audit.provenance import narrowing
 from properties.audit.render import cases, markdown, page
 from properties.audit.report import Measured, Report, Worth
 from properties.audit.tracing import Function, Tracer, function_of, suspect
+from properties.audited import PROVENANCE, run
 from properties.mutants import load_catalogue
 from properties.mutants.matrix import Cell, Row
 from properties.mutants.mutant import BUILT_IN
 from properties.mutants.witnesses import WITNESSES
 from properties.probe.record import Record, to_json
 from properties.registry import load_properties
-from properties.test_audit import PROVENANCE, run
 
 pytestmark = pytest.mark.instruments
 
@@ -140,7 +140,7 @@ def test_every_property_says_which_failures_it_catches() -> None:
     report = replaced(judge(Evidence(rows=[Row("lora_scale_lost", [])]), None, PROVENANCE, ["lora"]), found)
     for text in (markdown(report), page(report)):
         assert "m0, m1" in text
-        assert "second witness of 2; stays: bit for bit" in text
+        assert "second witness of 2; stays: exact where" in text
 
 
 def test_what_alone_catches_nothing_and_has_no_reason_is_to_be_mended() -> None:

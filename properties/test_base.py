@@ -1,6 +1,7 @@
 """The base law: whatever an adapter does, the base's parameters and buffers keep every bit."""
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,11 @@ import torch
 from torch import nn
 
 import lora_lite as ll
-from properties.assertions import assert_all_identical, assert_holds, assert_refuses
+from properties.assertions import Violation, assert_all_identical, assert_holds, assert_refuses
 from properties.implementation import implementation
 from properties.observe import AnyCase, default_run, observe, subject, train
 from properties.registry import every_variant, fact
-from properties.stack import state_of
-from properties.test_checkpoint import base_tensors
+from properties.state import assert_as_before, base_tensors, state_of
 from strategies import AdaptedModel, adapted_models, gaussian
 
 
@@ -43,9 +43,7 @@ def test_base_keeps_every_bit(case: AdaptedModel) -> None:
     assert_all_identical(base_tensors(model), made.base, claim="training changed the base")
     implementation.detach(model)
     assert_all_identical(base_tensors(model), made.base, claim="detach changed the base")
-    after = state_of(model)
-    for what, wanted in before.items():
-        assert_holds(after[what] == wanted, claim=f"after detach {what} is {after[what]}, was {wanted}")
+    assert_as_before(model, before, claim="after detach")
 
 
 @every_variant(adapted_models, share=0.3)
@@ -62,7 +60,7 @@ def test_detach_gives_the_base_output_back(case: AdaptedModel) -> None:
 def test_a_failed_attach_leaves_the_model_as_before(case: AdaptedModel) -> None:
     """The last layer's initialisation fails; parameters, flags, hooks and modes are as before."""
     model = mixed_up(case)
-    before, base = state_of(model), {name: t.clone() for name, t in model.state_dict().items()}
+    before = state_of(model)
     variant = ll.VARIANTS[case.variant]
     calls, targets = 0, 0
     for module in model.modules():
@@ -83,10 +81,7 @@ def test_a_failed_attach_leaves_the_model_as_before(case: AdaptedModel) -> None:
         except ll.ConfigError as error:
             assert_holds("on purpose" in str(error), claim=f"attach failed with {error}")
     assert_holds(calls >= 3, claim=f"attach initialised {calls} layers only")
-    after = state_of(model)
-    for what, wanted in before.items():
-        assert_holds(after[what] == wanted, claim=f"after a failed attach {what} is {after[what]}, was {wanted}")
-    assert_all_identical(dict(model.state_dict()), base, claim="a failed attach changed the base")
+    assert_as_before(model, before, claim="after a failed attach")
 
 
 def test_a_calibration_that_fails_leaves_the_model_as_before() -> None:
@@ -101,7 +96,7 @@ def test_a_calibration_that_fails_leaves_the_model_as_before() -> None:
     ):
         with pytest.raises(ll.CalibrationError, match=match):
             ll.attach(model, ll.EVAConfig(r=2), data)
-        assert state_of(model) == before
+        assert_as_before(model, before, claim="after a failed calibration")
 
 
 @fact
@@ -114,7 +109,7 @@ def test_a_batch_that_the_model_does_not_take_is_named() -> None:
         match = f"batch 1 of the calibration data, a {kind}: the model raised .*Wanted a tensor"
         with assert_refuses(ll.CalibrationError, match, claim=f"a batch that is {kind}"):
             ll.attach(model, ll.EVAConfig(r=2), [good, bad])
-        assert_holds(state_of(model) == before, claim=f"a batch that is {kind}: {state_of(model)} after it, was {before}")
+        assert_as_before(model, before, claim=f"after a batch that is {kind}")
 
 
 def test_a_refused_load_leaves_the_model_as_before() -> None:
@@ -126,4 +121,31 @@ def test_a_refused_load_leaves_the_model_as_before() -> None:
         ll.save(model, path := Path(folder) / "a.safetensors")
         with pytest.raises(ll.BaseMismatchError):
             ll.load(other, path)
-    assert state_of(other) == before
+    assert_as_before(other, before, claim="after a refused load")
+
+
+def swap_a_hook(model: Any) -> None:
+    model[1]._forward_hooks.clear()
+    model[1].register_forward_hook(lambda layer, args, y: 0 * y)
+
+
+CHANGES: dict[str, Callable[[Any], object]] = {
+    "identity": lambda model: model[1].register_parameter("bias", nn.Parameter(model[1].bias.detach().clone())),
+    "bits": lambda model: model[0].running_mean.neg_(),  # 0 is equal to what it was
+    "requires_grad": lambda model: model[1].weight.requires_grad_(False),
+    "training": lambda model: model[1].eval(),
+    "hooks": swap_a_hook,
+    "attributes": lambda model: setattr(model[1], "left", None),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_what_changed_of_a_model_is_told(what: str) -> None:
+    """A test of the instrument that most of these claims rest on."""
+    model = nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 4))
+    model[1].register_forward_hook(lambda layer, args, y: None)
+    before = state_of(model)
+    assert_as_before(model, before, claim="at once")
+    CHANGES[what](model)
+    with pytest.raises(Violation, match=f"^later: {what} changed: [01]"):
+        assert_as_before(model, before, claim="later")

@@ -1,13 +1,13 @@
 """What is saved comes back, bit for bit."""
 
 from safetensors.torch import load_file
-from torch import Tensor, nn
 
 from properties.assertions import assert_all_identical, assert_holds
 from properties.files import scratch_file
 from properties.implementation import implementation
 from properties.observe import AnyCase, learnt, subject
 from properties.registry import every_variant
+from properties.state import base_tensors
 from strategies import AdaptedLayer, AdaptedModel, trained_layers, trained_models
 
 
@@ -45,14 +45,6 @@ def test_file_holds_what_is_attached(case: AdaptedLayer) -> None:
         path.unlink()
     named = {f"{target}.{name}": t for target, own in implementation.tensors(made.model).items() for name, t in own.items()}
     assert_all_identical(held, named, claim="the file's tensors")
-
-
-def base_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Every parameter and buffer of the model but the adapters'."""
-    own = {id(t) for tensors in implementation.tensors(model).values() for t in tensors.values()}
-    named = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers(remove_duplicate=False))}
-    state = set(model.state_dict())
-    return {name: tensor.detach() for name, tensor in named.items() if id(tensor) not in own and name in state}
 
 
 @every_variant(trained_layers)

@@ -18,7 +18,7 @@ from properties.registry import fact, reported
 from properties.stack import moved, on, x
 from strategies import LinearRecipe, gaussian
 from strategies.layers import calibration_batches
-from strategies.options import Options, own_options, ranks
+from strategies.options import Options, ranks, simplest
 
 # What a compiler may get wrong: a bias, several leading dimensions, a cast between base and adapter.
 LAYERS = (
@@ -66,7 +66,7 @@ class CompiledCase:
 
 def compiled_case(variant: str) -> CompiledCase:
     """Rank 4 where there are ranks, alpha apart from it, the variant's own options at their first values."""
-    options = tuple((name, values[0]) for name, values in own_options(variant).items())
+    options = simplest(variant)
     if "alpha" not in ll.VARIANTS[variant].config_class.unused:
         options = (*options, ("alpha", 6.0))
     rank = 4 if 4 in ranks(variant, 8, 12, options) else None

@@ -15,7 +15,8 @@ from properties.observe import seed_inits
 from properties.registry import every_variant, fact
 from properties.stack import moved
 from strategies import BlockRecipe, NestedRecipe
-from strategies.options import Options, accepts, build_config, own_options
+from strategies.options import Options, accepts, build_config, own_options, simplest
+from strategies.refusals import wrong_values
 
 MODEL = NestedRecipe(tuple(BlockRecipe(8, 12, bias=True) for _ in range(2)), weight="uneven")
 # Two settings of each field that every config has.
@@ -44,7 +45,7 @@ class Changed:
 
     def options(self, setting: Any) -> Options:
         unused = ll.VARIANTS[self.variant].config_class.unused
-        usual = {name: values[0] for name, values in own_options(self.variant).items()}
+        usual = dict(simplest(self.variant))
         usual |= {name: COMMON[name][0] for name in ("r", "alpha") if name not in unused}
         return tuple({**usual, "exclude_names": ("readout",), self.field: setting}.items())
 
@@ -81,9 +82,11 @@ def test_every_field_of_a_config_changes_what_the_adapter_does(case: Changed) ->
 
 @every_variant(st.just)
 def test_every_field_of_a_config_declares_settings_to_try(variant: str) -> None:
-    """Or the property above would pass it over."""
+    """Good ones and wrong ones, or the property above, and that of what is refused, would pass it over."""
     for name, settings in settings_of(variant).items():
         assert_holds(len(settings) > 1, claim=f"{name} has the settings {settings} to try; use option(values=…)")
+    for name, wrong in wrong_values(variant).items():
+        assert_holds(bool(wrong), claim=f"{name} declares no setting that it refuses; use option(wrong=…)")
 
 
 @every_variant(changes, share=0.5)

@@ -3,12 +3,14 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import settings
 
 import lora_lite as ll
+from lora_lite import adapter, checkpoint, linear, targets
 from properties.assertions import Violation, assert_within
 from properties.audit.worth import mutant_rows
 from properties.mutants import CATALOGUE, Change, InjectionError, Mutant, load_catalogue, matrix
@@ -184,6 +186,22 @@ def test_a_signal_below_the_tolerance_is_kept_and_looked_for_again() -> None:
 )
 def test_a_mutant_that_does_not_apply_is_reported(change: Change) -> None:
     with pytest.raises(InjectionError, match="occurs"), lora(change).injected():
+        pytest.fail("injected nothing and said nothing")
+
+
+@pytest.mark.parametrize(
+    ("function", "old", "new", "why"),
+    [
+        (linear.linear_sizes, "return ", "return  ", "no effect"),
+        (targets._selected, "if not found:", "if not  found:", "no effect"),
+        (adapter.device_of, "return next(", "return  next(", "no effect"),
+        (checkpoint.load, "check_base: bool = True", "check_base: bool = False", "in the arguments"),
+    ],
+    ids=["plain", "with a generator", "with a function", "a default"],
+)
+def test_a_change_of_nothing_is_reported(function: Any, old: str, new: str, why: str) -> None:
+    """Spaces, and what stays with the function when its code is swapped."""
+    with pytest.raises(InjectionError, match=why), lora(Change(function, old, new)).injected():
         pytest.fail("injected nothing and said nothing")
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import lora_lite as ll
 from properties.assertions import assert_holds, assert_identical, assert_nonzero, assert_refuses, assert_runs, assert_within
-from properties.files import scratch_file
+from properties.files import saved, scratch_file
 from properties.registry import every_variant, fact
 from properties.stack import Stack, assert_learning, moved, on, simple_config, x
 from properties.tolerance import claim_bound
@@ -171,6 +171,28 @@ def test_a_model_without_its_parameters_is_refused() -> None:
         meta(x(3).to("meta"))
     with assert_refuses(ll.BaseWeightError, "^0.weight: found on the meta device", claim="save on meta"):
         ll.save(meta, scratch_file())
+
+
+@fact
+def test_an_adapter_that_diverged_is_not_saved() -> None:
+    """And the file that was there before stays."""
+    adapter = on(model := Stack(), "lora")
+    with saved(model) as path:
+        whole = path.read_bytes()
+        with torch.no_grad():
+            dict(adapter.named_parameters())["second.B"][0, 0] = torch.nan
+        with assert_refuses(ll.CheckpointError, "^second.B: found NaN or Inf", claim="save of an adapter with NaN"):
+            ll.save(model, path)
+        assert_holds(path.read_bytes() == whole, claim="a refused save changed the file")
+
+
+@fact
+def test_one_batch_is_not_taken_for_many() -> None:
+    """A tensor would be a batch a row, and a mapping its own names."""
+    for data in (x(9), {"input": x(9)}):
+        match = f"found one {type(data).__name__}, wanted batches. Put it in a list"
+        with assert_refuses(ll.CalibrationError, match, claim="a batch in no list"):
+            ll.attach(nn.Sequential(nn.Linear(4, 4)), ll.EVAConfig(r=2), data)
 
 
 @fact

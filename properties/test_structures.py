@@ -26,7 +26,8 @@ from properties.assertions import (
 )
 from properties.observe import default_run, expected, has_oracle, learnt, observe, subject
 from properties.registry import every_variant
-from properties.stack import Stack, assert_trains, moved, on, state_of, x
+from properties.stack import Stack, assert_trains, moved, on, x
+from properties.state import assert_as_before, state_of
 from properties.tolerance import claim_bound
 from strategies import AdaptedLayer, AdaptedModel, trained_layers, trained_models
 from strategies.models import FULL_RANK, Nested, nested_recipes, qwen3_recipes
@@ -67,6 +68,21 @@ def test_a_batch_of_any_shape_and_layout_is_taken_row_by_row(case: Laid) -> None
     assert_close(made.model(case.x()), expected(layer).y, claim=f"the output for {case.layout} input is the oracle's")
     shape = made.model(case.x()).shape
     assert_holds(shape[:-1] == case.layer.tokens, claim=f"tokens {case.layer.tokens} give an output of shape {tuple(shape)}")
+
+
+def rows(variant: str) -> st.SearchStrategy[AdaptedLayer]:
+    """Trained adapters, and batches of more than one token."""
+    return trained_layers(variant, tokens=((2,), (3,), (2, 2)))
+
+
+@every_variant(rows, share=0.5)
+def test_a_row_of_the_output_depends_on_its_row_of_the_input_alone(case: AdaptedLayer) -> None:
+    """Another last token changes no bit of what the others give."""
+    model, x = subject(case).model, case.x()
+    changed = x.clone()
+    changed.reshape(-1, x.shape[-1])[-1] += 1
+    before, after = (model(given).detach().reshape(-1, case.linear.d_out)[:-1] for given in (x, changed))
+    assert_identical(after, before, claim="the outputs of the other tokens, once the last one is another")
 
 
 # Layers.
@@ -147,7 +163,7 @@ def test_an_adapter_on_one_of_two_tied_layers_leaves_the_other(variant: str) -> 
     assert_nonzero(model(plain) - wanted, claim=f"what {variant} on first adds")
     ll.detach(model)
     model._forward_pre_hooks.clear()
-    assert_holds(state_of(model) == before, claim=f"{variant} on a tied layer, detached, leaves {state_of(model)}")
+    assert_as_before(model, before, claim=f"{variant} on a tied layer, detached")
     assert_identical(model(plain), wanted, claim=f"{variant} on a tied layer, detached: the output")
 
 

@@ -5,7 +5,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from properties.assertions import Meter, Violation, assert_close, assert_identical, assert_nonzero, assert_within, measuring
+from properties.assertions import (
+    Meter,
+    Violation,
+    assert_close,
+    assert_equal,
+    assert_identical,
+    assert_nonzero,
+    assert_within,
+    assert_zero,
+    measuring,
+)
+from properties.mutants.matrix import budget
+from properties.observe import OracleError
+from properties.oracles import ORACLES
+from properties.registry import load_properties
 from properties.tolerance import Bounded, claim_bound, perturbed, rounding, scatter, unit_roundoff
 from strategies import DTYPES, gaussian
 
@@ -58,7 +72,26 @@ def test_exact_zeros_stay_exact() -> None:
 def test_what_overflows_may_be_anything() -> None:
     """And what a layer makes of the overflow of the one before it."""
     assert scatter(torch.tensor([[7e4], [7e4]], dtype=torch.float64), torch.float16).error.isinf().all()
-    assert scatter(torch.full((2, 1), torch.nan, dtype=torch.float64), torch.float16).error.isinf().all()
+    unknown = torch.full((2, 1), torch.nan, dtype=torch.float64)
+    assert scatter(unknown, torch.float16, overflowed=True).error.isinf().all()
+
+
+def test_nothing_agrees_with_a_nan_that_no_overflow_made() -> None:
+    for results in ([torch.nan, torch.nan], [1.0, torch.nan], [torch.inf, torch.inf]):
+        bound = scatter(torch.tensor(results, dtype=torch.float64)[:, None], torch.float32)
+        for got in (torch.nan, torch.inf, 2.0):
+            with pytest.raises(Violation):
+                assert_close(torch.tensor([got]), bound, claim="the output")
+
+
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf])
+@pytest.mark.parametrize("claim", ["forward_agrees_with_the_oracle", "gradients_agree_with_the_oracle"])
+def test_an_oracle_that_gives_no_number_is_at_fault(claim: str, wrong: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not the variant that it judges; least of all does everything agree with it."""
+    oracle = ORACLES["lora"]
+    monkeypatch.setitem(ORACLES, "lora", oracle._replace(forward=lambda *told: oracle.forward(*told) * wrong))
+    with pytest.raises(OracleError, match=r"ORACLES\['lora'\]"):
+        load_properties()[claim].run("lora", budget(3, shrink=False))
 
 
 def test_rounding_is_one_spacing() -> None:
@@ -91,6 +124,18 @@ def test_identical_means_dtype_and_every_bit() -> None:
     for other in (one.double(), torch.nextafter(one, 2 * one), torch.ones(1, 2)):
         with pytest.raises(Violation):
             assert_identical(other, one, claim="same")
+
+
+@pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
+def test_a_zero_of_the_other_sign_is_equal_and_not_identical(dtype: torch.dtype) -> None:
+    """Of any shape: a λ has none. An exact zero is of either sign."""
+    for shape in ((), (2, 3)):
+        zero = torch.zeros(shape, dtype=dtype)
+        assert_equal(-zero, zero, claim="zero")
+        assert_zero(-zero, claim="zero")
+        assert_identical(-zero, -zero, claim="zero")
+        with pytest.raises(Violation, match="got -0  wanted exactly \\+0"):
+            assert_identical(-zero, zero, claim="zero")
 
 
 def test_a_gradient_of_nan_is_not_nonzero() -> None:

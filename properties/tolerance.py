@@ -10,7 +10,7 @@ and for gradients alike.
 bound = SAFETY × scatter + one rounding of the result itself.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -82,19 +82,28 @@ def perturbed_all(prefix: str, tensors: Mapping[str, Tensor], dtype: torch.dtype
     return {name: perturbed(prefix + name, tensor, dtype, probes, normwise=tensor.ndim > 1) for name, tensor in tensors.items()}
 
 
-def scatter(results: Tensor, dtype: torch.dtype, *, normwise: bool = False) -> Bounded:
+def finite(tensors: Iterable[Tensor | None]) -> bool:
+    """Whether every entry of every tensor is a number."""
+    return all(tensor is None or bool(torch.isfinite(tensor).all()) for tensor in tensors)
+
+
+def scatter(results: Tensor, dtype: torch.dtype, *, normwise: bool = False, overflowed: bool = False) -> Bounded:
     """The bound from an exact result and its probes (1 + probes, ...), stored in `dtype`.
 
     normwise: an entry may be off by as much as the tensor's entries usually scatter. A gradient through a normalisation,
     g − v ⟨v, g⟩, may cancel to an entry far smaller than any number that flowed into it.
+    overflowed: the input holds an Inf or NaN already, as an earlier layer left it: NaN may come of it. Without that, a NaN has
+    no bound (NaN), and nothing agrees with it.
     """
     exact = results[0]
     spread = (results[1:] - exact).square().mean(0)
     if normwise:
         spread = spread + spread.mean()
     error = SAFETY * spread.sqrt() + rounding(exact, dtype)
-    # What the dtype cannot hold may come out as anything, and so may what is computed from it further on (NaN).
-    return Bounded(exact, torch.where(exact.abs() + error <= torch.finfo(dtype).max, error, torch.inf))
+    # What the dtype cannot hold may come out as anything, and so may what is computed from it further on.
+    largest = torch.finfo(dtype).max
+    held = exact.abs() + error <= largest if overflowed else ~(exact.isfinite() & (exact.abs() + error > largest))
+    return Bounded(exact, torch.where(held, error, torch.inf))
 
 
 def rounding(value: Tensor, dtype: torch.dtype) -> Tensor:

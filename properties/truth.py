@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import lora_lite as ll
-from properties.assertions import assert_all_identical, assert_close, assert_holds, assert_identical
+from properties.assertions import assert_all_identical, assert_close, assert_holds, assert_identical, bits
 from properties.implementation import implementation
 from properties.observe import Layer, expected, has_oracle, watch
-from properties.tolerance import Bounded, coarser, perturbed, scatter
+from properties.state import hooks_of
+from properties.tolerance import Bounded, coarser, finite, perturbed, scatter
 from strategies import DTYPES, NestedRecipe
 from strategies.options import Options
 
@@ -169,7 +170,7 @@ def new(recipe: NestedRecipe, frozen: tuple[int, ...]) -> Truth:
 def same_parameters(saved: Tensors, truth: Truth) -> bool:
     """Bit for bit, buffers aside."""
     pairs = [(saved[name], truth.base[name]) for name in truth.flags]
-    return all(a.dtype == b.dtype and torch.equal(a, b) for a, b in pairs)
+    return all(a.dtype == b.dtype and torch.equal(bits(a), bits(b)) for a, b in pairs)
 
 
 def look(truth: Truth, run: Callable[[nn.Module], Tensor]) -> dict[str, Layer]:
@@ -238,7 +239,7 @@ def check_flags(truth: Truth) -> None:
     handles = tuple(one.handle for one in truth.adapters)
     assert_holds(ll.adapters_of(truth.model) == handles, claim=f"{ll.adapters_of(truth.model)} attached, wanted {handles}")
     modules = dict(truth.model.named_modules())
-    hooks = {name: len(m._forward_hooks) + len(m._forward_pre_hooks) for name, m in modules.items()}
+    hooks = {name: len(own) for name, own in hooks_of(truth.model).items()}
     wanted = {name: truth.hooks.get(name, 0) + (name in truth.layers) for name in modules}
     assert_holds(hooks == wanted, claim=f"hooks {hooks}, wanted {wanted}")
     for name, module in modules.items():
@@ -263,5 +264,5 @@ def check_merged(merged: nn.Module, layer: Layer, bound: Bounded) -> None:
     x, dtype = layer.x.detach().reshape(-1, layer.weight.shape[1]), layer.x.dtype
     copies = perturbed("merged", merged.get_parameter("weight"), dtype)
     bias = 0 if layer.bias is None else perturbed("merged bias", merged.get_parameter("bias"), dtype)[:, None]
-    rounded = scatter(x.double() @ copies.mT + bias, dtype)
+    rounded = scatter(x.double() @ copies.mT + bias, dtype, overflowed=not finite([x]))
     assert_close(merged(x), Bounded(bound.value, bound.error + rounded.error), claim=f"{layer.name}, merged, is the oracle's")

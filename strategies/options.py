@@ -33,6 +33,11 @@ def own_options(variant: str) -> dict[str, tuple[Any, ...]]:
     return {field.name: field.metadata["values"] for field in fields if "values" in field.metadata}
 
 
+def simplest(variant: str) -> Options:
+    """The variant's own config fields at the first value that each declares."""
+    return tuple((name, values[0]) for name, values in own_options(variant).items())
+
+
 def build_config(variant: str, options: Options, **common: Any) -> ll.AdapterConfig:
     """The config that drawn options stand for."""
     values = {**dict(options), **common}

@@ -1,5 +1,6 @@
 """Settings that cannot work: what every config, and every layer of a shape, must refuse."""
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -10,47 +11,30 @@ from hypothesis import strategies as st
 import lora_lite as ll
 from strategies.options import Options, build_config
 
-# By name: a recipe is JSON and holds no NaN.
-VALUES: dict[str, Any] = {
-    "nothing": None,
-    "zero": 0,
-    "minus one": -1,
-    "a half": 0.5,
-    "true": True,
-    "one": 1,
-    "four": 4.0,
-    "nan": math.nan,
-    "infinity": math.inf,
-    "a word": "eight",
-    "int8": torch.int8,
-    "an empty word": ("",),
-    "a broken pattern": ("*up",),
-    "no index": (),
-    "a negative index": (0, -1),
-    "true as an index": (True,),
+# Of the fields that every config has; a variant's own fields declare theirs, in option(wrong=…).
+WRONG: dict[str, tuple[Any, ...]] = {
+    "r": (None, 0, -1, 0.5, True, "eight"),
+    "alpha": (None, 0, -1, True, math.nan, math.inf, 1e-60, 1e60, "eight"),
+    "dtype": (None, torch.int8, "eight"),
+    "target_names": (None, -1, ("",), ("*up",)),
+    "exclude_names": (None, -1, ("",), ("*up",)),
+    "target_roles": (None, -1, "eight"),
+    "layers": (0, (), (0, -1), (True,), "eight"),
 }
-WRONG = {
-    "r": ("nothing", "zero", "minus one", "a half", "true", "a word"),
-    "alpha": ("nothing", "zero", "minus one", "true", "nan", "infinity", "a word"),
-    "dtype": ("nothing", "int8", "a word"),
-    "target_names": ("nothing", "minus one", "an empty word", "a broken pattern"),
-    "exclude_names": ("nothing", "minus one", "an empty word", "a broken pattern"),
-    "target_roles": ("nothing", "minus one", "a word"),
-    "layers": ("zero", "no index", "a negative index", "true as an index", "a word"),
-    "niter": ("minus one", "a half", "true", "a word"),
-    "lambda_init": ("nothing", "minus one", "true", "nan", "infinity", "a word"),
-    "init": ("nothing", "a word"),
-    "rho": ("nothing", "zero", "a half", "true", "nan", "infinity", "a word"),
-    "rotate_basis": ("nothing", "a word"),
-    "block_size": ("nothing", "zero", "one", "true", "a half", "four", "a word"),
-    "max_skew": ("nothing", "zero", "minus one", "true", "nan", "infinity", "four", "a word"),
-}
+
+
+def wrong_values(variant: str) -> dict[str, tuple[Any, ...]]:
+    """What each field that the variant has must refuse, whatever the others hold; nothing for a field that declares nothing."""
+    config = ll.VARIANTS[variant].config_class
+    fields = [field for field in dataclasses.fields(config) if field.name not in config.unused]
+    return {field.name: field.metadata.get("wrong", WRONG.get(field.name, ())) for field in fields}
 
 
 @dataclass(frozen=True)
 class Refused:
-    """A variant's options, the name in VALUES of what `field` gets, and a layer's shape; one of them cannot be.
+    """A variant's options, what `field` gets instead, and a layer's shape; one of them cannot be.
 
+    wrong: the repr of one of wrong_values(), since a recipe is JSON and holds no NaN.
     field: what the message has to name; "" where it is the shape, and the message has to name the layer.
     """
 
@@ -63,7 +47,8 @@ class Refused:
 
     def config(self) -> ll.AdapterConfig:
         if self.wrong:
-            return ll.VARIANTS[self.variant].config_class(**{self.field: VALUES[self.wrong]})
+            values = {repr(value): value for value in wrong_values(self.variant)[self.field]}
+            return ll.VARIANTS[self.variant].config_class(**{self.field: values[self.wrong]})
         return build_config(self.variant, self.options)
 
 
@@ -86,7 +71,5 @@ TOGETHER = (
 
 def refused(variant: str) -> st.SearchStrategy[Refused]:
     """Every wrong value of every field that the variant has, and what cannot work together."""
-    config = ll.VARIANTS[variant].config_class
-    fields = [name for name in WRONG if name in config.__dataclass_fields__ and name not in config.unused]
-    alone = [Refused(variant, name, wrong) for name in fields for wrong in WRONG[name]]
+    alone = [Refused(variant, name, repr(wrong)) for name, values in wrong_values(variant).items() for wrong in values]
     return st.sampled_from([*alone, *(case for case in TOGETHER if case.variant == variant)])

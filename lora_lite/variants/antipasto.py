@@ -41,9 +41,9 @@ class AntiPaSTOConfig(AdapterConfig):
     variant: ClassVar[str] = "antipasto"
     unused: ClassVar[tuple[str, ...]] = ("alpha",)
     alpha: None = None  # type: ignore[assignment]  # refused, see `unused`
-    rotate_basis: Literal["V", "U", "none"] = option("V", values=("V", "U", "none"))
-    block_size: int = option(4, values=(2, 4))
-    max_skew: float = option(0.5, values=(0.5, 1.0))
+    rotate_basis: Literal["V", "U", "none"] = option("V", values=("V", "U", "none"), wrong=(None, "eight"))
+    block_size: int = option(4, values=(2, 4), wrong=(None, 0, 1, True, 0.5, 4.0, "eight"))
+    max_skew: float = option(0.5, values=(0.5, 1.0), wrong=(None, 0, -1, True, math.nan, math.inf, 4.0, "eight"))
 
     def __post_init__(self) -> None:
         super().__post_init__()

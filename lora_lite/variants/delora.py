@@ -13,6 +13,7 @@ so that λ has no first gradient). With `zero_b` |A_i| and |B_i| are floored at 
 a jump at any learning rate.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -58,8 +59,8 @@ class DeLoRAConfig(AdapterConfig):
     variant: ClassVar[str] = "delora"
     unused: ClassVar[tuple[str, ...]] = ("alpha",)
     alpha: None = None  # type: ignore[assignment]  # refused, see `unused`
-    lambda_init: float = option(15.0, values=(15.0, 1.0))
-    init: Literal["frozen_copy", "zero_b"] = option("frozen_copy", values=("frozen_copy", "zero_b"))
+    lambda_init: float = option(15.0, values=(15.0, 1.0), wrong=(None, -1, True, math.nan, math.inf, "eight"))
+    init: Literal["frozen_copy", "zero_b"] = option("frozen_copy", values=("frozen_copy", "zero_b"), wrong=(None, "eight"))
 
     def __post_init__(self) -> None:
         super().__post_init__()

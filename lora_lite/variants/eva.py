@@ -10,6 +10,7 @@ whose result depends on the batches; padding tokens count as any others, so leav
 largest entry is positive. rho = 1 (every layer keeps r) by default.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -34,7 +35,7 @@ class EVAConfig(AdapterConfig):
     """
 
     variant: ClassVar[str] = "eva"
-    rho: float = option(1.0, values=(1.0, 2.0))
+    rho: float = option(1.0, values=(1.0, 2.0), wrong=(None, 0, 0.5, True, math.nan, math.inf, 1e308, "eight"))
 
     def __post_init__(self) -> None:
         super().__post_init__()

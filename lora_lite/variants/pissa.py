@@ -30,7 +30,7 @@ class PiSSAConfig(AdapterConfig):
     """niter: None takes the exact SVD, a whole number that many iterations of the randomised one."""
 
     variant: ClassVar[str] = "pissa"
-    niter: int | None = option(None, values=(None, 4))
+    niter: int | None = option(None, values=(None, 4), wrong=(-1, 0.5, True, "eight"))
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -12,18 +12,17 @@ import torch
 from torch import Tensor
 
 import lora_lite as ll
-from properties.assertions import Meter, Violation, assert_close, assert_identical, assert_within, measuring
+from properties.assertions import Meter, Violation, assert_close, assert_equal, assert_identical, assert_within, measuring
 from properties.audit.report import FAILS, NO_REFERENCE, OK, UNMEASURED, DtypeFact, Finding, InitFact, TensorFact
 from properties.implementation import adapter_dtype, implementation
 from properties.observe import expected, observe, options_of, subject
 from properties.oracles import ORACLES, Claim
 from properties.tolerance import Bounded, claim_bound, coarser
 from strategies import DTYPES, AdaptedLayer, LinearRecipe
-from strategies.options import Options, build_config, fitting, own_options, ranks
+from strategies.options import build_config, fitting, ranks, simplest
 
-# Rectangular, with a bias and alpha ≠ r: what a square layer or a scale of one would hide.
 NO_ORACLE = Finding(NO_REFERENCE, None, "no float64 oracle")
-
+# Rectangular, with a bias and alpha ≠ r: what a square layer or a scale of one would hide.
 WANTED_SHAPE, WANTED_RANK, ALPHA = (24, 17), 6, 3.0
 
 
@@ -36,7 +35,7 @@ def fixed_case(variant: str, *, base: str = "float32", adapter: str = "float32",
 
     Of its ranks the largest up to 6, else the smallest. Raises NoCaseError where it takes no layer.
     """
-    drawn: Options = tuple((name, values[0]) for name, values in own_options(variant).items())
+    drawn = simplest(variant)
     if "alpha" not in ll.VARIANTS[variant].config_class.unused:
         drawn = (*drawn, ("alpha", ALPHA))
     options = (*drawn, ("dtype", adapter))
@@ -84,7 +83,7 @@ def params(variant: str) -> list[TensorFact]:
     """Every tensor of a fresh adapter, or why there is none."""
     rows: list[TensorFact] = []
     found = judged(lambda: rows.extend(params_of(fixed_case(variant))))
-    return rows if found.state == OK else NO_CASE["params"](found)
+    return rows if found.state == OK else INSTEAD["params"](found)
 
 
 def init(variant: str) -> list[InitFact]:
@@ -125,8 +124,8 @@ PARTS: dict[str, tuple[str, Callable[[str], Any]]] = {
 }
 
 
-# A list of facts that are not measured, for the parts that are lists.
-NO_CASE: dict[str, Callable[[Finding], list[Any]]] = {
+# For the parts that are lists: what stands there with one finding, since attach failed or there is no case for it.
+INSTEAD: dict[str, Callable[[Finding], list[Any]]] = {
     "params": lambda found: [TensorFact("any", [], "", "none", "–", "–", None, found)],
     "init": lambda found: [InitFact("what init should leave", found)],
     "dtype": lambda found: [DtypeFact(base, adapter, None, found) for base, adapter in product(DTYPES, DTYPES)],
@@ -142,7 +141,7 @@ def measure(claim: str, variant: str) -> dict[str, Any]:
         value = of(variant)
     except NoCaseError as none:
         told, found = {"case": "none", "identity": "not measured"}, Finding(UNMEASURED, None, str(none))
-        value = NO_CASE[part](found) if part in NO_CASE else found
+        value = INSTEAD[part](found) if part in INSTEAD else found
     plain = [asdict(fact) for fact in value] if isinstance(value, list) else asdict(value)
     return {"variant": variant, **told, "part": part, "value": plain}
 
@@ -238,14 +237,14 @@ def dtype_of(variant: str, base: str, adapter: str) -> DtypeFact:
 
 
 def _identity(case: AdaptedLayer, off: list[float]) -> None:
-    """Bit for bit where the variant declares it so, else within the oracle's bound; how far off it is goes to `off`."""
+    """Exact where the variant declares it so, else within the oracle's bound; how far off it is goes to `off`."""
     plain = case.build()(case.x()).detach()
     (layer,) = observe(subject(case))
     size = torch.finfo(case.base_dtype).eps * plain.double().abs().max()
     off.append(float((layer.y.detach().double() - plain.double()).abs().max() / size))
     claim = "the output at init is the base's"
     if implementation.identity(case) == "exact":
-        assert_identical(layer.y.detach(), plain, claim=claim)
+        assert_equal(layer.y.detach(), plain, claim=claim)
     elif case.variant in ORACLES:
         assert_close(layer.y, Bounded(plain.double(), expected(layer).y.error), claim=claim)
 

@@ -349,6 +349,13 @@ mutant(
     applies_to="antipasto",
 )
 mutant(
+    "one_batch_is_taken_for_many",
+    change(calibrate, "if isinstance(data, Tensor | Mapping):", "if False:"),
+    breaks="each row of a tensor counts as a batch",
+    models="whatever can be iterated over",
+    applies_to="eva",
+)
+mutant(
     "unfit_batches_are_passed_over",
     change(calibration._run_all, "raise _unfit(batches, batch, error) from error", "continue"),
     breaks="calibration looks at those batches alone that happen to fit",

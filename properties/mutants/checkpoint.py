@@ -278,6 +278,13 @@ mutant(
     applies_to="lora",
 )
 mutant(
+    "save_writes_nan",
+    change(checkpoint._refuse_non_finite, "if not all_finite(tensor):", "if False:"),
+    breaks="an adapter that diverged is written over the last good one",
+    models="a checkpoint of the step after the one to keep",
+    applies_to="lora",
+)
+mutant(
     "meta_is_saved",
     change(checkpoint.fingerprint, "if parameter.is_meta:", "if False:"),
     breaks="save on the meta device ends in an error from the inside",

@@ -236,6 +236,20 @@ mutant(
     applies_to="eva",
 )
 mutant(
+    "rho_without_end",
+    change(EVAConfig.__post_init__, "self.r * self.rho <= LARGEST_RANK", "True"),
+    breaks="rho = 1e308 ends in an OverflowError when the ranks are shared out",
+    models="a range with one end",
+    applies_to="eva",
+)
+mutant(
+    "a_scale_may_vanish",
+    change(config.AdapterConfig.__post_init__, "smallest <= self.scale", "0 < self.scale"),
+    breaks="alpha = 1e-60 is taken, and its gradients are zero for ever",
+    models="a range checked in float64 and used in float32",
+    applies_to=("lora", "dora"),
+)
+mutant(
     "more_components_than_outputs",
     change(EVA.calibrator, "min(linear_sizes(layer))", "max(linear_sizes(layer))"),
     breaks="a narrow layer gets more ranks than it has outputs",

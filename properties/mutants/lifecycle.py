@@ -2,9 +2,7 @@
 
 from lora_lite import adapter, checkpoint, merging
 from lora_lite.adapter import Adapter
-from properties.mutants.mutant import CATALOGUE, change, mutant
-
-_elsewhere = set(CATALOGUE)
+from properties.mutants.mutant import change, mutant
 
 mutant(
     "detach_forgets_what_the_user_thawed",
@@ -16,6 +14,7 @@ mutant(
     breaks="a base parameter that the user thawed meanwhile is frozen again by detach",
     models="flags put back as a snapshot, over what has happened since",
     applies_to="lora",
+    history=True,
 )
 mutant(
     "detach_keeps_old_flags_for_the_next_adapter",
@@ -23,6 +22,7 @@ mutant(
     breaks="what the user froze between two adapters trains after the second one's detach",
     models="state that outlives what it is about",
     applies_to="lora",
+    history=True,
 )
 mutant(
     "attach_freezes_a_parameter_once",
@@ -34,6 +34,7 @@ mutant(
     breaks="a base parameter that was thawed between two attaches trains along",
     models="a flag believed from the books and not looked up",
     applies_to="lora",
+    history=True,
 )
 mutant(
     "detach_strikes_the_newest_off_the_list",
@@ -41,6 +42,7 @@ mutant(
     breaks="the first of two adapters is taken off, and the second one's handle ends",
     models="a stack where any may go first",
     applies_to="lora",
+    history=True,
 )
 mutant(
     "detach_clears_every_hook_of_its_layers",
@@ -52,6 +54,7 @@ mutant(
     breaks="hooks that the user hung on a layer are gone with the adapter",
     models="a clean-up that takes everything there for its own",
     applies_to="lora",
+    history=True,
 )
 mutant(
     "a_handle_comes_alive_with_the_next_adapter",
@@ -59,6 +62,7 @@ mutant(
     breaks="a detached handle answers, and detaches, for whatever was attached after it",
     models="a handle that is only a list of names",
     applies_to="lora",
+    history=True,
 )
 mutant(
     "overlap_looked_for_on_the_first_layer",
@@ -66,6 +70,7 @@ mutant(
     breaks="an adapter is put over another one on all layers but the first",
     models="a check that returns from inside the loop",
     applies_to="lora",
+    history=True,
 )
 mutant(
     "handles_of_a_copy_act_on_the_original",
@@ -74,6 +79,7 @@ mutant(
     breaks="detaching a copy takes the adapter off the original",
     models="a handle shared between copies",
     applies_to="lora",
+    history=True,
 )
 mutant(
     "save_puts_the_model_in_eval_mode",
@@ -81,6 +87,7 @@ mutant(
     breaks="training goes on without dropout after the first checkpoint",
     models="eval() for writing, and no way back",
     applies_to="lora",
+    history=True,
 )
 mutant(
     "save_casts_the_live_adapter",
@@ -90,6 +97,7 @@ mutant(
     breaks="training goes on in bfloat16 after the first checkpoint",
     models="Module.half() taken for a copy",
     applies_to="lora",
+    history=True,
 )
 mutant(
     "save_takes_the_adapter_off",
@@ -97,6 +105,7 @@ mutant(
     breaks="the model is its base from the first checkpoint on",
     models="unload to write, and no way back",
     applies_to="lora",
+    history=True,
 )
 mutant(
     "load_puts_the_model_in_eval_mode",
@@ -104,6 +113,7 @@ mutant(
     breaks="a model in training is in eval mode after load",
     models="is_trainable=False",
     applies_to="lora",
+    history=True,
 )
 mutant(
     "load_installs_one_adapter_after_the_other",
@@ -115,6 +125,7 @@ mutant(
     breaks="a load that fails at the second adapter leaves the first one on",
     models="all or nothing for each part and not for the whole",
     applies_to="lora",
+    history=True,
 )
 mutant(
     "load_thaws_the_base",
@@ -126,6 +137,7 @@ mutant(
     breaks="after load the base trains along",
     models="freezing done by attach and forgotten by load",
     applies_to="lora",
+    history=True,
 )
 mutant(
     "a_loaded_adapter_never_learns",
@@ -139,6 +151,7 @@ mutant(
     breaks="after load every gradient is there and is zero",
     models="a resumed run whose parameters the loss no longer reaches",
     applies_to=("lora", "dora"),
+    history=True,
 )
 mutant(
     "merge_leaves_the_base_frozen",
@@ -150,6 +163,7 @@ mutant(
     breaks="nothing of a merged model trains",
     models="detach's clean-up forgotten in merge",
     applies_to="lora",
+    history=True,
 )
 mutant(
     "merge_replaces_the_parameter",
@@ -157,6 +171,7 @@ mutant(
     breaks="a merged weight trains that the user had frozen",
     models="a new parameter in place of the old one's numbers",
     applies_to="lora",
+    history=True,
 )
 mutant(
     "merge_folds_one_adapter_and_drops_the_others",
@@ -164,6 +179,7 @@ mutant(
     breaks="of two adapters one is folded in and the other one's effect is lost",
     models="merge_and_unload of the active adapter",
     applies_to="lora",
+    history=True,
 )
 mutant(
     "frozen_tensors_are_not_in_the_state_dict",
@@ -175,6 +191,7 @@ mutant(
     breaks="a state dict of the whole model leaves half of the adapter behind",
     models="persistent=False",
     applies_to=("pissa", "delora", "antipasto"),
+    history=True,
 )
 mutant(
     "frozen_tensors_are_plain_attributes",
@@ -187,7 +204,5 @@ mutant(
     breaks="model.to(dtype) leaves the frozen tensors behind, and no file has them",
     models="tensors that the module does not know of",
     applies_to=("pissa", "delora", "antipasto"),
+    history=True,
 )
-
-# The names of all of these.
-HISTORIES = tuple(name for name in CATALOGUE if name not in _elsewhere)

@@ -39,6 +39,11 @@ class Change:
         """The plain function under decorators and bound methods."""
         return inspect.unwrap(getattr(self.function, "__func__", self.function))  # type: ignore[no-any-return]
 
+    @property
+    def source(self) -> str:
+        """The target's, from the first column on."""
+        return textwrap.dedent(inspect.getsource(self.target))
+
     def rewrite(self, source: str) -> str:
         """The source with the change. Raises InjectionError where the text is not there exactly once."""
         if source.count(self.old) != 1 or self.old == self.new:
@@ -47,12 +52,37 @@ class Change:
         return source.replace(self.old, self.new)
 
 
-def compiled(function: FunctionType, source: str) -> CodeType:
-    """The code of a changed definition, made to fit the function that it stands in for."""
-    tree = ast.parse(source)
-    definition = tree.body[0]
+def changed(function: FunctionType, before: str, after: str) -> CodeType:
+    """What `function` runs with its source changed. Raises InjectionError where that makes no difference."""
+    name, old, new = function.__qualname__, definition_in(before), definition_in(after)
+    if ast.dump(old.args) != ast.dump(new.args):
+        raise InjectionError(f"{name}: the change is in the arguments, which do not travel with the code: change the body")
+    code = compiled(function, new)
+    # Both compiled here: the function's own code is compiled in another place, and never equal to either.
+    if effect(code) == effect(compiled(function, old)):
+        raise InjectionError(f"{name}: the change has no effect on what the function does")
+    if code.co_freevars != (free := function.__code__.co_freevars):
+        raise InjectionError(f"{name}: the change closes over {code.co_freevars}, the original over {free}")
+    return code
+
+
+def definition_in(source: str) -> ast.FunctionDef:
+    """The function that is all of the source, without its decorators."""
+    (definition,) = ast.parse(source).body
     assert isinstance(definition, ast.FunctionDef)
     definition.decorator_list = []
+    return definition
+
+
+def effect(code: CodeType) -> tuple[Any, ...]:
+    """All of a code, and of those inside of it, but where it stands in its file."""
+    # As text, since 1, 1.0 and True are equal.
+    constants = tuple(effect(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts)
+    return code.co_code, constants, code.co_names, code.co_varnames, code.co_freevars, code.co_exceptiontable
+
+
+def compiled(function: FunctionType, definition: ast.FunctionDef) -> CodeType:
+    """The code of a definition, made to fit the function that it stands in for."""
     # Inside of a function that has what the original closes over (the __class__ of a super(), say) as its parameters; by a
     # global name, which is how a recursive one finds itself.
     free = function.__code__.co_freevars
@@ -62,14 +92,6 @@ def compiled(function: FunctionType, source: str) -> CodeType:
     exec(compile(outer, f"<mutant of {function.__qualname__}>", "exec"), namespace)
     namespace["outer"](*free)
     code: CodeType = namespace[definition.name].__code__
-    if (code.co_code, code.co_consts, code.co_names) == (
-        function.__code__.co_code,
-        function.__code__.co_consts,
-        function.__code__.co_names,
-    ):
-        raise InjectionError(f"{function.__qualname__}: the change has no effect on what the function does")
-    if code.co_freevars != free:
-        raise InjectionError(f"{function.__qualname__}: the change closes over {code.co_freevars}, the original over {free}")
     return code
 
 
@@ -88,6 +110,7 @@ class Mutant:
     changes     what it does to the source
     equivalent  why no property can tell it from correct code; None for one that must be caught
     by_chance   what it does differs from run to run, so that the case that caught it need not show it again
+    history     it shows after certain steps of a model's life alone, and a life of them must show it
     """
 
     name: str
@@ -97,15 +120,16 @@ class Mutant:
     changes: tuple[Change, ...]
     equivalent: str | None = None
     by_chance: bool = False
+    history: bool = False
 
     @cached_property
     def codes(self) -> dict[FunctionType, CodeType]:
         """What each changed function runs. Raises InjectionError where the mutant does not apply."""
-        sources: dict[Any, str] = {}
+        before: dict[Any, str] = {step.target: step.source for step in self.changes}
+        after = dict(before)
         for step in self.changes:
-            source = sources.get(step.target) or textwrap.dedent(inspect.getsource(step.target))
-            sources[step.target] = step.rewrite(source)
-        return {function: compiled(function, source) for function, source in sources.items()}
+            after[step.target] = step.rewrite(after[step.target])
+        return {function: changed(function, before[function], source) for function, source in after.items()}
 
     @contextmanager
     def injected(self) -> Iterator[None]:
@@ -131,12 +155,13 @@ def mutant(
     applies_to: str | tuple[str, ...] = ALL,
     equivalent: str | None = None,
     by_chance: bool = False,
+    history: bool = False,
 ) -> Mutant:
     """Add a mutant to the catalogue."""
     if name in CATALOGUE:
         raise ValueError(f"two mutants are called {name}")
     variants = BUILT_IN if applies_to == ALL else (applies_to,) if isinstance(applies_to, str) else applies_to
-    CATALOGUE[name] = made = Mutant(name, breaks, models, variants, changes, equivalent, by_chance)
+    CATALOGUE[name] = made = Mutant(name, breaks, models, variants, changes, equivalent, by_chance, history)
     return made
 
 

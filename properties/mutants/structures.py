@@ -59,6 +59,17 @@ mutant(
     applies_to="lora",
 )
 mutant(
+    "tokens_are_centred",
+    change(
+        low_rank.add_low_rank,
+        "F.linear(x.to(A.dtype), A)",
+        "F.linear(x.to(A.dtype) - (x.to(A.dtype).reshape(-1, x.shape[-1]).mean(0) if x.numel() else 0), A)",
+    ),
+    breaks="what the adapter adds for a token depends on the others of its batch",
+    models="a normalisation over the wrong axis",
+    applies_to=("lora", "dora"),
+)
+mutant(
     "rows_read_as_if_contiguous",
     change(
         low_rank.add_low_rank,

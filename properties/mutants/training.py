@@ -79,6 +79,13 @@ mutant(
     applies_to="lora",
 )
 mutant(
+    "the_base_loses_the_sign_of_its_zeros",
+    change(OUT, RETURN, f"if torch.is_grad_enabled():\n        layer.weight.data += 0.0\n    {RETURN}"),
+    breaks="a forward pass makes 0 of −0 in the base weight: equal numbers, and a base that load refuses",
+    models="a base that is merged and unmerged around steps, with nothing to add",
+    applies_to="lora",
+)
+mutant(
     "delora_promises_a_small_first_step",
     change(ll.DeLoRA.continuous, 'return config.init != "zero_b"', "return True"),
     breaks="an init from which any step is a jump says that it is none",

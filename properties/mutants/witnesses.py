@@ -1,7 +1,7 @@
 """Why a property stays that alone catches nothing of the catalogue: what it would still see if another one went."""
 
 WITNESSES = {
-    "identity_at_init": "bit for bit where the oracle's bound would let a rounding pass",
+    "identity_at_init": "exact where the oracle's bound would let a rounding pass",
     "identity_at_init_of_a_whole_model": "through attention and shared inputs, where a layer's own identity says nothing",
     "merged_layer_agrees_with_the_oracle": "the smallest case of a fault that the whole model shows too",
     "save_load_keeps_every_bit": "the smallest case of a fault that the whole model shows too",

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from properties.assertions import bits
 from properties.implementation import implementation
 from properties.observe import Subject, train, usual_size
 from properties.probe.training import Loss, Values, fit, initial, parameters, relative, restore
-from properties.test_checkpoint import base_tensors
+from properties.state import base_tensors
 from properties.tolerance import perturbed, scatter
 from strategies import gaussian
 
@@ -31,7 +32,7 @@ def train_what_requires_a_gradient(made: Subject, loss: Loss, steps: int) -> lis
     fit(made.model, loss, [{"params": offered, "lr": RATE}], steps)
     gradients = {name for name, parameter in made.model.named_parameters() if parameter.grad is not None}
     now = base_tensors(made.model)
-    same = {name for name, tensor in made.base.items() if name in now and torch.equal(tensor, now[name])}
+    same = {name for name, tensor in made.base.items() if name in now and torch.equal(bits(tensor), bits(now[name]))}
     return [name for name in made.base if name not in same or name in gradients]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lora_lite.calibration import first_argument
 from properties.implementation import implementation
 from properties.observe import Subject, usual_size
 from strategies import gaussian
@@ -114,7 +115,7 @@ def layer_inputs(model: nn.Module, targets: Iterable[str], run: Callable[[nn.Mod
     for target in targets:
 
         def note(layer: nn.Module, args: Any, kwargs: Any, target: str = target) -> None:
-            x = args[0] if args else kwargs["input"]
+            x = first_argument(layer, args, kwargs)
             caught[target] = x.detach().reshape(-1, x.shape[-1])
 
         hooks.append(model.get_submodule(target).register_forward_pre_hook(note, with_kwargs=True, prepend=True))

@@ -32,7 +32,10 @@ class Travelled:
 
 
 def travelled(mutant: Mutant, cell: Cell, folder: Path) -> Travelled:
-    """Write the kill down and replay it. Raises Violation where replay is red without the mutant, or green with it."""
+    """Write the kill down and replay it.
+
+    Raises Violation where the replay is red without the mutant, and FixtureError where it is green with it.
+    """
     case = from_json(cell.recipe)
     found = {"test": cell.claim, "profile": "mutation", "examples": cell.examples, "mutant": mutant.name}
     fixture, path = record(cell.claim, cell.variant, case, Violation(mutant.breaks), folder=folder, found=found)

@@ -14,7 +14,7 @@ from properties.observe import Expected, Layer, expected, subject
 from properties.peers.peft_layers import PEFT, expected_by_peft
 from properties.speed.sampling import SAMPLES, Call, Ratio, compare
 from strategies import AdaptedLayer, LinearRecipe
-from strategies.options import Options, own_options
+from strategies.options import Options, own_options, simplest
 
 TRAINING = ("forward", "forward+backward")
 GENERATION = ("eval",)
@@ -76,7 +76,7 @@ def cases(variant: str, size: Size) -> list[AdaptedLayer]:
 def case_of(variant: str, size: Size, *chosen: tuple[str, Any]) -> AdaptedLayer:
     """A trained adapter with the variant's defaults but for the options chosen."""
     made = ll.VARIANTS[variant]
-    own = {name: values[0] for name, values in own_options(variant).items()} | dict(chosen)
+    own = dict(simplest(variant)) | dict(chosen)
     rank: Options = () if "r" in made.config_class.unused else (("r", size.r),)
     return AdaptedLayer(
         variant=variant,
