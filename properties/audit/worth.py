@@ -16,7 +16,7 @@ from properties.mutants.witnesses import WITNESSES
 from properties.probe.claims import CLAIMS
 from properties.registry import load_properties
 
-# Wanted of correct code, in tolerances (of a mutant at its easiest case: CLEAR); and of lines and branches.
+# The goals, in tolerances of correct code (of a mutant at its easiest case: CLEAR), and in lines and branches that run.
 NOISE, COVERAGE = 0.5, 0.98
 # So many cases make noise known; fewer are said to be few.
 CASES = 10_000

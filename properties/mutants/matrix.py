@@ -23,7 +23,7 @@ from strategies.recipes import pasteable, to_json
 LIBRARY = str(Path(ll.__file__).parent)
 # The simplest case and another one tell which code a property runs.
 REACH = 2
-# What a mutant has to cause, in tolerances, in order to be seen for sure.
+# What a mutant has to cause, in tolerances, in order to be seen for sure: the project's goal.
 CLEAR = 10.0
 
 

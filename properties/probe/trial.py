@@ -19,6 +19,7 @@ from properties.probe.training import values as values_of
 from strategies.options import Options
 
 # Of what is usual for a tensor's entries; the rate falls to zero over the run.
+# On tiny-qwen3 all nine learn, and learn in general, at 0.01, 0.03, 0.1 and 0.3 alike (measured).
 PACE = 0.03
 DRAWS = 100
 PERCENTILE = 0.99
