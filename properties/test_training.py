@@ -11,7 +11,7 @@ from properties.files import scratch_file
 from properties.implementation import implementation
 from properties.observe import AnyCase, default_run, subject
 from properties.probe import measures
-from properties.probe.claims import CLAIMS, HALF_ORDER, PLANTED_PACE, PLANTED_STEPS, RECOVERED
+from properties.probe.claims import CLAIMS, HALF_ORDER, PLANTED, RECOVERED
 from properties.probe.models import bench
 from properties.probe.record import to_json
 from properties.probe.training import Loss, fit, relative
@@ -76,7 +76,7 @@ def test_a_planted_target_is_recovered(case: AdaptedLayer) -> None:
     if not implementation.continuous(case):
         return
     x = {"0": gaussian(case.seed, "read", (32, case.linear.d_in), case.base_dtype)}
-    share, _ = measures.recovered(subject(case), x, rate=PLANTED_PACE, steps=PLANTED_STEPS)
+    share, _ = measures.recovered(subject(case), x, **PLANTED)
     assert_holds(share > RECOVERED, claim=f"closes {share:.3f} of the gap, wanted more than {RECOVERED}")
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from types import CodeType
 from typing import Any
 
@@ -15,8 +16,9 @@ def injected(name: str) -> Iterator[None]:
     """The named mutant of the catalogue. Raises UsageError where there is none of that name."""
     catalogue = load_catalogue()
     if name not in catalogue:
-        near = ", ".join(known for known in catalogue if name.partition("_")[0] in known)
-        raise pytest.UsageError(f"--mutant: no mutant {name}; properties/mutants/ has {near or f'{len(catalogue)} others'}")
+        near = get_close_matches(name, catalogue, n=5) or [known for known in catalogue if name.partition("_")[0] in known]
+        listed = f"{', '.join(near) or 'none like it'}. All {len(catalogue)} stand in properties/mutants/"
+        raise pytest.UsageError(f"--mutant: no mutant {name}; near it: {listed}")
     mutant = catalogue[name]
     originals: dict[Any, CodeType] = {step.target: step.target.__code__ for step in mutant.changes}
     with mutant.injected():

@@ -1,6 +1,7 @@
 """The claims of properties/probe/claims.py on a model at hand: `python -m properties.probe --model minilm --variant lora`."""
 
 import argparse
+import importlib
 import sys
 from collections.abc import Sequence
 
@@ -20,6 +21,8 @@ FAILED, UNUSABLE = 1, 2
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 where every claim holds, 1 where one fails, 2 where the model or a variant cannot be probed."""
     options = _parser().parse_args(arguments)
+    for module in options.variant_module:
+        importlib.import_module(module)
     try:
         if options.steps < 1:
             raise ll.ConfigError(f"--steps: found {options.steps}, wanted 1 or more.")
@@ -44,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
         "--model", required=True, help="tiny-qwen3, minilm, or a transformers checkpoint: a path or a cached name"
     )
     parser.add_argument("--variant", action="append", help="only this variant (repeatable)")
+    parser.add_argument("--variant-module", action="append", default=[], metavar="MODULE", help="import it first (repeatable)")
     parser.add_argument("--steps", type=int, default=Trial.steps, help="of each training run (default %(default)s)")
     parser.add_argument("--device", default="cpu", help="where everything is built, for example cuda")
     parser.add_argument("--seed", type=int, default=0, help="of the inits, the text and the random steps")

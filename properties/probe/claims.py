@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -26,9 +27,9 @@ RUNS = 16
 # The project's goal, for every variant.
 RECOVERED = 0.9
 # The slowest is hra on minilm: 0.82 of the gap in 75 steps, 0.945 in 150. On tiny-qwen3 the least of nine is 0.96 in 75, 0.986
-# in 150 and 0.996 in 300 steps; in 150 steps at a pace of 0.02 it is 0.97, at 0.1 0.99 (measured).
-PLANTED_STEPS = 150
-PLANTED_PACE = 0.05
+# in 150 and 0.996 in 300 steps; in 150 steps at a pace of 0.02 it is 0.97, at 0.1 0.99 (measured). One seed of ten left hra
+# on minilm at 0.87: hence the rounds.
+PLANTED: dict[str, Any] = {"rate": 0.05, "steps": 150, "rounds": 4, "enough": RECOVERED}
 # The order of a small change in a small step is a whole number, 1 for O(ε) and 0 for a jump: this lies between the two.
 HALF_ORDER = 0.5
 
@@ -164,8 +165,9 @@ def a_planted_target_is_recovered(trial: Trial) -> Iterator[Figure]:
     inputs = trial.inputs(trial.bench.training)
     of_shape = {tuple(trial.made.base[f"{target}.weight"].shape): target for target in inputs}
     layers = {target: inputs[target] for target in of_shape.values()}
-    share, worst = measures.recovered(trial.made, layers, rate=PLANTED_PACE, steps=PLANTED_STEPS)
-    why = f"least share of the gap to another {trial.variant} that {PLANTED_STEPS} steps close, of one layer a shape: {worst}"
+    share, worst = measures.recovered(trial.made, layers, **PLANTED)
+    steps = f"{PLANTED['rounds']} rounds of {PLANTED['steps']} steps at most"
+    why = f"least share of the gap to another {trial.variant} that {steps} close, of one layer a shape: {worst}"
     yield "share of the gap", share, ">", RECOVERED, why
 
 

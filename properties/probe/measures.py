@@ -213,8 +213,13 @@ def order(made: Subject, loss: Loss, run: Run, sizes: tuple[float, ...] = (1e-2,
     return min(local), changes
 
 
-def recovered(made: Subject, inputs: dict[str, Tensor], *, rate: float, steps: int) -> tuple[float, str]:
-    """Teach each layer of `inputs` what it gives there with other parameters; the least share of the gap that is closed."""
+def recovered(
+    made: Subject, inputs: dict[str, Tensor], *, rate: float, steps: int, rounds: int, enough: float
+) -> tuple[float, str]:
+    """Teach each layer of `inputs` what it gives there with other parameters; the least share of the gap that is closed.
+
+    A round is so many steps, at a rate that falls to zero; another one follows where some layer has not closed `enough`.
+    """
     start = initial(made)
     restore(made.model, start)
     train(made)
@@ -229,10 +234,14 @@ def recovered(made: Subject, inputs: dict[str, Tensor], *, rate: float, steps: i
         wanted = outputs()
         restore(made.model, start)
         gap = errors(wanted)
-    fit(made.model, lambda model: errors(wanted) / gap, relative(made.model, rate), steps)
-    with torch.no_grad():
-        closed = 1 - errors(wanted) / gap
-    return min(zip(closed.tolist(), inputs, strict=True))
+    for _ in range(rounds):
+        fit(made.model, lambda model: errors(wanted) / gap, relative(made.model, rate), steps)
+        with torch.no_grad():
+            closed = 1 - errors(wanted) / gap
+        least, target = min(zip(closed.tolist(), inputs, strict=True))
+        if least > enough:
+            break
+    return least, target
 
 
 def effect(model: nn.Module, base: nn.Module, run: Run) -> Tensor:
