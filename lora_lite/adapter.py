@@ -319,7 +319,7 @@ def device_of(layer: nn.Module) -> torch.device | None:
 
 def _refuse_overflow(module: Variant) -> None:
     if not all(map(all_finite, (*module.parameters(), *module.buffers()))):
-        raise ConfigError(f"{module.name}: its initial values overflow {module.dtype}. Choose another adapter dtype.")
+        raise ConfigError(f"{module.name}: its initial values overflow {module.config.dtype}. Choose another adapter dtype.")
 
 
 def _base_numbers(layer: nn.Module, variant: type[Variant]) -> Iterator[tuple[str, Tensor]]:

@@ -100,12 +100,6 @@ class Variant(nn.Module):
             else:
                 self.register_buffer(name, tensor)
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """What its tensors are now; the config says what they were at attach."""
-        first: Tensor = next(iter(self.state_dict().values()))
-        return first.dtype
-
     @classmethod
     def specs(cls, shape: LinearShape, config: Any) -> dict[str, ParamSpec]:
         """Every tensor of the adapter on a layer of this shape, by name."""

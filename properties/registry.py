@@ -15,6 +15,7 @@ from hypothesis.strategies import SearchStrategy
 import lora_lite as ll
 from properties.assertions import Meter, Violation, measuring
 from properties.capabilities import capability
+from properties.observe import seed_inits
 from properties.regressions.record import last_lines
 from strategies.recipes import pasteable
 
@@ -27,7 +28,8 @@ class Property:
     """One claim.
 
     name     as in the test's name, without "test_"
-    check    raises Violation where the claim fails: for a drawn case, or, where cases is None, as such
+    check    raises Violation where the claim fails: for a drawn case, or, where cases is None, as such. Torch's generator is
+             seeded for each, so that a case that fails once fails again
     cases    what Hypothesis draws for a variant; None for a claim about the library as a whole
     share    of the budget of examples: less for cases that take long
     applies  the variants that the claim is about
@@ -43,6 +45,7 @@ class Property:
         """Try up to the budget's examples. Raises Violation with the shrunk case in its message, or what else was raised."""
         if self.cases is None or variant is None:
             with measuring(Meter(examples=1)) as meter:
+                seed_inits(0)
                 self.check()
             return meter
         meter = Meter()
@@ -50,6 +53,7 @@ class Property:
 
         def check(case: Any) -> None:
             meter.examples += 1
+            seed_inits(0)
             try:
                 self.check(case)
             except Exception as error:

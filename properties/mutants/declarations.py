@@ -142,13 +142,6 @@ mutant(
     applies_to=("lora", "dora", "eva", "pissa"),
 )
 mutant(
-    "a_cast_adapter_is_saved_under_its_first_dtype",
-    change(Variant.dtype.fget, "return first.dtype", "return self.config.dtype"),  # type: ignore[attr-defined]  # a property
-    breaks="the file of an adapter that the user has cast does not load",
-    models="a config that outlives what it describes",
-    applies_to="lora",
-)
-mutant(
     "dora_is_declared_exact",
     change(DoRA.identity, 'return "rounding"', 'return "exact"'),
     breaks="the identity is declared bit for bit and is not",

@@ -69,5 +69,6 @@ WITNESSES = {
     "vmap_gives_each_row_its_own_output": "code that asks a tensor for its numbers or its batch, which vmap refuses",
     "selections_by_name_role_and_layer_all_have_to_hold": "three filters in one call, by the names of the layers that are left",
     "output_and_gradients_are_finite_at_any_rank_and_strength": "ranks and strengths that no other property draws",
+    "a_row_of_the_output_depends_on_its_row_of_the_input_alone": "needs no oracle, so that it judges a user's variant too",
     "a_small_first_step_is_a_small_change": "needs no oracle, and holds a variant to what it declares of its first step",
 }
