@@ -204,6 +204,22 @@ def half_precision_copies(variant: str) -> SearchStrategy[AdaptedLayer]:
     )
 
 
+def wide_in_half_precision(variant: str) -> SearchStrategy[AdaptedLayer]:
+    """Trained layers in float16 with rows and columns whose squares add up to more than float16 holds."""
+    cases = trained_layers(variant, weights=("vast",), base_dtypes=("float16",), adapter_dtypes=("float16", "bfloat16"))
+    return cases.map(lambda case: replace(case, linear=replace(case.linear, d_in=24, d_out=24)))
+
+
+@every_variant(wide_in_half_precision, share=0.5, applies=has_oracle)
+def test_squares_that_overflow_half_precision_do_no_harm(case: AdaptedLayer) -> None:
+    """A norm of Inf would turn the output to zero or NaN, or make attach refuse."""
+    try:
+        (layer,) = observe(subject(case))
+    except ll.ConfigError as error:
+        raise Violation(f"on a weight that float16 holds, attach says: {error}") from error
+    assert_close(layer.y, expected(layer).y, claim="the output of a layer whose squares overflow is the oracle's")
+
+
 @every_variant(half_precision_copies, share=0.3, applies=only("delora"))
 def test_short_rows_of_delora_do_not_overflow(case: AdaptedLayer) -> None:
     """λ over both lengths is more than float16 holds, with the tokens and without; what is added is not."""

@@ -7,10 +7,12 @@ import torch
 from torch import Tensor, nn
 
 import lora_lite as ll
+from lora_lite.adapter import base_parameters
 from properties.assertions import assert_all_identical, assert_close, assert_holds, assert_identical, assert_refuses
 from properties.implementation import implementation
 from properties.observe import AnyCase, expected, has_oracle, observe, subject
 from properties.registry import every_variant, fact
+from properties.stack import Stack, moved, on
 from properties.tolerance import Bounded, finite, perturbed, scatter
 from strategies import AdaptedLayer, AdaptedModel, Qwen3Recipe, trained_layers, trained_models
 
@@ -47,9 +49,12 @@ def test_merged_model_agrees_with_the_oracle(case: AdaptedModel) -> None:
 
 @every_variant(trained_layers, share=0.5, applies=has_oracle)
 def test_merge_leaves_a_plain_layer(case: AdaptedLayer) -> None:
-    """Same module, same dtypes and shapes, no hooks, and the input is used once."""
+    """Same module and parameters, same dtypes and shapes, no hooks, and the input is used once."""
     made = subject(case)
+    parameters = list(base_parameters(made.model))
     implementation.merge(made.model)
+    same = all(new is old for (_, new), (_, old) in zip(made.model.named_parameters(), parameters, strict=True))
+    assert_holds(same, claim="the merged layer's parameters are others than before, which an optimiser or a tie would miss")
     merged: Any = made.model[0]  # type: ignore[index]  # an nn.Sequential of one layer
     assert_holds(set(made.model.state_dict()) == set(made.base), claim="merge changed the names in the state dict")
     for name, tensor in made.model.state_dict().items():
@@ -57,6 +62,18 @@ def test_merge_leaves_a_plain_layer(case: AdaptedLayer) -> None:
     assert_holds(not merged._forward_hooks and not merged._forward_pre_hooks, claim="merge left a hook")
     x = case.x()
     assert_identical(made.model(x), torch.nn.functional.linear(x, merged.weight, merged.bias), claim="a merged layer is plain")
+
+
+@fact
+def test_merge_folds_every_adapter() -> None:
+    """Of two on one model, each into its own layer."""
+    model = Stack()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    for variant, target in (("lora", "first"), ("hra", "third")):
+        moved(on(model, variant, target_names=target))
+    ll.merge(model)
+    changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert_holds(changed == {"first.weight", "third.weight"}, claim=f"merging lora on first and hra on third changed {changed}")
 
 
 @fact

@@ -205,6 +205,16 @@ def test_a_change_of_nothing_is_reported(function: Any, old: str, new: str, why:
         pytest.fail("injected nothing and said nothing")
 
 
+def test_a_name_that_nothing_has_is_reported() -> None:
+    """In the change itself or in a function inside of it; a name that it imports is one."""
+    for new in ("scaling", "(lambda: scaling)()"):
+        loud = lora(Change(ll.LoRA.adapt_output, "self.scale", new))
+        with pytest.raises(InjectionError, match="knows no scaling"), loud.injected():
+            pytest.fail("a NameError in the library was taken for a silent failure")
+    with lora(Change(ll.LoRA.adapt_output, "return ", "from math import pi; return pi * ")).injected():
+        pass
+
+
 def test_injection_is_undone_even_when_the_property_raises() -> None:
     original = ll.LoRA.adapt_output.__code__
     with pytest.raises(Violation), SCALE_LOST.injected():

@@ -187,7 +187,7 @@ def test_a_layer_that_no_forward_reaches_is_reported_as_dead(variant: str) -> No
 
 def trained_nested(variant: str) -> st.SearchStrategy[AdaptedModel]:
     """Blocks that can be run one by one."""
-    weights = FULL_RANK if ll.VARIANTS[variant].needs_calibration else tuple(WEIGHT_FAMILIES)
+    weights = FULL_RANK if ll.VARIANTS[variant].needs_calibration else WEIGHT_FAMILIES
     return trained_models(variant, models=nested_recipes(weights=weights))
 
 

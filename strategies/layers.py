@@ -99,7 +99,7 @@ def linear_recipes(
     *,
     d_in: st.SearchStrategy[int],
     d_out: st.SearchStrategy[int],
-    weights: Sequence[str] = tuple(WEIGHT_FAMILIES),
+    weights: Sequence[str] = WEIGHT_FAMILIES,
     dtypes: Sequence[str] = tuple(DTYPES),
     biases: Sequence[bool] = (False, True),
 ) -> LinearRecipe:
@@ -139,7 +139,7 @@ def adapted_layers(
     *,
     adapter_dtypes: Sequence[str] = tuple(DTYPES),
     base_dtypes: Sequence[str] = tuple(DTYPES),
-    weights: Sequence[str] = tuple(WEIGHT_FAMILIES),
+    weights: Sequence[str] = WEIGHT_FAMILIES,
     biases: Sequence[bool] = (False, True),
     tokens: Sequence[tuple[int, ...]] = TOKENS,
     trained: bool = False,

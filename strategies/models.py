@@ -176,7 +176,7 @@ def block_recipes(draw: st.DrawFn, *, width: int) -> BlockRecipe:
 
 @st.composite
 def nested_recipes(
-    draw: st.DrawFn, *, dtypes: Sequence[str] = tuple(DTYPES), weights: Sequence[str] = tuple(WEIGHT_FAMILIES)
+    draw: st.DrawFn, *, dtypes: Sequence[str] = tuple(DTYPES), weights: Sequence[str] = WEIGHT_FAMILIES
 ) -> NestedRecipe:
     """Nested modules. Shrinks towards one narrow float32 block."""
     width = draw(st.sampled_from((4, 5, 8)))
@@ -216,7 +216,7 @@ def adapted_models(
 ) -> AdaptedModel:
     """A freshly attached adapter on all linear layers of a model. Shrinks towards one narrow nested block."""
     # Calibration wants inputs of full rank: no layer before may be rank-deficient, or saturate units as large weights do.
-    weights = FULL_RANK if ll.VARIANTS[variant].needs_calibration else tuple(WEIGHT_FAMILIES)
+    weights = FULL_RANK if ll.VARIANTS[variant].needs_calibration else WEIGHT_FAMILIES
     model = draw(models if models is not None else st.one_of(nested_recipes(weights=weights), qwen3_recipes()))
     drawn = draw(options(variant, dtypes=tuple(adapter_dtypes)).filter(lambda chosen: common_ranks(variant, model, chosen)))
     r = draw(st.sampled_from(common_ranks(variant, model, drawn)))

@@ -110,7 +110,7 @@ def _uneven(seed: int, d_out: int, d_in: int) -> Tensor:
 
 
 # Simplest first: shrinking ends there.
-WEIGHT_FAMILIES: dict[str, Callable[[int, int, int], Tensor]] = {
+_FAMILIES: dict[str, Callable[[int, int, int], Tensor]] = {
     "gaussian": _scaled_gaussian,
     "uneven": _uneven,
     "low_rank": _low_rank,
@@ -121,9 +121,12 @@ WEIGHT_FAMILIES: dict[str, Callable[[int, int, int], Tensor]] = {
     "outlier_column": _outlier_column,
     "tiny": lambda seed, d_out, d_in: _scaled_gaussian(seed, d_out, d_in) / 256,
     "huge": lambda seed, d_out, d_in: _scaled_gaussian(seed, d_out, d_in) * 64,
+    "vast": lambda seed, d_out, d_in: _scaled_gaussian(seed, d_out, d_in) * 512,
 }
+# Of vast numbers two layers in a row overflow float16: only who asks for them gets them.
+WEIGHT_FAMILIES = tuple(family for family in _FAMILIES if family != "vast")
 
 
 def weight(family: str, seed: int, d_out: int, d_in: int, dtype: torch.dtype) -> Tensor:
-    """A base weight (d_out, d_in) of one of the WEIGHT_FAMILIES."""
-    return WEIGHT_FAMILIES[family](seed, d_out, d_in).to(dtype)
+    """A base weight (d_out, d_in) of one of the WEIGHT_FAMILIES, or vast."""
+    return _FAMILIES[family](seed, d_out, d_in).to(dtype)

@@ -87,7 +87,9 @@ mutant(
     change(linear.at_least_float32, "torch.promote_types(dtype, torch.float32)", "dtype"),
     breaks="sums of squares are taken in the dtype of the adapter",
     models="half precision where it overflows or loses digits",
-    applies_to=("dora", "delora", "antipasto"),
+    # In dora vector_norm adds up in float32 by itself: what is left is the rounding that the output has too. In antipasto and
+    # hra torch has no solve in half precision, and says so.
+    applies_to="delora",
 )
 mutant(
     "anything_counts_as_finite",

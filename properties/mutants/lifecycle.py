@@ -158,6 +158,7 @@ mutant(
     change(
         merging.merge,
         "    detach(model)\n",
+        "    from lora_lite.adapter import STATE, _take_down\n"
         "    [_take_down(model.get_submodule(n)) for n in merged]; delattr(model, STATE)\n",
     ),
     breaks="nothing of a merged model trains",

@@ -5,6 +5,8 @@ whatever name and in whatever module, runs the changed one. Nothing is written t
 """
 
 import ast
+import builtins
+import dis
 import importlib
 import inspect
 import textwrap
@@ -63,6 +65,8 @@ def changed(function: FunctionType, before: str, after: str) -> CodeType:
         raise InjectionError(f"{name}: the change has no effect on what the function does")
     if code.co_freevars != (free := function.__code__.co_freevars):
         raise InjectionError(f"{name}: the change closes over {code.co_freevars}, the original over {free}")
+    if unknown := sorted(globals_in(code) - function.__globals__.keys() - vars(builtins).keys()):
+        raise InjectionError(f"{name}: {function.__module__} knows no {', '.join(unknown)}: a NameError is no silent failure")
     return code
 
 
@@ -79,6 +83,12 @@ def effect(code: CodeType) -> tuple[Any, ...]:
     # As text, since 1, 1.0 and True are equal.
     constants = tuple(effect(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts)
     return code.co_code, constants, code.co_names, code.co_varnames, code.co_freevars, code.co_exceptiontable
+
+
+def globals_in(code: CodeType) -> set[str]:
+    """The global names that a code reads, and those inside of it."""
+    inner = (globals_in(c) for c in code.co_consts if isinstance(c, CodeType))
+    return {step.argval for step in dis.get_instructions(code) if step.opname == "LOAD_GLOBAL"}.union(*inner)
 
 
 def compiled(function: FunctionType, definition: ast.FunctionDef) -> CodeType:

@@ -65,6 +65,15 @@ mutant(
 )
 
 mutant(
+    "dora_squares_in_half_precision",
+    change(ll.DoRA.row_norms, "at_least_float32(torch.promote_types(W.dtype, self.A.dtype))", "self.A.dtype"),
+    change(ll.DoRA.row_norms, ".norm(dim=1)", ".square().sum(dim=1).sqrt()"),
+    breaks="in float16 the squares of a long row overflow",
+    models="a sum of squares in the dtype at hand",
+    applies_to="dora",
+)
+
+mutant(
     "dora_norm_with_an_epsilon",
     change(ll.DoRA.row_norms, "torch.where(n == 0, 1, n)", "n + 1e-6"),
     breaks="n is 1e-6 too large",

@@ -173,7 +173,7 @@ mutant(
 
 mutant(
     "ia3_ff_offset_of_ones",
-    change(ll.IA3FF.specs, "zeros, first", "torch.nn.init.ones_, first"),
+    change(ll.IA3FF.specs, "zeros, first", "lambda t: t.fill_(1.0), first"),
     breaks="the gate starts at 2",
     models="a gate's init in a parametrisation by its offset",
     applies_to="ia3_ff",

@@ -73,8 +73,8 @@ def slices(tensor: Tensor, most: int | None = None) -> Iterator[tuple[str, Any]]
 def weakest(output: Callable[[], Tensor], own: dict[str, nn.Parameter], parts: Parts) -> tuple[float, str]:
     """The part of `own` that moves the output least, as a multiple of what rounding alone may: > 1 is an effect.
 
-    Each part is moved by half of what is usual for its entries. Rounding: the error model's bound, from copies of all
-    parameters that are off by one rounding.
+    Each entry of a part is moved by half of what is usual for it, or more. Rounding: the error model's bound, from copies of
+    all parameters that are off by one rounding.
     """
     before = {name: parameter.clone() for name, parameter in own.items()}
     plain = output().double()
@@ -89,7 +89,8 @@ def weakest(output: Callable[[], Tensor], own: dict[str, nn.Parameter], parts: P
     error = scatter(torch.stack(results), output().dtype).error
     effects: list[tuple[float, str]] = []
     for name, parameter in own.items():
-        step = 0.5 * usual_size(parameter) * gaussian(0, f"nudge {name}", tuple(parameter.shape)).to(parameter)
+        nudge = gaussian(0, f"nudge {name}", tuple(parameter.shape)).to(parameter)
+        step = 0.5 * usual_size(parameter) * (nudge + nudge.sign())
         for part, index in parts(parameter):
             parameter[index] += step[index]
             effects.append((float(((output().double() - plain).abs() / error).max()), name + part))
