@@ -149,6 +149,8 @@ def observe_quantised(made: Subject) -> Layer:
     return layer
 
 
+# bitsandbytes compiles what unpacks its four bits, for every shape anew: a third of a second a case, and nothing of ours.
+@torch.compiler.set_stance("force_eager")  # type: ignore[untyped-decorator]  # torch's
 def check_quantised(case: QuantisedLayer) -> None:
     """Output and gradients by the oracle, identity at init, save and load, and the base as it was."""
     base = case.build()

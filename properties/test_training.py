@@ -77,7 +77,8 @@ def test_a_planted_target_is_recovered(case: AdaptedLayer) -> None:
     if not implementation.continuous(case):
         return
     x = {"0": gaussian(case.seed, "read", (32, case.linear.d_in), case.base_dtype)}
-    share, _ = measures.recovered(subject(case), x, **PLANTED)
+    # A layer gets there in the first round or two, a whole model may take more.
+    share, _ = measures.recovered(subject(case), x, **{**PLANTED, "rounds": 2})
     assert_holds(share > RECOVERED, claim=f"closes {share:.3f} of the gap, wanted more than {RECOVERED}")
 
 
