@@ -66,7 +66,7 @@ def test_merge_leaves_a_plain_layer(case: AdaptedLayer) -> None:
 
 @fact
 def test_merge_folds_every_adapter() -> None:
-    """Of two on one model, each into its own layer."""
+    """Of two on one model, each into its own layer; and the base trains again as it did."""
     model = Stack()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     for variant, target in (("lora", "first"), ("hra", "third")):
@@ -74,6 +74,8 @@ def test_merge_folds_every_adapter() -> None:
     ll.merge(model)
     changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
     assert_holds(changed == {"first.weight", "third.weight"}, claim=f"merging lora on first and hra on third changed {changed}")
+    frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
+    assert_holds(not frozen, claim=f"merge left {frozen} frozen")
 
 
 @fact
