@@ -196,10 +196,10 @@ def test_the_length_of_delora_rows_does_not_matter(case: AdaptedLayer) -> None:
     assert_close(layer.y, Bounded(before.double(), bound), claim="the output does not depend on the length of rows")
 
 
-def half_precision_copies(variant: str) -> SearchStrategy[AdaptedLayer]:
+def half_precision_copies(variant: str, **drawn: Any) -> SearchStrategy[AdaptedLayer]:
     """The same in float16, on weights of a usual size."""
     half = {"dtype": "float16"}
-    return frozen_copies(variant, weights=("gaussian",)).map(
+    return frozen_copies(variant, weights=("gaussian",), **drawn).map(
         lambda case: replace(case, options=tuple({**case.option, **half}.items()))
     )
 
@@ -230,6 +230,17 @@ def test_short_rows_of_delora_do_not_overflow(case: AdaptedLayer) -> None:
         tensors["B"] *= 2.0**-9
     (layer,) = observe(made)
     assert_close(layer.y, expected(layer).y, claim="the output with short rows is the oracle's")
+
+
+@every_variant(partial(half_precision_copies, tokens=((1,),)), applies=only("delora"))
+def test_gradients_of_delora_may_cancel_in_half_precision(case: AdaptedLayer) -> None:
+    """Of a short row along its token: the difference of two terms that both overflow float16."""
+    made = subject(case)
+    tensors: dict[str, Tensor] = implementation.tensors(made.model)["0"]
+    with torch.no_grad():
+        tensors["A"][:] = 2.0**-15 * (case.x() * tensors["w"].to(case.base_dtype))
+    (layer,) = observe(made)
+    assert_close(layer.gradients["A"], expected(layer).gradients["A"], claim="the gradient of a row along its token")
 
 
 @every_variant(adapted_layers, share=0.3, applies=only("antipasto"))

@@ -155,10 +155,11 @@ def test_a_kill_tells_its_shrunk_case() -> None:
 def test_the_signal_of_a_mutant_is_its_error_at_its_easiest_case() -> None:
     """By dtype, in tolerances; a property on which it has no effect has none."""
     forward, moved = (load_properties()[name] for name in ("forward_agrees_with_the_oracle", "base_keeps_every_bit"))
-    found = signal(forward, SCALE_LOST, "lora", examples=30, full=30)
+    found = signal(forward, SCALE_LOST, "lora", {}, examples=30, full=30)
     assert found["float32"] > 10
-    assert run_cell(forward, SCALE_LOST, "lora", budget(30, shrink=False)).outcome == "killed"
-    assert signal(moved, SCALE_LOST, "lora", examples=30, full=30) == {}
+    killed = run_cell(forward, SCALE_LOST, "lora", budget(30, shrink=False))
+    assert (killed.outcome, max(killed.signal.values()) > 1) == ("killed", True)
+    assert signal(moved, SCALE_LOST, "lora", {}, examples=30, full=30) == {}
 
 
 def test_a_signal_below_the_tolerance_is_kept_and_looked_for_again() -> None:
@@ -171,8 +172,20 @@ def test_a_signal_below_the_tolerance_is_kept_and_looked_for_again() -> None:
             assert_within(torch.tensor(share), torch.tensor(0.0), 1.0, claim="so far off", dtype=torch.bfloat16)
 
         made = Property("measured", measured, trained_layers, 1.0, always)
-        assert signal(made, SCALE_LOST, "lora", examples=5, full=60) == {"bfloat16": share}
+        assert signal(made, SCALE_LOST, "lora", {}, examples=5, full=60) == {"bfloat16": share}
         assert len(seen) == wanted
+
+
+def test_the_signal_is_at_least_what_the_kill_showed() -> None:
+    """The cases that are drawn for it may be others; and a kill by a plain fact has none, whatever was measured before."""
+    made = Property("measured", blind, trained_layers, 1.0, always)
+    assert signal(made, SCALE_LOST, "lora", {"float32": 3.0}, examples=5, full=5) == {"float32": 3.0}
+
+    def fact(case: AdaptedLayer) -> None:
+        assert_within(torch.tensor(0.5), torch.tensor(0.0), 1.0, claim="within")
+        raise Violation("seen")
+
+    assert run_cell(replace(made, check=fact), SCALE_LOST, "lora", FEW).signal == {}
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,9 @@ class DeLoRA(Variant):
                 getattr(self, frozen).copy_(live)
 
     def adapt_output(self, x: Tensor, y: Tensor, layer: nn.Module) -> Tensor:
-        A, B, strength, floor = self.A, self.B, self.lambda_, ZERO_B_NORM_FLOOR
+        # A direction's gradient is a difference of terms that may each overflow float16: they meet before it is rounded.
+        A, B = (v.float() if v.dtype == torch.float16 else v for v in (self.A, self.B))
+        strength, floor = self.lambda_, ZERO_B_NORM_FLOOR
         if self.config.init == "frozen_copy":
             # The adapter as it stood is r more directions, of strength −λ₀.
             A, B, floor = torch.cat([A, self.A0]), torch.cat([B, self.B0], dim=1), 0.0

@@ -14,7 +14,7 @@ from typing import Any
 from hypothesis import Phase, settings
 
 import lora_lite as ll
-from properties.assertions import Violation
+from properties.assertions import Meter, Violation, measuring
 from properties.mutants.mutant import InjectionError, Mutant
 from properties.registry import Property, load_properties
 from strategies.options import forget
@@ -33,8 +33,8 @@ class Cell:
 
     outcome  "killed", "survived", "crashed" (here, or on correct code already), or "unreached": not run
     detail   of a kill, the case that shows it; of a crash, the exception
-    signal   of a kill in the whole matrix, by dtype, the largest error as a share of its tolerance that the mutant causes
-             within the budget, at most 1 where it hides; empty where the property claims equality or a plain fact
+    signal   of a kill, by dtype, the largest error as a share of its tolerance that was seen, at most 1 where the mutant hides;
+             in the whole matrix within a budget of its own; empty where something else than a tolerance told
     recipe   of a kill that was shrunk, its case as JSON
     """
 
@@ -91,14 +91,15 @@ def run_cell(made: Property, mutant: Mutant, variant: str, how: settings) -> Cel
     """
     began = time.perf_counter()
     try:
-        with mutant.injected():
+        with mutant.injected(), measuring(Meter()) as meter:
             made.run(variant, how)
     except Violation as violation:
         seconds = time.perf_counter() - began
         shrunk = pasteable(violation.case) if violation.case is not None else str(violation).splitlines()[0]
         recipe = to_json(violation.case) if violation.case is not None and Phase.shrink in how.phases else None
         examples = violation.examples or 1
-        return Cell(made.name, mutant.name, variant, "killed", examples, seconds, shrunk, recipe=recipe)
+        told = meter.worst if max(meter.worst.values(), default=0.0) > 1 else {}
+        return Cell(made.name, mutant.name, variant, "killed", examples, seconds, shrunk, told, recipe)
     except InjectionError:
         raise
     except Exception as error:
@@ -108,10 +109,12 @@ def run_cell(made: Property, mutant: Mutant, variant: str, how: settings) -> Cel
     return Cell(made.name, mutant.name, variant, "survived", how.max_examples, time.perf_counter() - began)
 
 
-def signal(made: Property, mutant: Mutant, variant: str, *, examples: int, full: int) -> dict[str, float]:
+def signal(
+    made: Property, mutant: Mutant, variant: str, found: dict[str, float], *, examples: int, full: int
+) -> dict[str, float]:
     """By dtype, the largest error as a share of its tolerance that the mutant causes: at its easiest case.
 
-    That one is looked for among `full` cases where none of the first `examples` shows anything CLEAR.
+    found: what its kill showed. Where that and `examples` further cases show nothing CLEAR, it is looked for among `full`.
     """
 
     def unjudged(case: Any) -> None:
@@ -119,14 +122,15 @@ def signal(made: Property, mutant: Mutant, variant: str, *, examples: int, full:
         with suppress(Exception):
             made.check(case)
 
-    found: dict[str, float] = {}
+    worst = Meter(worst=dict(found))
     for tried in (examples, full):
-        if not found or max(found.values()) < CLEAR:
-            with mutant.injected():
-                found = replace(made, check=unjudged).run(variant, budget(tried, shrink=False)).worst
-        if not found:  # nothing is measured in tolerances
+        with mutant.injected():
+            seen = replace(made, check=unjudged).run(variant, budget(tried, shrink=False)).worst
+        for dtype, share in seen.items():
+            worst.note(dtype, share)
+        if max(worst.worst.values(), default=CLEAR) >= CLEAR:
             break
-    return found
+    return worst.worst
 
 
 @cache
@@ -158,8 +162,8 @@ def run_row(mutant: Mutant, *, examples: int, full: int, whole: bool) -> Row:
         if whole and variant == mutant.applies_to[0]:
             for made in applicable(variant):
                 cell = _cell(made, mutant, variant, budget(examples, shrink=row.shrunk is None))
-                if cell.outcome == "killed" and made.cases is not None:
-                    cell = replace(cell, signal=signal(made, mutant, variant, examples=examples, full=3 * examples))
+                if cell.signal and made.cases is not None:
+                    cell = replace(cell, signal=signal(made, mutant, variant, cell.signal, examples=examples, full=full))
                 row.cells.append(cell)
         else:
             _until_killed(row, mutant, variant, examples)

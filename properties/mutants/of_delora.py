@@ -168,9 +168,17 @@ mutant(
 
 mutant(
     "delora_strength_over_the_norms_in_half_precision",
-    change(ll.DeLoRA.adapt_output, "/ (A_norms * B_norms)", "/ (A_norms * B_norms)\n    c = c.to(A.dtype)"),
+    change(ll.DeLoRA.adapt_output, "/ (A_norms * B_norms)", "/ (A_norms * B_norms)\n    c = c.to(self.A.dtype)"),
     breaks="in float16 short rows give Inf times 0, and NaN",
     models="a factor rounded before what it multiplies makes it small again",
+    applies_to="delora",
+)
+
+mutant(
+    "delora_gradients_meet_in_half_precision",
+    change(ll.DeLoRA.adapt_output, "v.float() if v.dtype == torch.float16 else v for v", "v for v"),
+    breaks="in float16 the terms of a direction's gradient overflow, whose difference does not",
+    models="a sum of gradients, taken by the engine in the dtype of the leaf",
     applies_to="delora",
 )
 
@@ -202,7 +210,7 @@ mutant(
 
 mutant(
     "delora_A_detached",
-    change(ll.DeLoRA.adapt_output, "A, B, strength, floor = self.A,", "A, B, strength, floor = self.A.detach(),"),
+    change(ll.DeLoRA.adapt_output, "for v in (self.A, self.B))", "for v in (self.A.detach(), self.B))"),
     breaks="A gets no gradient",
     models="a direction that never turns",
     applies_to="delora",
