@@ -28,8 +28,7 @@ class Property:
     """One claim.
 
     name     as in the test's name, without "test_"
-    check    raises Violation where the claim fails: for a drawn case, or, where cases is None, as such. Torch's generator is
-             seeded for each, so that a case that fails once fails again
+    check    raises Violation where the claim fails: for a drawn case, or, where cases is None, as such
     cases    what Hypothesis draws for a variant; None for a claim about the library as a whole
     share    of the budget of examples: less for cases that take long
     applies  the variants that the claim is about
@@ -41,21 +40,24 @@ class Property:
     share: float
     applies: Callable[[type[ll.Variant]], bool]
 
+    def judge(self, *case: Any) -> None:
+        """The check, with torch's generator seeded: a case that fails once fails again, here and in replay."""
+        seed_inits(0)
+        self.check(*case)
+
     def run(self, variant: str | None, budget: settings) -> Meter:
         """Try up to the budget's examples. Raises Violation with the shrunk case in its message, or what else was raised."""
         if self.cases is None or variant is None:
             with measuring(Meter(examples=1)) as meter:
-                seed_inits(0)
-                self.check()
+                self.judge()
             return meter
         meter = Meter()
         failing: dict[str, Any] = {}
 
         def check(case: Any) -> None:
             meter.examples += 1
-            seed_inits(0)
             try:
-                self.check(case)
+                self.judge(case)
             except Exception as error:
                 # Hypothesis runs the minimal case last, and the first failing one is what it took to find it.
                 failing["case"], failing["error"] = case, error

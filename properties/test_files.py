@@ -251,8 +251,9 @@ def test_load_onto_a_layer_that_is_never_called_is_refused() -> None:
 @fact
 def test_a_cast_model_saves_what_its_tensors_are() -> None:
     """The header's dtype is the tensors', not the one asked for at attach."""
-    with assert_runs("saving and loading a model that was cast"), saved(adapted().half()) as path:
-        (handle,) = ll.load(base().half(), path)
+    model, plain = adapted().half(), base().half()
+    with assert_runs("saving and loading a model that was cast"), saved(model) as path:
+        (handle,) = ll.load(plain, path)
     assert_holds(handle.config.dtype == torch.float16, claim=f"after half() and save the config says {handle.config.dtype}")
 
 

@@ -163,29 +163,38 @@ def test_the_signal_of_a_mutant_is_its_error_at_its_easiest_case() -> None:
 
 
 def test_a_signal_below_the_tolerance_is_kept_and_looked_for_again() -> None:
-    """A dtype in which the mutant hides stays in the table; a faint one gets the whole budget, a clear one does not."""
-    for share, wanted in ((0.25, 5 + 60), (40.0, 5)):
+    """A dtype in which the mutant hides stays in the table; a faint one gets the whole budget, a clear one does not.
+
+    Where nothing passes its tolerance it was something else that told, and there is no signal.
+    """
+    for share, wanted in ((0.5, 5 + 60), (1.5, 5 + 60), (40.0, 5)):
         seen: list[AdaptedLayer] = []
 
         def measured(case: AdaptedLayer, seen: list[AdaptedLayer] = seen, share: float = share) -> None:
             seen.append(case)
-            assert_within(torch.tensor(share), torch.tensor(0.0), 1.0, claim="so far off", dtype=torch.bfloat16)
+            assert_within(torch.tensor(0.25), torch.tensor(0.0), 1.0, claim="hidden", dtype=torch.bfloat16)
+            assert_within(torch.tensor(share), torch.tensor(0.0), 1.0, claim="so far off")
 
         made = Property("measured", measured, trained_layers, 1.0, always)
-        assert signal(made, SCALE_LOST, "lora", {}, examples=5, full=60) == {"bfloat16": share}
+        told = {"bfloat16": 0.25, "float32": share} if share > 1 else {}
+        assert signal(made, SCALE_LOST, "lora", {}, examples=5, full=60) == told
         assert len(seen) == wanted
 
 
 def test_the_signal_is_at_least_what_the_kill_showed() -> None:
-    """The cases that are drawn for it may be others; and a kill by a plain fact has none, whatever was measured before."""
+    """The cases that are drawn for it may be others."""
     made = Property("measured", blind, trained_layers, 1.0, always)
     assert signal(made, SCALE_LOST, "lora", {"float32": 3.0}, examples=5, full=5) == {"float32": 3.0}
 
-    def fact(case: AdaptedLayer) -> None:
-        assert_within(torch.tensor(0.5), torch.tensor(0.0), 1.0, claim="within")
-        raise Violation("seen")
 
-    assert run_cell(replace(made, check=fact), SCALE_LOST, "lora", FEW).signal == {}
+def test_a_second_variants_kill_has_no_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody looked for its easiest case."""
+    forward = load_properties()["forward_agrees_with_the_oracle"]
+    monkeypatch.setattr(matrix, "applicable", lambda variant: [forward])
+    first, second, *_ = run_row(CATALOGUE["the_scale_is_one_whatever_the_config"], examples=20, full=20, whole=True).cells
+    assert (first.outcome, second.outcome, first.variant != second.variant) == ("killed", "killed", True)
+    assert max(first.signal.values()) > 1
+    assert second.signal == {}
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ TOKENS: tuple[tuple[int, ...], ...] = ((), (1,), (3,), (2, 2), (0,))
 
 @dataclass(frozen=True)
 class LinearRecipe:
-    """A linear layer. weight: one of strategies.WEIGHT_FAMILIES."""
+    """A linear layer. weight: one of strategies.WEIGHT_FAMILIES, or "vast"."""
 
     d_in: int
     d_out: int

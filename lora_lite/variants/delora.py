@@ -10,7 +10,7 @@ with `zero_b` B alone, and A and λ have gradients of exactly zero.
 Deviations: the norm of W is taken per input column, as in the authors' code and peft (the paper: one Frobenius norm), and w
 is stored in the adapter's dtype. λ₀ is subtracted as in equation 9 (the authors' code puts the current λ on the difference,
 so that λ has no first gradient). With `zero_b` |A_i| and |B_i| are floored at 1e-4, as in peft: the first optimiser step is
-a jump at any learning rate.
+a jump at any learning rate. An adapter in float16 computes in float32.
 """
 
 import math
@@ -135,9 +135,9 @@ class DeLoRA(Variant):
                 getattr(self, frozen).copy_(live)
 
     def adapt_output(self, x: Tensor, y: Tensor, layer: nn.Module) -> Tensor:
-        # A direction's gradient is a difference of terms that may each overflow float16: they meet before it is rounded.
-        A, B = (v.float() if v.dtype == torch.float16 else v for v in (self.A, self.B))
-        strength, floor = self.lambda_, ZERO_B_NORM_FLOOR
+        # A gradient is a difference of terms that may each overflow float16: they meet before it is rounded.
+        A, B, strength = (v.float() if v.dtype == torch.float16 else v for v in (self.A, self.B, self.lambda_))
+        floor = ZERO_B_NORM_FLOOR
         if self.config.init == "frozen_copy":
             # The adapter as it stood is r more directions, of strength −λ₀.
             A, B, floor = torch.cat([A, self.A0]), torch.cat([B, self.B0], dim=1), 0.0

@@ -33,8 +33,8 @@ class Cell:
 
     outcome  "killed", "survived", "crashed" (here, or on correct code already), or "unreached": not run
     detail   of a kill, the case that shows it; of a crash, the exception
-    signal   of a kill, by dtype, the largest error as a share of its tolerance that was seen, at most 1 where the mutant hides;
-             in the whole matrix within a budget of its own; empty where something else than a tolerance told
+    signal   of a kill on a drawn case in the whole matrix, by dtype, the largest error as a share of its tolerance that was
+             seen, at most 1 where the mutant hides; empty where nothing passed a tolerance: something else told
     recipe   of a kill that was shrunk, its case as JSON
     """
 
@@ -98,8 +98,7 @@ def run_cell(made: Property, mutant: Mutant, variant: str, how: settings) -> Cel
         shrunk = pasteable(violation.case) if violation.case is not None else str(violation).splitlines()[0]
         recipe = to_json(violation.case) if violation.case is not None and Phase.shrink in how.phases else None
         examples = violation.examples or 1
-        told = meter.worst if max(meter.worst.values(), default=0.0) > 1 else {}
-        return Cell(made.name, mutant.name, variant, "killed", examples, seconds, shrunk, told, recipe)
+        return Cell(made.name, mutant.name, variant, "killed", examples, seconds, shrunk, meter.worst, recipe)
     except InjectionError:
         raise
     except Exception as error:
@@ -114,7 +113,8 @@ def signal(
 ) -> dict[str, float]:
     """By dtype, the largest error as a share of its tolerance that the mutant causes: at its easiest case.
 
-    found: what its kill showed. Where that and `examples` further cases show nothing CLEAR, it is looked for among `full`.
+    found: what its kill showed. Where that and `examples` cases show nothing CLEAR, it is looked for among `full`. Empty where
+    nothing passes its tolerance.
     """
 
     def unjudged(case: Any) -> None:
@@ -128,9 +128,9 @@ def signal(
             seen = replace(made, check=unjudged).run(variant, budget(tried, shrink=False)).worst
         for dtype, share in seen.items():
             worst.note(dtype, share)
-        if max(worst.worst.values(), default=CLEAR) >= CLEAR:
+        if not worst.worst or max(worst.worst.values()) >= CLEAR:
             break
-    return worst.worst
+    return worst.worst if max(worst.worst.values(), default=0.0) > 1 else {}
 
 
 @cache
@@ -162,9 +162,9 @@ def run_row(mutant: Mutant, *, examples: int, full: int, whole: bool) -> Row:
         if whole and variant == mutant.applies_to[0]:
             for made in applicable(variant):
                 cell = _cell(made, mutant, variant, budget(examples, shrink=row.shrunk is None))
-                if cell.signal and made.cases is not None:
-                    cell = replace(cell, signal=signal(made, mutant, variant, cell.signal, examples=examples, full=full))
-                row.cells.append(cell)
+                drawn = cell.outcome == "killed" and made.cases is not None
+                found = signal(made, mutant, variant, cell.signal, examples=examples, full=full) if drawn else {}
+                row.cells.append(replace(cell, signal=found))
         else:
             _until_killed(row, mutant, variant, examples)
     for variant in row.survivors:
@@ -189,8 +189,10 @@ def _until_killed(row: Row, mutant: Mutant, variant: str, examples: int, *, ever
     known = row.killers
     for made in sorted(applicable(variant), key=lambda p: p.name not in known):
         run = run_guarded if everything or made.name in known else _cell
-        row.cells.append(run(made, mutant, variant, budget(examples, shrink=row.shrunk is None)))
-        if row.cells[-1].outcome == "killed":
+        cell = run(made, mutant, variant, budget(examples, shrink=row.shrunk is None))
+        # One kill's error is not that of the easiest case, which nobody has looked for here.
+        row.cells.append(replace(cell, signal={}))
+        if cell.outcome == "killed":
             return
 
 

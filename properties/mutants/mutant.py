@@ -86,7 +86,7 @@ def effect(code: CodeType) -> tuple[Any, ...]:
 
 
 def globals_in(code: CodeType) -> set[str]:
-    """The global names that a code reads, and those inside of it."""
+    """The global names that a function's code reads, and those of the functions inside of it."""
     inner = (globals_in(c) for c in code.co_consts if isinstance(c, CodeType))
     return {step.argval for step in dis.get_instructions(code) if step.opname == "LOAD_GLOBAL"}.union(*inner)
 

@@ -128,7 +128,7 @@ mutant(
 
 mutant(
     "delora_floor_lost",
-    change(ll.DeLoRA.adapt_output, "self.lambda_, ZERO_B_NORM_FLOOR", "self.lambda_, 0.0"),
+    change(ll.DeLoRA.adapt_output, "floor = ZERO_B_NORM_FLOOR", "floor = 0.0"),
     breaks="with zero_b no norm is floored: B = 0 counts as norm 1",
     models="peft's constant not reproduced; bit-exact at init, B's first gradient 1e4 times too small",
     applies_to="delora",
@@ -210,7 +210,7 @@ mutant(
 
 mutant(
     "delora_A_detached",
-    change(ll.DeLoRA.adapt_output, "for v in (self.A, self.B))", "for v in (self.A.detach(), self.B))"),
+    change(ll.DeLoRA.adapt_output, "for v in (self.A, ", "for v in (self.A.detach(), "),
     breaks="A gets no gradient",
     models="a direction that never turns",
     applies_to="delora",

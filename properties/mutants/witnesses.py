@@ -81,5 +81,5 @@ WITNESSES = {
     "an_adapter_on_four_bits_agrees_with_the_oracle": "that engine's own layers: a new release is noticed here alone",
     "checkpointing_a_transformer_changes_no_bit": "the switch of transformers, with keyword arguments and masks",
     "reentrant_checkpointing_needs_an_input_with_a_gradient": "says which layers learn nothing when torch cuts the graph",
-    "squares_that_overflow_half_precision_do_no_harm": "float16 at its limits on every run, where drawn widths need luck",
+    "squares_that_overflow_half_precision_leave_the_output_right": "float16 at its limits on every run",
 }

@@ -24,7 +24,7 @@ def replay(fixture: Fixture, path: Path) -> None:
     try:
         case = from_json(fixture.recipe)
         with served(load_file(kept)) if kept.exists() else nullcontext():
-            made.check(case)
+            made.judge(case)
     except RecipeError as error:
         raise FixtureError(
             f"{path}: its recipe no longer builds. {error} Bring it up to date or delete the fixture."
