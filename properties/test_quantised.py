@@ -50,11 +50,12 @@ def codes_times_scales(layer: Any) -> Tensor:
 def table_times_scales(packed: Tensor, state: Any) -> Tensor:
     """Two codes a byte, the high one first; what each means lies in a table, and counts times the largest of its block."""
     codes = torch.stack((packed.data >> 4, packed.data & 15), dim=-1).flatten()[: state.shape.numel()]
-    # The scales are codes of one byte, with a table and scales of their own, and an offset.
+    # The scales are codes of one byte, with a table and scales of their own, and an offset that nearly cancels the small ones:
+    # in the engine's float32, whose rounding is then a part of what the codes mean.
     inner = state.state2
-    wide = inner.absmax.double().repeat_interleave(inner.blocksize)[: len(state.absmax)]
-    absmax = inner.code.double()[state.absmax.long()] * wide + state.offset.double()
-    scales = absmax.repeat_interleave(state.blocksize)[: len(codes)]
+    wide = inner.absmax.repeat_interleave(inner.blocksize)[: len(state.absmax)]
+    absmax = inner.code[state.absmax.long()] * wide + state.offset
+    scales = absmax.double().repeat_interleave(state.blocksize)[: len(codes)]
     return (state.code.double()[codes.long()] * scales).reshape(state.shape)  # type: ignore[no-any-return]
 
 
