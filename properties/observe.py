@@ -12,7 +12,7 @@ import lora_lite as ll
 from lora_lite.calibration import first_argument
 from properties.implementation import Case, adapter_dtype, implementation
 from properties.oracles import ORACLES
-from properties.tolerance import PROBES, Bounded, coarser, finite, perturbed, perturbed_all, rounding, scatter
+from properties.tolerance import PROBES, Bounded, coarser, finite, handed_over, perturbed, perturbed_all, scatter
 from strategies import AdaptedLayer, AdaptedModel, gaussian
 from strategies.options import Options, build_config
 
@@ -210,10 +210,12 @@ def expected(layer: Layer, probes: int = PROBES, base: torch.dtype | None = None
         # Only what happens inside the adapter may be as coarse as the adapter's dtype: its parameters' gradients see x and the
         # upstream gradient rounded to it, the base's output and dx never do.
         *_, gradients = _evaluate(layer, base, x_dtype=adapter, probes=probes)
-    # Base and adapter each hand a gradient to x, rounded on its own: their sum may cancel, their errors do not.
+    # Base and adapter each hand a gradient to x, rounded on its own: their sum may cancel, their errors and overflows do not.
     W = layer.weight.double()
     own = scatter(dx, base, overflowed=overflowed)
-    error = rounding(through_base.abs() @ W.abs(), base) + rounding(own.value - through_base @ W, adapter)
+    of_base = through_base @ W
+    of_adapter = own.value - of_base
+    error = handed_over(of_base, through_base.abs() @ W.abs(), base) + handed_over(of_adapter, of_adapter.abs(), adapter, base)
     return Expected(
         scatter(y, base, overflowed=overflowed),
         Bounded(own.value, own.error + error),

@@ -20,7 +20,7 @@ from properties.mutants.matrix import budget
 from properties.observe import OracleError
 from properties.oracles import ORACLES
 from properties.registry import load_properties
-from properties.tolerance import Bounded, claim_bound, perturbed, rounding, scatter, unit_roundoff
+from properties.tolerance import Bounded, claim_bound, handed_over, perturbed, rounding, scatter, unit_roundoff
 from strategies import DTYPES, gaussian
 
 pytestmark = pytest.mark.instruments
@@ -74,6 +74,13 @@ def test_what_overflows_may_be_anything() -> None:
     assert scatter(torch.tensor([[7e4], [7e4]], dtype=torch.float64), torch.float16).error.isinf().all()
     unknown = torch.full((2, 1), torch.nan, dtype=torch.float64)
     assert scatter(unknown, torch.float16, overflowed=True).error.isinf().all()
+
+
+def test_a_part_that_overflows_where_it_is_handed_over_may_be_anything() -> None:
+    """Though the sum of the parts does not, and though it was computed in a dtype that holds it."""
+    part = torch.tensor([7e4, 10.0], dtype=torch.float64)
+    for dtypes, overflows in (((torch.float16,), True), ((torch.float32, torch.float16), True), ((torch.float32,), False)):
+        assert handed_over(part, part, *dtypes).isinf().tolist() == [overflows, False]
 
 
 def test_nothing_agrees_with_a_nan_that_no_overflow_made() -> None:

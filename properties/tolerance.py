@@ -112,6 +112,13 @@ def rounding(value: Tensor, dtype: torch.dtype) -> Tensor:
     return value.abs() * finfo.eps + finfo.smallest_normal * finfo.eps
 
 
+def handed_over(value: Tensor, terms: Tensor, *dtypes: torch.dtype) -> Tensor:
+    """A sum of terms computed in the first dtype and stored in each: what one of them cannot hold may come out as anything."""
+    error = rounding(terms, dtypes[0])
+    largest = min(torch.finfo(dtype).max for dtype in dtypes)
+    return error.masked_fill(value.abs() + error > largest, torch.inf)
+
+
 def claim_bound(magnitude: Tensor | float, dtype: torch.dtype) -> Tensor | float:
     """How far rounding in `dtype` may take a claim whose terms have this magnitude; 0 claims equality."""
     return CLAIM_SAFETY * torch.finfo(dtype).eps * magnitude

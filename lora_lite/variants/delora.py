@@ -143,7 +143,6 @@ class DeLoRA(Variant):
             A, B, floor = torch.cat([A, self.A0]), torch.cat([B, self.B0], dim=1), 0.0
             strength = torch.cat([strength.expand(self.config.r), -self.lambda0.expand(self.config.r)])
         (A, A_norms), (B, B_norms) = direction(A, 1, floor), direction(B, 0, floor)
-        # In float32 at least, and so is what it multiplies: λ / (r |A_i| |B_i|) overflows float16, the sum need not.
-        c = strength.to(A_norms.dtype) / (A_norms * B_norms)
+        c = (strength.to(A_norms.dtype) / (A_norms * B_norms)).to(A.dtype)
         h = F.linear(x.to(A.dtype), A * self.w)
-        return add_up(y, h * c, B.to(c.dtype), 1 / self.config.r)
+        return add_up(y, h * c, B, 1 / self.config.r)

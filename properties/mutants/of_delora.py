@@ -160,7 +160,7 @@ mutant(
 
 mutant(
     "delora_computed_in_the_base_dtype",
-    change(ll.DeLoRA.adapt_output, "F.linear(x.to(A.dtype), A * self.w)", "F.linear(x, (A * self.w).to(x.dtype))"),
+    change(ll.DeLoRA.adapt_output, "F.linear(x.to(A.dtype), A * self.w)", "F.linear(x, (A * self.w).to(x.dtype)).to(A.dtype)"),
     breaks="float32 factors are rounded to a half-precision base before they meet x",
     models="the adapter's dtype ignored in the one place where it counts",
     applies_to="delora",
@@ -168,7 +168,7 @@ mutant(
 
 mutant(
     "delora_strength_over_the_norms_in_half_precision",
-    change(ll.DeLoRA.adapt_output, "/ (A_norms * B_norms)", "/ (A_norms * B_norms)\n    c = c.to(self.A.dtype).to(c.dtype)"),
+    change(ll.DeLoRA.adapt_output, "(A_norms * B_norms)).to(", "(A_norms * B_norms)).to(self.A.dtype).to("),
     breaks="in float16 short rows give Inf times 0, and NaN",
     models="a factor rounded before what it multiplies makes it small again",
     applies_to="delora",
