@@ -261,4 +261,4 @@ def options_of(case: Case) -> dict[str, Any]:
 
 @lru_cache(maxsize=4096)
 def _options(variant: str, options: Options) -> dict[str, Any]:
-    return build_config(variant, options).to_json()
+    return dict(vars(build_config(variant, options)))

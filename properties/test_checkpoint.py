@@ -1,14 +1,17 @@
 """What is saved comes back, bit for bit."""
 
+from dataclasses import replace
+
 from safetensors.torch import load_file
 
+import lora_lite as ll
 from properties.assertions import assert_all_identical, assert_holds
 from properties.files import scratch_file
 from properties.implementation import implementation
 from properties.observe import AnyCase, learnt, subject
 from properties.registry import every_variant
 from properties.state import base_tensors
-from strategies import AdaptedLayer, AdaptedModel, trained_layers, trained_models
+from strategies import AdaptedLayer, AdaptedModel, adapted_models, trained_layers, trained_models
 
 
 def check_round_trip(case: AnyCase) -> None:
@@ -31,6 +34,24 @@ def check_round_trip(case: AnyCase) -> None:
         assert_holds(live == wanted, claim=f"after load {sorted(live)} of {target} are trainable, wanted {sorted(wanted)}")
     assert_all_identical(learnt(fresh, case), before, claim="after load, against what was saved")
     assert_all_identical(base_tensors(fresh), made.base, claim="load changed the base")
+
+
+@every_variant(adapted_models, share=0.3)
+def test_a_loaded_config_is_the_attached_one(case: AdaptedModel) -> None:
+    """To the last digit: of the handle, and of each layer, which may have a rank of its own."""
+    digits = tuple((name, value * (1 + 1e-12) if isinstance(value, float) else value) for name, value in case.options)
+    made = subject(replace(case, options=digits))
+    path = scratch_file()
+    try:
+        ll.save(made.model, path)
+        (loaded,) = ll.load(case.build(), path)
+    finally:
+        path.unlink()
+    (attached,) = ll.adapters_of(made.model)
+    assert_holds(loaded.config == attached.config, claim=f"loaded {loaded.config}, attached was {attached.config}")
+    wanted = {name: layer.config for name, layer in attached.layers().items()}
+    for name, layer in loaded.layers().items():
+        assert_holds(layer.config == wanted[name], claim=f"{name}: loaded {layer.config}, attached was {wanted[name]}")
 
 
 @every_variant(trained_layers, share=0.5)

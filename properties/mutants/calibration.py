@@ -56,6 +56,13 @@ mutant(
     applies_to="eva",
 )
 mutant(
+    "moments_count_a_token_that_never_was",
+    change(InputMoments.__init__, "self.tokens = 0", "self.tokens = 1"),
+    breaks="the first batch weighs one token more than it has",
+    models="a counter that starts at one",
+    applies_to="eva",
+)
+mutant(
     "moments_shift_counted_by_total",
     change(InputMoments.update, "(self.tokens * len(x) / total)", "len(x)"),
     breaks="the shift between batches counts too much",
@@ -307,6 +314,13 @@ mutant(
     applies_to="antipasto",
 )
 mutant(
+    "projections_start_at_one",
+    change(ProjectionSizes.__init__, "torch.zeros(", "torch.ones("),
+    breaks="directions in which the data never points are chosen for their singular value",
+    models="a sum that starts at what avoids a division by zero",
+    applies_to="antipasto",
+)
+mutant(
     "projections_of_the_last_batch",
     change(ProjectionSizes.update, "self.total +=", "self.total ="),
     breaks="each batch replaces what was gathered before",
@@ -367,5 +381,12 @@ mutant(
     change(calibration._run_all, "except Exception as error:", "except MemoryError as error:"),
     breaks="a bad batch ends in an error from the inside of the model",
     models="an exception that says neither which batch nor what to do",
+    applies_to="eva",
+)
+mutant(
+    "unfit_batches_are_counted_from_one",
+    change(calibration._unfit, "batch {number} of", "batch {number + 1} of"),
+    breaks="the message points at the batch behind the bad one",
+    models="two ways to count, in one library",
     applies_to="eva",
 )

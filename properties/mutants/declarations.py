@@ -8,8 +8,8 @@ from lora_lite.variants.antipasto import AntiPaSTOConfig
 from lora_lite.variants.delora import DeLoRA, DeLoRAConfig
 from lora_lite.variants.dora import DoRA
 from lora_lite.variants.eva import EVA, EVAConfig
-from lora_lite.variants.hra import HRA
-from lora_lite.variants.pissa import PiSSAConfig
+from lora_lite.variants.hra import HRA, HRAConfig
+from lora_lite.variants.pissa import PiSSA, PiSSAConfig
 from properties.mutants.mutant import change, mutant
 
 SINGULAR = ("pissa", "antipasto", "eva")
@@ -157,6 +157,27 @@ mutant(
     models="a promise copied from another variant",
     applies_to="delora",
 )
+mutant(
+    "pissa_is_declared_exact",
+    change(PiSSA.identity, 'return "rounding"', 'return "exact"'),
+    breaks="two terms that cancel to rounding are declared to cancel to the bit",
+    models="a declaration taken from lora",
+    applies_to="pissa",
+)
+mutant(
+    "what_is_exact_is_declared_to_rounding",
+    change(Variant.identity, 'return "exact"', 'return "rounding"'),
+    breaks="an adapter that must change nothing may change a little",
+    models="a claim weakened until its test is green",
+    applies_to=("lora", "ia3", "eva", "antipasto"),
+)
+mutant(
+    "every_first_step_may_be_a_jump",
+    change(Variant.continuous, "return True", "return False"),
+    breaks="no first step is asked to be small any more",
+    models="an exception for one variant that became the rule",
+    applies_to=("lora", "dora", "hra"),
+)
 
 # What cannot work, and is not refused.
 
@@ -245,6 +266,34 @@ mutant(
     applies_to=("lora", "dora"),
 )
 mutant(
+    "no_setting_is_refused",
+    change(config.AdapterConfig.require, "if not holds:", "if False:"),
+    breaks="what cannot work is attached, and fails later or never",
+    models="validation switched off",
+    applies_to=("lora", "ia3"),
+)
+mutant(
+    "infinity_is_a_number",
+    change(config.is_number, " and abs(value) <= sys.float_info.max", ""),
+    breaks="an infinite strength is taken, and the output is NaN",
+    models="a range with one end",
+    applies_to="delora",
+)
+mutant(
+    "true_is_a_number",
+    change(config.is_number, " and not isinstance(value, bool)", ""),
+    breaks="a flag in the wrong place is taken for the number 1",
+    models="bool is a subclass of int",
+    applies_to="lora",
+)
+mutant(
+    "an_odd_number_of_reflections",
+    change(HRAConfig.__post_init__, "self.r is not None and self.r % 2 == 0", "True"),
+    breaks="one reflection has no partner, and init is no identity",
+    models="a condition of the paper left to the user",
+    applies_to="hra",
+)
+mutant(
     "more_components_than_outputs",
     change(EVA.calibrator, "min(linear_sizes(layer))", "max(linear_sizes(layer))"),
     breaks="a narrow layer gets more ranks than it has outputs",
@@ -260,6 +309,17 @@ mutant(
     breaks="the message about another base shows two digests and no reason",
     models="an error message nobody can act on",
     applies_to="lora",
+)
+mutant(
+    "a_header_keeps_three_digits",
+    change(
+        config.AdapterConfig.to_json,
+        "else value for name",
+        'else float(f"{value:.3g}") if isinstance(value, float) else value for name',
+    ),
+    breaks="what is loaded has a scale, or a bound, of its own",
+    models="settings formatted for people and read back by programs",
+    applies_to=("lora", "antipasto"),
 )
 mutant(
     "quantisation_scales_are_not_part_of_the_base",

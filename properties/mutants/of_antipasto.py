@@ -330,6 +330,13 @@ mutant(
     models="eigenvalues of WᵀW taken for singular values of W; the identity holds",
     applies_to="antipasto",
 )
+mutant(
+    "antipasto_svd_of_a_rounded_weight",
+    change(antipasto.singular_triplets, "weight.to(at", "weight.bfloat16().to(at"),
+    breaks="the singular vectors of W rounded to bfloat16",
+    models="a decomposition taken after the model was cast for inference",
+    applies_to="antipasto",
+)
 
 mutant(
     "antipasto_calibration_ignored",
