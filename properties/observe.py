@@ -193,6 +193,11 @@ class Expected:
     gradients: dict[str, Bounded]
 
 
+def adapts_input(variant: str) -> bool:
+    """Whether it changes what the base layer is given, and not what it gives."""
+    return ll.VARIANTS[variant].adapt_input is not ll.Variant.adapt_input
+
+
 def has_oracle(variant: type[ll.Variant]) -> bool:
     """Whether there is a float64 formula to compare with; a user's variant need not have one."""
     return variant.name in ORACLES
@@ -211,11 +216,14 @@ def expected(layer: Layer, probes: int = PROBES, base: torch.dtype | None = None
         # upstream gradient rounded to it, the base's output and dx never do.
         *_, gradients = _evaluate(layer, base, x_dtype=adapter, probes=probes)
     # Base and adapter each hand a gradient to x, rounded on its own: their sum may cancel, their errors and overflows do not.
+    # (An adapter of the input takes the base's to pieces, and an overflow with it all over the row.)
     W = layer.weight.double()
     own = scatter(dx, base, overflowed=overflowed)
     of_base = through_base @ W
     of_adapter = own.value - of_base
     error = handed_over(of_base, through_base.abs() @ W.abs(), base) + handed_over(of_adapter, of_adapter.abs(), adapter, base)
+    if adapts_input(layer.case.variant):
+        error = error.masked_fill(error.isinf().any(-1, keepdim=True), torch.inf)
     return Expected(
         scatter(y, base, overflowed=overflowed),
         Bounded(own.value, own.error + error),

@@ -18,7 +18,7 @@ from properties.assertions import (
     assert_within,
 )
 from properties.implementation import implementation
-from properties.observe import Subject, default_run, subject, train
+from properties.observe import Subject, adapts_input, default_run, subject, train
 from properties.registry import every_variant, fact
 from properties.stack import NO_HOOK, Stack, assert_learning, assert_trains, blocked, moved, on, simple_config, x
 from properties.state import assert_as_before, hooks_of, state_of
@@ -238,7 +238,7 @@ def test_an_adapter_computes_in_its_own_dtype_under_autocast() -> None:
     with torch.autocast(device().type, dtype=torch.bfloat16):
         got = model.first(given)
     assert_identical(got, torch.full((1, 4), 8.0, dtype=torch.bfloat16), claim="lora at alpha / r = 8 under autocast")
-    for variant in (name for name, kind in ll.VARIANTS.items() if kind.adapt_input is not ll.Variant.adapt_input):
+    for variant in filter(adapts_input, ll.VARIANTS):
         model = Stack()
         seen: list[Tensor] = []
         moved(on(model, variant, target_names="first"))

@@ -1,5 +1,6 @@
 """What is saved comes back, bit for bit."""
 
+import math
 from dataclasses import replace
 
 from safetensors.torch import load_file
@@ -39,7 +40,7 @@ def check_round_trip(case: AnyCase) -> None:
 @every_variant(adapted_models, share=0.3)
 def test_a_loaded_config_is_the_attached_one(case: AdaptedModel) -> None:
     """To the last digit: of the handle, and of each layer, which may have a rank of its own."""
-    digits = tuple((name, value * (1 + 1e-12) if isinstance(value, float) else value) for name, value in case.options)
+    digits = tuple((name, math.nextafter(v, math.inf) if isinstance(v, float) else v) for name, v in case.options)
     made = subject(replace(case, options=digits))
     path = scratch_file()
     try:
@@ -49,9 +50,8 @@ def test_a_loaded_config_is_the_attached_one(case: AdaptedModel) -> None:
         path.unlink()
     (attached,) = ll.adapters_of(made.model)
     assert_holds(loaded.config == attached.config, claim=f"loaded {loaded.config}, attached was {attached.config}")
-    wanted = {name: layer.config for name, layer in attached.layers().items()}
-    for name, layer in loaded.layers().items():
-        assert_holds(layer.config == wanted[name], claim=f"{name}: loaded {layer.config}, attached was {wanted[name]}")
+    got, wanted = ({name: layer.config for name, layer in one.layers().items()} for one in (loaded, attached))
+    assert_holds(got == wanted, claim=f"the layers' loaded configs are {got}, attached were {wanted}")
 
 
 @every_variant(trained_layers, share=0.5)

@@ -1,7 +1,6 @@
 """Every silent failure that can be named is caught, and the instrument that says so can be trusted."""
 
 import json
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,11 +50,14 @@ def test_mutant_is_killed(mutant: str, request: pytest.FixtureRequest, tmp_path:
     row = run_row(injected, examples=few, full=settings().max_examples, whole=whole)
     request.node.user_properties.append(("row", json.dumps([vars(cell) for cell in row.cells])))
     if survivors := row.survivors:
-        crashes = Counter(cell.detail for cell in row.cells if cell.outcome == "crashed")
+        crashes: dict[str, list[str]] = {}
+        for cell in (cell for cell in row.cells if cell.outcome == "crashed"):
+            crashes.setdefault(cell.detail, []).append(cell.claim)
+        told = [f"{claims[0]} (and {len(claims) - 1} more): {detail}" for detail, claims in crashes.items()]
         pytest.fail(
             f"{mutant} survives on {', '.join(survivors)}: {known.breaks}\n"
             f"It models {known.models}. Find the property that should notice it.\n"
-            f"crashes (no kills): {', '.join(f'{n} × {detail}' for detail, n in crashes.most_common()) or 'none'}",
+            f"crashes (no kills): {told or 'none'}",
             pytrace=False,
         )
     if row.shrunk is not None and not known.by_chance:

@@ -77,10 +77,10 @@ def test_what_overflows_may_be_anything() -> None:
 
 
 def test_a_part_that_overflows_where_it_is_handed_over_may_be_anything() -> None:
-    """Though the sum of the parts does not, and though it was computed in a dtype that holds it."""
-    part = torch.tensor([7e4, 10.0], dtype=torch.float64)
+    """Though the sum of the parts does not, and though it was computed in a dtype that holds it; so may what is no number."""
+    part = torch.tensor([7e4, 10.0, torch.nan, torch.inf], dtype=torch.float64)
     for dtypes, overflows in (((torch.float16,), True), ((torch.float32, torch.float16), True), ((torch.float32,), False)):
-        assert handed_over(part, part, *dtypes).isinf().tolist() == [overflows, False]
+        assert handed_over(part, part, *dtypes).isinf().tolist() == [overflows, False, True, True]
 
 
 def test_nothing_agrees_with_a_nan_that_no_overflow_made() -> None:

@@ -113,10 +113,13 @@ def rounding(value: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def handed_over(value: Tensor, terms: Tensor, *dtypes: torch.dtype) -> Tensor:
-    """A sum of terms computed in the first dtype and stored in each: what one of them cannot hold may come out as anything."""
+    """How far a sum may be off that is taken in the first dtype and then stored in the others.
+
+    terms: the magnitudes of its terms added up. Inf where one of the dtypes cannot hold it, and where it is no number.
+    """
     error = rounding(terms, dtypes[0])
     largest = min(torch.finfo(dtype).max for dtype in dtypes)
-    return error.masked_fill(value.abs() + error > largest, torch.inf)
+    return error.masked_fill(~(value.abs() + error <= largest), torch.inf)
 
 
 def claim_bound(magnitude: Tensor | float, dtype: torch.dtype) -> Tensor | float:

@@ -64,8 +64,8 @@ class DeLoRAConfig(AdapterConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        number = is_number(self.lambda_init) and self.lambda_init >= 0
-        self.require(number, "lambda_init", "a finite number, 0 or more")
+        number = is_number(self.lambda_init) and 0 <= self.lambda_init <= torch.finfo(self.dtype).max
+        self.require(number, "lambda_init", f"a number from 0 to the largest of {self.dtype}")
         learns = self.lambda_init > 0 or self.init != "zero_b"
         representable = self.init != "zero_b" or self.dtype != torch.float16
         self.require(representable, "dtype", "another with init='zero_b': B's first gradient, over 1e-4, overflows float16")
@@ -143,6 +143,7 @@ class DeLoRA(Variant):
             A, B, floor = torch.cat([A, self.A0]), torch.cat([B, self.B0], dim=1), 0.0
             strength = torch.cat([strength.expand(self.config.r), -self.lambda0.expand(self.config.r)])
         (A, A_norms), (B, B_norms) = direction(A, 1, floor), direction(B, 0, floor)
-        c = (strength.to(A_norms.dtype) / (A_norms * B_norms)).to(A.dtype)
-        h = F.linear(x.to(A.dtype), A * self.w)
-        return add_up(y, h * c, B, 1 / self.config.r)
+        # In float32 at least, and so is what it multiplies: λ / (r |A_i| |B_i|) overflows float16, the sum need not.
+        c = strength.to(A_norms.dtype) / (A_norms * B_norms)
+        h = F.linear(x.to(A.dtype), A * self.w) * c
+        return add_up(y, h.to(B.dtype), B, 1 / self.config.r)

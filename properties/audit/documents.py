@@ -7,6 +7,7 @@ import textwrap
 from dataclasses import dataclass
 
 import lora_lite as ll
+from properties.observe import adapts_input
 from properties.oracles import ORACLES
 
 SECTIONS = ("Reference", "Identity at init", "First step", "Deviations")
@@ -40,7 +41,7 @@ def of_variant(variant: type[ll.Variant]) -> Document:
 
 def hook(variant: type[ll.Variant]) -> str:
     """The name of the hook that the variant overrides."""
-    return "adapt_input" if variant.adapt_input is not ll.Variant.adapt_input else "adapt_output"
+    return "adapt_input" if adapts_input(variant.name) else "adapt_output"
 
 
 def source_of(variant: type[ll.Variant]) -> str:

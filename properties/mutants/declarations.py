@@ -4,6 +4,7 @@ from lora_lite import adapter, checkpoint, config, linear, parallel, spec, targe
 from lora_lite.adapter import Adapter
 from lora_lite.checkpoint import _Tensors
 from lora_lite.spec import ParamSpec, Variant
+from lora_lite.variants import hra
 from lora_lite.variants.antipasto import AntiPaSTOConfig
 from lora_lite.variants.delora import DeLoRA, DeLoRAConfig
 from lora_lite.variants.dora import DoRA
@@ -169,12 +170,12 @@ mutant(
     change(Variant.identity, 'return "exact"', 'return "rounding"'),
     breaks="an adapter that must change nothing may change a little",
     models="a claim weakened until its test is green",
-    applies_to=("lora", "ia3", "eva", "antipasto"),
+    applies_to=("lora", "ia3", "ia3_ff", "eva", "antipasto"),
 )
 mutant(
     "every_first_step_may_be_a_jump",
     change(Variant.continuous, "return True", "return False"),
-    breaks="no first step is asked to be small any more",
+    breaks="a jump is declared that is not there, and no planted target has to be recovered",
     models="an exception for one variant that became the rule",
     applies_to=("lora", "dora", "hra"),
 )
@@ -273,11 +274,11 @@ mutant(
     applies_to=("lora", "ia3"),
 )
 mutant(
-    "infinity_is_a_number",
+    "numbers_without_end",
     change(config.is_number, " and abs(value) <= sys.float_info.max", ""),
-    breaks="an infinite strength is taken, and the output is NaN",
-    models="a range with one end",
-    applies_to="delora",
+    breaks="alpha = 10**400 ends in an OverflowError from the inside",
+    models="Python's whole numbers taken for floats",
+    applies_to="lora",
 )
 mutant(
     "true_is_a_number",
@@ -289,6 +290,7 @@ mutant(
 mutant(
     "an_odd_number_of_reflections",
     change(HRAConfig.__post_init__, "self.r is not None and self.r % 2 == 0", "True"),
+    change(hra.paired_kaiming_uniform, "repeat_interleave(2, dim=0)", "repeat_interleave(2, dim=0)[: len(tensor)]"),
     breaks="one reflection has no partner, and init is no identity",
     models="a condition of the paper left to the user",
     applies_to="hra",
@@ -317,9 +319,16 @@ mutant(
         "else value for name",
         'else float(f"{value:.3g}") if isinstance(value, float) else value for name',
     ),
-    breaks="what is loaded has a scale, or a bound, of its own",
+    breaks="a loaded handle tells another alpha, and a loaded bound (max_skew) is another",
     models="settings formatted for people and read back by programs",
     applies_to=("lora", "antipasto"),
+)
+mutant(
+    "a_layers_alpha_keeps_three_digits",
+    change(checkpoint.save, "layer.config.alpha}", 'layer.config.alpha and float(f"{layer.config.alpha:.3g}")}'),
+    breaks="what is loaded has a scale of its own",
+    models="settings formatted for people and read back by programs",
+    applies_to=("lora", "eva"),
 )
 mutant(
     "quantisation_scales_are_not_part_of_the_base",

@@ -168,7 +168,7 @@ mutant(
 
 mutant(
     "delora_strength_over_the_norms_in_half_precision",
-    change(ll.DeLoRA.adapt_output, "(A_norms * B_norms)).to(", "(A_norms * B_norms)).to(self.A.dtype).to("),
+    change(ll.DeLoRA.adapt_output, "/ (A_norms * B_norms)", "/ (A_norms * B_norms)\n    c = c.to(self.A.dtype)"),
     breaks="in float16 short rows give Inf times 0, and NaN",
     models="a factor rounded before what it multiplies makes it small again",
     applies_to="delora",
