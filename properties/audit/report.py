@@ -163,6 +163,8 @@ class Block:
 class Worth:
     """What one property is good for. noise, signal: by dtype, in tolerances; tolerance: whether the two are far apart.
 
+    The signal is that of the faintest mutant, of those that do not hide in the dtype.
+
     tried    under how many mutants it ran; where under none, kills and alone say nothing
     dtypes   the tolerance's verdict in each dtype; "hidden": some mutants are faint there, and clear in another dtype
     hidden   which, by dtype

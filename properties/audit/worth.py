@@ -53,7 +53,7 @@ def worths(
                 kills=kills,
                 alone=alone,
                 noise=noise,
-                signal=_smallest([cell.signal for cell in cells]),
+                signal=_smallest([_shown(cell) for cell in cells]),
                 faintest=faintest.mutant if faintest else None,
                 tolerance=tolerance,
                 dtypes={dtype: _in_dtype(dtype, noise, cells) for dtype in sorted({*noise, *_dtypes(cells)})},
@@ -98,14 +98,20 @@ def _tolerance(noise: Mapping[str, float], faintest: Cell | None, ran: bool, tri
 
 def _in_dtype(dtype: str, noise: Mapping[str, float], cells: Sequence[Cell]) -> str:
     """As _tolerance, of one dtype."""
-    own = [cell for cell in cells if dtype in cell.signal]
+    own = [cell for cell in cells if dtype in _shown(cell)]
     if noise.get(dtype, 0.0) > NOISE:
         return "too tight"
     if any(max(cell.signal.values()) < CLEAR for cell in own):
         return "too loose"
     if dtype not in noise:
         return "not measured"
-    return "hidden" if _hidden(dtype, own) else "sound" if own else "no signal"
+    return "hidden" if _hidden(dtype, cells) else "sound" if own else "no signal"
+
+
+def _shown(cell: Cell) -> dict[str, float]:
+    """The signal without the dtypes in which it is faint, and clear in another one."""
+    largest = max(cell.signal.values())
+    return {dtype: share for dtype, share in cell.signal.items() if share >= min(CLEAR, largest)}
 
 
 def _hidden(dtype: str, cells: Iterable[Cell]) -> list[str]:

@@ -113,24 +113,28 @@ def signal(
 ) -> dict[str, float]:
     """By dtype, the largest error as a share of its tolerance that the mutant causes: at its easiest case.
 
-    found: what its kill showed. Where that and `examples` cases show nothing CLEAR, it is looked for among `full`. Empty where
-    nothing passes its tolerance.
+    found: what its kill showed. Where that and `examples` cases show nothing CLEAR, it is looked for among `full`, and where
+    they do not either, among ten times as many until there is one. Empty where nothing passes its tolerance.
     """
-
-    def unjudged(case: Any) -> None:
-        # The meter has noted the error before the assertion that raises; a crash has none to note.
-        with suppress(Exception):
-            made.check(case)
-
     worst = Meter(worst=dict(found))
-    for tried in (examples, full):
-        with mutant.injected():
-            seen = replace(made, check=unjudged).run(variant, budget(tried, shrink=False)).worst
-        for dtype, share in seen.items():
-            worst.note(dtype, share)
-        if not worst.worst or max(worst.worst.values()) >= CLEAR:
+
+    def largest() -> float:
+        return max(worst.worst.values(), default=0.0)
+
+    for tried, patient in ((examples, True), (full, True), (10 * full, False)):
+
+        def unjudged(case: Any, patient: bool = patient) -> None:
+            # The meter has noted the error before the assertion that raises; a crash has none to note.
+            with suppress(Exception):
+                made.check(case)
+            if largest() >= CLEAR and not patient:
+                raise Violation("seen clearly")
+
+        with mutant.injected(), measuring(worst), suppress(Violation):
+            replace(made, check=unjudged).run(variant, budget(tried, shrink=False))
+        if not worst.worst or largest() >= CLEAR or (tried == full and largest() <= 1):
             break
-    return worst.worst if max(worst.worst.values(), default=0.0) > 1 else {}
+    return worst.worst if largest() > 1 else {}
 
 
 @cache
