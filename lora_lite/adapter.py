@@ -106,8 +106,7 @@ def attach(model: nn.Module, config: AdapterConfig, calibration_data: Iterable[A
     for name, layer in targets.items():
         with naming(name):
             variant.check(linear_shape(layer), config)
-            for what, tensor in _base_numbers(layer, variant):
-                _refuse_non_finite(what, tensor)
+            refuse_non_finite_base(layer, read=variant.reads_weight)
     statistics = _statistics(model, variant, config, targets, calibration_data)
     configs = variant.allocate(config, statistics)
     modules = {}
@@ -322,15 +321,17 @@ def _refuse_overflow(module: Variant) -> None:
         raise ConfigError(f"{module.name}: its initial values overflow {module.config.dtype}. Choose another adapter dtype.")
 
 
-def _base_numbers(layer: nn.Module, variant: type[Variant]) -> Iterator[tuple[str, Tensor]]:
-    """What the layer computes with, as floating-point numbers; quantised weights only for a variant that needs to read them."""
-    if variant.reads_weight or has_plain_weight(layer):
+def refuse_non_finite_base(layer: nn.Module, *, read: bool) -> None:
+    """Raise BaseWeightError where the layer's weight or bias holds NaN or Inf. read: look into a quantised weight too."""
+    for what, tensor in _base_numbers(layer, read):
+        if not all_finite(tensor):
+            count = int((~torch.isfinite(tensor)).sum())
+            raise BaseWeightError(f"the base {what} holds {count} NaN or Inf, wanted finite numbers. Mend the base first.")
+
+
+def _base_numbers(layer: nn.Module, read: bool) -> Iterator[tuple[str, Tensor]]:
+    """What the layer computes with, as floating-point numbers."""
+    if read or has_plain_weight(layer):
         yield "weight", read_weight(layer)
     if isinstance(bias := getattr(layer, "bias", None), Tensor) and bias.dtype.is_floating_point:
         yield "bias", bias.detach()
-
-
-def _refuse_non_finite(what: str, tensor: Tensor) -> None:
-    if not all_finite(tensor):
-        count = int((~torch.isfinite(tensor)).sum())
-        raise BaseWeightError(f"the base {what} holds {count} NaN or Inf, wanted finite numbers. Mend the base first.")

@@ -16,9 +16,19 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from lora_lite.adapter import Adapter, attachable, attached, base_parameters, device_of, install, refuse_overlap, unwrapped
+from lora_lite.adapter import (
+    Adapter,
+    attachable,
+    attached,
+    base_parameters,
+    device_of,
+    install,
+    refuse_non_finite_base,
+    refuse_overlap,
+    unwrapped,
+)
 from lora_lite.config import ADAPTER_DTYPES, AdapterConfig
-from lora_lite.errors import BaseMismatchError, BaseWeightError, CheckpointError, ConfigError
+from lora_lite.errors import BaseMismatchError, BaseWeightError, CheckpointError, ConfigError, naming
 from lora_lite.linear import all_finite, is_linear, linear_shape, quantisation_scales
 from lora_lite.parallel import gathered, refuse_disagreement, write_once
 from lora_lite.spec import VARIANTS, Variant
@@ -78,7 +88,7 @@ def _refuse_non_finite(tensors: Mapping[str, Tensor]) -> None:
         if not all_finite(tensor):
             raise CheckpointError(
                 f"{name}: found NaN or Inf, wanted finite numbers to save: the training diverged, or the adapter was cast to a "
-                "dtype too narrow for it. Load what was saved before; it is whole."
+                "dtype too narrow for it. Nothing was written."
             )
 
 
@@ -156,12 +166,13 @@ def load(
     """Attach the adapters of a file written by save; one handle for each, in the order they were attached.
 
     Tensors are bit-equal to what was saved. dtype: the adapters' dtype, None as in the file. check_base=False takes any base
-    whose layers have the right names and shapes. No SVD and no calibration is run again. Everything is read and checked
-    before the model is touched: on any error it is as before.
+    whose layers have the right names and shapes, and finite numbers. No SVD and no calibration is run again. Everything is
+    read and checked before the model is touched: on any error it is as before.
 
     Raises CheckpointError (not a whole, well-formed file for these layers), BaseMismatchError (made for other base weights),
     TargetError (a target carries an adapter already, or is never called; a model that is split over processes), ConfigError
-    (dtype), BaseWeightError (a base without numbers), OSError (FileNotFoundError, PermissionError: a file that cannot be read).
+    (dtype), BaseWeightError (a base without numbers, or with NaN or Inf), OSError (FileNotFoundError, PermissionError: a file
+    that cannot be read).
     """
     if dtype is not None and dtype not in ADAPTER_DTYPES.values():
         raise ConfigError(f"load: dtype is {dtype!r}, wanted None or a torch dtype among {', '.join(ADAPTER_DTYPES)}.")
@@ -181,6 +192,10 @@ def load(
             f"{path}: what it holds is not what save wrote (digest {digest_of_all(header, tensors.digests)}, the file says "
             f"{header['digest']}): damaged, or changed by hand. Save or copy it again."
         )
+    if not check_base:
+        for name in (name for _, modules in adapters for name in modules):
+            with naming(name):
+                refuse_non_finite_base(model.get_submodule(name), read=False)
     return install(model, adapters)
 
 
@@ -215,7 +230,7 @@ def _refuse_repeated(path: object, model: nn.Module, targets: list[str]) -> None
 def _opened(path: Path) -> Iterator[tuple[dict[str, Any], _Tensors]]:
     """The header of a file, and its tensors while it is open."""
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file.")
+        raise FileNotFoundError(f"{path}: no such file{', but a folder' if path.is_dir() else ''}.")
     path.open("rb").close()  # says why it cannot be read; safe_open says that it is not there
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
@@ -226,7 +241,9 @@ def _opened(path: Path) -> Iterator[tuple[dict[str, Any], _Tensors]]:
                 )
             yield _parse_header(path, metadata[HEADER]), _Tensors(file)
     except SafetensorError as error:
-        raise CheckpointError(f"{path}: not a whole safetensors file: {error}. Save or copy it again.") from error
+        raise CheckpointError(
+            f"{path}: not a whole safetensors file: {error}. Save or copy it again, with lora_lite.save."
+        ) from error
 
 
 def _parse_header(path: Path, text: str) -> dict[str, Any]:

@@ -44,7 +44,8 @@ def _merged(model: nn.Module, layer: Any) -> tuple[Tensor, Tensor | None]:
         raise BaseWeightError("merge: the adapter adds a constant and the layer has no bias to hold it. Give the layer a bias.")
     weight, bias = weight.to(layer.weight.dtype), bias.to(layer.weight.dtype)
     if not (weight.isfinite().all() and bias.isfinite().all()):
-        raise BaseWeightError(f"merge: the merged weight is not finite in {weight.dtype}. Keep the adapter attached.")
+        found = f"the merged weight is not finite in {weight.dtype}"
+        raise BaseWeightError(f"merge: {found}: it overflows, or the adapter holds NaN or Inf. Keep the adapter attached.")
     return weight, None if layer.bias is None else bias[0]
 
 

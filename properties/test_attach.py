@@ -17,6 +17,7 @@ from properties.assertions import (
     assert_refuses,
     assert_within,
 )
+from properties.files import scratch_file
 from properties.implementation import implementation
 from properties.observe import Subject, adapts_input, default_run, subject, train
 from properties.registry import every_variant, fact
@@ -285,6 +286,15 @@ def test_a_base_that_is_not_finite_is_refused_by_the_layer(variant: str) -> None
         match = f"^second: the base {name} holds {count} NaN or Inf"
         with assert_refuses(ll.BaseWeightError, match, claim=f"{variant} on NaN in a {name}"):
             ll.attach(model, simple_config(variant, exclude_names="third"))
+        good = Stack()
+        on(good, variant)
+        path = scratch_file()
+        try:
+            ll.save(good, path)
+            with assert_refuses(ll.BaseWeightError, match, claim=f"{variant} loaded onto NaN in a {name}"):
+                ll.load(model, path, check_base=False)
+        finally:
+            path.unlink()
         if not ll.VARIANTS[variant].needs_calibration:
             on(model, variant, target_names=("first", "third"))
 

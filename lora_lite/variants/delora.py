@@ -64,8 +64,9 @@ class DeLoRAConfig(AdapterConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        number = is_number(self.lambda_init) and 0 <= self.lambda_init <= torch.finfo(self.dtype).max
-        self.require(number, "lambda_init", f"a number from 0 to the largest of {self.dtype}")
+        largest = torch.finfo(self.dtype).max
+        number = is_number(self.lambda_init) and 0 <= self.lambda_init <= largest
+        self.require(number, "lambda_init", f"a number from 0 to {largest:.3g}, the largest of {self.dtype}")
         learns = self.lambda_init > 0 or self.init != "zero_b"
         representable = self.init != "zero_b" or self.dtype != torch.float16
         self.require(representable, "dtype", "another with init='zero_b': B's first gradient, over 1e-4, overflows float16")

@@ -164,6 +164,13 @@ mutant(
     applies_to="lora",
 )
 mutant(
+    "another_base_may_hold_nan",
+    change(checkpoint.load, "if not check_base:", "if False:"),
+    breaks="check_base=False puts an adapter on a base that attach refuses, and the output is NaN",
+    models="a flag that switches off more than it says",
+    applies_to=("lora", "dora"),
+)
+mutant(
     "extra_tensors_are_ignored",
     change(checkpoint.load, "if tensors:", "if False:"),
     breaks="tensors that belong to no adapter are dropped without a word",

@@ -347,7 +347,7 @@ mutant(
 )
 mutant(
     "base_with_nan_accepted",
-    change(adapter._refuse_non_finite, "if not all_finite(tensor):", "if False:"),
+    change(adapter.refuse_non_finite_base, "if not all_finite(tensor):", "if False:"),
     breaks="a NaN in W becomes an adapter full of NaN",
     models="an unchecked base",
     applies_to="dora",

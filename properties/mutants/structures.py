@@ -121,7 +121,7 @@ mutant(
 )
 mutant(
     "lora_does_not_look_at_the_base",
-    change(adapter._base_numbers, "if variant.reads_weight or has_plain_weight(layer):", "if variant.reads_weight:"),
+    change(adapter._base_numbers, "if read or has_plain_weight(layer):", "if read:"),
     breaks="NaN in W goes unreported by variants that do not read it",
     models="a check where the number is used and nowhere else",
     applies_to=("lora", "hra"),
