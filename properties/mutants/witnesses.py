@@ -82,4 +82,10 @@ WITNESSES = {
     "checkpointing_a_transformer_changes_no_bit": "the switch of transformers, with keyword arguments and masks",
     "reentrant_checkpointing_needs_an_input_with_a_gradient": "says which layers learn nothing when torch cuts the graph",
     "squares_that_overflow_half_precision_leave_the_output_right": "float16 at its limits on every run",
+    "a_cast_of_the_model_reaches_every_tensor": "names the tensor that stayed behind; a life sees that something did",
+    "gradients_agree_with_the_oracle": "the smallest case of a fault that the whole model shows too",
+    "the_length_of_delora_rows_does_not_matter": "needs no oracle, and reaches lengths that are never drawn",
+    "short_rows_of_delora_do_not_overflow": "float16 at its limits on every run",
+    "gradients_of_delora_may_cancel_in_half_precision": "float16 at its limits on every run",
+    "strengths_of_delora_may_cancel_in_half_precision": "float16 at its limits on every run",
 }
