@@ -13,7 +13,6 @@ mutant(
     models="R and Rᵀ mixed up",
     applies_to="antipasto",
 )
-
 mutant(
     "antipasto_turns_U_backwards",
     change(ll.AntiPaSTO.middle, "self.rotation_minus_identity())\n", "self.rotation_minus_identity().mT)\n"),
@@ -21,7 +20,6 @@ mutant(
     models="R and Rᵀ mixed up",
     applies_to="antipasto",
 )
-
 mutant(
     "antipasto_turns_V_where_U_is_wanted",
     change(
@@ -33,7 +31,6 @@ mutant(
     models="an option accepted and treated as another",
     applies_to="antipasto",
 )
-
 mutant(
     "antipasto_turns_U_where_V_is_wanted",
     change(
@@ -45,7 +42,6 @@ mutant(
     models="two factors that do not commute, swapped",
     applies_to="antipasto",
 )
-
 mutant(
     "antipasto_rescaling_outside_the_rotation_of_V",
     change(ll.AntiPaSTO.middle, ".mT) * (self.S.to(wide) + delta)", ".mT) * self.S.to(wide)"),
@@ -53,7 +49,6 @@ mutant(
     models="a cross term lost: right where either part is at init",
     applies_to="antipasto",
 )
-
 mutant(
     "antipasto_rescaling_outside_the_rotation_of_U",
     change(ll.AntiPaSTO.middle, "(self.S.to(wide) + delta)[:, None]", "self.S.to(wide)[:, None]"),
@@ -61,7 +56,6 @@ mutant(
     models="a cross term lost: right where either part is at init",
     applies_to="antipasto",
 )
-
 mutant(
     "antipasto_delta_relative_to_S",
     change(ll.AntiPaSTO.middle, "self.delta_s.to(wide)", "(self.S * self.delta_s).to(wide)"),
@@ -69,7 +63,6 @@ mutant(
     models="a relative change where an absolute one is meant",
     applies_to="antipasto",
 )
-
 mutant(
     "antipasto_delta_doubled",
     change(ll.AntiPaSTO.middle, "self.delta_s.to(wide)", "2 * self.delta_s.to(wide)"),
@@ -77,7 +70,6 @@ mutant(
     models="a term counted by init and forward both",
     applies_to="antipasto",
 )
-
 mutant(
     "antipasto_skew_not_halved",
     change(ll.AntiPaSTO.rotation_minus_identity, "bound / 2 * torch.tanh", "bound * torch.tanh"),
@@ -85,7 +77,6 @@ mutant(
     models="Cayley's map without its 1/2: twice the angle",
     applies_to="antipasto",
 )
-
 mutant(
     "antipasto_skew_part_not_halved",
     change(ll.AntiPaSTO.rotation_minus_identity, "(2 * bound)", "bound"),
@@ -93,7 +84,6 @@ mutant(
     models="the skew part without its 1/2",
     applies_to="antipasto",
 )
-
 mutant(
     "antipasto_skew_unbounded",
     change(ll.AntiPaSTO.rotation_minus_identity, "bound / 2 * torch.tanh((T - T.mT) / (2 * bound))", "(T - T.mT) / 4"),
@@ -101,7 +91,6 @@ mutant(
     models="a bound lost: the same to first order",
     applies_to="antipasto",
 )
-
 mutant(
     "antipasto_bound_is_max_skew_itself",
     change(ll.AntiPaSTO.rotation_minus_identity, "2 * math.tan(self.config.max_skew / 2)", "self.config.max_skew"),
@@ -109,7 +98,6 @@ mutant(
     models="an angle for its tangent: 2 % off",
     applies_to="antipasto",
 )
-
 mutant(
     "antipasto_max_skew_ignored",
     change(ll.AntiPaSTO.rotation_minus_identity, "self.config.max_skew", "0.5"),
@@ -117,7 +105,6 @@ mutant(
     models="an option accepted and ignored",
     applies_to="antipasto",
 )
-
 mutant(
     "antipasto_cayley_sign",
     change(ll.AntiPaSTO.rotation_minus_identity, "- X, 2 * X)", "+ X, 2 * X)"),
@@ -125,7 +112,6 @@ mutant(
     models="a sign in the inverse: the same to first order",
     applies_to="antipasto",
 )
-
 mutant(
     "antipasto_rotation_to_first_order",
     change(
@@ -137,7 +123,6 @@ mutant(
     models="a solve left out: the same to first order",
     applies_to="antipasto",
 )
-
 mutant(
     "antipasto_exponential_for_cayley",
     change(
@@ -149,7 +134,6 @@ mutant(
     models="another map to rotations: orthogonal, and the same to second order",
     applies_to="antipasto",
 )
-
 mutant(
     "antipasto_skew_read_by_columns",
     change(
@@ -161,7 +145,6 @@ mutant(
     models="another packing of the same numbers: equal for blocks of 2",
     applies_to="antipasto",
 )
-
 mutant(
     "antipasto_one_rotation_for_all_blocks",
     change(antipasto.block_diagonal, "blocks.permute", "blocks[:1].expand_as(blocks).permute"),
@@ -169,7 +152,6 @@ mutant(
     models="broadcasting over blocks: right where there is one",
     applies_to="antipasto",
 )
-
 mutant(
     "antipasto_blocks_interleaved",
     change(antipasto.block_diagonal, ".permute(2, 0, 3, 1)", ".permute(0, 2, 1, 3)"),
@@ -177,7 +159,6 @@ mutant(
     models="a view with its two factors swapped: right where there is one block",
     applies_to="antipasto",
 )
-
 mutant(
     "antipasto_middle_by_subtraction",
     change(
@@ -200,7 +181,6 @@ mutant(
     models="a rescale that never learns",
     applies_to="antipasto",
 )
-
 mutant(
     "antipasto_rescaling_detached_inside_the_rotation",
     change(ll.AntiPaSTO.middle, ".mT) * (self.S.to(wide) + delta)", ".mT) * (self.S.to(wide) + delta.detach())"),
@@ -208,7 +188,6 @@ mutant(
     models="a gradient that is right as long as the rotation is at init",
     applies_to="antipasto",
 )
-
 mutant(
     "antipasto_input_detached",
     change(ll.AntiPaSTO.adapt_output, "F.linear(x.to(", "F.linear(x.detach().to("),
@@ -216,7 +195,6 @@ mutant(
     models="layers further down train against a base that is no longer there",
     applies_to="antipasto",
 )
-
 mutant(
     "antipasto_computed_in_the_base_dtype",
     change(
@@ -228,7 +206,6 @@ mutant(
     models="the adapter's dtype ignored in the one place where it counts",
     applies_to="antipasto",
 )
-
 mutant(
     "antipasto_rotation_detached",
     change(ll.AntiPaSTO.rotation_minus_identity, "rot = self.rot.to(", "rot = self.rot.detach().to("),
@@ -236,7 +213,6 @@ mutant(
     models="a rotation that never turns",
     applies_to="antipasto",
 )
-
 mutant(
     "antipasto_solve_detached",
     change(ll.AntiPaSTO.rotation_minus_identity, "device=X.device) - X,", "device=X.device) - X.detach(),"),
@@ -244,7 +220,6 @@ mutant(
     models="a gradient that is right as long as the rotation is at init",
     applies_to="antipasto",
 )
-
 mutant(
     "antipasto_bound_straight_through",
     change(
@@ -256,7 +231,6 @@ mutant(
     models="a straight-through estimate; right at init",
     applies_to="antipasto",
 )
-
 mutant(
     "antipasto_half_of_the_skew_part_detached",
     change(ll.AntiPaSTO.rotation_minus_identity, "(T - T.mT)", "(T - T.mT.detach())"),
@@ -264,7 +238,6 @@ mutant(
     models="a symmetric use of a parameter differentiated once",
     applies_to="antipasto",
 )
-
 mutant(
     "antipasto_rescaling_frozen",
     change(ll.AntiPaSTO.specs, 'ParamSpec((r,), zeros, first_gradient="nonzero")', "ParamSpec((r,), zeros)"),
@@ -272,7 +245,6 @@ mutant(
     models="a trainable tensor registered as a constant",
     applies_to="antipasto",
 )
-
 mutant(
     "antipasto_singular_values_trainable",
     change(ll.AntiPaSTO.specs, '"S": ParamSpec((r,))', '"S": ParamSpec((r,), first_gradient="zero")'),
@@ -290,7 +262,6 @@ mutant(
     models="ascending taken for descending; the identity holds",
     applies_to="antipasto",
 )
-
 mutant(
     "antipasto_directions_in_reverse",
     change(ll.AntiPaSTO.initialise, "torch.arange(r, device=S.device)", "torch.arange(r, device=S.device).flip(0)"),
@@ -298,7 +269,6 @@ mutant(
     models="an order that only the blocks see",
     applies_to="antipasto",
 )
-
 mutant(
     "antipasto_singular_values_in_reverse",
     change(ll.AntiPaSTO.initialise, "self.S.copy_(S[chosen])", "self.S.copy_(S[chosen.flip(0)])"),
@@ -306,7 +276,6 @@ mutant(
     models="triplets that are sorted one by one; the identity holds",
     applies_to="antipasto",
 )
-
 mutant(
     "antipasto_right_vectors_not_chosen",
     change(ll.AntiPaSTO.initialise, "Vh[chosen]", "Vh[:r]"),
@@ -314,7 +283,6 @@ mutant(
     models="a selection applied to two of three; the identity holds",
     applies_to="antipasto",
 )
-
 mutant(
     "antipasto_left_vectors_of_another_sign",
     change(ll.AntiPaSTO.initialise, "self.U.copy_(U[:, chosen])", "self.U.copy_(U[:, chosen].abs())"),
@@ -322,7 +290,6 @@ mutant(
     models="a basis that is none; the identity holds",
     applies_to="antipasto",
 )
-
 mutant(
     "antipasto_singular_values_squared",
     change(ll.AntiPaSTO.initialise, "self.S.copy_(S[chosen])", "self.S.copy_(S[chosen] ** 2)"),
@@ -337,7 +304,6 @@ mutant(
     models="a decomposition taken after the model was cast for inference",
     applies_to="antipasto",
 )
-
 mutant(
     "antipasto_calibration_ignored",
     change(ll.AntiPaSTO.initialise, "if statistics is None:", "if True:"),
@@ -345,7 +311,6 @@ mutant(
     models="calibration data read and ignored",
     applies_to="antipasto",
 )
-
 mutant(
     "antipasto_selection_with_signs",
     change(antipasto.ProjectionSizes.update, ".abs().sum(0)", ".sum(0)"),
@@ -353,7 +318,6 @@ mutant(
     models="a lost absolute value: the solver's signs decide",
     applies_to="antipasto",
 )
-
 mutant(
     "antipasto_selection_by_the_mean",
     change(antipasto.ProjectionSizes.update, ".abs().sum(0)", ".sum(0).abs()"),
@@ -361,7 +325,6 @@ mutant(
     models="mean and absolute value swapped: what cancels over tokens counts as unused",
     applies_to="antipasto",
 )
-
 mutant(
     "antipasto_selection_without_S",
     change(antipasto.ProjectionSizes.strongest, "self.S * self.total", "self.total"),
@@ -369,7 +332,6 @@ mutant(
     models="half of a score",
     applies_to="antipasto",
 )
-
 mutant(
     "antipasto_selection_of_the_weakest",
     change(antipasto.ProjectionSizes.strongest, "descending=True", "descending=False"),
@@ -377,7 +339,6 @@ mutant(
     models="ascending taken for descending",
     applies_to="antipasto",
 )
-
 mutant(
     "antipasto_selection_by_the_last_batch",
     change(antipasto.ProjectionSizes.update, "self.total += ", "self.total = "),
@@ -385,7 +346,6 @@ mutant(
     models="an assignment where a sum is meant",
     applies_to="antipasto",
 )
-
 mutant(
     "antipasto_rotation_noisy",
     change(
@@ -397,7 +357,6 @@ mutant(
     models="the authors' small noise where exact zeros are promised",
     applies_to="antipasto",
 )
-
 mutant(
     "antipasto_rescaling_of_ones",
     change(ll.AntiPaSTO.specs, "ParamSpec((r,), zeros,", "ParamSpec((r,), nn.init.ones_,"),

@@ -13,7 +13,6 @@ mutant(
     models="a normalisation lost; both copies agree at init",
     applies_to="delora",
 )
-
 mutant(
     "delora_strength_by_the_root_of_r",
     change(ll.DeLoRA.adapt_output, "1 / self.config.r)", "1 / self.config.r**0.5)"),
@@ -21,7 +20,6 @@ mutant(
     models="another paper's rule",
     applies_to="delora",
 )
-
 mutant(
     "delora_lambda_on_the_difference",
     change(ll.DeLoRA.adapt_output, "self.lambda0.expand", "self.lambda_.expand"),
@@ -29,7 +27,6 @@ mutant(
     models="the authors' code: λ has no first gradient",
     applies_to="delora",
 )
-
 mutant(
     "delora_copy_not_subtracted",
     change(ll.DeLoRA.adapt_output, "-self.lambda0", "0 * self.lambda0"),
@@ -37,7 +34,6 @@ mutant(
     models="no identity at init",
     applies_to="delora",
 )
-
 mutant(
     "delora_zero_b_strength_without_r",
     change(ll.DeLoRA.adapt_output, "1 / self.config.r)", "1 / (self.config.r if floor == 0 else 1))"),
@@ -45,7 +41,6 @@ mutant(
     models="an option's branch with another normalisation; bit-exact at init",
     applies_to="delora",
 )
-
 mutant(
     "delora_column_norms_lost",
     change(ll.DeLoRA.adapt_output, "A * self.w", "A"),
@@ -53,7 +48,6 @@ mutant(
     models="a term lost; both copies agree at init",
     applies_to="delora",
 )
-
 mutant(
     "delora_column_norms_squared",
     change(ll.DeLoRA.adapt_output, "A * self.w", "A * self.w**2"),
@@ -61,7 +55,6 @@ mutant(
     models="a norm applied by init and forward both",
     applies_to="delora",
 )
-
 mutant(
     "delora_A_not_normalised",
     change(ll.DeLoRA.adapt_output, "(A_norms * B_norms)", "B_norms"),
@@ -69,7 +62,6 @@ mutant(
     models="half of a normalisation",
     applies_to="delora",
 )
-
 mutant(
     "delora_B_not_normalised",
     change(ll.DeLoRA.adapt_output, "(A_norms * B_norms)", "A_norms"),
@@ -77,7 +69,6 @@ mutant(
     models="half of a normalisation",
     applies_to="delora",
 )
-
 mutant(
     "delora_B_normalised_by_rows",
     change(
@@ -89,7 +80,6 @@ mutant(
     models="the wrong axis",
     applies_to="delora",
 )
-
 mutant(
     "delora_A_normalised_by_columns",
     change(
@@ -101,7 +91,6 @@ mutant(
     models="the wrong axis",
     applies_to="delora",
 )
-
 mutant(
     "delora_normalised_as_a_whole",
     change(
@@ -113,7 +102,6 @@ mutant(
     models="a norm without dim; right at rank 1",
     applies_to="delora",
 )
-
 mutant(
     "delora_norm_squared",
     change(
@@ -125,7 +113,6 @@ mutant(
     models="a missing root",
     applies_to="delora",
 )
-
 mutant(
     "delora_floor_lost",
     change(ll.DeLoRA.adapt_output, "floor = ZERO_B_NORM_FLOOR", "floor = 0.0"),
@@ -133,7 +120,6 @@ mutant(
     models="peft's constant not reproduced; bit-exact at init, B's first gradient 1e4 times too small",
     applies_to="delora",
 )
-
 mutant(
     "delora_floor_in_every_mode",
     change(ll.DeLoRA.adapt_output, "dim=1), 0.0", "dim=1), ZERO_B_NORM_FLOOR"),
@@ -141,7 +127,6 @@ mutant(
     models="a guard in a mode that needs none: short rows of A lose their strength",
     applies_to="delora",
 )
-
 mutant(
     "delora_floor_added",
     change(delora.direction, "norm.clamp(min=floor)", "norm + floor"),
@@ -149,7 +134,6 @@ mutant(
     models="clamp written as a sum",
     applies_to="delora",
 )
-
 mutant(
     "delora_zero_norm_divides_by_zero",
     change(delora.direction, "torch.where(norm == 0, 1.0, norm)", "norm"),
@@ -157,7 +141,6 @@ mutant(
     models="a guard that one of two options lacks",
     applies_to="delora",
 )
-
 mutant(
     "delora_computed_in_the_base_dtype",
     change(ll.DeLoRA.adapt_output, "F.linear(x.to(A.dtype), A * self.w)", "F.linear(x, (A * self.w).to(x.dtype)).to(A.dtype)"),
@@ -165,7 +148,6 @@ mutant(
     models="the adapter's dtype ignored in the one place where it counts",
     applies_to="delora",
 )
-
 mutant(
     "delora_strength_over_the_norms_in_half_precision",
     change(ll.DeLoRA.adapt_output, "/ (A_norms * B_norms)", "/ (A_norms * B_norms)\n    c = c.to(self.A.dtype)"),
@@ -173,7 +155,6 @@ mutant(
     models="a factor rounded before what it multiplies makes it small again",
     applies_to="delora",
 )
-
 mutant(
     "delora_gradients_meet_in_half_precision",
     change(ll.DeLoRA.adapt_output, "v.float() if v.dtype == torch.float16 else v for v", "v for v"),
@@ -191,7 +172,6 @@ mutant(
     models="DoRA's rule taken over",
     applies_to="delora",
 )
-
 mutant(
     "delora_lambda_detached",
     change(ll.DeLoRA.adapt_output, "strength.to(A", "strength.detach().to(A"),
@@ -199,7 +179,6 @@ mutant(
     models="a strength that is never learnt; with zero_b its first gradient is zero anyway",
     applies_to="delora",
 )
-
 mutant(
     "delora_lambda_detached_with_zero_b",
     change(ll.DeLoRA.adapt_output, "strength.to(A", "(strength if floor == 0 else strength.detach()).to(A"),
@@ -207,7 +186,6 @@ mutant(
     models="the option that has fewer tests; the first gradient is zero anyway",
     applies_to="delora",
 )
-
 mutant(
     "delora_A_detached",
     change(ll.DeLoRA.adapt_output, "for v in (self.A, ", "for v in (self.A.detach(), "),
@@ -215,7 +193,6 @@ mutant(
     models="a direction that never turns",
     applies_to="delora",
 )
-
 mutant(
     "delora_sign_has_a_gradient_on_a_line",
     change(delora.direction, "v.sign(), v)", "v / size.unsqueeze(dim), v)"),
@@ -223,7 +200,6 @@ mutant(
     models="noise that Adam scales up to full steps",
     applies_to="delora",
 )
-
 mutant(
     "delora_input_detached",
     change(ll.DeLoRA.adapt_output, "F.linear(x.to(", "F.linear(x.detach().to("),
@@ -231,7 +207,6 @@ mutant(
     models="layers further down train against a base that is no longer there",
     applies_to="delora",
 )
-
 mutant(
     "delora_lambda_frozen",
     change(ll.DeLoRA.specs, '"lambda_": ParamSpec((1,), first_gradient="nonzero")', '"lambda_": ParamSpec((1,))'),
@@ -239,7 +214,6 @@ mutant(
     models="a strength that is never learnt",
     applies_to="delora",
 )
-
 mutant(
     "delora_column_norms_trainable",
     change(
@@ -251,7 +225,6 @@ mutant(
     models="a constant registered as a parameter",
     applies_to="delora",
 )
-
 mutant(
     "delora_lambda_declared_to_learn_at_once_with_zero_b",
     change(
@@ -263,7 +236,6 @@ mutant(
     models="a declaration that holds for the other option",
     applies_to="delora",
 )
-
 mutant(
     "delora_direction_on_a_line_declared_to_learn",
     change(ll.DeLoRA.specs, "config.lambda_init > 0 and shape.d_in > 1", "config.lambda_init > 0"),
@@ -281,7 +253,6 @@ mutant(
     models="the wrong axis; both copies agree at init",
     applies_to="delora",
 )
-
 mutant(
     "delora_one_norm_of_W",
     change(delora.column_norms, ".sum(0).sqrt()", ".sum().sqrt()"),
@@ -289,7 +260,6 @@ mutant(
     models="the paper's formula where the code's is meant; both copies agree at init",
     applies_to="delora",
 )
-
 mutant(
     "delora_column_norms_in_the_dtype_of_W",
     change(delora.column_norms, "block.to(dtype)", "block"),
@@ -297,7 +267,6 @@ mutant(
     models="a norm in whatever dtype comes along",
     applies_to="delora",
 )
-
 mutant(
     "delora_lambda_init_ignored",
     change(ll.DeLoRA.initialise, "self.config.lambda_init", "15.0"),
@@ -305,7 +274,6 @@ mutant(
     models="an option accepted and ignored",
     applies_to="delora",
 )
-
 mutant(
     "delora_lambda_over_r",
     change(ll.DeLoRA.initialise, "self.config.lambda_init", "self.config.lambda_init / self.config.r"),
@@ -313,7 +281,6 @@ mutant(
     models="a normalisation in init and forward both; both copies agree at init",
     applies_to="delora",
 )
-
 mutant(
     "delora_copy_of_lambda_not_made",
     change(ll.DeLoRA.initialise, '("lambda0", self.lambda_)', '("lambda0", self.lambda_ * 0)'),
@@ -321,7 +288,6 @@ mutant(
     models="a copy forgotten among three",
     applies_to="delora",
 )
-
 mutant(
     "delora_copy_drawn_anew",
     change(ll.DeLoRA.initialise, '("A0", self.A)', '("A0", torch.empty_like(self.A).uniform_(-0.3, 0.3))'),
@@ -329,7 +295,6 @@ mutant(
     models="an init called twice: no identity",
     applies_to="delora",
 )
-
 mutant(
     "delora_copy_shares_storage",
     change(
@@ -341,7 +306,6 @@ mutant(
     models="detach() taken for clone(): identity for ever",
     applies_to="delora",
 )
-
 mutant(
     "delora_zero_b_not_zero",
     change(

@@ -12,7 +12,6 @@ mutant(
     models="one of two places",
     applies_to="dora",
 )
-
 mutant(
     "dora_scale_lost_in_the_norm",
     change(ll.DoRA.row_norms, "alpha=self.scale", "alpha=1.0"),
@@ -20,7 +19,6 @@ mutant(
     models="one of two places",
     applies_to="dora",
 )
-
 mutant(
     "dora_scale_lost_in_both",
     change(ll.DoRA.adapt_output, "self.A, self.B, self.scale)", "self.A, self.B)"),
@@ -29,7 +27,6 @@ mutant(
     models="two losses that agree with each other",
     applies_to="dora",
 )
-
 mutant(
     "dora_norm_of_W_alone",
     change(ll.DoRA.row_norms, "torch.addmm(w.to(wide), b, A, alpha=self.scale).norm(dim=1)", "w.to(wide).norm(dim=1)"),
@@ -37,7 +34,6 @@ mutant(
     models="a norm computed once at attach; right at init",
     applies_to="dora",
 )
-
 mutant(
     "dora_norm_of_columns_where_square",
     change(ll.DoRA.row_norms, ".norm(dim=1)", ".norm(dim=int(W.shape[0] != W.shape[1]))"),
@@ -45,7 +41,6 @@ mutant(
     models="a transposed weight convention",
     applies_to="dora",
 )
-
 mutant(
     "dora_all_norms_of_columns_where_square",
     change(ll.DoRA.row_norms, ".norm(dim=1)", ".norm(dim=int(W.shape[0] != W.shape[1]))"),
@@ -54,7 +49,6 @@ mutant(
     models="the wrong axis used consistently: m = n at init",
     applies_to="dora",
 )
-
 mutant(
     "dora_norm_squared",
     change(ll.DoRA.row_norms, ".norm(dim=1)", ".square().sum(dim=1)"),
@@ -63,7 +57,6 @@ mutant(
     models="a missing root, used consistently",
     applies_to="dora",
 )
-
 mutant(
     "dora_squares_in_half_precision",
     change(ll.DoRA.row_norms, "at_least_float32(torch.promote_types(W.dtype, self.A.dtype))", "self.A.dtype"),
@@ -72,7 +65,6 @@ mutant(
     models="a sum of squares in the dtype at hand",
     applies_to="dora",
 )
-
 mutant(
     "dora_norm_with_an_epsilon",
     change(ll.DoRA.row_norms, "torch.where(n == 0, 1, n)", "n + 1e-6"),
@@ -80,7 +72,6 @@ mutant(
     models="a guard against zero that bends everything else",
     applies_to="dora",
 )
-
 mutant(
     "dora_norm_floored_at_one",
     change(ll.DoRA.row_norms, "torch.where(n == 0, 1, n)", "n.clamp(min=1)"),
@@ -88,7 +79,6 @@ mutant(
     models="a guard against zero that is far too wide",
     applies_to="dora",
 )
-
 mutant(
     "dora_zero_rows_divide_by_zero",
     change(ll.DoRA.row_norms, "torch.where(n == 0, 1, n)", "n"),
@@ -96,7 +86,6 @@ mutant(
     models="peft's own: pruned rows turn the loss into NaN",
     applies_to="dora",
 )
-
 mutant(
     "dora_norm_in_the_dtype_of_W",
     change(ll.DoRA.row_norms, "at_least_float32(torch.promote_types(W.dtype, self.A.dtype))", "W.dtype"),
@@ -104,7 +93,6 @@ mutant(
     models="a norm in whatever dtype comes along",
     applies_to="dora",
 )
-
 mutant(
     "dora_bias_scaled",
     change(ll.DoRA.adapt_output, "bias * (1 - ratio)", "bias * torch.zeros_like(ratio)"),
@@ -112,7 +100,6 @@ mutant(
     models="a magnitude applied to the layer's whole output; right at init",
     applies_to="dora",
 )
-
 mutant(
     "dora_bias_added_twice",
     change(ll.DoRA.adapt_output, "bias * (1 - ratio)", "bias * torch.ones_like(ratio)"),
@@ -120,7 +107,6 @@ mutant(
     models="an output taken to be without bias",
     applies_to="dora",
 )
-
 mutant(
     "dora_bias_dropped",
     change(ll.DoRA.adapt_output, "bias * (1 - ratio)", "-bias * ratio"),
@@ -128,7 +114,6 @@ mutant(
     models="half of a correction",
     applies_to="dora",
 )
-
 mutant(
     "dora_ratio_inverted",
     change(ll.DoRA.adapt_output, "self.m / self.row_norms(layer)", "self.row_norms(layer) / self.m"),
@@ -136,7 +121,6 @@ mutant(
     models="a quotient upside down; 1 at init",
     applies_to="dora",
 )
-
 mutant(
     "dora_magnitude_on_the_update_alone",
     change(
@@ -148,7 +132,6 @@ mutant(
     models="DoRA as LoRA with a learnt scale; bit-exact at init",
     applies_to="dora",
 )
-
 mutant(
     "dora_magnitude_on_the_base_alone",
     change(ll.DoRA.adapt_output, "return y * ratio", "return y + (ratio - 1) * torch.nn.functional.linear(x, layer.weight)"),
@@ -166,7 +149,6 @@ mutant(
     models="section 4.3 of the paper overlooked: the forward pass is the same",
     applies_to="dora",
 )
-
 mutant(
     "dora_magnitude_detached",
     change(ll.DoRA.adapt_output, "self.m / ", "self.m.detach() / "),
@@ -174,7 +156,6 @@ mutant(
     models="the ratio computed without gradients, m and all",
     applies_to="dora",
 )
-
 mutant(
     "dora_ratio_lost_on_the_way_back",
     change(
@@ -186,7 +167,6 @@ mutant(
     models="a straight-through estimate; right at init",
     applies_to="dora",
 )
-
 mutant(
     "dora_bias_term_detached",
     change(ll.DoRA.adapt_output, "bias * (1 - ratio)", "bias * (1 - ratio.detach())"),
@@ -194,7 +174,6 @@ mutant(
     models="a correction term outside the graph",
     applies_to="dora",
 )
-
 mutant(
     "dora_magnitude_frozen",
     change(ll.DoRA.specs, 'ParamSpec((shape.d_out,), first_gradient="nonzero")', "ParamSpec((shape.d_out,))"),
@@ -216,7 +195,6 @@ mutant(
     models="no identity at init",
     applies_to="dora",
 )
-
 mutant(
     "dora_magnitude_of_columns_where_square",
     change(ll.DoRA.initialise, "dim=1", "dim=int(layer.in_features != layer.out_features)"),
@@ -224,7 +202,6 @@ mutant(
     models="the wrong axis, visible only where shapes happen to fit",
     applies_to="dora",
 )
-
 mutant(
     "dora_magnitude_in_the_dtype_of_W",
     change(ll.DoRA.initialise, ", dtype=torch.float64)", ")"),
@@ -232,7 +209,6 @@ mutant(
     models="a norm in whatever dtype comes along",
     applies_to="dora",
 )
-
 mutant(
     "dora_B_not_zero",
     change(ll.DoRA.specs, "zeros, first", "kaiming_uniform, first"),

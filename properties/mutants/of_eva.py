@@ -13,7 +13,6 @@ mutant(
     models="a scale that tests with alpha = r never see",
     applies_to="eva",
 )
-
 mutant(
     "eva_scale_inverted",
     change(ll.EVA.adapt_output, "self.scale", "1 / self.scale"),
@@ -21,7 +20,6 @@ mutant(
     models="a quotient upside down",
     applies_to="eva",
 )
-
 mutant(
     "eva_alpha_without_r",
     change(ll.EVA.adapt_output, "self.scale", "self.config.alpha"),
@@ -49,7 +47,6 @@ mutant(
     models="eigenvalues in ascending order taken for descending",
     applies_to="eva",
 )
-
 mutant(
     "eva_inputs_not_centred",
     change(
@@ -61,7 +58,6 @@ mutant(
     models="an SVD of raw activations",
     applies_to="eva",
 )
-
 mutant(
     "eva_sign_left_to_the_solver",
     change(ll.EVA.initialise, "A * largest.sign()", "A"),
@@ -69,7 +65,6 @@ mutant(
     models="an init that another BLAS makes another one",
     applies_to="eva",
 )
-
 mutant(
     "eva_sign_of_the_first_entry",
     change(ll.EVA.initialise, "largest.sign()", "A[:, :1].sign()"),
@@ -77,7 +72,6 @@ mutant(
     models="a sign rule that rounding flips, and a row lost where the entry is zero",
     applies_to="eva",
 )
-
 mutant(
     "eva_sign_of_the_wrong_entry",
     change(ll.EVA.initialise, "A.abs().argmax(", "A.argmax("),
@@ -85,7 +79,6 @@ mutant(
     models="a lost absolute value",
     applies_to="eva",
 )
-
 mutant(
     "eva_directions_whitened",
     change(ll.EVA.initialise, "A * largest.sign()", "A * largest.sign() / statistics.principal()[0][: len(A), None].sqrt()"),
@@ -93,7 +86,6 @@ mutant(
     models="components scaled as for whitening",
     applies_to="eva",
 )
-
 mutant(
     "eva_random_directions",
     change(
@@ -105,7 +97,6 @@ mutant(
     models="calibration data read and ignored",
     applies_to="eva",
 )
-
 mutant(
     "eva_rho_ignored",
     change(ll.EVA.allocate, "config.r * config.rho", "config.r"),
@@ -113,7 +104,6 @@ mutant(
     models="an option accepted and ignored",
     applies_to="eva",
 )
-
 mutant(
     "eva_scale_changes_with_the_rank",
     change(ll.EVA.allocate, "alpha=config.alpha * rank / config.r", "alpha=config.alpha"),

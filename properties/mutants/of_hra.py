@@ -13,7 +13,6 @@ mutant(
     models="a product of reflections taken in the wrong order",
     applies_to="hra",
 )
-
 mutant(
     "hra_last_pair_left_out",
     change(ll.HRA.wy_factors, "self.U.to(torch.float64)", "self.U[: max(2, len(self.U) - 2)].to(torch.float64)"),
@@ -21,7 +20,6 @@ mutant(
     models="a loop that ends early; to rounding the identity at init",
     applies_to="hra",
 )
-
 mutant(
     "hra_half_of_the_reflections",
     change(ll.HRA.wy_factors, "self.U.to(torch.float64)", "self.U[::2].to(torch.float64)"),
@@ -29,7 +27,6 @@ mutant(
     models="rank counted in pairs by one side and in rows by the other",
     applies_to="hra",
 )
-
 mutant(
     "hra_projection_in_place_of_reflection",
     change(ll.HRA.wy_factors, "device=N.device) / 2", "device=N.device)"),
@@ -37,7 +34,6 @@ mutant(
     models="the factor 2 lost",
     applies_to="hra",
 )
-
 mutant(
     "hra_rows_not_normalised",
     change(ll.HRA.wy_factors, "U / torch.where(norms == 0, 1, norms)", "U"),
@@ -45,7 +41,6 @@ mutant(
     models="a normalisation lost",
     applies_to="hra",
 )
-
 mutant(
     "hra_rows_normalised_twice",
     change(ll.HRA.wy_factors, "torch.where(norms == 0, 1, norms)", "torch.where(norms == 0, 1, norms**2)"),
@@ -53,7 +48,6 @@ mutant(
     models="|u|² where |u| belongs",
     applies_to="hra",
 )
-
 mutant(
     "hra_zero_row_gives_nan",
     change(ll.HRA.wy_factors, "torch.where(norms == 0, 1, norms)", "norms"),
@@ -61,7 +55,6 @@ mutant(
     models="peft's own: one zero row turns the layer into NaN",
     applies_to="hra",
 )
-
 mutant(
     "hra_norm_with_an_epsilon",
     change(ll.HRA.wy_factors, "torch.where(norms == 0, 1, norms)", "(norms + 1e-6)"),
@@ -69,7 +62,6 @@ mutant(
     models="a guard against zero that bends everything else",
     applies_to="hra",
 )
-
 mutant(
     "hra_neighbours_do_not_interact",
     change(ll.HRA.wy_factors, ".triu(1)", ".triu(2)"),
@@ -77,7 +69,6 @@ mutant(
     models="an index off by one in the compact form",
     applies_to="hra",
 )
-
 mutant(
     "hra_system_in_single_precision",
     change(ll.HRA.wy_factors, "self.U.to(torch.float64)", "self.U.to(at_least_float32(self.U.dtype))"),
@@ -85,7 +76,6 @@ mutant(
     models="accuracy lost where many reflections are nearly parallel",
     applies_to="hra",
 )
-
 mutant(
     "hra_factors_in_the_adapter_dtype",
     change(ll.HRA.adapt_input, "wide = at_least_float32(torch.promote_types(self.U.dtype, x.dtype))", "wide = self.U.dtype"),
@@ -93,7 +83,6 @@ mutant(
     models="large factors that nearly cancel, rounded one by one",
     applies_to="hra",
 )
-
 mutant(
     "hra_input_rounded_to_the_adapter_dtype",
     change(ll.HRA.adapt_input, "x = x.to(wide)", "x = x.to(self.U.dtype).to(wide)"),
@@ -111,7 +100,6 @@ mutant(
     models="a normalisation under no_grad",
     applies_to="hra",
 )
-
 mutant(
     "hra_input_detached",
     change(ll.HRA.adapt_input, "F.linear(x, P)", "F.linear(x.detach(), P)"),
@@ -119,7 +107,6 @@ mutant(
     models="a rotation as a side branch; right at init but for the identity's rounding",
     applies_to="hra",
 )
-
 mutant(
     "hra_system_detached",
     change(ll.HRA.wy_factors, "(N @ N.mT)", "(N @ N.mT).detach()"),
@@ -127,7 +114,6 @@ mutant(
     models="a small matrix of the compact form computed under no_grad",
     applies_to="hra",
 )
-
 mutant(
     "hra_gradient_of_one_factor_alone",
     change(ll.HRA.adapt_input, ", N.mT,", ", N.mT.detach(),"),
@@ -135,7 +121,6 @@ mutant(
     models="one of two uses of a parameter detached",
     applies_to="hra",
 )
-
 mutant(
     "hra_declared_exact",
     change(ll.HRA.identity, 'return "rounding"', 'return "exact"'),
@@ -153,7 +138,6 @@ mutant(
     models="repeat for repeat_interleave",
     applies_to="hra",
 )
-
 mutant(
     "hra_rows_not_paired",
     change(hra.paired_kaiming_uniform, "tensor.copy_(half.repeat_interleave(2, dim=0))", "kaiming_uniform(tensor)"),
@@ -161,7 +145,6 @@ mutant(
     models="no identity at init",
     applies_to="hra",
 )
-
 mutant(
     "hra_pairs_all_alike",
     change(hra.paired_kaiming_uniform, "half.repeat_interleave(2, dim=0)", "half[:1].expand_as(tensor)"),
@@ -169,7 +152,6 @@ mutant(
     models="a draw broadcast over the rank; the identity holds",
     applies_to="hra",
 )
-
 mutant(
     "hra_starts_at_zero",
     change(hra.paired_kaiming_uniform, "kaiming_uniform(half)", "half.zero_()"),
@@ -177,7 +159,6 @@ mutant(
     models="an identity by way of zeros",
     applies_to="hra",
 )
-
 mutant(
     "hra_rows_of_unit_length",
     change(
@@ -187,7 +168,6 @@ mutant(
     models="a scale that the formula ignores and the optimiser does not",
     applies_to="hra",
 )
-
 mutant(
     "hra_pairs_a_little_apart",
     change(

@@ -13,7 +13,6 @@ mutant(
     models="a gate applied by two hooks",
     applies_to="ia3",
 )
-
 mutant(
     "ia3_bias_not_gated",
     change(
@@ -25,7 +24,6 @@ mutant(
     models="a gate folded into the weight alone",
     applies_to="ia3",
 )
-
 mutant(
     "ia3_gate_without_the_one",
     change(ll.IA3.adapt_output, "gated(y, self.offset)", "y * self.offset"),
@@ -34,7 +32,6 @@ mutant(
     models="the parametrisation that half precision cannot train; an identity at init all the same",
     applies_to="ia3",
 )
-
 mutant(
     "ia3_gate_exponential",
     change(ll.IA3.adapt_output, "gated(y, self.offset)", "gated(y, self.offset.expm1())"),
@@ -42,7 +39,6 @@ mutant(
     models="another parametrisation: identity and first gradient are the same",
     applies_to="ia3",
 )
-
 mutant(
     "gate_rounded_in_half_precision",
     change(gate.gated, "offset.dtype.itemsize < max(4, v.dtype.itemsize)", "False"),
@@ -50,7 +46,6 @@ mutant(
     models="a bfloat16 gate that small steps never move",
     applies_to=("ia3", "ia3_ff"),
 )
-
 mutant(
     "gate_rounded_under_a_finer_base",
     change(gate.gated, "max(4, v.dtype.itemsize)", "4"),
@@ -58,7 +53,6 @@ mutant(
     models="a sum taken in the coarser dtype of two",
     applies_to=("ia3", "ia3_ff"),
 )
-
 mutant(
     "gate_without_the_one_in_full_precision",
     change(gate.gated, "v * (1 + offset)", "v * offset"),
@@ -66,7 +60,6 @@ mutant(
     models="two parametrisations in two branches",
     applies_to=("ia3", "ia3_ff"),
 )
-
 mutant(
     "gate_as_a_side_branch_in_half_precision",
     change(gate.gated, "torch.addcmul(v, v, offset)", "torch.addcmul(v, v.detach(), offset)"),
@@ -74,7 +67,6 @@ mutant(
     models="a branch that float32 tests never enter; right at init",
     applies_to=("ia3", "ia3_ff"),
 )
-
 mutant(
     "ia3_base_rounded_to_the_adapter_dtype",
     change(ll.IA3.adapt_output, "gated(y, self.offset)", "(z := y.to(self.offset.dtype)) + z * self.offset"),
@@ -82,7 +74,6 @@ mutant(
     models="y.to(adapter dtype) to make a product fit",
     applies_to="ia3",
 )
-
 mutant(
     "ia3_gates_the_input_where_square",
     change(
@@ -94,7 +85,6 @@ mutant(
     models="the two kinds of layer of the paper mixed up",
     applies_to="ia3",
 )
-
 mutant(
     "ia3_ff_gate_twice",
     change(ll.IA3FF.adapt_input, "gated(x, self.offset)", "gated(x, 2 * self.offset + self.offset**2)"),
@@ -102,7 +92,6 @@ mutant(
     models="a gate applied by two hooks",
     applies_to="ia3_ff",
 )
-
 mutant(
     "ia3_ff_gate_exponential",
     change(ll.IA3FF.adapt_input, "gated(x, self.offset)", "gated(x, self.offset.expm1())"),
@@ -110,7 +99,6 @@ mutant(
     models="another parametrisation: identity and first gradient are the same",
     applies_to="ia3_ff",
 )
-
 mutant(
     "ia3_ff_input_rounded_to_the_adapter_dtype",
     change(ll.IA3FF.adapt_input, "gated(x, self.offset)", "(z := x.to(self.offset.dtype)) + z * self.offset"),
@@ -118,7 +106,6 @@ mutant(
     models="x.to(adapter dtype) in a hook before the layer",
     applies_to="ia3_ff",
 )
-
 mutant(
     "ia3_ff_gate_in_reverse",
     change(ll.IA3FF.adapt_input, "gated(x, self.offset)", "gated(x, self.offset.flip(0))"),
@@ -136,7 +123,6 @@ mutant(
     models="a gate as a side branch; right at init",
     applies_to="ia3",
 )
-
 mutant(
     "ia3_gradient_of_the_base_alone",
     change(ll.IA3.adapt_output, "gated(y, self.offset)", "gated(y, self.offset.detach())"),
@@ -144,7 +130,6 @@ mutant(
     models="a gate taken for a constant",
     applies_to="ia3",
 )
-
 mutant(
     "ia3_ff_input_detached",
     change(ll.IA3FF.adapt_input, "gated(x, self.offset)", "x + x.detach() * self.offset"),
@@ -152,7 +137,6 @@ mutant(
     models="a gate as a side branch; right at init",
     applies_to="ia3_ff",
 )
-
 mutant(
     "ia3_ff_gradient_lost",
     change(ll.IA3FF.adapt_input, "gated(x, self.offset)", "x.detach() + x * self.offset"),
@@ -170,7 +154,6 @@ mutant(
     models="a gate's init in a parametrisation by its offset",
     applies_to="ia3",
 )
-
 mutant(
     "ia3_ff_offset_of_ones",
     change(ll.IA3FF.specs, "zeros, first", "lambda t: t.fill_(1.0), first"),
@@ -178,7 +161,6 @@ mutant(
     models="a gate's init in a parametrisation by its offset",
     applies_to="ia3_ff",
 )
-
 mutant(
     "ia3_ff_offset_noisy",
     change(ll.IA3FF.specs, "zeros, first", "lambda t: t.uniform_(-1e-3, 1e-3), first"),

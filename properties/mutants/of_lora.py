@@ -13,7 +13,6 @@ mutant(
     models="a scale that tests with alpha = r never see",
     applies_to="lora",
 )
-
 mutant(
     "lora_scale_inverted",
     change(ll.LoRA.adapt_output, "self.scale", "1 / self.scale"),
@@ -21,7 +20,6 @@ mutant(
     models="a quotient upside down",
     applies_to="lora",
 )
-
 mutant(
     "lora_alpha_without_r",
     change(ll.LoRA.adapt_output, "self.scale", "self.config.alpha"),
@@ -29,7 +27,6 @@ mutant(
     models="a setting of another library's meaning: alpha taken as the scale itself",
     applies_to="lora",
 )
-
 mutant(
     "lora_scale_squared",
     change(ll.LoRA.adapt_output, "self.scale", "self.scale**2"),
@@ -37,7 +34,6 @@ mutant(
     models="a scale folded into the factors and applied again",
     applies_to="lora",
 )
-
 mutant(
     "lora_update_subtracted",
     change(ll.LoRA.adapt_output, "self.scale", "-self.scale"),
@@ -45,7 +41,6 @@ mutant(
     models="a sign; training from scratch learns around it, a loaded adapter does not",
     applies_to="lora",
 )
-
 mutant(
     "lora_update_lost_for_a_single_vector",
     change(ll.LoRA.adapt_output, "self.scale", "self.scale if x.ndim > 1 else 0.0"),
@@ -53,7 +48,6 @@ mutant(
     models="a batch shape that nobody tried",
     applies_to="lora",
 )
-
 mutant(
     "lora_factors_transposed_where_square",
     change(
@@ -65,7 +59,6 @@ mutant(
     models="a transposed weight convention (Conv1D), visible only where shapes happen to fit",
     applies_to="lora",
 )
-
 mutant(
     "lora_bias_added_twice",
     change(ll.LoRA.adapt_output, "add_low_rank(y,", "add_low_rank(y if layer.bias is None else y + layer.bias,"),
@@ -83,7 +76,6 @@ mutant(
     models="a .data or .detach() on a weight; nothing ever learns",
     applies_to="lora",
 )
-
 mutant(
     "lora_A_detached",
     change(ll.LoRA.adapt_output, "self.A", "self.A.detach()"),
@@ -91,7 +83,6 @@ mutant(
     models="a random projection where a learnt one is meant; at init A's gradient is zero anyway",
     applies_to="lora",
 )
-
 mutant(
     "lora_gradient_of_B_doubled",
     change(ll.LoRA.adapt_output, "self.B", "2 * self.B - self.B.detach()"),
@@ -99,7 +90,6 @@ mutant(
     models="a term that backpropagates on two ways; Adam hides it",
     applies_to="lora",
 )
-
 mutant(
     "lora_gradient_of_A_reversed",
     change(ll.LoRA.adapt_output, "self.A", "2 * self.A.detach() - self.A"),
@@ -107,7 +97,6 @@ mutant(
     models="a hand-written backward pass; at init A's gradient is zero anyway",
     applies_to="lora",
 )
-
 mutant(
     "lora_A_frozen",
     change(ll.LoRA.specs, 'kaiming_uniform, first_gradient="zero"', "kaiming_uniform"),
@@ -115,7 +104,6 @@ mutant(
     models="a trainable tensor registered as a constant: fewer parameters, no error",
     applies_to="lora",
 )
-
 mutant(
     "lora_A_declared_to_learn_at_once",
     change(ll.LoRA.specs, 'kaiming_uniform, first_gradient="zero"', 'kaiming_uniform, first_gradient="nonzero"'),
@@ -123,7 +111,6 @@ mutant(
     models="a declaration that nobody holds against the formula",
     applies_to="lora",
 )
-
 mutant(
     "lora_declared_to_rounding",
     change(Variant.identity, 'return "exact"', 'return "rounding"'),
@@ -142,7 +129,6 @@ mutant(
     models="both factors drawn alike",
     applies_to="lora",
 )
-
 mutant(
     "lora_A_zero_as_well",
     change(ll.LoRA.specs, "kaiming_uniform, first", "zeros, first"),
@@ -150,7 +136,6 @@ mutant(
     models="both factors zero",
     applies_to="lora",
 )
-
 mutant(
     "lora_inits_swapped",
     change(

@@ -12,7 +12,6 @@ mutant(
     models="a base that was never made residual",
     applies_to="pissa",
 )
-
 mutant(
     "pissa_copy_subtracted_twice",
     change(ll.PiSSA.adapt_output, "-self.B0]", "-2 * self.B0]"),
@@ -20,7 +19,6 @@ mutant(
     models="a residual made of a residual",
     applies_to="pissa",
 )
-
 mutant(
     "pissa_copy_of_B_is_live",
     change(ll.PiSSA.adapt_output, "-self.B0]", "-self.B.detach()]"),
@@ -28,7 +26,6 @@ mutant(
     models="a copy that is a view; identity holds and training B does half of what it should",
     applies_to="pissa",
 )
-
 mutant(
     "pissa_copy_of_A_is_live",
     change(ll.PiSSA.adapt_output, "self.A0]", "self.A.detach()]"),
@@ -36,7 +33,6 @@ mutant(
     models="a copy that is a view",
     applies_to="pissa",
 )
-
 mutant(
     "pissa_scale_lost",
     change(ll.PiSSA.adapt_output, "up, self.scale)", "up)"),
@@ -44,7 +40,6 @@ mutant(
     models="a scale that the init's own 1/s hides: the identity holds",
     applies_to="pissa",
 )
-
 mutant(
     "pissa_scale_lost_in_init_and_forward",
     change(ll.PiSSA.adapt_output, "up, self.scale)", "up)"),
@@ -53,7 +48,6 @@ mutant(
     models="an option that is accepted and ignored, two losses that agree with each other",
     applies_to="pissa",
 )
-
 mutant(
     "pissa_scale_on_the_live_part_only",
     change(
@@ -75,7 +69,6 @@ mutant(
     models="the frozen copy and the live one mixed up",
     applies_to="pissa",
 )
-
 mutant(
     "pissa_copy_of_B_differentiated",
     change(ll.PiSSA.adapt_output, "-self.B0]", "-(self.B0 + self.B - self.B.detach())]"),
@@ -83,7 +76,6 @@ mutant(
     models="a copy that shares the graph",
     applies_to="pissa",
 )
-
 mutant(
     "pissa_A_frozen",
     change(ll.PiSSA.specs, '"A": ParamSpec(A, first_gradient="nonzero")', '"A": ParamSpec(A)'),
@@ -91,7 +83,6 @@ mutant(
     models="a trainable tensor registered as a constant",
     applies_to="pissa",
 )
-
 mutant(
     "pissa_copy_trainable",
     change(ll.PiSSA.specs, '"B0": ParamSpec(B)', '"B0": ParamSpec(B, first_gradient="nonzero")'),
@@ -99,7 +90,6 @@ mutant(
     models="a constant registered as a parameter: the optimiser moves the base's principal part",
     applies_to="pissa",
 )
-
 mutant(
     "pissa_B_declared_to_wait",
     change(ll.PiSSA.specs, '"B": ParamSpec(B, first_gradient="nonzero")', '"B": ParamSpec(B, first_gradient="zero")'),
@@ -117,7 +107,6 @@ mutant(
     models="a missing root: the frozen copy has it too, and the identity holds",
     applies_to="pissa",
 )
-
 mutant(
     "pissa_all_of_S_in_B",
     change(
@@ -129,7 +118,6 @@ mutant(
     models="singular values on one side",
     applies_to="pissa",
 )
-
 mutant(
     "pissa_bottom_directions",
     change(
@@ -141,7 +129,6 @@ mutant(
     models="ascending taken for descending; this is MiLoRA, and the identity holds",
     applies_to="pissa",
 )
-
 mutant(
     "pissa_singular_values_not_divided_by_s",
     change(ll.PiSSA.initialise, "S[:r] / self.scale", "S[:r]"),
@@ -149,7 +136,6 @@ mutant(
     models="a scale that is subtracted on both sides, and the identity holds",
     applies_to="pissa",
 )
-
 mutant(
     "pissa_singular_values_times_s",
     change(ll.PiSSA.initialise, "S[:r] / self.scale", "S[:r] * self.scale"),
@@ -157,7 +143,6 @@ mutant(
     models="a quotient upside down, and the identity holds",
     applies_to="pissa",
 )
-
 mutant(
     "pissa_copy_shares_storage",
     change(
@@ -169,7 +154,6 @@ mutant(
     models="detach() taken for clone()",
     applies_to="pissa",
 )
-
 mutant(
     "pissa_copy_not_made",
     change(ll.PiSSA.initialise, 'for name in ("B", "B0"):', 'self.B0.zero_()\n    for name in ("B",):'),
@@ -177,7 +161,6 @@ mutant(
     models="a residual that is never taken",
     applies_to="pissa",
 )
-
 mutant(
     "pissa_iterations_ignored",
     change(ll.PiSSA.initialise, "niter=self.config.niter", "niter=0"),
@@ -185,7 +168,6 @@ mutant(
     models="an option accepted and ignored",
     applies_to="pissa",
 )
-
 mutant(
     "pissa_right_factor_untransposed_where_square",
     change(

@@ -20,7 +20,6 @@ mutant(
     models="the scaling rule of another paper (rsLoRA) by default",
     applies_to=LOW_RANK,
 )
-
 mutant(
     "low_rank_scaled_twice",
     change(low_rank.add_low_rank, "F.linear(x.to(A.dtype), A)", "scale * F.linear(x.to(A.dtype), A)"),
@@ -28,7 +27,6 @@ mutant(
     models="a scale applied in a helper and again by its caller",
     applies_to=LOW_RANK,
 )
-
 mutant(
     "low_rank_scale_lost_in_mixed_dtypes",
     change(low_rank.add_up, "F.linear(h, B), alpha=scale)", "F.linear(h, B))"),
@@ -36,7 +34,6 @@ mutant(
     models="a term lost in the branch that float32 tests never enter",
     applies_to=LOW_RANK,
 )
-
 mutant(
     "low_rank_scale_lost_in_one_dtype",
     change(low_rank.add_up, "torch.addmm(y, h, up, alpha=scale)", "torch.addmm(y, h, up)"),
@@ -44,7 +41,6 @@ mutant(
     models="a term lost in the fused branch",
     applies_to=LOW_RANK,
 )
-
 mutant(
     "low_rank_base_scaled_too",
     change(low_rank.add_up, "torch.addmm(y, h, up, alpha=scale)", "torch.addmm(y, h, up, alpha=scale, beta=scale)"),
@@ -52,7 +48,6 @@ mutant(
     models="a fused kernel's other coefficient",
     applies_to=LOW_RANK,
 )
-
 mutant(
     "low_rank_update_of_another_token",
     change(low_rank.add_up, "h.reshape(-1, h.shape[-1])", "h.reshape(-1, h.shape[-1]).flip(0)"),
@@ -60,7 +55,6 @@ mutant(
     models="a reshape that reorders tokens, invisible with one token",
     applies_to=ADDED,
 )
-
 mutant(
     "low_rank_scale_lost_in_batches_of_sequences",
     change(low_rank.add_up, "h.shape[-1]), up, alpha=scale)", "h.shape[-1]), up)"),
@@ -68,7 +62,6 @@ mutant(
     models="a fast path for one shape that parts from the general one",
     applies_to=LOW_RANK,
 )
-
 mutant(
     "low_rank_up_detached_where_copied",
     change(low_rank.add_up, "up = B.t()", "up = B.detach().t()"),
@@ -76,7 +69,6 @@ mutant(
     models="a copy made for speed outside of the graph",
     applies_to=LOW_RANK,
 )
-
 mutant(
     "low_rank_dropout_left_on",
     change(low_rank.add_low_rank, "F.linear(x.to(A.dtype), A)", "F.linear(F.dropout(x.to(A.dtype), 0.1), A)"),
@@ -84,7 +76,6 @@ mutant(
     models="dropout called as a function, with training=True by default",
     applies_to=LOW_RANK,
 )
-
 mutant(
     "low_rank_base_rounded_to_the_adapter_dtype",
     change(low_rank.add_up, "torch.add(y, F", "torch.add(y.to(B.dtype), F"),
@@ -92,7 +83,6 @@ mutant(
     models="y.to(adapter dtype) to make an addition fit",
     applies_to=ADDED,
 )
-
 mutant(
     "low_rank_computed_in_the_base_dtype",
     change(
@@ -104,7 +94,6 @@ mutant(
     models="the adapter's dtype ignored in the one place where it counts",
     applies_to=LOW_RANK,
 )
-
 mutant(
     "low_rank_hidden_rounded_to_the_base_dtype",
     change(low_rank.add_up, "tokens = y", "h = h.to(y.dtype).to(B.dtype)\n    tokens = y"),
@@ -122,7 +111,6 @@ mutant(
     models="layers further down train against a base that is no longer there; right at init where B = 0",
     applies_to=LOW_RANK,
 )
-
 mutant(
     "low_rank_base_detached",
     change(low_rank.add_up, "tokens = y", "y = y.detach()\n    tokens = y"),
@@ -130,14 +118,12 @@ mutant(
     models="a frozen base run without gradients: adapters further down get next to none",
     applies_to=ADDED,
 )
-
 mutant(
     "parameters_need_no_gradient",
     change(Variant.reset, "with torch.no_grad():", "self.requires_grad_(False)\n    with torch.no_grad():"),
     breaks="parameters are registered without requires_grad",
     models="a freeze that came after the adapter",
 )
-
 mutant(
     "buffers_need_a_gradient",
     change(
@@ -159,7 +145,6 @@ mutant(
     models="kaiming's default slope in place of nn.Linear's",
     applies_to=KAIMING,
 )
-
 mutant(
     "kaiming_of_a_narrow_gain",
     change(spec.kaiming_uniform, "a=math.sqrt(5)", "a=5"),
@@ -167,7 +152,6 @@ mutant(
     models="√5 without its root",
     applies_to=KAIMING,
 )
-
 mutant(
     "kaiming_by_the_other_fan",
     change(spec.kaiming_uniform, "a=math.sqrt(5)", "a=math.sqrt(5), mode='fan_out'"),
@@ -175,7 +159,6 @@ mutant(
     models="fan_in and fan_out mixed up: a rank that sets the size of its own init",
     applies_to=KAIMING,
 )
-
 mutant(
     "kaiming_normal",
     change(spec.kaiming_uniform, "kaiming_uniform_", "kaiming_normal_"),
@@ -183,7 +166,6 @@ mutant(
     models="a sibling of the init",
     applies_to=KAIMING,
 )
-
 mutant(
     "kaiming_of_one_sign",
     change(spec.kaiming_uniform, DRAW, f"{DRAW}.abs_()"),
@@ -191,7 +173,6 @@ mutant(
     models="a range [0, bound) for [−bound, bound)",
     applies_to=KAIMING,
 )
-
 mutant(
     "kaiming_of_equal_rows",
     change(spec.kaiming_uniform, DRAW, f"{DRAW}\n    tensor.copy_(tensor[:1].expand_as(tensor))"),
@@ -199,7 +180,6 @@ mutant(
     models="a draw broadcast over the rank; rows that get equal gradients never part",
     applies_to=KAIMING,
 )
-
 mutant(
     "kaiming_of_one_seed",
     change(
@@ -211,7 +191,6 @@ mutant(
     models="a fixed seed inside a library",
     applies_to=KAIMING,
 )
-
 mutant(
     "zeros_not_written",
     change(spec.zeros, "nn.init.zeros_(tensor)", "pass"),
@@ -220,14 +199,12 @@ mutant(
     by_chance=True,
     applies_to=("lora", "dora", "ia3", "ia3_ff", "eva", "antipasto"),
 )
-
 mutant(
     "dtype_of_the_config_ignored",
     change(Variant.reset, "with torch.no_grad():", "self.to(torch.float32)\n    with torch.no_grad():"),
     breaks="the adapter is float32 whatever the config says",
     models="an option accepted and ignored: twice the memory, no error",
 )
-
 mutant(
     "tensors_in_half_precision",
     change(Variant.reset, "with torch.no_grad():", "self.to(torch.bfloat16)\n    with torch.no_grad():"),
