@@ -216,19 +216,18 @@ def expected(layer: Layer, probes: int = PROBES, base: torch.dtype | None = None
         # upstream gradient rounded to it, the base's output and dx never do.
         *_, gradients = _evaluate(layer, base, x_dtype=adapter, probes=probes)
     # Base and adapter each hand a gradient to x, rounded on its own: their sum may cancel, their errors and overflows do not.
-    # (An adapter of the input takes the base's to pieces, and an overflow with it all over the row.)
     W = layer.weight.double()
     own = scatter(dx, base, overflowed=overflowed)
     of_base = through_base @ W
     of_adapter = own.value - of_base
-    error = handed_over(of_base, through_base.abs() @ W.abs(), base) + handed_over(of_adapter, of_adapter.abs(), adapter, base)
-    if adapts_input(layer.case.variant):
-        error = error.masked_fill(error.isinf().any(-1, keepdim=True), torch.inf)
-    return Expected(
-        scatter(y, base, overflowed=overflowed),
-        Bounded(own.value, own.error + error),
-        {n: scatter(g, layer.tensors[n].dtype, normwise=True, overflowed=overflowed) for n, g in gradients.items()},
-    )
+    of_base_error = handed_over(of_base, through_base.abs() @ W.abs(), base)
+    error = own.error + of_base_error + handed_over(of_adapter, of_adapter.abs(), adapter, base)
+    bounds = {n: scatter(g, layer.tensors[n].dtype, normwise=True, overflowed=overflowed) for n, g in gradients.items()}
+    if adapts_input(layer.case.variant) and (lost := of_base_error.isinf()).any():
+        # The base's gradient goes through the adapter, and its overflow too: over the token's row, and into every parameter.
+        error = error.masked_fill(lost.any(-1, keepdim=True), torch.inf)
+        bounds = {n: Bounded(bound.value, torch.full_like(bound.error, torch.inf)) for n, bound in bounds.items()}
+    return Expected(scatter(y, base, overflowed=overflowed), Bounded(own.value, error), bounds)
 
 
 def _evaluate(

@@ -71,7 +71,10 @@ def test_each_dtype_is_judged() -> None:
     found = worth_of(noise, {"bfloat16": 0.4, "float32": 300.0})
     assert found.tolerance == "sound"
     assert found.dtypes == {"bfloat16": "hidden", "float32": "sound", "float64": "no signal"}
-    assert found.hidden == {"bfloat16": ["m0"]}
+    assert (found.hidden, found.signal) == ({"bfloat16": ["m0"]}, {"float32": 300.0})
+    faint = worth_of(noise, {"bfloat16": 3.0, "float32": 0.2})
+    assert (faint.tolerance, faint.signal) == ("too loose", {"bfloat16": 3.0})
+    assert faint.dtypes == {"bfloat16": "too loose", "float32": "no signal", "float64": "no signal"}
     report = judge(Evidence(), None, PROVENANCE, ["hra"])
     for text in (markdown, page):
         assert "1 mutant hidden in bfloat16, caught in float32" in text(replaced(report, found))

@@ -211,7 +211,7 @@ def half_precision_copies(variant: str, **drawn: Any) -> SearchStrategy[AdaptedL
 
 
 def wide_in_half_precision(variant: str) -> SearchStrategy[AdaptedLayer]:
-    """Trained layers with a base in float16 whose rows and columns whose squares add up to more than float16 holds."""
+    """Trained layers with a base in float16; squares along its rows and columns add up to more than float16 holds."""
     cases = trained_layers(variant, weights=("vast",), base_dtypes=("float16",), adapter_dtypes=("float16", "bfloat16"))
     wide = cases.map(lambda case: replace(case, linear=replace(case.linear, d_in=24, d_out=24)))
     return wide.filter(lambda case: accepts(variant, 24, 24, case.options))

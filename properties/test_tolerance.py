@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from properties import observe
 from properties.assertions import (
     Meter,
     Violation,
@@ -21,7 +22,7 @@ from properties.observe import OracleError
 from properties.oracles import ORACLES
 from properties.registry import load_properties
 from properties.tolerance import Bounded, claim_bound, handed_over, perturbed, rounding, scatter, unit_roundoff
-from strategies import DTYPES, gaussian
+from strategies import DTYPES, AdaptedLayer, LinearRecipe, gaussian
 
 pytestmark = pytest.mark.instruments
 
@@ -81,6 +82,24 @@ def test_a_part_that_overflows_where_it_is_handed_over_may_be_anything() -> None
     part = torch.tensor([7e4, 10.0, torch.nan, torch.inf], dtype=torch.float64)
     for dtypes, overflows in (((torch.float16,), True), ((torch.float32, torch.float16), True), ((torch.float32,), False)):
         assert handed_over(part, part, *dtypes).isinf().tolist() == [overflows, False, True, True]
+
+
+def test_an_overflow_may_spread_where_an_adapter_of_the_input_takes_it_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An upstream gradient so large that the base's own part of x's gradient overflows, here and there."""
+    case = AdaptedLayer(
+        variant="hra",
+        linear=LinearRecipe(d_in=8, d_out=8, bias=False, dtype="float16", weight="vast", seed=0),
+        options=(("r", 2), ("dtype", "float32")),
+        tokens=(3,),
+        trained=True,
+        calibrated=False,
+        seed=0,
+    )
+    monkeypatch.setattr(observe, "gaussian", lambda *drawn: 100 * gaussian(*drawn))
+    gradients = load_properties()["gradients_agree_with_the_oracle"]
+    (layer,) = observe.observe(observe.subject(case))
+    assert not layer.dx.isfinite().all()
+    gradients.judge(case)
 
 
 def test_nothing_agrees_with_a_nan_that_no_overflow_made() -> None:
