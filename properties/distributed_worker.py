@@ -5,6 +5,8 @@ Nothing here is a test. What comes out lies in a folder: each adapter as each pr
 
 import hashlib
 import json
+import os
+import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -166,6 +168,10 @@ def work(rank: int, folder: str) -> None:
     save_stage(rank, Path(folder))
     report(Path(folder), rank).write_text(json.dumps(found), encoding="utf-8")
     dist.destroy_process_group()
+    # At once: gloo's threads live on where a sharded model holds its group, and one that wants the interpreter while it is
+    # being torn down aborts the process (seen once, after all was written).
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def report(folder: Path, rank: int) -> Path:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import lora_lite as ll
 from properties.assertions import Violation, assert_holds, assert_refuses
 from properties.implementation import implementation
-from properties.observe import expected, seed_inits
+from properties.observe import expected_output, seed_inits
 from properties.stack import NO_HOOK, blocked
 from properties.tolerance import coarser
 from properties.truth import (
@@ -157,7 +157,7 @@ class Life:
             ll.merge(truth.model)
         if refusal is not None:
             return
-        wanted = {name: expected(layers[name]).y for name in truth.layers}
+        wanted = {name: expected_output(layers[name]) for name in truth.layers}
         for name, bound in wanted.items():
             check_merged(truth.model.get_submodule(name), layers[name], bound)
             now = {f"{name}.{what}": t.detach().clone() for what, t in truth.model.get_submodule(name).named_parameters()}

@@ -1,6 +1,6 @@
 """Runs a case once and writes down what every adapted layer saw, gave and learnt; and what the oracle says it should have."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -230,34 +230,71 @@ def expected(layer: Layer, probes: int = PROBES, base: torch.dtype | None = None
     return Expected(scatter(y, base, overflowed=overflowed), Bounded(own.value, error), bounds)
 
 
-def _evaluate(
-    layer: Layer, base: torch.dtype, x_dtype: torch.dtype, probes: int
-) -> tuple[Tensor, Tensor, Tensor, Mapping[str, Tensor]]:
-    """y, dx, (1 + probes, tokens, ...); the gradient (tokens, d_out) at the base's own output; and gradients by name."""
+def expected_output(layer: Layer) -> Bounded:
+    """expected(layer).y alone: half the work, as nothing goes backward."""
+    base = layer.x.dtype
+    with torch.no_grad():
+        given = _given(layer, base, x_dtype=base, probes=PROBES)
+        y = given.output(layer)
+    given.refuse_broken_oracle(layer, [y])
+    return scatter(y, base, overflowed=not finite((layer.x, layer.upstream)))
+
+
+@dataclass(frozen=True)
+class _Given:
+    """The oracle's arguments, as 1 + probes copies."""
+
+    x: Tensor
+    W: Tensor
+    b: Tensor | None
+    e: Tensor
+    p: dict[str, Tensor]
+    p0: dict[str, Tensor]
+
+    def output(self, layer: Layer) -> Tensor:
+        """y (1 + probes, tokens, d_out)."""
+        case = layer.case
+        return ORACLES[case.variant].forward(self.x, self.W, self.b, self.e, self.p, self.p0, options_of(case))
+
+    def refuse_broken_oracle(self, layer: Layer, results: Iterable[Tensor]) -> None:
+        """NaN or Inf that were not among the arguments are the oracle's own."""
+        if not finite(results) and finite((self.x, self.W, self.b, self.e, *self.p.values(), *self.p0.values())):
+            raise OracleError(
+                f"the oracle of {layer.case.variant} gives NaN or Inf on {layer.name}, where all that it was given is finite: "
+                f"mend ORACLES[{layer.case.variant!r}], nothing can be said of the variant"
+            )
+
+
+def _given(layer: Layer, base: torch.dtype, x_dtype: torch.dtype, probes: int) -> _Given:
     adapter = adapter_dtype(layer.case)
     d_in, d_out = layer.x.shape[-1], layer.y.shape[-1]
-    x = perturbed("x", layer.x.reshape(-1, d_in), x_dtype, probes, through=adapter).requires_grad_()
-    upstream = perturbed("upstream", layer.upstream.reshape(-1, d_out), x_dtype, probes, through=adapter)
+    x = perturbed("x", layer.x.reshape(-1, d_in), x_dtype, probes, through=adapter)
     W = perturbed("W", layer.weight, base, probes)
     b = None if layer.bias is None else perturbed("b", layer.bias, base, probes)
-    plain = torch.nn.functional.linear(x[0], W[0], None if b is None else b[0]).detach()
+    plain = torch.nn.functional.linear(x[0], W[0], None if b is None else b[0])
     change = (layer.y.detach().reshape(-1, d_out).double() - plain).nan_to_num(0, 0, 0)
     e = perturbed("e", plain, base, probes) - plain + perturbed("change", change, adapter, probes) - change
     if layer.base_error is not None:
         e += layer.base_error.reshape(-1, d_out)
     p = perturbed_all("now ", layer.tensors, adapter, probes)
     p0 = perturbed_all("initial ", layer.initial, adapter, probes)
-    e.requires_grad_()
-    for name in layer.trainable:
-        p[name].requires_grad_()
-    y = ORACLES[layer.case.variant].forward(x, W, b, e, p, p0, options_of(layer.case))
-    inputs = [x, e, *(p[name] for name in layer.trainable)]
+    return _Given(x, W, b, e, p, p0)
+
+
+def _evaluate(
+    layer: Layer, base: torch.dtype, x_dtype: torch.dtype, probes: int
+) -> tuple[Tensor, Tensor, Tensor, Mapping[str, Tensor]]:
+    """y, dx, (1 + probes, tokens, ...); the gradient (tokens, d_out) at the base's own output; and gradients by name."""
+    given = _given(layer, base, x_dtype, probes)
+    upstream = layer.upstream.reshape(-1, layer.y.shape[-1])
+    upstream = perturbed("upstream", upstream, x_dtype, probes, through=adapter_dtype(layer.case))
+    inputs = [given.x, given.e, *(given.p[name] for name in layer.trainable)]
+    for tensor in inputs:
+        tensor.requires_grad_()
+    y = given.output(layer)
     dx, through_base, *gradients = torch.autograd.grad(y, inputs, upstream, allow_unused=True, materialize_grads=True)
-    if finite((x, upstream, W, b, e, *p.values(), *p0.values())) and not finite((y, dx, through_base, *gradients)):
-        raise OracleError(
-            f"the oracle of {layer.case.variant} gives NaN or Inf on {layer.name}, where all that it was given is finite: "
-            f"mend ORACLES[{layer.case.variant!r}], nothing can be said of the variant"
-        )
+    if finite([upstream]):
+        given.refuse_broken_oracle(layer, (y, dx, through_base, *gradients))
     return y.detach(), dx, through_base[0], dict(zip(layer.trainable, gradients, strict=True))
 
 

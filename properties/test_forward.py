@@ -7,7 +7,7 @@ from hypothesis.strategies import SearchStrategy
 
 from properties.assertions import assert_close, assert_identical, assert_within
 from properties.implementation import adapter_dtype
-from properties.observe import AnyCase, expected, has_oracle, observe, options_of, subject
+from properties.observe import AnyCase, expected_output, has_oracle, observe, options_of, subject
 from properties.oracles import ORACLES
 from properties.registry import every_variant
 from properties.tolerance import claim_bound, coarser
@@ -17,7 +17,7 @@ from strategies.options import accepts
 
 def check_forward(case: AnyCase) -> None:
     for layer in observe(subject(case)):
-        assert_close(layer.y, expected(layer).y, claim=f"the output of {layer.name} is the oracle's")
+        assert_close(layer.y, expected_output(layer), claim=f"the output of {layer.name} is the oracle's")
 
 
 @every_variant(trained_layers, applies=has_oracle)

@@ -5,7 +5,7 @@ import torch
 import lora_lite as ll
 from properties.assertions import assert_close, assert_equal
 from properties.implementation import implementation
-from properties.observe import default_run, expected, has_oracle, observe, subject
+from properties.observe import default_run, expected_output, has_oracle, observe, subject
 from properties.registry import every_variant
 from properties.tolerance import Bounded
 from strategies import AdaptedLayer, AdaptedModel, adapted_layers, adapted_models
@@ -25,7 +25,7 @@ def test_identity_at_init(case: AdaptedLayer) -> None:
         assert_equal(made.model(case.x()), plain, claim="the output at init is the base's")
     else:
         (layer,) = observe(made)
-        bound = expected(layer).y.error.reshape(plain.shape)
+        bound = expected_output(layer).error.reshape(plain.shape)
         assert_close(layer.y, Bounded(plain.detach().double(), bound), claim="the output at init is the base's, to rounding")
 
 
@@ -39,5 +39,5 @@ def test_identity_at_init_of_a_whole_model(case: AdaptedModel) -> None:
         return
     for layer in observe(made):
         base = torch.nn.functional.linear(layer.x, layer.weight, layer.bias).detach().double()
-        bound = expected(layer).y.error.reshape(base.shape)
+        bound = expected_output(layer).error.reshape(base.shape)
         assert_close(layer.y, Bounded(base, bound), claim=f"the output of {layer.name} at init is the base's")

@@ -20,7 +20,7 @@ from properties.assertions import (
     assert_within,
 )
 from properties.implementation import adapter_dtype, implementation
-from properties.observe import Layer, adapts_input, expected, has_oracle, observe, options_of, subject
+from properties.observe import Layer, adapts_input, expected, expected_output, has_oracle, observe, options_of, subject
 from properties.oracles import ORACLES
 from properties.registry import every_variant, fact
 from properties.tolerance import PROBES, SAFETY, Bounded, claim_bound, perturbed, perturbed_all, unit_roundoff
@@ -198,7 +198,7 @@ def test_the_length_of_delora_rows_does_not_matter(case: AdaptedLayer) -> None:
         tensors["A"] *= scales[:, None]
         tensors["B"] *= scales
     (layer,) = observe(made)
-    bound = expected(layer).y.error.reshape(before.shape)
+    bound = expected_output(layer).error.reshape(before.shape)
     assert_close(layer.y, Bounded(before.double(), bound), claim="the output does not depend on the length of rows")
 
 
@@ -223,7 +223,7 @@ def test_squares_that_overflow_half_precision_leave_the_output_right(case: Adapt
     with assert_runs("attach on a weight that float16 holds"):
         made = subject(case)
     (layer,) = observe(made)
-    assert_close(layer.y, expected(layer).y, claim="the output of a layer whose squares overflow is the oracle's")
+    assert_close(layer.y, expected_output(layer), claim="the output of a layer whose squares overflow is the oracle's")
 
 
 @every_variant(half_precision_copies, share=0.3, applies=only("delora"))
@@ -235,7 +235,7 @@ def test_short_rows_of_delora_do_not_overflow(case: AdaptedLayer) -> None:
         tensors["A"] *= 2.0**-9
         tensors["B"] *= 2.0**-9
     (layer,) = observe(made)
-    assert_close(layer.y, expected(layer).y, claim="the output with short rows is the oracle's")
+    assert_close(layer.y, expected_output(layer), claim="the output with short rows is the oracle's")
 
 
 @every_variant(partial(half_precision_copies, tokens=((1,),)), applies=only("delora"))
@@ -359,4 +359,4 @@ def test_small_turns_of_antipasto_keep_their_digits() -> None:
             if isinstance(tensor, nn.Parameter):
                 tensor.copy_(1e-4 * gaussian(0, name, tuple(tensor.shape)))
     (layer,) = observe(made)
-    assert_close(layer.y, expected(layer).y, claim="the output at small turns is the oracle's")
+    assert_close(layer.y, expected_output(layer), claim="the output at small turns is the oracle's")

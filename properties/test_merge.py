@@ -9,7 +9,7 @@ from torch import Tensor, nn
 import lora_lite as ll
 from properties.assertions import assert_all_identical, assert_close, assert_holds, assert_identical, assert_refuses
 from properties.implementation import implementation
-from properties.observe import AnyCase, expected, has_oracle, observe, subject
+from properties.observe import AnyCase, expected_output, has_oracle, observe, subject
 from properties.registry import every_variant, fact
 from properties.stack import Stack, moved, on
 from properties.tolerance import Bounded, finite, perturbed, scatter
@@ -19,7 +19,7 @@ from strategies import AdaptedLayer, AdaptedModel, Qwen3Recipe, trained_layers, 
 def check_merge(case: AnyCase) -> None:
     made = subject(case)
     layers = observe(made)
-    wanted = {layer.name: expected(layer).y for layer in layers}
+    wanted = {layer.name: expected_output(layer) for layer in layers}
     implementation.merge(made.model)
     assert_holds(not implementation.tensors(made.model), claim="merge left an adapter on the model")
     for layer in layers:

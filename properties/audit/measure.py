@@ -15,7 +15,7 @@ import lora_lite as ll
 from properties.assertions import Meter, Violation, assert_close, assert_equal, assert_identical, assert_within, measuring
 from properties.audit.report import FAILS, NO_REFERENCE, OK, UNMEASURED, DtypeFact, Finding, InitFact, TensorFact
 from properties.implementation import adapter_dtype, implementation
-from properties.observe import expected, observe, options_of, subject
+from properties.observe import expected, expected_output, observe, options_of, subject
 from properties.oracles import ORACLES, Claim
 from properties.tolerance import Bounded, claim_bound, coarser
 from strategies import DTYPES, AdaptedLayer, LinearRecipe
@@ -246,13 +246,13 @@ def _identity(case: AdaptedLayer, off: list[float]) -> None:
     if implementation.identity(case) == "exact":
         assert_equal(layer.y.detach(), plain, claim=claim)
     elif case.variant in ORACLES:
-        assert_close(layer.y, Bounded(plain.double(), expected(layer).y.error), claim=claim)
+        assert_close(layer.y, Bounded(plain.double(), expected_output(layer).error), claim=claim)
 
 
 def forward(variant: str) -> None:
     """The output of a trained adapter is the oracle's."""
     for layer in (layer for case in trained(variant) for layer in observe(subject(case))):
-        assert_close(layer.y, expected(layer).y, claim="the output is the oracle's")
+        assert_close(layer.y, expected_output(layer), claim="the output is the oracle's")
 
 
 def gradients(variant: str) -> None:
