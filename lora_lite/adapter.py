@@ -317,7 +317,7 @@ def device_of(layer: nn.Module) -> torch.device | None:
 
 
 def _refuse_overflow(module: Variant) -> None:
-    if not all(map(all_finite, (*module.parameters(), *module.buffers()))):
+    if not all(all_finite(getattr(module, name)) for name in module.specs(module.shape, module.config)):
         raise ConfigError(f"{module.name}: its initial values overflow {module.config.dtype}. Choose another adapter dtype.")
 
 

@@ -29,7 +29,7 @@ from lora_lite.adapter import (
 )
 from lora_lite.config import ADAPTER_DTYPES, AdapterConfig
 from lora_lite.errors import BaseMismatchError, BaseWeightError, CheckpointError, ConfigError, naming
-from lora_lite.linear import all_finite, is_linear, linear_shape, quantisation_scales
+from lora_lite.linear import LinearShape, all_finite, is_linear, linear_shape, quantisation_scales
 from lora_lite.parallel import gathered, refuse_disagreement, write_once
 from lora_lite.spec import VARIANTS, Variant
 from lora_lite.targets import refuse_uncalled
@@ -317,11 +317,12 @@ def _rebuild(
         config = replace(config, dtype=dtype)  # a ConfigError of its own: it is the argument that does not fit
     with _blaming_the_header(path):
         for target, own in entry["targets"].items():
-            layer = layers[target]
-            variant.check(linear_shape(layer), config)
-            module = variant(linear_shape(layer), replace(config, **own), device=torch.device("meta"))
-            _fill(path, target, module, tensors, dtype, device_of(layer))
-            modules[target] = module
+            shape, device = linear_shape(layers[target]), device_of(layers[target])
+            variant.check(shape, config)
+            layer_config = config if own == {"r": config.r, "alpha": config.alpha} else replace(config, **own)
+            saved = _take(path, target, variant, shape, layer_config, tensors, cast=dtype is not None)
+            given = {name: tensor.to(device=device, dtype=dtype) for name, tensor in saved.items()}
+            modules[target] = variant(shape, layer_config, tensors=given)
     return config, modules
 
 
@@ -345,26 +346,28 @@ def _layer(path: object, model: nn.Module, name: str) -> nn.Module:
     return layer
 
 
-def _fill(
+def _take(
     path: object,
     target: str,
-    module: Variant,
+    variant: type[Variant],
+    shape: LinearShape,
+    config: AdapterConfig,
     tensors: _Tensors,
-    dtype: torch.dtype | None,
-    device: torch.device | None,
-) -> None:
-    for name, empty in [*module.named_parameters(), *module.named_buffers()]:
+    *,
+    cast: bool,
+) -> dict[str, Tensor]:
+    """One layer's tensors, out of `tensors`, each as its spec wants it; cast: in any adapter dtype."""
+    taken = {}
+    for name, spec in variant.specs(shape, config).items():
         saved = tensors.take(f"{target}.{name}")
         if saved is None:
-            raise CheckpointError(f"{path}: {target}: tensor {name} is missing, wanted shape {tuple(empty.shape)}.")
-        if saved.shape != empty.shape:
+            raise CheckpointError(f"{path}: {target}: tensor {name} is missing, wanted shape {spec.shape}.")
+        if saved.shape != spec.shape:
             raise CheckpointError(
-                f"{path}: {target}: tensor {name} has shape {tuple(saved.shape)}, wanted {tuple(empty.shape)} for a "
-                f"{module.name} adapter on a layer {module.shape.d_in} → {module.shape.d_out}."
+                f"{path}: {target}: tensor {name} has shape {tuple(saved.shape)}, wanted {spec.shape} for a "
+                f"{variant.name} adapter on a layer {shape.d_in} → {shape.d_out}."
             )
-        if saved.dtype not in ADAPTER_DTYPES.values() or (dtype is None and saved.dtype != module.config.dtype):
-            raise CheckpointError(
-                f"{path}: {target}: tensor {name} is {saved.dtype}, wanted floating point, {module.config.dtype}."
-            )
-        saved = saved.to(device=device, dtype=dtype)
-        setattr(module, name, nn.Parameter(saved) if isinstance(empty, nn.Parameter) else saved)
+        if saved.dtype not in ADAPTER_DTYPES.values() or (not cast and saved.dtype != config.dtype):
+            raise CheckpointError(f"{path}: {target}: tensor {name} is {saved.dtype}, wanted floating point, {config.dtype}.")
+        taken[name] = saved
+    return taken

@@ -88,13 +88,20 @@ class Variant(nn.Module):
     needs_calibration: ClassVar[bool] = False
     reached: bool = False
 
-    def __init__(self, shape: LinearShape, config: AdapterConfig, device: torch.device | None = None) -> None:
+    def __init__(
+        self,
+        shape: LinearShape,
+        config: AdapterConfig,
+        device: torch.device | None = None,
+        tensors: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """tensors: all of `specs` by name, as they were saved; None leaves them for `reset` to fill, on `device`."""
         super().__init__()
         self.shape = shape
         self.config: Any = config
         self.scale = config.scale
         for name, spec in self.specs(shape, config).items():
-            tensor = torch.empty(spec.shape, dtype=config.dtype, device=device)
+            tensor = torch.empty(spec.shape, dtype=config.dtype, device=device) if tensors is None else tensors[name]
             if spec.trainable:
                 self.register_parameter(name, nn.Parameter(tensor))
             else:

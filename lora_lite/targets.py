@@ -68,8 +68,7 @@ def _output_head(model: nn.Module, names: dict[str, list[str]]) -> set[str]:
     """The head that turns the last hidden state into logits, where the model tells (as transformers models do)."""
     tell = getattr(model, "get_output_embeddings", None)
     head = tell() if callable(tell) else None
-    modules = dict(model.named_modules())
-    return {name for name in names if head is not None and modules[name] is head}
+    return set() if head is None else {name for name in names if model.get_submodule(name) is head}
 
 
 def residual_width(model: nn.Module, names: Iterable[str]) -> int:

@@ -2,6 +2,7 @@
 
 from lora_lite import checkpoint
 from lora_lite.config import AdapterConfig
+from lora_lite.spec import Variant
 from properties.mutants.mutant import change, mutant
 
 mutant(
@@ -22,9 +23,9 @@ mutant(
     "save_drops_frozen_buffers",
     change(checkpoint.save, "layer.state_dict().items()", "layer.named_parameters()"),
     change(
-        checkpoint._fill,
+        checkpoint._take,
         "saved = tensors.take(",
-        'saved = torch.zeros(empty.shape) if f"{target}.{name}" not in tensors else tensors.take(',
+        'saved = torch.zeros(spec.shape) if f"{target}.{name}" not in tensors else tensors.take(',
     ),
     breaks="frozen buffers are neither saved nor missed",
     models="buffers registered as not persistent",
@@ -33,9 +34,9 @@ mutant(
 mutant(
     "load_ignores_the_values",
     change(
-        checkpoint._fill,
-        "saved = saved.to(device=device, dtype=dtype)",
-        "saved = torch.zeros_like(saved).to(device=device, dtype=dtype)",
+        checkpoint._rebuild,
+        "tensor.to(device=device, dtype=dtype)",
+        "torch.zeros_like(tensor).to(device=device, dtype=dtype)",
     ),
     breaks="names and shapes are checked, values are not taken",
     models="load_state_dict(strict=False) with keys that never match",
@@ -49,9 +50,9 @@ mutant(
         "(tensor.detach().flip(0) if tensor.ndim else tensor.detach()).contiguous()",
     ),
     change(
-        checkpoint._fill,
-        "saved = saved.to(device=device, dtype=dtype)",
-        "saved = saved.to(device=device, dtype=dtype)\n        saved = saved.flip(0) if saved.ndim else saved",
+        checkpoint._take,
+        "taken[name] = saved",
+        "taken[name] = saved.flip(0) if saved.ndim else saved",
     ),
     breaks="save and load both reverse the rows: the round trip is whole and the file is wrong",
     models="two mistakes that cancel in a round trip",
@@ -59,21 +60,21 @@ mutant(
 )
 mutant(
     "load_casts_to_float32",
-    change(checkpoint._fill, "dtype=dtype)", "dtype=dtype or torch.float32)"),
+    change(checkpoint._rebuild, "dtype=dtype) for", "dtype=dtype or torch.float32) for"),
     breaks="the dtype of the file is not kept",
     models="a loader that casts what it reads to the default dtype",
     applies_to=("lora", "ia3_ff"),
 )
 mutant(
     "load_ignores_the_dtype_asked_for",
-    change(checkpoint._fill, "saved = saved.to(device=device, dtype=dtype)", "saved = saved.to(device=device)"),
+    change(checkpoint._rebuild, "tensor.to(device=device, dtype=dtype)", "tensor.to(device=device)"),
     breaks="load(dtype=...) casts nothing",
     models="an option accepted and forgotten",
     applies_to="lora",
 )
 mutant(
     "load_leaves_parameters_frozen",
-    change(checkpoint._fill, "nn.Parameter(saved) if", "nn.Parameter(saved, requires_grad=False) if"),
+    change(Variant.__init__, "nn.Parameter(tensor)", "nn.Parameter(tensor, requires_grad=tensors is None)"),
     breaks="after load nothing trains",
     models="inference-mode loading as the default",
     applies_to=("lora", "ia3"),
@@ -81,9 +82,9 @@ mutant(
 mutant(
     "load_makes_buffers_trainable",
     change(
-        checkpoint._fill,
-        "setattr(module, name, nn.Parameter(saved) if isinstance(empty, nn.Parameter) else saved)",
-        "setattr(module, name, nn.Parameter(saved) if isinstance(empty, nn.Parameter) else saved.requires_grad_())",
+        Variant.__init__,
+        "self.register_buffer(name, tensor)",
+        "self.register_buffer(name, tensor.requires_grad_(tensors is not None))",
     ),
     breaks="frozen tensors require gradients after load",
     models="every loaded tensor made a parameter",
@@ -180,9 +181,9 @@ mutant(
 mutant(
     "missing_tensors_stay_at_zero",
     change(
-        checkpoint._fill,
+        checkpoint._take,
         "saved = tensors.take(",
-        'saved = torch.zeros(empty.shape) if f"{target}.{name}" not in tensors else tensors.take(',
+        'saved = torch.zeros(spec.shape) if f"{target}.{name}" not in tensors else tensors.take(',
     ),
     breaks="a tensor that is not in the file becomes zero",
     models="load_state_dict(strict=False)",
@@ -190,7 +191,7 @@ mutant(
 )
 mutant(
     "shapes_are_not_compared",
-    change(checkpoint._fill, "if saved.shape != empty.shape:", "if saved.numel() != empty.numel():"),
+    change(checkpoint._take, "if saved.shape != spec.shape:", "if saved.numel() != torch.Size(spec.shape).numel():"),
     breaks="a transposed tensor is taken",
     models="a comparison of sizes in place of shapes",
     applies_to="lora",
@@ -198,8 +199,8 @@ mutant(
 mutant(
     "integers_are_taken",
     change(
-        checkpoint._fill,
-        "if saved.dtype not in ADAPTER_DTYPES.values() or (dtype is None and saved.dtype != module.config.dtype):",
+        checkpoint._take,
+        "if saved.dtype not in ADAPTER_DTYPES.values() or (not cast and saved.dtype != config.dtype):",
         "if saved.is_complex():",
     ),
     breaks="a tensor of integers is taken and cast",
@@ -311,7 +312,7 @@ mutant(
 )
 mutant(
     "load_runs_the_init_again",
-    change(checkpoint._fill, "    for name, empty in", "    torch.linalg.svd(torch.eye(2))\n    for name, empty in"),
+    change(checkpoint._take, "taken = {}", "taken = {}\n    torch.linalg.svd(torch.eye(2))"),
     breaks="load pays for an SVD whose result it throws away, or worse, keeps",
     models="a loader that builds the adapter as attach does",
     applies_to="pissa",

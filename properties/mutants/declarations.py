@@ -108,7 +108,7 @@ mutant(
 )
 mutant(
     "the_head_is_a_layer_as_any_other",
-    change(targets._output_head, "head is not None and modules[name] is head", "False"),
+    change(targets._output_head, "if model.get_submodule(name) is head", "if False"),
     breaks="without target_names the output head is adapted too",
     models="all-linear without its exception",
     applies_to="lora",
