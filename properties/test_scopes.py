@@ -67,6 +67,12 @@ def test_initial_values_that_overflow_are_refused() -> None:
         with assert_refuses(ll.ConfigError, "0: .* initial values overflow torch.float16", claim=config.__name__):
             ll.attach(model, config(r=4, dtype=torch.float16))
         assert_identical(model(x).detach(), before, claim="the output after a refused attach")
+    layer.weight.data.mul_(1e8)
+    for of_norms in (ll.DoRAConfig, ll.DeLoRAConfig):
+        with assert_refuses(
+            ll.ConfigError, "0: .* initial values overflow torch.float32", claim=f"{of_norms.__name__}, squares"
+        ):
+            ll.attach(model, of_norms(r=4))
     for dtype, strength in ((torch.float16, 7e4), (torch.float32, 1e39)):
         with assert_refuses(ll.ConfigError, f"lambda_init: found .* largest of {dtype}", claim="a strength that overflows"):
             ll.DeLoRAConfig(lambda_init=strength, dtype=dtype)

@@ -58,7 +58,13 @@ class DoRA(Variant):
 
     def initialise(self, layer: nn.Module, statistics: Any) -> None:
         read_bias(layer)  # which every forward needs
-        self.m.copy_(torch.linalg.vector_norm(read_weight(layer), dim=1, dtype=torch.float64))
+        W = read_weight(layer)
+        # As wide as n and no wider: where a row's squares overflow, n is Inf at every forward, and attach must refuse.
+        self.m.copy_(torch.linalg.vector_norm(W, dim=1, dtype=self._wide(W)))
+
+    def _wide(self, W: Tensor) -> torch.dtype:
+        """The dtype that norms are taken in."""
+        return at_least_float32(torch.promote_types(W.dtype, self.A.dtype))
 
     @torch.no_grad()
     def row_norms(self, layer: nn.Module) -> Tensor:
@@ -69,7 +75,7 @@ class DoRA(Variant):
         annihilates a row.
         """
         W = read_weight(layer)
-        wide = at_least_float32(torch.promote_types(W.dtype, self.A.dtype))
+        wide = self._wide(W)
         A, B = self.A.to(wide), self.B.to(wide)
         blocks = zip(torch.split(W, ROWS_AT_ONCE), torch.split(B, ROWS_AT_ONCE), strict=True)
         n = torch.cat([torch.addmm(w.to(wide), b, A, alpha=self.scale).norm(dim=1) for w, b in blocks])

@@ -52,14 +52,14 @@ mutant(
 mutant(
     "dora_norm_squared",
     change(ll.DoRA.row_norms, ".norm(dim=1)", ".square().sum(dim=1)"),
-    change(ll.DoRA.initialise, "dtype=torch.float64))", "dtype=torch.float64).square())"),
+    change(ll.DoRA.initialise, "dtype=self._wide(W)))", "dtype=self._wide(W)).square())"),
     breaks="n and m are squared norms",
     models="a missing root, used consistently",
     applies_to="dora",
 )
 mutant(
     "dora_squares_in_half_precision",
-    change(ll.DoRA.row_norms, "at_least_float32(torch.promote_types(W.dtype, self.A.dtype))", "self.A.dtype"),
+    change(ll.DoRA.row_norms, "self._wide(W)", "self.A.dtype"),
     change(ll.DoRA.row_norms, ".norm(dim=1)", ".square().sum(dim=1).sqrt()"),
     breaks="in float16 the squares of a long row overflow",
     models="a sum of squares in the dtype at hand",
@@ -88,7 +88,7 @@ mutant(
 )
 mutant(
     "dora_norm_in_the_dtype_of_W",
-    change(ll.DoRA.row_norms, "at_least_float32(torch.promote_types(W.dtype, self.A.dtype))", "W.dtype"),
+    change(ll.DoRA.row_norms, "self._wide(W)", "W.dtype"),
     breaks="on a half-precision base n is computed in half precision",
     models="a norm in whatever dtype comes along",
     applies_to="dora",
@@ -188,7 +188,7 @@ mutant(
     "dora_magnitude_of_ones",
     change(
         ll.DoRA.initialise,
-        "torch.linalg.vector_norm(read_weight(layer), dim=1, dtype=torch.float64)",
+        "torch.linalg.vector_norm(W, dim=1, dtype=self._wide(W))",
         "torch.ones_like(self.m)",
     ),
     breaks="m = 1",
@@ -204,9 +204,16 @@ mutant(
 )
 mutant(
     "dora_magnitude_in_the_dtype_of_W",
-    change(ll.DoRA.initialise, ", dtype=torch.float64)", ")"),
+    change(ll.DoRA.initialise, ", dtype=self._wide(W))", ")"),
     breaks="on a half-precision base m is rounded to half precision",
     models="a norm in whatever dtype comes along",
+    applies_to="dora",
+)
+mutant(
+    "dora_magnitude_wider_than_its_norms",
+    change(ll.DoRA.initialise, "dtype=self._wide(W)", "dtype=torch.float64"),
+    breaks="a base whose squares overflow float32 is taken, and every output is zero: m is finite, n is not",
+    models="a check at attach that looks at other numbers than the forward",
     applies_to="dora",
 )
 mutant(
