@@ -2,6 +2,7 @@
 
 import importlib
 import os
+from collections.abc import Container
 from pathlib import Path
 
 import pytest
@@ -69,12 +70,32 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("variant", [v for v in ll.VARIANTS if v in wanted and applies(ll.VARIANTS[v])])
 
 
+def pytest_report_header(config: pytest.Config) -> str | None:
+    if (name := config.getoption("--mutant")) is not None:
+        return f"mutant: {name} is on, so tests of the suite's own instruments are deselected"
+    if names := config.getoption("--variant"):
+        return f"variant: {', '.join(names)}; tests of the suite itself are deselected unless -m names their mark, instruments"
+    return None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """A property that is about none of the judged variants is deselected, not skipped. Regressions come before any drawing."""
-    idle = [item for item in items if not _judges(item)]
-    if idle:
+    """What says nothing about the judged variants is deselected, not skipped. Regressions come before any drawing."""
+    mutant, variants, marks = (config.getoption(name) for name in ("--mutant", "--variant", "-m"))
+
+    def judges(item: pytest.Item) -> bool:
+        own = {mark.name for mark in item.iter_markers()}
+        return _judges(item) and not of_the_suite_itself(own, mutant=mutant, variants=variants, asked_for=marks)
+
+    if idle := [item for item in items if not judges(item)]:
         config.hook.pytest_deselected(items=idle)
-    items[:] = sorted((item for item in items if _judges(item)), key=lambda item: "regression" not in _parameters(item))
+    items[:] = sorted((item for item in items if judges(item)), key=lambda item: "regression" not in _parameters(item))
+
+
+def of_the_suite_itself(marks: Container[str], *, mutant: str | None, variants: list[str] | None, asked_for: str) -> bool:
+    """Whether a test with these marks is idle: red with any fault inside, or about no variant. asked_for: pytest's -m."""
+    if mutant is not None:
+        return "instruments" in marks or "mutation" in marks
+    return bool(variants) and "instruments" in marks and "mutation" not in marks and "instruments" not in asked_for
 
 
 def _judges(item: pytest.Item) -> bool:

@@ -161,11 +161,12 @@ def test_a_failure_ends_with_its_fixture_and_the_command_that_replays_it(tmp_pat
     assert f"fixture  {path}" in replayed
 
 
-def test_fixtures_of_other_variants_are_left_out_and_those_about_nothing_fail_first(tmp_path: Path) -> None:
+def test_what_is_not_about_the_variant_is_left_out_and_fixtures_about_nothing_fail_first(tmp_path: Path) -> None:
     for fixture in (made(variant="gone"), made()):
         (tmp_path / fixture.name()).write_text(fixture.text(), encoding="utf-8")
     (tmp_path / "damaged-hra-00000000.json").write_text("{")
-    command = "pytest -v -rN properties/test_identity.py properties/test_regressions.py --max-examples 1 --variant ia3"
+    files = " ".join(f"properties/test_{name}.py" for name in ("identity", "tolerance", "regressions"))
+    command = f"pytest -v -rN {files} --max-examples 1 --variant ia3"
     told = run_pytest(f"{command} --record {tmp_path}", tmp_path).stdout
     ran = re.findall(r"^properties/(\w+)\.py::\w+\[(.*?)(?:-.*)?\] (PASSED|FAILED)", told, flags=re.MULTILINE)
     assert [file for file, *_ in ran] == sorted((file for file, *_ in ran), reverse=True), "regressions come first"

@@ -34,10 +34,7 @@ JUDGES = {"measured", "facts", "probe", "capability"}
 
 
 class Collector:
-    """Listens to pytest. With --audit, also to which code each test runs; a mutation's own runs are left out of that.
-
-    With --mutant tests of the suite's instruments are left out: they are red with any fault inside.
-    """
+    """Listens to pytest. With --audit, also to which code each test runs; a mutation's own runs are left out of that."""
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
@@ -53,17 +50,6 @@ class Collector:
     def pytest_sessionstart(self) -> None:
         if self.tracer is not None:
             self.tracer.imported()
-
-    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
-        if config.getoption("--mutant") is not None:
-            idle = [item for item in items if any(map(item.get_closest_marker, ("instruments", "mutation")))]
-            config.hook.pytest_deselected(items=idle)
-            items[:] = [item for item in items if item not in idle]
-
-    def pytest_report_header(self, config: pytest.Config) -> str | None:
-        if (name := config.getoption("--mutant")) is None:
-            return None
-        return f"mutant: {name} is on, so tests of the suite's own instruments are deselected"
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
