@@ -6,8 +6,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch._dynamo.exc import TorchDynamoException
-from torch._dynamo.testing import CompileCounterWithBackend
 
 import lora_lite as ll
 from properties.assertions import Violation, assert_close, assert_holds, assert_identical, measuring
@@ -26,6 +24,14 @@ LAYERS = (
     (LinearRecipe(8, 12, dtype="bfloat16", seed=1), (2, 3)),
 )
 STEPS = 3
+
+
+def counting(backend: str) -> Any:
+    """The backend, counting its compilations."""
+    # Here: it takes two seconds that every other run is spared.
+    from torch._dynamo.testing import CompileCounterWithBackend
+
+    return CompileCounterWithBackend(backend)
 
 
 class Beside(nn.Module):
@@ -97,7 +103,7 @@ def test_compiled_output_and_gradients_are_the_oracles(variant: str, request: py
     with reported("compiled", variant, request) as meter, capability(request, variant, "compile"), measuring(meter):
         made = subject(compiled_case(variant))  # type: ignore[arg-type]  # another kind of case, not observe()d
         torch.compiler.reset()
-        counter = CompileCounterWithBackend("inductor")
+        counter = counting("inductor")
         run = torch.compile(made.model, backend=counter, fullgraph=True)
         optimiser = torch.optim.SGD([p for p in made.model.parameters() if p.requires_grad], lr=0.01)
         for step in range(STEPS):
@@ -122,13 +128,13 @@ def test_a_compiled_model_sees_adapters_come_and_go() -> None:
     """In one graph, compiled anew at attach and detach and not from one step to the next. The user froze the base before."""
     model = nn.Sequential(*(LinearRecipe(4, 4, seed=seed).build() for seed in (0, 1))).requires_grad_(False)
     torch.compiler.reset()
-    counter = CompileCounterWithBackend("eager")
+    counter = counting("eager")
     run = torch.compile(model, backend=counter, fullgraph=True)
 
     def assert_as_eager(what: str) -> None:
         try:
             got = run(x(3))
-        except TorchDynamoException as error:
+        except torch._dynamo.exc.TorchDynamoException as error:
             raise Violation(f"{what}: the compiled model breaks with {error}") from error
         assert_identical(got.detach(), model(x(3)).detach(), claim=f"{what}: the compiled output is the eager one")
 

@@ -150,10 +150,15 @@ def observe_quantised(made: Subject) -> Layer:
     return layer
 
 
-# bitsandbytes compiles what unpacks its four bits, for every shape anew: a third of a second a case, and nothing of ours.
-@torch.compiler.set_stance("force_eager")  # type: ignore[untyped-decorator]  # torch's
 def check_quantised(case: QuantisedLayer) -> None:
     """Output and gradients by the oracle, identity at init, save and load, and the base as it was."""
+    # bitsandbytes compiles what unpacks its four bits, for every shape anew: a third of a second a case, and nothing of ours.
+    # Not as a decorator, which would import the compiler whatever runs.
+    with torch.compiler.set_stance("force_eager"):
+        check_as_it_runs(case)
+
+
+def check_as_it_runs(case: QuantisedLayer) -> None:
     base = case.build()
     plain, before = base(case.x()).detach(), fingerprint(base)
     layer = observe_quantised(made := subject(case))
