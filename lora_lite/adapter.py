@@ -318,7 +318,10 @@ def device_of(layer: nn.Module) -> torch.device | None:
 
 def _refuse_overflow(module: Variant) -> None:
     if not all(all_finite(getattr(module, name)) for name in module.specs(module.shape, module.config)):
-        raise ConfigError(f"{module.name}: its initial values overflow {module.config.dtype}. Choose another adapter dtype.")
+        raise ConfigError(
+            f"{module.name}: its initial values overflow {module.config.dtype}, or the squares that they come from float32. "
+            "Choose a wider adapter dtype: float64 holds both."
+        )
 
 
 def refuse_non_finite_base(layer: nn.Module, *, read: bool) -> None:

@@ -319,7 +319,9 @@ def _rebuild(
         for target, own in entry["targets"].items():
             shape, device = linear_shape(layers[target]), device_of(layers[target])
             variant.check(shape, config)
-            layer_config = config if own == {"r": config.r, "alpha": config.alpha} else replace(config, **own)
+            # Most layers have the config's own r and alpha, checked already. By repr: 1 == True == 1.0.
+            same = repr(own) == repr({"r": config.r, "alpha": config.alpha})
+            layer_config = config if same else replace(config, **own)
             saved = _take(path, target, variant, shape, layer_config, tensors, cast=dtype is not None)
             given = {name: tensor.to(device=device, dtype=dtype) for name, tensor in saved.items()}
             modules[target] = variant(shape, layer_config, tensors=given)

@@ -31,6 +31,10 @@ class ParamSpec:
     init: Init | None = None
     first_gradient: Gradient | None = None
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.shape, tuple):
+            raise ConfigError(f"ParamSpec.shape: found {self.shape!r}, wanted a tuple of whole numbers.")
+
     @property
     def trainable(self) -> bool:
         return self.first_gradient is not None
@@ -78,7 +82,8 @@ class Variant(nn.Module):
 
     A subclass sets `name`, `config_class`, `reference`, declares `specs`, and overrides `adapt_input` or `adapt_output`
     (one of them). One instance belongs to one layer; everything per layer lives in its parameters and buffers, so that
-    deepcopy, `.to()` and state_dict treat an adapted model as any other. The runtime sets `reached` at every forward.
+    deepcopy, `.to()` and state_dict treat an adapted model as any other. All of them are in `specs`, and __init__ is not
+    overridden: load calls it too. The runtime sets `reached` at every forward.
     """
 
     name: ClassVar[str]
@@ -95,7 +100,7 @@ class Variant(nn.Module):
         device: torch.device | None = None,
         tensors: Mapping[str, Tensor] | None = None,
     ) -> None:
-        """tensors: all of `specs` by name, as they were saved; None leaves them for `reset` to fill, on `device`."""
+        """tensors: all of `specs` by name, as they were saved. None makes them on `device`, for `reset` to fill."""
         super().__init__()
         self.shape = shape
         self.config: Any = config
@@ -167,13 +172,15 @@ V = TypeVar("V", bound=type[Variant])
 def register(variant: V) -> V:
     """Class decorator: make a variant known by its name. A user's own variants register in the same way.
 
-    Raises ConfigError on a name that is taken, a config that is not the variant's, or no hook or two.
+    Raises ConfigError on a name that is taken, a config that is not the variant's, an __init__ of its own, or no hook or two.
     """
     if not isinstance(getattr(variant, "name", None), str):
         raise ConfigError(f'{variant.__name__}: found no name, wanted name = "...", equal to its config\'s variant.')
     hooks = [getattr(variant, hook) is not getattr(Variant, hook) for hook in ("adapt_input", "adapt_output")]
     if sum(hooks) != 1:
         raise ConfigError(f"{variant.__name__} overrides {sum(hooks)} of adapt_input and adapt_output, wanted one.")
+    if variant.__init__ is not Variant.__init__:
+        raise ConfigError(f"{variant.__name__} overrides __init__: declare its tensors in specs, fill them in initialise.")
     known = VARIANTS.get(variant.name, variant)
     if (known.__module__, known.__qualname__) != (variant.__module__, variant.__qualname__):
         raise ConfigError(f"{variant.__name__}: the name {variant.name!r} belongs to {VARIANTS[variant.name].__name__}.")

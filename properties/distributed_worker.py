@@ -168,8 +168,16 @@ def work(rank: int, folder: str) -> None:
     save_stage(rank, Path(folder))
     report(Path(folder), rank).write_text(json.dumps(found), encoding="utf-8")
     dist.destroy_process_group()
-    # At once: gloo's threads live on where a sharded model holds its group, and one that wants the interpreter while it is
-    # being torn down aborts the process (seen once, after all was written).
+    leave()
+
+
+def leave() -> None:
+    """End this process at once, with all written.
+
+    gloo's threads live on where a sharded model holds its group, and one that wants the interpreter while it is being torn
+    down aborts the process: SIGABRT, "terminate called without an active exception". What Python would do at exit is given up.
+    """
+    sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
 

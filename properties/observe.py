@@ -210,7 +210,7 @@ def expected(layer: Layer, probes: int = PROBES, base: torch.dtype | None = None
     """
     base, adapter = base or layer.x.dtype, adapter_dtype(layer.case)
     y, dx, through_base, gradients = _evaluate(layer, base, x_dtype=base, probes=probes)
-    overflowed = not finite((layer.x, layer.upstream))
+    overflowed = _overflowed(layer)
     if coarser(base, adapter) != base:
         # Only what happens inside the adapter may be as coarse as the adapter's dtype: its parameters' gradients see x and the
         # upstream gradient rounded to it, the base's output and dx never do.
@@ -231,13 +231,18 @@ def expected(layer: Layer, probes: int = PROBES, base: torch.dtype | None = None
 
 
 def expected_output(layer: Layer) -> Bounded:
-    """expected(layer).y alone: half the work, as nothing goes backward."""
+    """expected(layer).y alone, bit for bit: half the work, as the oracle does not go backward."""
     base = layer.x.dtype
     with torch.no_grad():
         given = _given(layer, base, x_dtype=base, probes=PROBES)
         y = given.output(layer)
     given.refuse_broken_oracle(layer, [y])
-    return scatter(y, base, overflowed=not finite((layer.x, layer.upstream)))
+    return scatter(y, base, overflowed=_overflowed(layer))
+
+
+def _overflowed(layer: Layer) -> bool:
+    """Whether it was handed an Inf or NaN, which another layer left."""
+    return not finite((layer.x, layer.upstream))
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,12 @@ register_profiles()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("lora-lite", "judging adapters")
-    group.addoption("--variant", action="append", metavar="NAME", help="judge only this variant (repeatable)")
+    group.addoption(
+        "--variant",
+        action="append",
+        metavar="NAME",
+        help="judge only this variant (repeatable); tests of the suite itself are deselected unless -m names instruments",
+    )
     group.addoption("--variant-module", action="append", metavar="MODULE", help="import a module that registers variants")
     group.addoption("--max-examples", type=int, metavar="N", help="examples per property and variant")
     group.addoption("--device", default="cpu", help="build everything there, for example cuda")
@@ -80,22 +85,27 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What says nothing about the judged variants is deselected, not skipped. Regressions come before any drawing."""
-    mutant, variants, marks = (config.getoption(name) for name in ("--mutant", "--variant", "-m"))
-
-    def judges(item: pytest.Item) -> bool:
-        own = {mark.name for mark in item.iter_markers()}
-        return _judges(item) and not of_the_suite_itself(own, mutant=mutant, variants=variants, asked_for=marks)
-
-    if idle := [item for item in items if not judges(item)]:
+    mutant, variants, asked_for = (config.getoption(name) for name in ("--mutant", "--variant", "-m"))
+    judging: list[pytest.Item] = []
+    idle: list[pytest.Item] = []
+    for item in items:
+        marks = {mark.name for mark in item.iter_markers()} | ({"of a variant"} if "variant" in _parameters(item) else set())
+        beside = is_idle(marks, mutant=mutant, variants=variants, asked_for=asked_for)
+        (judging if _judges(item) and not beside else idle).append(item)
+    if idle:
         config.hook.pytest_deselected(items=idle)
-    items[:] = sorted((item for item in items if judges(item)), key=lambda item: "regression" not in _parameters(item))
+    items[:] = sorted(judging, key=lambda item: "regression" not in _parameters(item))
 
 
-def of_the_suite_itself(marks: Container[str], *, mutant: str | None, variants: list[str] | None, asked_for: str) -> bool:
-    """Whether a test with these marks is idle: red with any fault inside, or about no variant. asked_for: pytest's -m."""
+def is_idle(marks: Container[str], *, mutant: str | None, variants: list[str] | None, asked_for: str) -> bool:
+    """Whether a test of the suite itself has nothing to say: red with any fault inside, or about none of the variants.
+
+    asked_for: pytest's -m. Where that names the mark at all, pytest itself selects by it.
+    """
     if mutant is not None:
         return "instruments" in marks or "mutation" in marks
-    return bool(variants) and "instruments" in marks and "mutation" not in marks and "instruments" not in asked_for
+    about_a_variant = "of a variant" in marks or "mutation" in marks
+    return bool(variants) and "instruments" in marks and not about_a_variant and "instruments" not in asked_for
 
 
 def _judges(item: pytest.Item) -> bool:

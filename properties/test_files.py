@@ -193,6 +193,17 @@ def test_several_adapters_travel_together() -> None:
 
 
 @fact
+def test_a_file_that_is_loaded_and_saved_again_is_the_same() -> None:
+    """Byte for byte; eva makes a float of each layer's alpha, where the config has a whole number."""
+    model = base()
+    ll.attach(model, ll.EVAConfig(r=2, alpha=16, target_names=("0",)), [torch.randn(20, 6)])
+    with saved(model) as path:
+        ll.load(fresh := base(), path)
+        with saved(fresh) as again:
+            assert_holds(again.read_bytes() == path.read_bytes(), claim="the file of a loaded adapter is the one it came from")
+
+
+@fact
 def test_a_load_that_fails_half_way_leaves_the_model_as_before() -> None:
     """The first adapter of two is in the file and on the model already when the second one's layer takes no hook."""
     model = base()

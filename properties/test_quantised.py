@@ -155,10 +155,11 @@ def check_quantised(case: QuantisedLayer) -> None:
     # bitsandbytes compiles what unpacks its four bits, for every shape anew: a third of a second a case, and nothing of ours.
     # Not as a decorator, which would import the compiler whatever runs.
     with torch.compiler.set_stance("force_eager"):
-        check_as_it_runs(case)
+        check_in_eager_mode(case)
 
 
-def check_as_it_runs(case: QuantisedLayer) -> None:
+def check_in_eager_mode(case: QuantisedLayer) -> None:
+    """What check_quantised says."""
     base = case.build()
     plain, before = base(case.x()).detach(), fingerprint(base)
     layer = observe_quantised(made := subject(case))

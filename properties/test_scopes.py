@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import lora_lite as ll
+from lora_lite.spec import zeros
 from properties.assertions import assert_holds, assert_identical, assert_refuses
 from properties.registry import fact
 
@@ -73,9 +74,20 @@ def test_initial_values_that_overflow_are_refused() -> None:
             ll.ConfigError, "0: .* initial values overflow torch.float32", claim=f"{of_norms.__name__}, squares"
         ):
             ll.attach(model, of_norms(r=4))
+        ll.attach(model, of_norms(r=4, dtype=torch.float64)).detach()  # as the error says
     for dtype, strength in ((torch.float16, 7e4), (torch.float32, 1e39)):
         with assert_refuses(ll.ConfigError, f"lambda_init: found .* largest of {dtype}", claim="a strength that overflows"):
             ll.DeLoRAConfig(lambda_init=strength, dtype=dtype)
+
+
+@fact
+def test_tensors_are_declared_in_specs_as_such() -> None:
+    """load builds a module from its file: what only __init__ knows, and a shape that is none, would be missed there."""
+    own_init = type("Own", (ll.LoRA,), {"__init__": lambda self, shape, config, device=None: None})
+    with assert_refuses(ll.ConfigError, "Own overrides __init__", claim="an __init__ of its own"):
+        ll.register(own_init)
+    with assert_refuses(ll.ConfigError, r"ParamSpec.shape: found \[3\]", claim="a list for a shape"):
+        ll.ParamSpec([3], zeros, first_gradient="nonzero")  # type: ignore[arg-type]  # what is refused
 
 
 @fact

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+import lora_lite as ll
 from properties import observe
 from properties.assertions import (
     Meter,
@@ -22,7 +23,7 @@ from properties.observe import OracleError
 from properties.oracles import ORACLES
 from properties.registry import load_properties
 from properties.tolerance import Bounded, claim_bound, handed_over, perturbed, rounding, scatter, unit_roundoff
-from strategies import DTYPES, AdaptedLayer, LinearRecipe, gaussian
+from strategies import DTYPES, AdaptedLayer, LinearRecipe, gaussian, trained_layers
 
 pytestmark = pytest.mark.instruments
 
@@ -55,6 +56,26 @@ def test_a_product_that_is_off_by_a_thousandth_is_noticed(dtype: torch.dtype, se
     largest = bound.value.abs() == bound.value.abs().max()
     with pytest.raises(Violation, match="× tolerance"):
         assert_close(torch.where(largest, got * 1.001, got), bound, claim="x Wᵀ")
+
+
+def test_the_output_alone_has_the_bound_that_it_has_beside_its_gradients(variant: str) -> None:
+    """Bit for bit, in each pair of dtypes."""
+    if not observe.has_oracle(ll.VARIANTS[variant]):
+        return
+    checked = 0
+
+    @given(trained_layers(variant))
+    @settings(max_examples=20, database=None, phases=[Phase.generate])
+    def check(case: AdaptedLayer) -> None:
+        nonlocal checked
+        for layer in observe.observe(observe.subject(case)):
+            alone, beside = observe.expected_output(layer), observe.expected(layer).y
+            assert_identical(alone.value, beside.value, claim="the value")
+            assert_identical(alone.error, beside.error, claim="the bound")
+            checked += 1
+
+    check()
+    assert checked
 
 
 def test_the_bound_knows_cancellation() -> None:

@@ -300,6 +300,13 @@ mutant(
     applies_to="lora",
 )
 mutant(
+    "load_takes_a_layers_numbers_for_the_configs",
+    change(checkpoint._rebuild, 'repr(own) == repr({"r": config.r, "alpha": config.alpha})', "own['r'] == config.r"),
+    breaks="a layer's own alpha, or its type, is lost where its rank is the config's",
+    models="a shortcut for what is usual that compares half of it",
+    applies_to="eva",
+)
+mutant(
     "load_touches_the_base",
     change(
         checkpoint._rebuild,

@@ -212,7 +212,7 @@ mutant(
 mutant(
     "dora_magnitude_wider_than_its_norms",
     change(ll.DoRA.initialise, "dtype=self._wide(W)", "dtype=torch.float64"),
-    breaks="a base whose squares overflow float32 is taken, and every output is zero: m is finite, n is not",
+    breaks="a base whose squares overflow float32 is taken, and every output is the bias: m is finite, n is not",
     models="a check at attach that looks at other numbers than the forward",
     applies_to="dora",
 )

@@ -1,5 +1,6 @@
 """Silent failures of scope: an adapted model seen through a part, a whole or a wrapper; and what attach should refuse."""
 
+import lora_lite as ll
 from lora_lite import adapter, checkpoint, spec
 from properties.mutants.mutant import change, mutant
 
@@ -29,6 +30,20 @@ mutant(
     change(spec.register, "(known.__module__, known.__qualname__) != (variant.__module__, variant.__qualname__)", "False"),
     breaks="another class answers to the name of a built-in variant",
     models="a registry that overwrites",
+    applies_to="lora",
+)
+mutant(
+    "an_init_of_its_own_is_registered",
+    change(spec.register, "if variant.__init__ is not Variant.__init__:", "if False:"),
+    breaks="a user's variant attaches, trains and saves, and cannot be loaded",
+    models="an interface that is told after the fact",
+    applies_to="lora",
+)
+mutant(
+    "any_sequence_passes_for_a_shape",
+    change(ll.ParamSpec.__post_init__, "if not isinstance(self.shape, tuple):", "if False:"),
+    breaks="an adapter whose spec has a list for a shape is saved, and its file blamed at load",
+    models="two kinds of sequence that are never equal",
     applies_to="lora",
 )
 mutant(
