@@ -142,7 +142,8 @@ def shards(name: str, claim: str, variant: str, *, seeds: int = 24, most: int = 
     needed = sorted(examples_until_found(made, mutant, variant, number, most) for number in range(seeds))
     yield f"{name} by {claim}: {needed} examples from {seeds} seeds, at most {most}"
     for count in (1, 2, 4, 8, 16):
-        yield f"  {count:2} shards: the first finds it after {least_of(needed, count):.1f} examples on average"
+        low = "at least " if needed[-1] == most else ""  # some seed looked no further
+        yield f"  {count:2} shards: the first finds it after {low}{least_of(needed, count):.1f} examples on average"
 
 
 def least_of(ordered: Sequence[int], count: int) -> float:
