@@ -59,6 +59,18 @@ def test_slope_of_a_power() -> None:
     assert slope_of([(x, 3 * x**2) for x in (1, 2, 4, 8)]) == pytest.approx(2.0)
 
 
+def test_shards_find_what_the_quickest_of_their_seeds_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    from properties.speed import suite
+
+    assert suite.least_of([1, 2, 3, 4], 1) == pytest.approx(10 / 4)
+    assert suite.least_of([1, 2, 3, 4], 2) == pytest.approx((7 * 1 + 5 * 2 + 3 * 3 + 1 * 4) / 16)
+    needed = [1, 2, 3, 4]
+    monkeypatch.setattr(suite, "examples_until_found", lambda made, mutant, variant, number, most: needed[number])
+    lines = {most: list(suite.shards(*suite.RARE, seeds=4, most=most)) for most in (4, 5)}
+    assert " 1 shards: the first finds it after at least 2.5 " in lines[4][1]
+    assert " 1 shards: the first finds it after 2.5 " in lines[5][1]
+
+
 def test_what_is_wrong_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     from properties.speed import layers
 
