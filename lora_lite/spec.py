@@ -4,7 +4,7 @@ import math
 from abc import ABC
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,8 @@ class ParamSpec:
     def __post_init__(self) -> None:
         if not isinstance(self.shape, tuple):
             raise ConfigError(f"ParamSpec.shape: found {self.shape!r}, wanted a tuple of whole numbers.")
+        if self.first_gradient not in (None, *get_args(Gradient)):
+            raise ConfigError(f"ParamSpec.first_gradient: found {self.first_gradient!r}, wanted 'zero', 'nonzero' or None.")
 
     @property
     def trainable(self) -> bool:
@@ -147,17 +149,25 @@ class Variant(nn.Module):
             for name, spec in self.specs(self.shape, self.config).items():
                 if spec.init is not None:
                     spec.init(getattr(self, name))
+                elif type(self).initialise is Variant.initialise:
+                    raise ConfigError(f"{self.name}: {name} has no init, and {type(self).__name__} no initialise to fill it.")
             self.initialise(layer, statistics)
 
     def initialise(self, layer: nn.Module, statistics: Any) -> None:
         """Fill the tensors whose init depends on the base layer or on calibration. Called without gradients."""
 
     def adapt_input(self, x: Tensor) -> Tensor:
-        """x (..., d_in) -> (..., d_in), what the base layer gets in its place. The runtime casts back to x's dtype."""
+        """x (..., d_in) -> (..., d_in), what the base layer gets in its place.
+
+        x comes in the model's dtype, which need not be the adapter's: cast what is multiplied. The runtime casts back to x's.
+        """
         raise NotImplementedError
 
     def adapt_output(self, x: Tensor, y: Tensor, layer: nn.Module) -> Tensor:
-        """x (..., d_in), y = base(x) (..., d_out) -> (..., d_out). The runtime casts back to y's dtype."""
+        """x (..., d_in), y = base(x) (..., d_out) -> (..., d_out).
+
+        Both come in the model's dtype, which need not be the adapter's: cast what is multiplied. The runtime casts back to y's.
+        """
         raise NotImplementedError
 
     def extra_repr(self) -> str:

@@ -79,7 +79,10 @@ def pytest_report_header(config: pytest.Config) -> str | None:
     if (name := config.getoption("--mutant")) is not None:
         return f"mutant: {name} is on, so tests of the suite's own instruments are deselected"
     if names := config.getoption("--variant"):
-        return f"variant: {', '.join(names)}; tests of the suite itself are deselected unless -m names their mark, instruments"
+        without = (
+            "without tests of the suite itself (-m instruments), with those of the whole library (-k NAME leaves them out)"
+        )
+        return f"variant: {', '.join(names)}, {without}"
     return None
 
 

@@ -25,6 +25,7 @@ from properties.stack import NO_HOOK, Stack, assert_learning, assert_trains, blo
 from properties.state import assert_as_before, hooks_of, state_of
 from properties.tolerance import claim_bound
 from strategies import AdaptedModel, adapted_models, trained_models
+from strategies.options import BUILT_IN
 from strategies.tensors import device
 
 
@@ -98,7 +99,7 @@ def test_the_handle_lists_what_is_trainable(case: AdaptedModel) -> None:
 
 @fact
 def test_an_overlap_is_refused_and_the_first_adapter_untouched() -> None:
-    for first in ll.VARIANTS:
+    for first in BUILT_IN:
         model = Stack()
         adapter = moved(on(model, first, target_names=("first", "second")))
         output, before = model(x(3)).detach(), state_of(model)
@@ -112,7 +113,7 @@ def test_an_overlap_is_refused_and_the_first_adapter_untouched() -> None:
 @fact
 def test_two_adapters_work_and_train_side_by_side() -> None:
     """On layers of their own; the second freezes neither the first nor its own, and the output uses both."""
-    for second in ll.VARIANTS:
+    for second in BUILT_IN:
         model = Stack()
         handles = [moved(on(model, "lora", target_names="first"))]
         alone = model(x(3)).detach()
@@ -239,7 +240,7 @@ def test_an_adapter_computes_in_its_own_dtype_under_autocast() -> None:
     with torch.autocast(device().type, dtype=torch.bfloat16):
         got = model.first(given)
     assert_identical(got, torch.full((1, 4), 8.0, dtype=torch.bfloat16), claim="lora at alpha / r = 8 under autocast")
-    for variant in filter(adapts_input, ll.VARIANTS):
+    for variant in filter(adapts_input, BUILT_IN):
         model = Stack()
         seen: list[Tensor] = []
         moved(on(model, variant, target_names="first"))

@@ -21,10 +21,10 @@ from properties.audit.tracing import Function, Tracer, function_of, suspect
 from properties.audited import PROVENANCE, run
 from properties.mutants import load_catalogue
 from properties.mutants.matrix import Cell, Row
-from properties.mutants.mutant import BUILT_IN
 from properties.mutants.witnesses import WITNESSES
 from properties.probe.record import Record, to_json
 from properties.registry import load_properties
+from strategies.options import BUILT_IN
 
 pytestmark = pytest.mark.instruments
 

@@ -15,12 +15,11 @@ from properties.assertions import Violation, assert_within
 from properties.audit.worth import mutant_rows
 from properties.mutants import CATALOGUE, Change, InjectionError, Mutant, load_catalogue, matrix
 from properties.mutants.matrix import Row, budget, run_cell, run_row, signal
-from properties.mutants.mutant import BUILT_IN
 from properties.mutants.witnesses import WITNESSES
 from properties.registry import Property, load_properties
 from properties.regressions.travel import travelled
 from strategies import AdaptedLayer, trained_layers
-from strategies.options import accepts
+from strategies.options import BUILT_IN, accepts
 
 pytestmark = pytest.mark.instruments
 

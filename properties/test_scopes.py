@@ -82,12 +82,17 @@ def test_initial_values_that_overflow_are_refused() -> None:
 
 @fact
 def test_tensors_are_declared_in_specs_as_such() -> None:
-    """load builds a module from its file: what only __init__ knows, and a shape that is none, would be missed there."""
+    """load builds a module from its file: what only __init__ knows would be missed there. And what nothing fills is noise."""
     own_init = type("Own", (ll.LoRA,), {"__init__": lambda self, shape, config, device=None: None})
     with assert_refuses(ll.ConfigError, "Own overrides __init__", claim="an __init__ of its own"):
         ll.register(own_init)
     with assert_refuses(ll.ConfigError, r"ParamSpec.shape: found \[3\]", claim="a list for a shape"):
         ll.ParamSpec([3], zeros, first_gradient="nonzero")  # type: ignore[arg-type]  # what is refused
+    with assert_refuses(ll.ConfigError, "ParamSpec.first_gradient: found 'no'", claim="a first gradient that is misspelt"):
+        ll.ParamSpec((3,), zeros, first_gradient="no")  # type: ignore[arg-type]  # what is refused
+    unfilled = type("Unfilled", (ll.IA3,), {"specs": classmethod(lambda cls, shape, config: {"g": ll.ParamSpec((3,))})})
+    with assert_refuses(ll.ConfigError, "g has no init, and Unfilled no initialise", claim="a tensor that nothing fills"):
+        unfilled(ll.LinearShape(3, 3), ll.IA3Config()).reset(nn.Linear(3, 3))
 
 
 @fact

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import lora_lite as ll
 from strategies.layers import SEEDS
 from strategies.models import BlockRecipe, NestedRecipe
-from strategies.options import Options, options, ranks
+from strategies.options import BUILT_IN, Options, options, ranks
 from strategies.tensors import DTYPES
 
 WIDTH, INNER = 4, 6
@@ -174,7 +174,7 @@ def kinds_of_step(variant: str) -> dict[str, st.SearchStrategy[Step]]:
     dtypes = st.sampled_from(tuple(DTYPES))
     return {
         "attach": attachments(variant),
-        "attach_other": st.sampled_from(tuple(ll.VARIANTS)).flatmap(attachments),
+        "attach_other": st.sampled_from(BUILT_IN).flatmap(attachments),
         "train": st.builds(Train, ON),
         "save": st.builds(Save, ON),
         "load": st.builds(Load, st.booleans(), st.none() | dtypes, st.booleans(), SELDOM, ON),

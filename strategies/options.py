@@ -11,6 +11,8 @@ import lora_lite as ll
 # As JSON, so that a recipe's repr can be pasted back and its fixture read: ("r", 2), ("dtype", "float32").
 Options = tuple[tuple[str, Any], ...]
 
+# A claim about the library as a whole asks these alone: a user's variant must not fail in the name of another.
+BUILT_IN = tuple(name for name, variant in ll.VARIANTS.items() if variant.__module__.startswith(f"{ll.__name__}."))
 DIMS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 17, 24)
 RANKS = (1, 2, 3, 4, 6, 8)
 # No rank of RANKS equals one of these often: alpha = r hides a lost scale.

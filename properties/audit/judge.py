@@ -30,9 +30,9 @@ from properties.audit.report import (
 )
 from properties.audit.tracing import Tracer
 from properties.audit.wording import counted
-from properties.mutants.mutant import BUILT_IN
 from properties.mutants.witnesses import WITNESSES
 from properties.registry import PROPERTIES, Property, load_properties
+from strategies.options import BUILT_IN
 
 RULE = [
     "BUGGY: a property does not hold or crashes for the variant, or one of the facts measured of it (params, init, dtype, "

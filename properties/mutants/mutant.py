@@ -17,11 +17,9 @@ from functools import cached_property
 from types import CodeType, FunctionType
 from typing import Any
 
-import lora_lite as ll
+from strategies.options import BUILT_IN
 
 ALL = "all"
-# A user's variant has no oracle, without which much of the catalogue cannot be seen.
-BUILT_IN = tuple(name for name, variant in ll.VARIANTS.items() if variant.__module__.startswith(f"{ll.__name__}."))
 
 
 class InjectionError(Exception):
@@ -170,6 +168,7 @@ def mutant(
     """Add a mutant to the catalogue."""
     if name in CATALOGUE:
         raise ValueError(f"two mutants are called {name}")
+    # A user's variant has no oracle, without which much of the catalogue cannot be seen.
     variants = BUILT_IN if applies_to == ALL else (applies_to,) if isinstance(applies_to, str) else applies_to
     CATALOGUE[name] = made = Mutant(name, breaks, models, variants, changes, equivalent, by_chance, history)
     return made

@@ -40,6 +40,20 @@ mutant(
     applies_to="lora",
 )
 mutant(
+    "a_misspelt_first_gradient_is_taken",
+    change(ll.ParamSpec.__post_init__, "if self.first_gradient not in (None, *get_args(Gradient)):", "if False:"),
+    breaks="a declaration that means nothing counts as trainable, and no property asks for its gradient",
+    models="a string where there are two to choose from",
+    applies_to="lora",
+)
+mutant(
+    "a_tensor_stays_as_memory_was",
+    change(ll.Variant.reset, "elif type(self).initialise is Variant.initialise:", "elif False:"),
+    breaks="a tensor that nothing fills holds whatever the memory did",
+    models="torch.empty without an init",
+    applies_to="lora",
+)
+mutant(
     "any_sequence_passes_for_a_shape",
     change(ll.ParamSpec.__post_init__, "if not isinstance(self.shape, tuple):", "if False:"),
     breaks="an adapter whose spec has a list for a shape is saved, and its file blamed at load",
