@@ -10,6 +10,7 @@ import torch
 import lora_lite as ll
 from properties.assertions import Violation
 from properties.mutants.mutant import Change, Mutant
+from properties.speed import sampling
 from properties.speed.growth import slope_of
 from properties.speed.sampling import Call, Ratio, Sample, compare, ratio_of, undisturbed
 
@@ -53,6 +54,18 @@ def test_each_candidate_is_paired_with_the_base_in_the_same_run() -> None:
     turns = [name for i, name in enumerate(order) if i == 0 or order[i - 1] != name]
     assert turns[-9:] == ["base", "ours", "base", "theirs", "base", "ours", "base", "theirs", "base"]
     assert all(ratio.samples >= 3 for ratio in found.values())
+
+
+def test_what_ran_before_costs_a_candidate_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first call finds the caches full of somebody else's numbers."""
+    now, cold = 0.0, True
+
+    def call() -> None:
+        nonlocal now, cold
+        now, cold = now + (100 if cold else 1), False
+
+    monkeypatch.setattr(sampling, "_clock", lambda: lambda: now)
+    assert sampling._time(call, 2) == 1
 
 
 def test_slope_of_a_power() -> None:
