@@ -115,7 +115,7 @@ def attach(model: nn.Module, config: AdapterConfig, calibration_data: Iterable[A
         with naming(name):
             modules[name] = variant(linear_shape(layer), layer_config, device=device_of(layer))
             modules[name].reset(layer, statistics[name])
-            _refuse_overflow(modules[name])
+            _refuse_non_finite(modules[name])
     return install(model, [(config, modules)])[0]
 
 
@@ -316,11 +316,15 @@ def device_of(layer: nn.Module) -> torch.device | None:
     return next((tensor.device for tensor in chain(layer.parameters(), layer.buffers())), None)
 
 
-def _refuse_overflow(module: Variant) -> None:
-    if not all(all_finite(getattr(module, name)) for name in module.specs(module.shape, module.config)):
+def _refuse_non_finite(module: Variant) -> None:
+    bad = [name for name in module.specs(module.shape, module.config) if not all_finite(getattr(module, name))]
+    for name in bad:
+        if getattr(module, name).isnan().all():
+            raise ConfigError(f"{module.name}: nothing fills {name}. Give its ParamSpec an init, or fill it in initialise.")
+    if bad:
         raise ConfigError(
             f"{module.name}: its initial values overflow {module.config.dtype}, or the squares that they come from float32. "
-            "Choose a wider adapter dtype: float64 holds both."
+            "Choose a wider adapter dtype, or leave the layer out with exclude_names."
         )
 
 

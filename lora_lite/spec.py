@@ -33,7 +33,7 @@ class ParamSpec:
 
     def __post_init__(self) -> None:
         if not isinstance(self.shape, tuple):
-            raise ConfigError(f"ParamSpec.shape: found {self.shape!r}, wanted a tuple of whole numbers.")
+            raise ConfigError(f"ParamSpec.shape: found {self.shape!r}, wanted a tuple.")
         if self.first_gradient not in (None, *get_args(Gradient)):
             raise ConfigError(f"ParamSpec.first_gradient: found {self.first_gradient!r}, wanted 'zero', 'nonzero' or None.")
 
@@ -45,6 +45,11 @@ class ParamSpec:
 def zeros(tensor: Tensor) -> None:
     """Fill with zeros."""
     nn.init.zeros_(tensor)
+
+
+def unfilled(tensor: Tensor) -> None:
+    """Fill with NaN: what is still so when init is done was forgotten."""
+    nn.init.constant_(tensor, math.nan)
 
 
 def kaiming_uniform(tensor: Tensor) -> None:
@@ -144,13 +149,10 @@ class Variant(nn.Module):
         return dict.fromkeys(statistics, config)
 
     def reset(self, layer: nn.Module, statistics: Any = None) -> None:
-        """Give every tensor its value at attach."""
+        """Give every tensor its value at attach; NaN where nothing does, which attach refuses."""
         with torch.no_grad():
             for name, spec in self.specs(self.shape, self.config).items():
-                if spec.init is not None:
-                    spec.init(getattr(self, name))
-                elif type(self).initialise is Variant.initialise:
-                    raise ConfigError(f"{self.name}: {name} has no init, and {type(self).__name__} no initialise to fill it.")
+                (spec.init or unfilled)(getattr(self, name))
             self.initialise(layer, statistics)
 
     def initialise(self, layer: nn.Module, statistics: Any) -> None:
@@ -190,7 +192,8 @@ def register(variant: V) -> V:
     if sum(hooks) != 1:
         raise ConfigError(f"{variant.__name__} overrides {sum(hooks)} of adapt_input and adapt_output, wanted one.")
     if variant.__init__ is not Variant.__init__:
-        raise ConfigError(f"{variant.__name__} overrides __init__: declare its tensors in specs, fill them in initialise.")
+        found = f"{variant.__name__}: found {variant.__init__.__qualname__}, wanted Variant.__init__"
+        raise ConfigError(f"{found}: declare tensors in specs, and fill them in initialise.")
     known = VARIANTS.get(variant.name, variant)
     if (known.__module__, known.__qualname__) != (variant.__module__, variant.__qualname__):
         raise ConfigError(f"{variant.__name__}: the name {variant.name!r} belongs to {VARIANTS[variant.name].__name__}.")

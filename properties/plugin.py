@@ -24,7 +24,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--variant",
         action="append",
         metavar="NAME",
-        help="judge only this variant (repeatable); tests of the suite itself are deselected unless -m names instruments",
+        help="judge only this variant (repeatable); without the suite's own tests about no variant",
     )
     group.addoption("--variant-module", action="append", metavar="MODULE", help="import a module that registers variants")
     group.addoption("--max-examples", type=int, metavar="N", help="examples per property and variant")
@@ -79,10 +79,8 @@ def pytest_report_header(config: pytest.Config) -> str | None:
     if (name := config.getoption("--mutant")) is not None:
         return f"mutant: {name} is on, so tests of the suite's own instruments are deselected"
     if names := config.getoption("--variant"):
-        without = (
-            "without tests of the suite itself (-m instruments), with those of the whole library (-k NAME leaves them out)"
-        )
-        return f"variant: {', '.join(names)}, {without}"
+        left_out = "" if "instruments" in config.getoption("-m") else "; not the suite's own tests that are about no variant"
+        return f"variant: {', '.join(names)}, and the library as a whole{left_out}"
     return None
 
 
@@ -92,22 +90,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     judging: list[pytest.Item] = []
     idle: list[pytest.Item] = []
     for item in items:
-        marks = {mark.name for mark in item.iter_markers()} | ({"of a variant"} if "variant" in _parameters(item) else set())
-        beside = is_idle(marks, mutant=mutant, variants=variants, asked_for=asked_for)
+        marks = {mark.name for mark in item.iter_markers()}
+        about_a_variant = "variant" in _parameters(item) or "mutation" in marks
+        beside = is_idle(marks, about_a_variant, mutant=mutant, variants=variants, asked_for=asked_for)
         (judging if _judges(item) and not beside else idle).append(item)
     if idle:
         config.hook.pytest_deselected(items=idle)
     items[:] = sorted(judging, key=lambda item: "regression" not in _parameters(item))
 
 
-def is_idle(marks: Container[str], *, mutant: str | None, variants: list[str] | None, asked_for: str) -> bool:
+def is_idle(
+    marks: Container[str], about_a_variant: bool, *, mutant: str | None, variants: list[str] | None, asked_for: str
+) -> bool:
     """Whether a test of the suite itself has nothing to say: red with any fault inside, or about none of the variants.
 
     asked_for: pytest's -m. Where that names the mark at all, pytest itself selects by it.
     """
     if mutant is not None:
         return "instruments" in marks or "mutation" in marks
-    about_a_variant = "of a variant" in marks or "mutation" in marks
     return bool(variants) and "instruments" in marks and not about_a_variant and "instruments" not in asked_for
 
 

@@ -16,7 +16,7 @@ from properties.stack import simple_config
 from properties.state import assert_as_before, state_of
 from properties.tolerance import CLAIM_SAFETY
 from strategies import gaussian
-from strategies.options import Options, build_config, own_options, ranks
+from strategies.options import BUILT_IN, Options, build_config, own_options, ranks
 
 D = torch.float64
 EPS = torch.finfo(D).eps
@@ -388,8 +388,8 @@ def test_a_target_that_no_data_reaches_is_refused() -> None:
 
 @fact
 def test_variants_that_take_no_data_do_not_look_at_it() -> None:
-    for name, variant in ll.VARIANTS.items():
-        if not takes_data(variant):
+    for name in BUILT_IN:
+        if not takes_data(ll.VARIANTS[name]):
             once = iter(batches(20, width=4))
             calibrated(nn.Sequential(nn.Linear(4, 4)), simple_config(name), once)
             assert_holds(next(once, None) is not None, claim=f"{name} used calibration data up")

@@ -82,17 +82,31 @@ def test_initial_values_that_overflow_are_refused() -> None:
 
 @fact
 def test_tensors_are_declared_in_specs_as_such() -> None:
-    """load builds a module from its file: what only __init__ knows would be missed there. And what nothing fills is noise."""
+    """load builds a module from its file: what only __init__ knows, and a shape that is none, would be missed there."""
     own_init = type("Own", (ll.LoRA,), {"__init__": lambda self, shape, config, device=None: None})
-    with assert_refuses(ll.ConfigError, "Own overrides __init__", claim="an __init__ of its own"):
+    with assert_refuses(ll.ConfigError, "Own: found .*, wanted Variant.__init__: declare", claim="an __init__ of its own"):
         ll.register(own_init)
     with assert_refuses(ll.ConfigError, r"ParamSpec.shape: found \[3\]", claim="a list for a shape"):
         ll.ParamSpec([3], zeros, first_gradient="nonzero")  # type: ignore[arg-type]  # what is refused
     with assert_refuses(ll.ConfigError, "ParamSpec.first_gradient: found 'no'", claim="a first gradient that is misspelt"):
         ll.ParamSpec((3,), zeros, first_gradient="no")  # type: ignore[arg-type]  # what is refused
-    unfilled = type("Unfilled", (ll.IA3,), {"specs": classmethod(lambda cls, shape, config: {"g": ll.ParamSpec((3,))})})
-    with assert_refuses(ll.ConfigError, "g has no init, and Unfilled no initialise", claim="a tensor that nothing fills"):
-        unfilled(ll.LinearShape(3, 3), ll.IA3Config()).reset(nn.Linear(3, 3))
+
+
+@fact
+def test_a_tensor_that_nothing_fills_is_refused() -> None:
+    """Beside others that an inherited initialise does fill."""
+
+    def specs(cls: Any, shape: ll.LinearShape, config: Any) -> dict[str, ll.ParamSpec]:
+        return {**ll.DoRA.specs(shape, config), "g": ll.ParamSpec((3,), first_gradient="zero")}
+
+    config = type("ForgottenConfig", (ll.DoRAConfig,), {"variant": "forgotten"})
+    kind = type("Forgotten", (ll.DoRA,), {"name": "forgotten", "config_class": config, "specs": classmethod(specs)})
+    try:
+        ll.register(kind)
+        with assert_refuses(ll.ConfigError, "0: forgotten: nothing fills g", claim="a tensor that nothing fills"):
+            ll.attach(nn.Sequential(nn.Linear(4, 4)), config(r=2))
+    finally:
+        del ll.VARIANTS["forgotten"]  # it must not judge the other properties
 
 
 @fact

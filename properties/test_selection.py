@@ -8,19 +8,21 @@ pytestmark = pytest.mark.instruments
 
 
 @pytest.mark.parametrize(
-    ("marks", "given", "idle"),
+    ("marks", "about_a_variant", "given", "idle"),
     [
-        ({"instruments"}, {}, False),
-        ({"instruments"}, {"variants": ["lora"]}, True),
-        ({"instruments"}, {"variants": ["lora"], "asked_for": "instruments"}, False),
-        ({"instruments", "of a variant"}, {"variants": ["lora"]}, False),
-        ({"instruments", "mutation"}, {"variants": ["lora"]}, False),
-        ({"slow"}, {"variants": ["lora"]}, False),
-        ({"instruments", "of a variant"}, {"mutant": "lora_scale_lost"}, True),
-        ({"instruments", "mutation"}, {"mutant": "lora_scale_lost", "asked_for": "instruments"}, True),
-        ({"slow"}, {"mutant": "lora_scale_lost"}, False),
+        ({"instruments"}, False, {}, False),
+        ({"instruments"}, False, {"variants": ["lora"]}, True),
+        ({"instruments"}, False, {"variants": ["lora"], "asked_for": "instruments"}, False),
+        ({"instruments"}, True, {"variants": ["lora"]}, False),
+        ({"instruments", "mutation"}, True, {"variants": ["lora"]}, False),
+        ({"slow"}, False, {"variants": ["lora"]}, False),
+        ({"instruments"}, True, {"mutant": "lora_scale_lost"}, True),
+        ({"instruments", "mutation"}, True, {"mutant": "lora_scale_lost", "asked_for": "instruments"}, True),
+        ({"slow"}, False, {"mutant": "lora_scale_lost"}, False),
     ],
 )
-def test_tests_of_the_suite_itself_are_left_out(marks: set[str], given: dict[str, object], idle: bool) -> None:
+def test_tests_of_the_suite_itself_are_left_out(
+    marks: set[str], about_a_variant: bool, given: dict[str, object], idle: bool
+) -> None:
     options: dict[str, object] = {"mutant": None, "variants": None, "asked_for": "", **given}
-    assert is_idle(marks, **options) == idle  # type: ignore[arg-type]  # as pytest has them
+    assert is_idle(marks, about_a_variant, **options) == idle  # type: ignore[arg-type]  # as pytest has them

@@ -6,7 +6,8 @@ Reference: equation 5 of the paper; peft's tuners/lora/dora.py.
 Identity at init: B = 0, so n = m, to rounding.
 First step: B and m learn, the gradient of A is exactly zero. No gradient flows through n (section 4.3).
 Deviations: no dropout. A row of W + s B A that is exactly zero counts as having n = 1, which keeps output and gradients finite;
-so does one whose squares are too small for float32. Where they are too large for it, attach refuses.
+so does one whose squares are too small for the norms' dtype: its m is 0, and it gives its bias alone. Where they are too large
+for it, attach refuses.
 x Wᵀ is the base's output less its bias, and so no more exact than that output: m cannot learn where bias swallows x Wᵀ.
 """
 

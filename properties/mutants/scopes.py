@@ -20,7 +20,7 @@ mutant(
 )
 mutant(
     "initial_values_may_overflow",
-    change(adapter._refuse_overflow, "if not all(", "if False and not all("),
+    change(adapter._refuse_non_finite, "if bad:", "if False:"),
     breaks="attach succeeds and the output is NaN",
     models="an SVD cast to half precision unseen",
     applies_to="pissa",
@@ -42,15 +42,15 @@ mutant(
 mutant(
     "a_misspelt_first_gradient_is_taken",
     change(ll.ParamSpec.__post_init__, "if self.first_gradient not in (None, *get_args(Gradient)):", "if False:"),
-    breaks="a declaration that means nothing counts as trainable, and no property asks for its gradient",
+    breaks="a declaration that means nothing counts as trainable, with a gradient that some take for zero and some do not",
     models="a string where there are two to choose from",
     applies_to="lora",
 )
 mutant(
     "a_tensor_stays_as_memory_was",
-    change(ll.Variant.reset, "elif type(self).initialise is Variant.initialise:", "elif False:"),
-    breaks="a tensor that nothing fills holds whatever the memory did",
-    models="torch.empty without an init",
+    change(ll.Variant.reset, "(spec.init or unfilled)(", "(spec.init or zeros)("),
+    breaks="a tensor that nothing fills is zero without a word",
+    models="an init that was forgotten, in memory that happened to be clean",
     applies_to="lora",
 )
 mutant(
