@@ -27,7 +27,8 @@ from lora_lite.parallel import refuse_split
 from lora_lite.spec import VARIANTS, Variant
 from lora_lite.targets import find_targets
 
-# The child under which a target layer holds its adapter, and the attribute under which a model holds its handles.
+# The child under which a target layer holds its adapter, and the attribute under which a model holds its
+# handles.
 CHILD = "lora_lite"
 STATE = "_lora_lite"
 
@@ -55,7 +56,7 @@ class Adapter:
     def layers(self) -> dict[str, Variant]:
         """The adapter module of each target. Raises NotAttachedError after detach."""
         if self not in adapters_of(self.model):
-            raise NotAttachedError(f"This {self.config.variant} adapter is no longer attached. Attach or load it again.")
+            raise NotAttachedError(f"This {self.config.variant} adapter is no longer attached. Attach anew.")
         return {name: getattr(self.model.get_submodule(name), CHILD) for name in self.targets}
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
@@ -75,7 +76,10 @@ class Adapter:
                 yield f"{target}.{name}", buffer
 
     def dead(self) -> tuple[str, ...]:
-        """Targets that no forward has reached since attach or load. After a forward: layers where this adapter does nothing."""
+        """Targets that no forward has reached since attach or load.
+
+        After a forward: layers where this adapter does nothing.
+        """
         return tuple(name for name, layer in self.layers().items() if not layer.reached)
 
     def detach(self) -> None:
@@ -93,8 +97,9 @@ def attach(model: nn.Module, config: AdapterConfig, calibration_data: Iterable[A
 
     No base parameter or buffer is ever written. If anything fails, the model is exactly as before.
 
-    calibration_data: batches for the variants whose init looks at inputs (eva must have it, antipasto may; others do not
-        look at it). A batch is a tensor, a tuple of positional arguments or a mapping of keyword arguments.
+    calibration_data: batches for the variants whose init looks at inputs (eva must have it, antipasto may;
+        others do not look at it). A batch is a tensor, a tuple of positional arguments or a mapping of
+        keyword arguments.
 
     Raises ConfigError, TargetError, BaseWeightError, CalibrationError.
     """
@@ -128,7 +133,9 @@ def _statistics(
 ) -> dict[str, Any]:
     if data is None:
         if variant.needs_calibration:
-            raise CalibrationError(f"{variant.name} starts from the layers' inputs. Give attach calibration_data.")
+            raise CalibrationError(
+                f"{variant.name} starts from the layers' inputs. Give attach calibration_data."
+            )
         return dict.fromkeys(targets)
     statistics = {name: variant.calibrator(layer, config) for name, layer in targets.items()}
     wanted = {name: calibrator for name, calibrator in statistics.items() if calibrator is not None}
@@ -140,9 +147,15 @@ def _statistics(
 def variant_of(config: AdapterConfig) -> type[Variant]:
     """The registered variant that `config` belongs to."""
     name = getattr(config, "variant", None)
-    if not isinstance(config, AdapterConfig) or name not in VARIANTS or VARIANTS[name].config_class is not type(config):
+    if (
+        not isinstance(config, AdapterConfig)
+        or name not in VARIANTS
+        or VARIANTS[name].config_class is not type(config)
+    ):
         known = ", ".join(sorted(variant.config_class.__name__ for variant in VARIANTS.values()))
-        raise ConfigError(f"{type(config).__name__} is not the config of a registered variant, wanted one of {known}.")
+        raise ConfigError(
+            f"{type(config).__name__} is not the config of a registered variant, wanted one of {known}."
+        )
     return VARIANTS[name]
 
 
@@ -165,7 +178,8 @@ def install(model: nn.Module, adapters: list[tuple[AdapterConfig, dict[str, Vari
     frozen = {name for name, parameter in base.items() if parameter.requires_grad}
     hung: list[nn.Module] = []
     if "torch._dynamo" in sys.modules:
-        # Code that torch.compile made earlier does not look for new hooks (skip_nnmodule_hook_guards): it would run on without.
+        # Code that torch.compile made earlier does not look for new hooks (skip_nnmodule_hook_guards): it
+        # would run on without.
         torch.compiler.reset()
     try:
         for _, modules in adapters:
@@ -205,7 +219,9 @@ def _take_down(layer: nn.Module) -> None:
 
 
 # The hooks find their adapter through the layer that calls them, so that a deep copy of a model uses its own.
-def _adapt_input(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _adapt_input(
+    layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
     x = first_argument(layer, args, kwargs)
     adapter: Variant = layer.lora_lite
     adapter.__dict__["reached"] = True
@@ -234,7 +250,8 @@ def _without_autocast(x: Tensor, adapt: Callable[..., Tensor], *given: Any) -> T
 def detach(model: nn.Module) -> None:
     """Take every adapter off `model` and give the base its requires_grad flags back.
 
-    Raises NotAttachedError if none is on, TargetError for what is no model (a handle has a detach() of its own).
+    Raises NotAttachedError if none is on, TargetError for what is no model (a handle has a detach() of its
+    own).
     """
     model = unwrapped(model)
     _uninstall(model, list(attached(model)))
@@ -260,7 +277,8 @@ def adapters_of(model: nn.Module) -> tuple[Adapter, ...]:
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The model inside the wrappers of torch.compile and DistributedDataParallel, whose names have a prefix of their own.
+    """The model inside the wrappers of torch.compile and DistributedDataParallel, whose names have a prefix
+    of their own.
 
     Raises TargetError for what is no module.
     """
@@ -272,23 +290,32 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def attachable(model: nn.Module) -> nn.Module:
-    """unwrapped(model), where it is not split over processes already and has all its parameters. Raises TargetError."""
+    """unwrapped(model), where it is not split over processes already and has all its parameters.
+
+    Raises TargetError.
+    """
     inner = unwrapped(model)
     refuse_split(model)
     for name, parameter in inner.named_parameters():
         if is_lazy(parameter):
-            raise TargetError(f"{name}: found no shape yet, wanted a parameter with one. Run one forward of the model first.")
+            raise TargetError(
+                f"{name}: found no shape yet, wanted a parameter with one. Run one forward of the model"
+                " first."
+            )
     return inner
 
 
 def refuse_strays(model: nn.Module) -> None:
     """Raise TargetError where the model carries adapters that were attached through another module."""
     own = {layer for adapter in adapters_of(model) for layer in adapter.layers().values()}
-    strays = [name for name, module in model.named_modules() if isinstance(module, Variant) and module not in own]
+    strays = [
+        name for name, module in model.named_modules() if isinstance(module, Variant) and module not in own
+    ]
     if strays:
         raise TargetError(
-            f"{strays[0].removesuffix('.' + CHILD)}: carries an adapter that was attached through another module than this "
-            f"{type(model).__name__} ({len(strays)} such layers). Attach, save, merge and detach through one module."
+            f"{strays[0].removesuffix('.' + CHILD)}: carries an adapter that was attached through another"
+            f" module than this {type(model).__name__} ({len(strays)} such layers). Attach, save, merge and"
+            " detach through one module."
         )
 
 
@@ -305,7 +332,11 @@ def attached(model: nn.Module) -> tuple[Adapter, ...]:
 def base_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     """The model's own parameters by name, adapters aside."""
     adapters = {name: module for name, module in model.named_modules() if isinstance(module, Variant)}
-    own = {f"{name}.{parameter}" for name, module in adapters.items() for parameter, _ in module.named_parameters()}
+    own = {
+        f"{name}.{parameter}"
+        for name, module in adapters.items()
+        for parameter, _ in module.named_parameters()
+    }
     for name, parameter in model.named_parameters():
         if name not in own:
             yield name, parameter
@@ -317,23 +348,32 @@ def device_of(layer: nn.Module) -> torch.device | None:
 
 
 def _refuse_non_finite(module: Variant) -> None:
-    bad = [name for name in module.specs(module.shape, module.config) if not all_finite(getattr(module, name))]
+    bad = [
+        name for name in module.specs(module.shape, module.config) if not all_finite(getattr(module, name))
+    ]
     for name in bad:
         if getattr(module, name).isnan().all():
-            raise ConfigError(f"{module.name}: nothing fills {name}. Give its ParamSpec an init, or fill it in initialise.")
+            raise ConfigError(
+                f"{module.name}: nothing fills {name}. Give its ParamSpec an init, or fill it in initialise."
+            )
     if bad:
         raise ConfigError(
-            f"{module.name}: its initial values overflow {module.config.dtype}, or the squares that they come from float32. "
-            "Choose a wider adapter dtype, or leave the layer out with exclude_names."
+            f"{module.name}: its initial values overflow {module.config.dtype}, or the squares that they come"
+            " from float32. Choose a wider adapter dtype, or leave the layer out with exclude_names."
         )
 
 
 def refuse_non_finite_base(layer: nn.Module, *, read: bool) -> None:
-    """Raise BaseWeightError where the layer's weight or bias holds NaN or Inf. read: look into a quantised weight too."""
+    """Raise BaseWeightError where the layer's weight or bias holds NaN or Inf.
+
+    read: look into a quantised weight too.
+    """
     for what, tensor in _base_numbers(layer, read):
         if not all_finite(tensor):
             count = int((~torch.isfinite(tensor)).sum())
-            raise BaseWeightError(f"the base {what} holds {count} NaN or Inf, wanted finite numbers. Mend the base first.")
+            raise BaseWeightError(
+                f"the base {what} holds {count} NaN or Inf, wanted finite numbers. Mend the base first."
+            )
 
 
 def _base_numbers(layer: nn.Module, read: bool) -> Iterator[tuple[str, Tensor]]:

@@ -15,8 +15,9 @@ from lora_lite.spec import Calibrator
 class InputMoments(Calibrator):
     """Mean and centred second moments of a layer's inputs, in float64, whatever the batches.
 
-    Memory: one d_in × d_in matrix a layer. Batches are merged by the pairwise update of Chan, Golub and LeVeque (1979),
-    which does not cancel where the mean is large. at_most: the components that the layer can make use of.
+    Memory: one d_in × d_in matrix a layer. Batches are merged by the pairwise update of Chan, Golub and
+    LeVeque (1979), which does not cancel where the mean is large. at_most: the components that the layer can
+    make use of.
     """
 
     def __init__(self, at_most: int) -> None:
@@ -41,7 +42,9 @@ class InputMoments(Calibrator):
         self._principal = None
 
     def principal(self) -> tuple[Tensor, Tensor]:
-        """Variance times tokens along each principal direction (d_in,), largest first, and the directions as rows."""
+        """Variance times tokens along each principal direction (d_in,), largest first, and the directions as
+        rows.
+        """
         assert self.scatter is not None, "calibrate() refuses a layer that saw no input"
         if self._principal is None:
             variance, vectors = torch.linalg.eigh(self.scatter)
@@ -56,7 +59,9 @@ class InputMoments(Calibrator):
 
 
 def first_argument(layer: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
-    """A linear layer's input, whether it came by position or by keyword: by the name that its forward gives to its first."""
+    """A linear layer's input, whether it came by position or by keyword: by the name that its forward gives
+    to its first.
+    """
     if args:
         return args[0]  # type: ignore[no-any-return]  # a tensor, or the layer itself will complain
     name = next(iter(kwargs if len(kwargs) == 1 else inspect.signature(layer.forward).parameters))
@@ -69,15 +74,18 @@ def calibrate(
     calibrators: Mapping[str, Calibrator],
     data: Iterable[Any],
 ) -> None:
-    """Run every batch of `data` through `model`, in eval mode and without gradients, into each target's calibrator.
+    """Run every batch of `data` through `model`, in eval mode and without gradients, into each target's
+    calibrator.
 
-    A batch is a tensor (the model's one argument), a tuple or list (its positional arguments) or a mapping (its keyword
-    arguments). Whatever happens, the model's hooks and training flags are as before.
-    Raises CalibrationError where there is no batch, one that is in no list or that the model does not take, or a target saw no
-    token or a number that is not finite.
+    A batch is a tensor (the model's one argument), a tuple or list (its positional arguments) or a mapping
+    (its keyword arguments). Whatever happens, the model's hooks and training flags are as before.
+    Raises CalibrationError where there is no batch, one that is in no list or that the model does not take,
+    or a target saw no token or a number that is not finite.
     """
     if isinstance(data, Tensor | Mapping):
-        raise CalibrationError(f"calibration_data: found one {type(data).__name__}, wanted batches. Put it in a list.")
+        raise CalibrationError(
+            f"calibration_data: found one {type(data).__name__}, wanted batches. Put it in a list."
+        )
     tokens = dict.fromkeys(targets, 0)
     handles = []
     try:
@@ -90,7 +98,9 @@ def calibrate(
         for handle in handles:
             handle.remove()
     if batches == 0:
-        raise CalibrationError("The calibration data holds no batch. Give at least one (a generator can be used only once).")
+        raise CalibrationError(
+            "The calibration data holds no batch. Give at least one (a generator can be used only once)."
+        )
     if silent := [name for name, seen in tokens.items() if seen == 0]:
         raise CalibrationError(
             f"{', '.join(silent[:5])}: no calibration token reached {len(silent)} of {len(tokens)} targets. "
@@ -105,7 +115,9 @@ def _listener(name: str, calibrator: Calibrator, tokens: dict[str, int]) -> Call
         x = first_argument(layer, args, kwargs).detach()
         x = x.reshape(-1, x.shape[-1])
         if not torch.isfinite(x).all():
-            raise CalibrationError(f"{name}: the calibration data gives NaN or Inf here. Leave out or mend such batches.")
+            raise CalibrationError(
+                f"{name}: the calibration data gives NaN or Inf here. Leave out or mend such batches."
+            )
         if len(x):
             calibrator.update(x)
             tokens[name] += len(x)
@@ -129,8 +141,9 @@ def _run_all(model: nn.Module, data: Iterable[Any]) -> int:
 
 def _unfit(number: int, batch: Any, error: Exception) -> CalibrationError:
     return CalibrationError(
-        f"batch {number} of the calibration data, a {type(batch).__name__}: the model raised {type(error).__name__}: {error}. "
-        "Wanted a tensor, a tuple of positional arguments or a mapping of keyword arguments, as the model takes them."
+        f"batch {number} of the calibration data, a {type(batch).__name__}: the model raised"
+        f" {type(error).__name__}: {error}. Wanted a tensor, a tuple of positional arguments or a mapping of"
+        " keyword arguments, as the model takes them."
     )
 
 

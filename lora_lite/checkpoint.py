@@ -1,4 +1,6 @@
-"""save and load: one safetensors file, its header holding the configs, a fingerprint of the base and a digest of it all."""
+"""save and load: one safetensors file, its header holding the configs, a fingerprint of the base and a digest
+of it all.
+"""
 
 import ctypes
 import hashlib
@@ -42,11 +44,12 @@ KEYS = ("format", "adapters", "base", "digest")
 def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
     """Write every adapter on `model` to one safetensors file; nothing of the base but a fingerprint.
 
-    Atomic: the file is written beside its place and moved there, so that a crash leaves the old file whole.
-    A model that fully_shard has split over processes is gathered: call save in all of them, the first one writes.
-    Raises NotAttachedError, TargetError where those processes hold different adapters, ConfigError where the adapter was cast
-    to a dtype that load would refuse, CheckpointError where a part of it was cast or holds NaN or Inf, BaseWeightError on a
-    base without numbers, and OSError where the place cannot be written.
+    Atomic: the file is written beside its place and moved there, so that a crash leaves the old file whole. A
+    model that fully_shard has split over processes is gathered: call save in all of them, the first one
+    writes. Raises NotAttachedError, TargetError where those processes hold different adapters, ConfigError
+    where the adapter was cast to a dtype that load would refuse, CheckpointError where a part of it was cast
+    or holds NaN or Inf, BaseWeightError on a base without numbers, and OSError where the place cannot be
+    written.
     """
     tensors: dict[str, Tensor] = {}
     entries = []
@@ -54,8 +57,13 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
     for adapter in attached(model):
         layers = adapter.layers()
         for target, layer in layers.items():
-            tensors |= {f"{target}.{name}": tensor.detach().contiguous() for name, tensor in layer.state_dict().items()}
-        ranks = {target: {"r": layer.config.r, "alpha": layer.config.alpha} for target, layer in layers.items()}
+            tensors |= {
+                f"{target}.{name}": tensor.detach().contiguous()
+                for name, tensor in layer.state_dict().items()
+            }
+        ranks = {
+            target: {"r": layer.config.r, "alpha": layer.config.alpha} for target, layer in layers.items()
+        }
         # The user may have cast the model since attach: what counts is what the tensors are.
         config = replace(adapter.config, dtype=_dtype(layers))
         entries.append({"variant": config.variant, "config": config.to_json(), "targets": ranks})
@@ -65,7 +73,9 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
     header["digest"] = digest_of_all(header, {name: _digest(tensor) for name, tensor in whole.items()})
     metadata = {HEADER: json.dumps(header, allow_nan=False)}
     refuse_disagreement(model, header["digest"])
-    write_once(model, lambda: _write_atomically(Path(path), lambda place: save_file(whole, place, metadata=metadata)))
+    write_once(
+        model, lambda: _write_atomically(Path(path), lambda place: save_file(whole, place, metadata=metadata))
+    )
 
 
 def _dtype(layers: Mapping[str, Variant]) -> torch.dtype:
@@ -87,8 +97,8 @@ def _refuse_non_finite(tensors: Mapping[str, Tensor]) -> None:
     for name, tensor in tensors.items():
         if not all_finite(tensor):
             raise CheckpointError(
-                f"{name}: found NaN or Inf, wanted finite numbers to save: the training diverged, or the adapter was cast to a "
-                "dtype too narrow for it. Nothing was written."
+                f"{name}: found NaN or Inf, wanted finite numbers to save: the training diverged, or the"
+                " adapter was cast to a dtype too narrow for it. Nothing was written."
             )
 
 
@@ -110,7 +120,9 @@ def _write_atomically(path: Path, write: Any) -> None:
     except BaseException as error:
         Path(name).unlink(missing_ok=True)
         if isinstance(error, SafetensorError):
-            raise OSError(f"{path}: it could not be written: {error}. What was there before is whole.") from error
+            raise OSError(
+                f"{path}: it could not be written: {error}. What was there before is whole."
+            ) from error
         raise
 
 
@@ -121,8 +133,12 @@ def fingerprint(model: nn.Module) -> dict[str, str]:
     """
     for name, parameter in base_parameters(model):
         if parameter.is_meta:
-            raise BaseWeightError(f"{name}: found on the meta device, wanted numbers. Give the model its weights first.")
-    return {name: _described(gathered(p.detach()), *_scales(model, name)) for name, p in base_parameters(model)}
+            raise BaseWeightError(
+                f"{name}: found on the meta device, wanted numbers. Give the model its weights first."
+            )
+    return {
+        name: _described(gathered(p.detach()), *_scales(model, name)) for name, p in base_parameters(model)
+    }
 
 
 def _described(tensor: Tensor, *scales: Tensor) -> str:
@@ -165,17 +181,19 @@ def load(
 ) -> list[Adapter]:
     """Attach the adapters of a file written by save; one handle for each, in the order they were attached.
 
-    Tensors are bit-equal to what was saved. dtype: the adapters' dtype, None as in the file. check_base=False takes any base
-    whose layers have the right names and shapes, and finite numbers. No SVD and no calibration is run again. Everything is
-    read and checked before the model is touched: on any error it is as before.
+    Tensors are bit-equal to what was saved. dtype: the adapters' dtype, None as in the file. check_base=False
+    takes any base whose layers have the right names and shapes, and finite numbers. No SVD and no calibration
+    is run again. Everything is read and checked before the model is touched: on any error it is as before.
 
-    Raises CheckpointError (not a whole, well-formed file for these layers), BaseMismatchError (made for other base weights),
-    TargetError (a target carries an adapter already, or is never called; a model that is split over processes), ConfigError
-    (dtype), BaseWeightError (a base without numbers, or with NaN or Inf), OSError (FileNotFoundError, PermissionError: a file
-    that cannot be read).
+    Raises CheckpointError (not a whole, well-formed file for these layers), BaseMismatchError (made for other
+    base weights), TargetError (a target carries an adapter already, or is never called; a model that is split
+    over processes), ConfigError (dtype), BaseWeightError (a base without numbers, or with NaN or Inf),
+    OSError (FileNotFoundError, PermissionError: a file that cannot be read).
     """
     if dtype is not None and dtype not in ADAPTER_DTYPES.values():
-        raise ConfigError(f"load: dtype is {dtype!r}, wanted None or a torch dtype among {', '.join(ADAPTER_DTYPES)}.")
+        raise ConfigError(
+            f"load: dtype is {dtype!r}, wanted None or a torch dtype among {', '.join(ADAPTER_DTYPES)}."
+        )
     model = attachable(model)
     with _opened(Path(path)) as (header, tensors):
         if check_base:
@@ -185,12 +203,14 @@ def load(
             config, modules = _rebuild(path, model, entry, tensors, dtype)
             adapters.append((config, modules))
         if tensors:
-            raise CheckpointError(f"{path}: unknown tensors {sorted(tensors)[:5]}, wanted those of the adapters in its header.")
+            raise CheckpointError(
+                f"{path}: unknown tensors {sorted(tensors)[:5]}, wanted those of the adapters in its header."
+            )
     _refuse_repeated(path, model, [name for _, modules in adapters for name in modules])
     if digest_of_all(header, tensors.digests) != header["digest"]:
         raise CheckpointError(
-            f"{path}: what it holds is not what save wrote (digest {digest_of_all(header, tensors.digests)}, the file says "
-            f"{header['digest']}): damaged, or changed by hand. Save or copy it again."
+            f"{path}: what it holds is not what save wrote (digest {digest_of_all(header, tensors.digests)},"
+            f" the file says {header['digest']}): damaged, or changed by hand. Save or copy it again."
         )
     if not check_base:
         for name in (name for _, modules in adapters for name in modules):
@@ -200,7 +220,7 @@ def load(
 
 
 class _Tensors(set[str]):
-    """The names of the tensors of an open file that nobody has taken yet, and the digests of those that were."""
+    """The names of an open file's tensors that nobody has taken yet, and the digests of those that were."""
 
     def __init__(self, file: Any) -> None:
         super().__init__(file.keys())
@@ -208,7 +228,9 @@ class _Tensors(set[str]):
         self.digests: dict[str, str] = {}
 
     def take(self, name: str) -> Tensor | None:
-        """The tensor, read now and not before: a file may declare a million of them. None where it is not there."""
+        """The tensor, read now and not before: a file may declare a million of them. None where it is not
+        there.
+        """
         if name not in self:
             return None
         self.remove(name)
@@ -223,7 +245,9 @@ def _refuse_repeated(path: object, model: nn.Module, targets: list[str]) -> None
     layers = [model.get_submodule(name) for name in targets]
     repeated = [name for name, layer in zip(targets, layers, strict=True) if layers.count(layer) > 1]
     if repeated:
-        raise CheckpointError(f"{path}: {', '.join(repeated[:5])}: the file has more than one adapter for the same layer.")
+        raise CheckpointError(
+            f"{path}: {', '.join(repeated[:5])}: the file has more than one adapter for the same layer."
+        )
 
 
 @contextmanager
@@ -237,7 +261,8 @@ def _opened(path: Path) -> Iterator[tuple[dict[str, Any], _Tensors]]:
             metadata = file.metadata() or {}
             if HEADER not in metadata:
                 raise CheckpointError(
-                    f"{path}: a safetensors file without a {HEADER!r} header. Load files written by lora_lite.save."
+                    f"{path}: a safetensors file without a {HEADER!r} header. Load files written by"
+                    " lora_lite.save."
                 )
             yield _parse_header(path, metadata[HEADER]), _Tensors(file)
     except SafetensorError as error:
@@ -257,11 +282,17 @@ def _parse_header(path: Path, text: str) -> dict[str, Any]:
     _require(path, isinstance(header, dict), "the header", "a JSON object")
     if header.get("format") != FORMAT:
         raise CheckpointError(
-            f"{path}: format {header.get('format')!r}, this version of lora_lite reads {FORMAT}. Install the one that wrote it."
+            f"{path}: format {header.get('format')!r}, this version of lora_lite reads {FORMAT}. Install the"
+            " one that wrote it."
         )
     _require(path, set(header) == set(KEYS), "the header", f"an object with the keys {', '.join(KEYS)}")
     _require(path, isinstance(header["digest"], str), "digest", "a string")
-    _require(path, isinstance(header["adapters"], list) and header["adapters"], "adapters", "a list of at least one")
+    _require(
+        path,
+        isinstance(header["adapters"], list) and header["adapters"],
+        "adapters",
+        "a list of at least one",
+    )
     for entry in header["adapters"]:
         well_formed = isinstance(entry, dict) and set(entry) == {"variant", "config", "targets"}
         _require(path, well_formed, "each adapter", "a variant, a config and targets")
@@ -269,9 +300,16 @@ def _parse_header(path: Path, text: str) -> dict[str, Any]:
         targets = entry["targets"]
         _require(path, isinstance(targets, dict) and targets, "targets", "at least one layer")
         for own in targets.values():
-            _require(path, isinstance(own, dict) and set(own) == {"r", "alpha"}, "each target", "its r and alpha")
+            _require(
+                path, isinstance(own, dict) and set(own) == {"r", "alpha"}, "each target", "its r and alpha"
+            )
     base = header["base"]
-    _require(path, isinstance(base, dict) and all(isinstance(v, str) for v in base.values()), "base", "a digest by name")
+    _require(
+        path,
+        isinstance(base, dict) and all(isinstance(v, str) for v in base.values()),
+        "base",
+        "a digest by name",
+    )
     checked: dict[str, Any] = header
     return checked
 
@@ -293,7 +331,8 @@ def _check_base(path: object, model: nn.Module, wanted: Mapping[str, str]) -> No
     if len(lines) > 6:
         lines[6:] = [f"  … {len(lines) - 6} more of {len(wanted)} parameters."]
     lines.append(
-        "Load it onto the checkpoint it was trained on, or pass check_base=False if you know that they compute the same."
+        "Load it onto the checkpoint it was trained on, or pass check_base=False if you know that they"
+        " compute the same."
     )
     raise BaseMismatchError("\n".join(lines))
 
@@ -301,9 +340,14 @@ def _check_base(path: object, model: nn.Module, wanted: Mapping[str, str]) -> No
 def _rebuild(
     path: object, model: nn.Module, entry: dict[str, Any], tensors: _Tensors, dtype: torch.dtype | None
 ) -> tuple[AdapterConfig, dict[str, Variant]]:
-    """The adapter's modules with their saved tensors, taken out of `tensors`. Touches nothing of the model."""
+    """The adapter's modules with their saved tensors, taken out of `tensors`.
+
+    Touches nothing of the model.
+    """
     if not isinstance(entry["variant"], str) or entry["variant"] not in VARIANTS:
-        raise CheckpointError(f"{path}: unknown variant {entry['variant']!r}, this lora_lite knows {sorted(VARIANTS)}.")
+        raise CheckpointError(
+            f"{path}: unknown variant {entry['variant']!r}, this lora_lite knows {sorted(VARIANTS)}."
+        )
     variant = VARIANTS[entry["variant"]]
     layers = {}
     for target in entry["targets"]:
@@ -314,7 +358,9 @@ def _rebuild(
     with _blaming_the_header(path):
         config = variant.config_class.from_json(entry["config"])
     if dtype is not None:
-        config = replace(config, dtype=dtype)  # a ConfigError of its own: it is the argument that does not fit
+        config = replace(
+            config, dtype=dtype
+        )  # a ConfigError of its own: it is the argument that does not fit
     with _blaming_the_header(path):
         for target, own in entry["targets"].items():
             shape, device = linear_shape(layers[target]), device_of(layers[target])
@@ -370,6 +416,8 @@ def _take(
                 f"{variant.name} adapter on a layer {shape.d_in} → {shape.d_out}."
             )
         if saved.dtype not in ADAPTER_DTYPES.values() or (not cast and saved.dtype != config.dtype):
-            raise CheckpointError(f"{path}: {target}: tensor {name} is {saved.dtype}, wanted floating point, {config.dtype}.")
+            raise CheckpointError(
+                f"{path}: {target}: tensor {name} is {saved.dtype}, wanted floating point, {config.dtype}."
+            )
         taken[name] = saved
     return taken

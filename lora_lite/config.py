@@ -1,4 +1,6 @@
-"""AdapterConfig: what every variant's config has in common. Frozen, validated when built, to and from plain JSON."""
+"""AdapterConfig: what every variant's config has in common. Frozen, validated when built, to and from plain
+JSON.
+"""
 
 import dataclasses
 import re
@@ -14,6 +16,8 @@ from lora_lite.errors import ConfigError
 Role = Literal["reader", "writer", "inner"]
 
 LARGEST_RANK = 2**20
+# What re.compile may raise; a warning where the user made them errors.
+NO_PATTERN = (re.error, OverflowError, RecursionError, Warning)
 ADAPTER_DTYPES = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
@@ -25,8 +29,9 @@ ADAPTER_DTYPES = {
 def option(default: Any, *, values: tuple[Any, ...], wrong: tuple[Any, ...] = ()) -> Any:
     """A variant's own config field, with what a test should try on it.
 
-    values: valid settings, simplest first. wrong: settings that the config must refuse by the field's name, whatever the other
-    fields hold: beyond its range, NaN, of another type. The property suite wants both of every field.
+    values: valid settings, simplest first. wrong: settings that the config must refuse by the field's name,
+    whatever the other fields hold: beyond its range, NaN, of another type. The property suite wants both of
+    every field.
     """
     return dataclasses.field(default=default, metadata={"values": values, "wrong": wrong})
 
@@ -37,11 +42,14 @@ class AdapterConfig:
 
     r               rank; None for variants that have none, which refuse any other value
     alpha           the update is scaled by alpha / r; None for variants without that scale, which refuse it
-    dtype           dtype of the adapter's tensors and computation; the base layer's own computation is never recast
+    dtype           dtype of the adapter's tensors and computation; the base layer's own computation is never
+                    recast
     target_names    regular expressions; each must match a whole layer name, or a whole end of one after a dot
-                    ("q_proj" matches "layers.0.q_proj", never "my_q_proj"). Empty: every linear layer but the output head
+                    ("q_proj" matches "layers.0.q_proj", never "my_q_proj"). Empty: every linear layer but the
+                    output head
     exclude_names   regular expressions of layers to leave out, matched the same way
-    target_roles    "reader" (takes the residual stream), "writer" (adds to it), "inner" (neither). Empty: any role
+    target_roles    "reader" (takes the residual stream), "writer" (adds to it), "inner" (neither). Empty: any
+                    role
     layers          indices of the model's layers. None: all
 
     Raises ConfigError where a value cannot work, whatever the layer.
@@ -62,9 +70,15 @@ class AdapterConfig:
         self._normalise()
         for name in ("r", "alpha"):
             if name in self.unused:
-                self.require(getattr(self, name) is None, name, f"nothing: {self.variant} has no such setting")
+                self.require(
+                    getattr(self, name) is None, name, f"nothing: {self.variant} has no such setting"
+                )
         if "r" not in self.unused:
-            self.require(_is_int(self.r) and 1 <= self.r <= LARGEST_RANK, "r", f"a whole number from 1 to {LARGEST_RANK}")
+            self.require(
+                _is_int(self.r) and 1 <= self.r <= LARGEST_RANK,
+                "r",
+                f"a whole number from 1 to {LARGEST_RANK}",
+            )
         if "alpha" not in self.unused:
             self.require(is_number(self.alpha) and self.alpha > 0, "alpha", "a finite number above 0")
         self.require(self.dtype in ADAPTER_DTYPES.values(), "dtype", f"one of {', '.join(ADAPTER_DTYPES)}")
@@ -78,12 +92,16 @@ class AdapterConfig:
         self.require(all(r in roles for r in self.target_roles), "target_roles", f"any of {', '.join(roles)}")
         if self.layers is not None:
             self.require(bool(self.layers), "layers", "at least one index, or None for all layers")
-            self.require(all(_is_int(i) and i >= 0 for i in self.layers), "layers", "whole numbers, 0 or more")
+            self.require(
+                all(_is_int(i) and i >= 0 for i in self.layers), "layers", "whole numbers, 0 or more"
+            )
         for name, choices in _choices(cast(Any, type(self))).items():
             self.require(getattr(self, name) in choices, name, f"one of {choices}")
 
     def _normalise(self) -> None:
-        """Lists become tuples and one bare string becomes a tuple of one, so that equal configs compare equal."""
+        """Lists become tuples and one bare string becomes a tuple of one, so that equal configs compare
+        equal.
+        """
         for name in ("target_names", "exclude_names", "target_roles", "layers"):
             value = getattr(self, name)
             if isinstance(value, str):
@@ -98,13 +116,17 @@ class AdapterConfig:
             self.require(isinstance(pattern, str) and pattern != "", name, "non-empty regular expressions")
             try:
                 re.compile(pattern)
-            except (re.error, OverflowError, RecursionError, Warning) as error:  # a warning where the user made them errors
-                raise ConfigError(f"{type(self).__name__}.{name}: {pattern!r} is no regular expression: {error}.") from error
+            except NO_PATTERN as error:
+                raise ConfigError(
+                    f"{type(self).__name__}.{name}: {pattern!r} is no regular expression: {error}."
+                ) from error
 
     def require(self, holds: bool, name: str, wanted: str) -> None:
         """Raise ConfigError for field `name` unless `holds`."""
         if not holds:
-            raise ConfigError(f"{type(self).__name__}.{name}: found {getattr(self, name)!r}, wanted {wanted}.")
+            raise ConfigError(
+                f"{type(self).__name__}.{name}: found {getattr(self, name)!r}, wanted {wanted}."
+            )
 
     @property
     def scale(self) -> float:
@@ -125,7 +147,9 @@ class AdapterConfig:
             missing, unknown = sorted(wanted - set(values)), sorted(set(values) - wanted)
             raise ConfigError(f"{cls.__name__}: missing fields {missing}, unknown fields {unknown}.")
         if not isinstance(values["dtype"], str) or values["dtype"] not in ADAPTER_DTYPES:
-            raise ConfigError(f"{cls.__name__}.dtype: found {values['dtype']!r}, wanted one of {sorted(ADAPTER_DTYPES)}.")
+            raise ConfigError(
+                f"{cls.__name__}.dtype: found {values['dtype']!r}, wanted one of {sorted(ADAPTER_DTYPES)}."
+            )
         return cls(**{**values, "dtype": ADAPTER_DTYPES[values["dtype"]]})
 
 

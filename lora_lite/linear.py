@@ -20,7 +20,7 @@ class LinearShape:
 
 def is_linear(module: nn.Module) -> bool:
     """nn.Linear and whatever looks like one: a forward from `in_features` to `out_features`."""
-    return isinstance(getattr(module, "in_features", None), int) and isinstance(getattr(module, "out_features", None), int)
+    return all(isinstance(getattr(module, width, None), int) for width in ("in_features", "out_features"))
 
 
 def linear_shape(layer: nn.Module) -> LinearShape:
@@ -31,8 +31,8 @@ def linear_shape(layer: nn.Module) -> LinearShape:
 def has_plain_weight(layer: nn.Module) -> bool:
     """Whether `layer.weight` holds the weight itself: an ordinary floating-point tensor, (d_out, d_in).
 
-    Decided by the weight and not by the layer's type: bitsandbytes layers are subclasses of nn.Linear, and torchao keeps
-    `type(layer) is nn.Linear` with a tensor subclass that claims a floating dtype.
+    Decided by the weight and not by the layer's type: bitsandbytes layers are subclasses of nn.Linear, and
+    torchao keeps `type(layer) is nn.Linear` with a tensor subclass that claims a floating dtype.
     """
     weight: Any = getattr(layer, "weight", None)
     return (
@@ -63,18 +63,23 @@ def read_weight(layer: nn.Module) -> Tensor:
         return weight.detach()
     found = f"{type(weight).__name__} {getattr(weight, 'dtype', '')} {tuple(getattr(weight, 'shape', ()))}"
     raise BaseWeightError(
-        f"{type(layer).__name__}: the weight is a {found}, wanted floating-point numbers of shape {linear_sizes(layer)}. "
-        "Use a variant that does not read the base weight (lora, ia3, ia3_ff, hra, eva), or an unquantised base."
+        f"{type(layer).__name__}: the weight is a {found}, wanted floating-point numbers of shape"
+        f" {linear_sizes(layer)}. Use a variant that does not read the base weight (lora, ia3, ia3_ff, hra,"
+        " eva), or an unquantised base."
     )
 
 
 def read_bias(layer: nn.Module) -> Tensor | None:
-    """What the layer adds to x Wᵀ, None for nothing. Raises BaseWeightError where `bias` is neither, as a mere flag is."""
+    """What the layer adds to x Wᵀ, None for nothing.
+
+    Raises BaseWeightError where `bias` is neither, as a mere flag is.
+    """
     bias: Any = getattr(layer, "bias", None)
     if bias is None or isinstance(bias, Tensor):
         return bias
     raise BaseWeightError(
-        f"{type(layer).__name__}: the bias is {bias!r}, wanted a tensor or None. Leave the layer out, or use another variant."
+        f"{type(layer).__name__}: the bias is {bias!r}, wanted a tensor or None. Leave the layer out, or use"
+        " another variant."
     )
 
 
@@ -111,7 +116,7 @@ def _eight_bit(layer: nn.Module, name: str) -> Any:
 
 
 def quantisation_scales(layer: nn.Module) -> tuple[Tensor, ...]:
-    """What a quantised weight means besides its codes, where that is kept outside of parameters and buffers."""
+    """What a quantised weight means besides its codes, where no parameter or buffer keeps it."""
     if not _is_bitsandbytes(layer):
         return ()
     if (state := getattr(getattr(layer, "weight", None), "quant_state", None)) is not None:
@@ -133,6 +138,7 @@ def all_finite(tensor: Tensor) -> bool:
     """Whether there is no NaN and no Inf; one without data has none."""
     if tensor.is_meta:
         return True
-    # A sum without one has no term with one, and takes a single pass; only a sum that is not finite leaves the question open.
+    # A sum without one has no term with one, and takes a single pass; only a sum that is not finite leaves
+    # the question open.
     total = tensor.detach().sum(dtype=at_least_float32(tensor.dtype)).item()
     return math.isfinite(total) or bool(torch.isfinite(tensor).all())

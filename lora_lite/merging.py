@@ -12,10 +12,12 @@ from lora_lite.linear import has_plain_weight
 
 
 def merge(model: nn.Module) -> None:
-    """Fold every adapter into its layer's weight and bias and take it off: the same function as a plain model.
+    """Fold every adapter into its layer's weight and bias and take it off: the same function as a plain
+    model.
 
-    Every adapted layer is affine in x, so that its weight can be read off a basis; this is done in float64 and rounded once
-    to the base dtype. All or nothing: raises BaseWeightError, the model as before, where a base cannot hold the result.
+    Every adapted layer is affine in x, so that its weight can be read off a basis; this is done in float64
+    and rounded once to the base dtype. All or nothing: raises BaseWeightError, the model as before, where a
+    base cannot hold the result.
     """
     model = unwrapped(model)
     merged = {}
@@ -41,11 +43,15 @@ def _merged(model: nn.Module, layer: Any) -> tuple[Tensor, Tensor | None]:
         bias = twin(torch.zeros_like(basis[:1]))
         weight = (twin(basis) - bias).mT
     if layer.bias is None and bias.any():
-        raise BaseWeightError("merge: the adapter adds a constant and the layer has no bias to hold it. Give the layer a bias.")
+        raise BaseWeightError(
+            "merge: the adapter adds a constant and the layer has no bias to hold it. Give the layer a bias."
+        )
     weight, bias = weight.to(layer.weight.dtype), bias.to(layer.weight.dtype)
     if not (weight.isfinite().all() and bias.isfinite().all()):
         found = f"the merged weight is not finite in {weight.dtype}"
-        raise BaseWeightError(f"merge: {found}: it overflows, or the adapter holds NaN or Inf. Keep the adapter attached.")
+        raise BaseWeightError(
+            f"merge: {found}: it overflows, or the adapter holds NaN or Inf. Keep the adapter attached."
+        )
     return weight, None if layer.bias is None else bias[0]
 
 
@@ -59,18 +65,21 @@ def _refuse_unmergeable(model: nn.Module, layer: Any) -> None:
     hooks = len(layer._forward_hooks) + len(layer._forward_pre_hooks)
     if type(layer).forward is not nn.Linear.forward or "weight" not in layer._parameters or hooks > 1:
         raise BaseWeightError(
-            f"merge: {type(layer).__name__} computes more than x Wᵀ + b (a forward of its own, a parametrised weight or "
-            "another hook), which would count twice. Take that away first, or keep the adapter attached."
+            f"merge: {type(layer).__name__} computes more than x Wᵀ + b (a forward of its own, a parametrised"
+            " weight or another hook), which would count twice. Take that away first, or keep the adapter"
+            " attached."
         )
     own = {parameter.untyped_storage().data_ptr() for parameter in layer.parameters(recurse=False)}
     sharing = [
         name
         for name, module in model.named_modules()
         if module is not layer
-        and any(parameter.untyped_storage().data_ptr() in own for parameter in module.parameters(recurse=False))
+        and any(
+            parameter.untyped_storage().data_ptr() in own for parameter in module.parameters(recurse=False)
+        )
     ]
     if sharing:
         raise BaseWeightError(
-            f"merge: its weight or bias is shared with {', '.join(sharing[:5])} (tied), which would change with it. "
-            "Untie them first, or keep the adapter attached."
+            f"merge: its weight or bias is shared with {', '.join(sharing[:5])} (tied), which would change"
+            " with it. Untie them first, or keep the adapter attached."
         )

@@ -13,19 +13,24 @@ from lora_lite.errors import TargetError
 def refuse_split(model: nn.Module) -> None:
     """Raise TargetError on a model that is split over processes already.
 
-    Both engines synchronise the parameters that they find when they are set up. Those of a later adapter would be trained by
-    every process on its own.
+    Both engines synchronise the parameters that they find when they are set up. Those of a later adapter
+    would be trained by every process on its own.
     """
     for name, module in model.named_modules():
         if isinstance(module, DistributedDataParallel):
-            raise TargetError(f"{name or 'the model'}: DistributedDataParallel is around it already. {_REMEDY}")
+            raise TargetError(
+                f"{name or 'the model'}: DistributedDataParallel is around it already. {_REMEDY}"
+            )
         for parameter, tensor in module.named_parameters(recurse=False):
             if is_sharded(tensor):
                 where = f"{name}.{parameter}" if name else parameter
                 raise TargetError(f"{where}: sharded already, by fully_shard or as a DTensor. {_REMEDY}")
 
 
-_REMEDY = "It would not synchronise a new adapter's gradients. Attach or load first, on the plain model, then wrap or shard it."
+_REMEDY = (
+    "It would not synchronise a new adapter's gradients. Attach or load first, on the plain model, then wrap"
+    " or shard it."
+)
 
 
 def is_sharded(tensor: Tensor) -> bool:
@@ -42,14 +47,16 @@ def gathered(tensor: Tensor) -> Tensor:
 def refuse_disagreement(model: nn.Module, digest: str) -> None:
     """Raise TargetError where the processes of a sharded model made different digests of what they gathered.
 
-    fully_shard takes each process's own share of every parameter and leaves buffers alone: adapters that were attached from
-    different seeds or data are stitched together, or stay apart. (DistributedDataParallel copies the first process's.)
+    fully_shard takes each process's own share of every parameter and leaves buffers alone: adapters that were
+    attached from different seeds or data are stitched together, or stay apart. (DistributedDataParallel
+    copies the first process's.)
     """
     for group in _groups(model):
         if len(set(digests := _told(digest, group))) > 1:
             raise TargetError(
-                f"the processes hold adapters that differ: digests {digests}, wanted one. Attach in every process from "
-                "the same seed and calibration data, or load the same file, before fully_shard; then train again."
+                f"the processes hold adapters that differ: digests {digests}, wanted one. Attach in every"
+                " process from the same seed and calibration data, or load the same file, before"
+                " fully_shard; then train again."
             )
 
 
@@ -71,7 +78,9 @@ def write_once(model: nn.Module, write: Callable[[], None]) -> None:
 
 
 def is_first(model: nn.Module) -> bool:
-    """Whether this process leads those that share the model: they need not be all there are. True where nothing is sharded."""
+    """Whether this process leads those that share the model: they need not be all there are. True where
+    nothing is sharded.
+    """
     sharded = _sharded(model)
     return sharded is None or not any(sharded.device_mesh.get_coordinate())
 
@@ -82,7 +91,9 @@ def _sharded(model: nn.Module) -> Any:
 
 
 def _groups(model: nn.Module) -> Sequence[Any]:
-    """The groups of processes that share a sharded model, one a dimension of their mesh; none for any other model."""
+    """The groups of processes that share a sharded model, one a dimension of their mesh; none for any other
+    model.
+    """
     sharded = _sharded(model)
     return () if sharded is None else sharded.device_mesh.get_all_groups()
 

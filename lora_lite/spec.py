@@ -23,8 +23,8 @@ class ParamSpec:
 
     shape           its shape
     init            fills it in place; None where Variant.initialise computes it from the base layer
-    first_gradient  what a trainable tensor's gradient is at the first step, exactly zero or truly not (where x, the
-                    upstream gradient and W are not zero); None for a frozen buffer
+    first_gradient  what a trainable tensor's gradient is at the first step, exactly zero or truly not (where
+                    x, the upstream gradient and W are not zero); None for a frozen buffer
     """
 
     shape: tuple[int, ...]
@@ -35,7 +35,9 @@ class ParamSpec:
         if not isinstance(self.shape, tuple):
             raise ConfigError(f"ParamSpec.shape: found {self.shape!r}, wanted a tuple.")
         if self.first_gradient not in (None, *get_args(Gradient)):
-            raise ConfigError(f"ParamSpec.first_gradient: found {self.first_gradient!r}, wanted 'zero', 'nonzero' or None.")
+            raise ConfigError(
+                f"ParamSpec.first_gradient: found {self.first_gradient!r}, wanted 'zero', 'nonzero' or None."
+            )
 
     @property
     def trainable(self) -> bool:
@@ -87,9 +89,10 @@ class Calibrator(ABC):  # noqa: B024  # update is the interface; a variant's own
 class Variant(nn.Module):
     """The adapter of one linear layer: its tensors, and how they change the layer's input or output.
 
-    A subclass sets `name`, `config_class`, `reference`, declares `specs`, and overrides `adapt_input` or `adapt_output`
-    (one of them). One instance belongs to one layer; everything per layer lives in its parameters and buffers, so that
-    deepcopy, `.to()` and state_dict treat an adapted model as any other. All of them are in `specs`, and __init__ is not
+    A subclass sets `name`, `config_class`, `reference`, declares `specs`, and overrides `adapt_input` or
+    `adapt_output` (one of them). One instance belongs to one layer; everything per layer lives in its
+    parameters and buffers, so that deepcopy, `.to()` and state_dict treat an adapted model as any other. All
+    of them are in `specs`, and __init__ is not
     overridden: load calls it too. The runtime sets `reached` at every forward.
     """
 
@@ -107,13 +110,19 @@ class Variant(nn.Module):
         device: torch.device | None = None,
         tensors: Mapping[str, Tensor] | None = None,
     ) -> None:
-        """tensors: all of `specs` by name, as they were saved. None makes them on `device`, for `reset` to fill."""
+        """tensors: all of `specs` by name, as they were saved. None makes them on `device`, for `reset` to
+        fill.
+        """
         super().__init__()
         self.shape = shape
         self.config: Any = config
         self.scale = config.scale
         for name, spec in self.specs(shape, config).items():
-            tensor = torch.empty(spec.shape, dtype=config.dtype, device=device) if tensors is None else tensors[name]
+            tensor = (
+                torch.empty(spec.shape, dtype=config.dtype, device=device)
+                if tensors is None
+                else tensors[name]
+            )
             if spec.trainable:
                 self.register_parameter(name, nn.Parameter(tensor))
             else:
@@ -156,19 +165,24 @@ class Variant(nn.Module):
             self.initialise(layer, statistics)
 
     def initialise(self, layer: nn.Module, statistics: Any) -> None:
-        """Fill the tensors whose init depends on the base layer or on calibration. Called without gradients."""
+        """Fill the tensors whose init depends on the base layer or on calibration.
+
+        Called without gradients.
+        """
 
     def adapt_input(self, x: Tensor) -> Tensor:
         """x (..., d_in) -> (..., d_in), what the base layer gets in its place.
 
-        x comes in the model's dtype, which need not be the adapter's: cast what is multiplied. The runtime casts back to x's.
+        x comes in the model's dtype, which need not be the adapter's: cast what is multiplied. The runtime
+        casts back to x's.
         """
         raise NotImplementedError
 
     def adapt_output(self, x: Tensor, y: Tensor, layer: nn.Module) -> Tensor:
         """x (..., d_in), y = base(x) (..., d_out) -> (..., d_out).
 
-        Both come in the model's dtype, which need not be the adapter's: cast what is multiplied. The runtime casts back to y's.
+        Both come in the model's dtype, which need not be the adapter's: cast what is multiplied. The runtime
+        casts back to y's.
         """
         raise NotImplementedError
 
@@ -184,21 +198,30 @@ V = TypeVar("V", bound=type[Variant])
 def register(variant: V) -> V:
     """Class decorator: make a variant known by its name. A user's own variants register in the same way.
 
-    Raises ConfigError on a name that is taken, a config that is not the variant's, an __init__ of its own, or no hook or two.
+    Raises ConfigError on a name that is taken, a config that is not the variant's, an __init__ of its own, or
+    no hook or two.
     """
     if not isinstance(getattr(variant, "name", None), str):
-        raise ConfigError(f'{variant.__name__}: found no name, wanted name = "...", equal to its config\'s variant.')
+        raise ConfigError(
+            f'{variant.__name__}: found no name, wanted name = "...", equal to its config\'s variant.'
+        )
     hooks = [getattr(variant, hook) is not getattr(Variant, hook) for hook in ("adapt_input", "adapt_output")]
     if sum(hooks) != 1:
-        raise ConfigError(f"{variant.__name__} overrides {sum(hooks)} of adapt_input and adapt_output, wanted one.")
+        raise ConfigError(
+            f"{variant.__name__} overrides {sum(hooks)} of adapt_input and adapt_output, wanted one."
+        )
     if variant.__init__ is not Variant.__init__:
         found = f"{variant.__name__}: found {variant.__init__.__qualname__}, wanted Variant.__init__"
         raise ConfigError(f"{found}: declare tensors in specs, and fill them in initialise.")
     known = VARIANTS.get(variant.name, variant)
     if (known.__module__, known.__qualname__) != (variant.__module__, variant.__qualname__):
-        raise ConfigError(f"{variant.__name__}: the name {variant.name!r} belongs to {VARIANTS[variant.name].__name__}.")
+        raise ConfigError(
+            f"{variant.__name__}: the name {variant.name!r} belongs to {VARIANTS[variant.name].__name__}."
+        )
     if getattr(variant.config_class, "variant", None) != variant.name:
-        raise ConfigError(f"{variant.config_class.__name__}.variant is not {variant.name!r}; each variant needs its own.")
+        raise ConfigError(
+            f"{variant.config_class.__name__}.variant is not {variant.name!r}; each variant needs its own."
+        )
     VARIANTS[variant.name] = variant
     return variant
 
@@ -208,6 +231,6 @@ def checked_rank(shape: LinearShape, config: AdapterConfig) -> None:
     largest = min(shape.d_in, shape.d_out)
     if config.r is not None and config.r > largest:
         raise ConfigError(
-            f"{config.variant}: r = {config.r} on a layer {shape.d_in} → {shape.d_out}, wanted r ≤ {largest}. "
-            "Lower r, or leave the layer out with exclude_names."
+            f"{config.variant}: r = {config.r} on a layer {shape.d_in} → {shape.d_out}, wanted r ≤ {largest}."
+            " Lower r, or leave the layer out with exclude_names."
         )

@@ -19,7 +19,9 @@ def find_targets(model: nn.Module, config: AdapterConfig) -> dict[str, nn.Module
     """
     names = _linear_names(model)
     if not names:
-        raise TargetError(f"{type(model).__name__} has no linear layer (no module with in_features and out_features).")
+        raise TargetError(
+            f"{type(model).__name__} has no linear layer (no module with in_features and out_features)."
+        )
     wanted = _by_name(model, names, config)
     wanted &= _by_role(model, names, config.target_roles)
     wanted &= _by_layer(model, names, config.layers)
@@ -65,14 +67,17 @@ def _by_name(model: nn.Module, names: dict[str, list[str]], config: AdapterConfi
 
 
 def _output_head(model: nn.Module, names: dict[str, list[str]]) -> set[str]:
-    """The head that turns the last hidden state into logits, where the model tells (as transformers models do)."""
+    """The head that turns the last hidden state into logits, where the model tells (as transformers models
+    do).
+    """
     tell = getattr(model, "get_output_embeddings", None)
     head = tell() if callable(tell) else None
     return set() if head is None else {name for name in names if model.get_submodule(name) is head}
 
 
 def residual_width(model: nn.Module, names: Iterable[str]) -> int:
-    """Width of the residual stream: the config's hidden_size where there is one, else what most linear layers touch.
+    """Width of the residual stream: the config's hidden_size where there is one, else what most linear layers
+    touch.
 
     Raises TargetError where two widths are touched equally often.
     """
@@ -113,15 +118,18 @@ def _by_role(model: nn.Module, names: dict[str, list[str]], roles: tuple[Role, .
             found["inner"].add(name)
     for role in roles:
         if not found[role]:
-            raise TargetError(f"target_roles: no layer is {role!r} at the residual width {width}. {_sample(names)}")
+            raise TargetError(
+                f"target_roles: no layer is {role!r} at the residual width {width}. {_sample(names)}"
+            )
     return set().union(*(found[role] for role in roles))
 
 
 def layer_index(model: nn.Module, name: str) -> int | None:
     """The index of the model's layer that `name` lies in, or None.
 
-    It is the outermost index into a ModuleList, or into a Sequential of several children of one type: blocks, not a pipeline
-    of different parts or of one. An expert's index lies deeper. Without such a container the outermost number counts.
+    It is the outermost index into a ModuleList, or into a Sequential of several children of one type: blocks,
+    not a pipeline of different parts or of one. An expert's index lies deeper. Without such a container the
+    outermost number counts.
     """
     parts = name.split(".")
     numbers = [i for i, part in enumerate(parts) if part.isdecimal()]
@@ -129,7 +137,9 @@ def layer_index(model: nn.Module, name: str) -> int | None:
         container = model.get_submodule(".".join(parts[:i]))
         if isinstance(container, nn.ModuleList):
             return int(parts[i])
-        if isinstance(container, nn.Sequential) and len(container) > 1 and len({type(child) for child in container}) == 1:
+        if not isinstance(container, nn.Sequential):
+            continue
+        if len(container) > 1 and len({type(child) for child in container}) == 1:
             return int(parts[i])
     return int(parts[numbers[0]]) if numbers else None
 
@@ -140,7 +150,11 @@ def _by_layer(model: nn.Module, names: dict[str, list[str]], layers: tuple[int, 
     indices = {name: {layer_index(model, alias) for alias in aliases} for name, aliases in names.items()}
     present = {i for found in indices.values() for i in found if i is not None}
     if absent := sorted(set(layers) - present):
-        here = f"the model has {sorted(present)}" if present else "no name of a linear layer here has a number in it"
+        here = (
+            f"the model has {sorted(present)}"
+            if present
+            else "no name of a linear layer here has a number in it"
+        )
         raise TargetError(f"layers: no linear layer has index {absent}; {here}.")
     return {name for name, found in indices.items() if found & set(layers)}
 
@@ -154,8 +168,8 @@ def refuse_uncalled(model: nn.Module, wanted: Iterable[str]) -> None:
     for name in sorted(wanted):
         if uncalled and model.get_submodule(name) in uncalled:
             raise TargetError(
-                f"{name}: nn.MultiheadAttention never calls its out_proj, so an adapter there would do nothing. "
-                f"Leave it out with exclude_names=({re.escape(name)!r},)."
+                f"{name}: nn.MultiheadAttention never calls its out_proj, so an adapter there would do"
+                f" nothing. Leave it out with exclude_names=({re.escape(name)!r},)."
             )
 
 

@@ -1,4 +1,6 @@
-"""The pytest side: options, profiles, which variants to judge. What is made of the results: properties/audit."""
+"""The pytest side: options, profiles, which variants to judge. What is made of the results:
+properties/audit.
+"""
 
 import importlib
 import os
@@ -11,7 +13,7 @@ from hypothesis import settings
 
 import lora_lite as ll
 from properties import audit
-from properties.profiles import check_database, register_profiles
+from properties.judging.profiles import check_database, register_profiles
 from properties.regressions.record import add_options
 from strategies import set_device
 
@@ -26,19 +28,34 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="NAME",
         help="judge only this variant (repeatable); without the suite's own tests about no variant",
     )
-    group.addoption("--variant-module", action="append", metavar="MODULE", help="import a module that registers variants")
+    group.addoption(
+        "--variant-module", action="append", metavar="MODULE", help="import a module that registers variants"
+    )
     group.addoption("--max-examples", type=int, metavar="N", help="examples per property and variant")
     group.addoption("--device", default="cpu", help="build everything there, for example cuda")
     add_options(group)
     group.addoption(
-        "--audit", metavar="DIR", help="write DIR/index.html, audit.md and audit.json: what was measured, and verdicts"
+        "--audit",
+        metavar="DIR",
+        help="write DIR/index.html, audit.md and audit.json: what was measured, and verdicts",
     )
-    group.addoption("--speed", metavar="FILE", help="show the figures of python -m properties.speed --json FILE in the audit")
-    group.addoption("--online", action="store_true", help="open every reference too: papers, and files with recorded hashes")
+    group.addoption(
+        "--speed",
+        metavar="FILE",
+        help="show the figures of python -m properties.speed --json FILE in the audit",
+    )
+    group.addoption(
+        "--online",
+        action="store_true",
+        help="open every reference too: papers, and files with recorded hashes",
+    )
     group.addoption(
         "--mutant",
         metavar="NAME",
-        help="judge with this silent failure on, to see what a red audit looks like; tests of instruments are deselected",
+        help=(
+            "judge with this silent failure on, to see what a red audit looks like; tests of instruments are"
+            " deselected"
+        ),
     )
 
 
@@ -57,12 +74,15 @@ def pytest_configure(config: pytest.Config) -> None:
         try:
             importlib.import_module(module)
         except ImportError as error:
-            raise pytest.UsageError(f"--variant-module {module}: {error} (is its folder on PYTHONPATH?)") from error
+            raise pytest.UsageError(
+                f"--variant-module {module}: {error} (is its folder on PYTHONPATH?)"
+            ) from error
     unknown = set(config.getoption("--variant") or ()) - set(ll.VARIANTS)
     if unknown:
         known = ", ".join(ll.VARIANTS)
         raise pytest.UsageError(
-            f"--variant: no variant {', '.join(sorted(unknown))}; known: {known}. One of your own wants --variant-module."
+            f"--variant: no variant {', '.join(sorted(unknown))}; known: {known}. One of your own wants"
+            " --variant-module."
         )
     audit.start(config)
 
@@ -79,13 +99,20 @@ def pytest_report_header(config: pytest.Config) -> str | None:
     if (name := config.getoption("--mutant")) is not None:
         return f"mutant: {name} is on, so tests of the suite's own instruments are deselected"
     if names := config.getoption("--variant"):
-        left_out = "" if "instruments" in config.getoption("-m") else "; not the suite's own tests that are about no variant"
+        left_out = (
+            ""
+            if "instruments" in config.getoption("-m")
+            else "; not the suite's own tests that are about no variant"
+        )
         return f"variant: {', '.join(names)}, and the library as a whole{left_out}"
     return None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What says nothing about the judged variants is deselected, not skipped. Regressions come before any drawing."""
+    """What says nothing about the judged variants is deselected, not skipped.
+
+    Regressions come before any drawing.
+    """
     mutant, variants, asked_for = (config.getoption(name) for name in ("--mutant", "--variant", "-m"))
     judging: list[pytest.Item] = []
     idle: list[pytest.Item] = []
@@ -100,20 +127,30 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def is_idle(
-    marks: Container[str], about_a_variant: bool, *, mutant: str | None, variants: list[str] | None, asked_for: str
+    marks: Container[str],
+    about_a_variant: bool,
+    *,
+    mutant: str | None,
+    variants: list[str] | None,
+    asked_for: str,
 ) -> bool:
-    """Whether a test of the suite itself has nothing to say: red with any fault inside, or about none of the variants.
+    """Whether a test of the suite itself has nothing to say: red with any fault inside, or about none of the
+    variants.
 
     asked_for: pytest's -m. Where that names the mark at all, pytest itself selects by it.
     """
     if mutant is not None:
         return "instruments" in marks or "mutation" in marks
-    return bool(variants) and "instruments" in marks and not about_a_variant and "instruments" not in asked_for
+    return (
+        bool(variants) and "instruments" in marks and not about_a_variant and "instruments" not in asked_for
+    )
 
 
 def _judges(item: pytest.Item) -> bool:
     # pytest puts a sentinel of its own where there is nothing to parametrise with.
-    return all(isinstance(_parameters(item).get(name, ""), str) for name in ("variant", "regression", "mutant"))
+    return all(
+        isinstance(_parameters(item).get(name, ""), str) for name in ("variant", "regression", "mutant")
+    )
 
 
 def _parameters(item: pytest.Item) -> dict[str, object]:

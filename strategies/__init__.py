@@ -1,4 +1,6 @@
-"""What Hypothesis draws: recipes, small frozen dataclasses from which a test builds its tensors, layers and models."""
+"""What Hypothesis draws: recipes, small frozen dataclasses from which a test builds its tensors, layers and
+models.
+"""
 
 from strategies.files import DamagedFile, damaged_files
 from strategies.layers import AdaptedLayer, LinearRecipe, adapted_layers, linear_recipes, trained_layers
@@ -20,7 +22,15 @@ from strategies.lifecycles import (
     Train,
     lifecycles,
 )
-from strategies.models import AdaptedModel, BlockRecipe, ModelRecipe, NestedRecipe, Qwen3Recipe, adapted_models, trained_models
+from strategies.models import (
+    AdaptedModel,
+    BlockRecipe,
+    ModelRecipe,
+    NestedRecipe,
+    Qwen3Recipe,
+    adapted_models,
+    trained_models,
+)
 from strategies.options import options
 from strategies.quantised import QuantisedLayer, quantised_layers
 from strategies.tensors import DTYPES, WEIGHT_FAMILIES, gaussian, set_device, weight

@@ -1,8 +1,8 @@
 """The random numbers behind a recipe, kept: a generator's stream may change between releases of torch.
 
-Kept are the pools of strategies.gaussian by seed and role, and what torch itself draws (the inits of adapters) by operator,
-shape and turn; not what the library makes of them, which a fix may change. Draws from a generator of the caller's own (the
-probes of the tolerance) are no part of a case.
+Kept are the pools of strategies.gaussian by seed and role, and what torch itself draws (the inits of
+adapters) by operator, shape and turn; not what the library makes of them, which a fix may change. Draws from
+a generator of the caller's own (the probes of the tolerance) are no part of a case.
 """
 
 from collections import Counter
@@ -33,7 +33,9 @@ def recorded() -> Iterator[dict[str, Tensor]]:
 
 @contextmanager
 def served(kept: Mapping[str, Tensor]) -> Iterator[None]:
-    """The numbers kept, in place of fresh ones; what came after the failure was not kept, and is drawn from its seed."""
+    """The numbers kept, in place of fresh ones; what came after the failure was not kept, and is drawn from
+    its seed.
+    """
 
     def serve(name: str, drawn: Tensor) -> Tensor:
         if name not in kept or kept[name].numel() < drawn.numel():

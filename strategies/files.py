@@ -19,14 +19,17 @@ Edit = tuple[Any, ...]
 
 _LIES = r"""
     null true 0 1 -1 2 99 3.5 "" [] {} [0] [-1] [[]] [""] {"":{}}
-    1048576 4294967296 9223372036854775807 18446744073709551615 1000000000000000000000000000000 1e308 1e999 -1e999 NaN Infinity
+    1048576 4294967296 9223372036854775807 18446744073709551615 1000000000000000000000000000000
+    1e308 1e999 -1e999 NaN Infinity
     [1099511627776,1099511627776] [0,4611686018427387904] [4,4] [8,4] [0,0] [16,8]
     "." ".." "../../x" "/etc/passwd" "0" "0.weight" "0.lora_lite" "__class__" "\u0000" "\ud800"
-    "F64" "F16" "BF16" "I8" "I32" "BOOL" "F4" "F6_E2M3" "F8_E4M3" "C64" "float64" "int4" "lora" "hra" "ia3" "dora"
+    "F64" "F16" "BF16" "I8" "I32" "BOOL" "F4" "F6_E2M3" "F8_E4M3" "C64"
+    "float64" "int4" "lora" "hra" "ia3" "dora"
     ["(("] ["[[a]"] ["(a{65535}){65535}"] ["(a+)+$"] ["(?i)a"]
     {"dtype":"F32","shape":[0],"data_offsets":[0,0]}
 """
-# JSON that no header holds at most places, simplest first: wrong types, sizes, numbers, names, dtypes, patterns.
+# JSON that no header holds at most places, simplest first: wrong types, sizes, numbers, names, dtypes,
+# patterns.
 LIES = tuple(_LIES.split())
 DEEPEST, LONGEST, MOST = 5000, 5000, 300
 
@@ -85,7 +88,9 @@ def _data(whole: bytes) -> int:
 
 
 def _with_header(whole: bytes, change: Any) -> bytes:
-    """Parse both levels of the header, let `change` act on them, and write them again; raw JSON goes in as _Raw."""
+    """Parse both levels of the header, let `change` act on them, and write them again; raw JSON goes in as
+    _Raw.
+    """
     start = _data(whole)
     outer = json.loads(whole[8:start])
     inner = json.loads(outer["__metadata__"][HEADER])
@@ -112,7 +117,9 @@ def _dumps(value: Any) -> str:
 
 
 def _places(value: Any, depth: int = 0) -> Iterator[tuple[Any, Any]]:
-    """Every container and key or index under `value`, outermost first; not what an earlier edit nested deeper still."""
+    """Every container and key or index under `value`, outermost first; not what an earlier edit nested deeper
+    still.
+    """
     if isinstance(value, dict | list) and depth < 9:
         for key in list(value) if isinstance(value, dict) else range(len(value)):
             yield value, key
@@ -192,7 +199,10 @@ def damaged_files(
     most: int = 3,
     forgeries: st.SearchStrategy[bool] = BOOLEANS,
 ) -> DamagedFile:
-    """A valid file after one edit or a few. Shrinks towards one edit of a narrow layer's file, the digest as it was."""
+    """A valid file after one edit or a few.
+
+    Shrinks towards one edit of a narrow layer's file, the digest as it was.
+    """
     return DamagedFile(
         case=draw(trained_layers(variant) if cases is None else cases),
         edits=tuple(draw(st.lists(edits, min_size=1, max_size=most))),

@@ -44,7 +44,8 @@ class LinearRecipe:
 
 @dataclass(frozen=True)
 class AdaptedLayer:
-    """An adapter on a linear layer, with the input, the upstream gradient and the calibration data that go with it.
+    """An adapter on a linear layer, with the input, the upstream gradient and the calibration data that go
+    with it.
 
     trained     its parameters are moved away from init, as training would
     calibrated  attach is given calibration data
@@ -71,7 +72,9 @@ class AdaptedLayer:
         return gaussian(self.seed, "upstream", tuple(shape), self.base_dtype)
 
     def calibration(self) -> list[Tensor] | None:
-        """Batches of unequal length whose inputs have a mean and unequal variances; None where not calibrated."""
+        """Batches of unequal length whose inputs have a mean and unequal variances; None where not
+        calibrated.
+        """
         if not self.calibrated:
             return None
         return calibration_batches(self.seed, self.linear.d_in, self.base_dtype)
@@ -119,7 +122,9 @@ def linear_recipes(
 def _linears(
     d_in: int, d_out: int, weights: tuple[str, ...], dtypes: tuple[str, ...], biases: tuple[bool, ...]
 ) -> st.SearchStrategy[LinearRecipe]:
-    return linear_recipes(d_in=st.just(d_in), d_out=st.just(d_out), weights=weights, dtypes=dtypes, biases=biases)
+    return linear_recipes(
+        d_in=st.just(d_in), d_out=st.just(d_out), weights=weights, dtypes=dtypes, biases=biases
+    )
 
 
 @lru_cache(maxsize=4096)
@@ -144,7 +149,10 @@ def adapted_layers(
     tokens: Sequence[tuple[int, ...]] = TOKENS,
     trained: bool = False,
 ) -> AdaptedLayer:
-    """A freshly attached adapter on a layer that it fits. Shrinks towards a narrow float32 layer of rank 1 and one vector."""
+    """A freshly attached adapter on a layer that it fits.
+
+    Shrinks towards a narrow float32 layer of rank 1 and one vector.
+    """
     drawn = draw(_options(variant, tuple(adapter_dtypes)))
     d_in = draw(choices(fitting(variant, drawn)))
     d_out = draw(choices(fitting(variant, drawn, d_in)))

@@ -1,8 +1,8 @@
 """Recipes of a life: a base model, and what a user does with it and with adapters, step by step.
 
-`on` says which model a step is about, where copies and fresh models have made several. Numbers that choose one of several
-things (models, handles, modules, parameters) count modulo how many there are, so that a step always means something and a
-list of steps can be shortened anywhere.
+`on` says which model a step is about, where copies and fresh models have made several. Numbers that choose
+one of several things (models, handles, modules, parameters) count modulo how many there are, so that a step
+always means something and a list of steps can be shortened anywhere.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,8 @@ SHAPES = ((WIDTH, INNER), (INNER, WIDTH), (WIDTH, 3))
 class Attach:
     """attach to these of the linear layers.
 
-    overlap: to all of them; else to those that carry no adapter yet, or to another such layer, where there is one.
+    overlap: to all of them; else to those that carry no adapter yet, or to another such layer, where there is
+    one.
     blocked: the last of them takes no adapter's hook, so that attach fails half-way.
     """
 
@@ -68,7 +69,8 @@ class Save:
 
 @dataclass(frozen=True)
 class Load:
-    """Read it, in the dtype of the file or in another, onto this model, whatever it carries, or onto a fresh one of the base.
+    """Read it, in the dtype of the file or in another, onto this model, whatever it carries, or onto a fresh
+    one of the base.
 
     Where there is no file yet, this model is saved first. blocked: the last layer takes no adapter's hook.
     """
@@ -113,7 +115,9 @@ class Mode:
 
 @dataclass(frozen=True)
 class Freeze:
-    """requires_grad_ of one parameter, a base's or an adapter's, the other way round; of all where there is no number."""
+    """requires_grad_ of one parameter, a base's or an adapter's, the other way round; of all where there is
+    no number.
+    """
 
     parameter: int | None = None
     on: int = 0
@@ -161,7 +165,8 @@ def attachments(draw: st.DrawFn, variant: str) -> Attach:
     layers = draw(LAYERS)
     drawn = draw(options(variant, dtypes=tuple(DTYPES)))
     fits = [set(ranks(variant, *SHAPES[i], drawn)) for i in layers]
-    # A rank that one layer is too narrow for is refused, and is as good a step as any; eva's data has rank 3 in places.
+    # A rank that one layer is too narrow for is refused, and is as good a step as any; eva's data has rank 3
+    # in places.
     most = 2 if ll.VARIANTS[variant].needs_calibration else 8
     common = sorted(set.intersection(*fits) or fits[0] or {8}, key=lambda r: r or 0)
     r = draw(st.sampled_from([r for r in common if r is None or r <= most]))
@@ -170,7 +175,9 @@ def attachments(draw: st.DrawFn, variant: str) -> Attach:
 
 
 def kinds_of_step(variant: str) -> dict[str, st.SearchStrategy[Step]]:
-    """What can be done, with this variant and with others; what makes a life worth looking at in more than one way."""
+    """What can be done, with this variant and with others; what makes a life worth looking at in more than
+    one way.
+    """
     dtypes = st.sampled_from(tuple(DTYPES))
     return {
         "attach": attachments(variant),
@@ -202,10 +209,13 @@ FROZEN = st.sampled_from(((), (0,), (2, 4), (1, 2, 3)))
 
 
 @st.composite
-def lifecycles(draw: st.DrawFn, variant: str, *, chosen: tuple[str, ...] | None = None, longest: int = 50) -> Lifecycle:
+def lifecycles(
+    draw: st.DrawFn, variant: str, *, chosen: tuple[str, ...] | None = None, longest: int = 50
+) -> Lifecycle:
     """A life that begins with attaching this variant. Shrinks towards few steps on one model.
 
-    chosen: the kinds_of_step that it has beside attach and train; None for some of them, drawn anew for each life.
+    chosen: the kinds_of_step that it has beside attach and train; None for some of them, drawn anew for each
+    life.
     """
     least = draw(st.sampled_from((0, 8, 24)))
     kinds = kinds_of_step(variant)

@@ -90,7 +90,9 @@ class NestedRecipe:
 
 @dataclass(frozen=True)
 class Qwen3Recipe:
-    """Qwen3ForCausalLM with random weights: grouped-query attention, gated feed-forward, tied or untied head."""
+    """Qwen3ForCausalLM with random weights: grouped-query attention, gated feed-forward, tied or untied
+    head.
+    """
 
     layers: int = 1
     width: int = 8
@@ -190,7 +192,9 @@ def nested_recipes(
 
 
 @st.composite
-def qwen3_recipes(draw: st.DrawFn, *, dtypes: Sequence[str] = ("float32", "bfloat16", "float64")) -> Qwen3Recipe:
+def qwen3_recipes(
+    draw: st.DrawFn, *, dtypes: Sequence[str] = ("float32", "bfloat16", "float64")
+) -> Qwen3Recipe:
     """Qwen3. Shrinks towards one layer, one head group, an untied head."""
     kv_heads = draw(st.sampled_from((1, 2)))
     return Qwen3Recipe(
@@ -215,10 +219,17 @@ def adapted_models(
     trained: bool = False,
 ) -> AdaptedModel:
     """A freshly attached adapter on all linear layers of a model. Shrinks towards one narrow nested block."""
-    # Calibration wants inputs of full rank: no layer before may be rank-deficient, or saturate units as large weights do.
+    # Calibration wants inputs of full rank: no layer before may be rank-deficient, or saturate units as large
+    # weights do.
     weights = FULL_RANK if ll.VARIANTS[variant].needs_calibration else WEIGHT_FAMILIES
-    model = draw(models if models is not None else st.one_of(nested_recipes(weights=weights), qwen3_recipes()))
-    drawn = draw(options(variant, dtypes=tuple(adapter_dtypes)).filter(lambda chosen: common_ranks(variant, model, chosen)))
+    model = draw(
+        models if models is not None else st.one_of(nested_recipes(weights=weights), qwen3_recipes())
+    )
+    drawn = draw(
+        options(variant, dtypes=tuple(adapter_dtypes)).filter(
+            lambda chosen: common_ranks(variant, model, chosen)
+        )
+    )
     r = draw(st.sampled_from(common_ranks(variant, model, drawn)))
     return AdaptedModel(
         variant=variant,

@@ -1,4 +1,4 @@
-"""Draws a variant's config from what its config class declares, and the shapes of layer that it can work on."""
+"""Draws a variant's config from what its config class declares, and shapes of layer that it works on."""
 
 import dataclasses
 from functools import lru_cache
@@ -11,8 +11,11 @@ import lora_lite as ll
 # As JSON, so that a recipe's repr can be pasted back and its fixture read: ("r", 2), ("dtype", "float32").
 Options = tuple[tuple[str, Any], ...]
 
-# A claim about the library as a whole asks these alone: a user's variant must not fail in the name of another.
-BUILT_IN = tuple(name for name, variant in ll.VARIANTS.items() if variant.__module__.startswith(f"{ll.__name__}."))
+# A claim about the library as a whole asks these alone: a user's variant must not fail in the name of
+# another.
+BUILT_IN = tuple(
+    name for name, variant in ll.VARIANTS.items() if variant.__module__.startswith(f"{ll.__name__}.")
+)
 DIMS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 17, 24)
 RANKS = (1, 2, 3, 4, 6, 8)
 # No rank of RANKS equals one of these often: alpha = r hides a lost scale.
@@ -63,7 +66,10 @@ def accepts(variant: str, d_in: int, d_out: int, options: Options) -> bool:
 
 @lru_cache(maxsize=4096)
 def _valid_config(variant: str, options: Options) -> ll.AdapterConfig | None:
-    """The config, None where it is refused on any layer. Only drawing asks: what is attached is built anew each time."""
+    """The config, None where it is refused on any layer.
+
+    Only drawing asks: what is attached is built anew each time.
+    """
     try:
         return build_config(variant, options)
     except ll.ConfigError:
@@ -80,7 +86,9 @@ def ranks(variant: str, d_in: int, d_out: int, options: Options) -> tuple[int | 
 
 @lru_cache(maxsize=4096)
 def fitting(variant: str, options: Options, d_in: int | None = None) -> tuple[int, ...]:
-    """The input widths of DIMS for which some output width works; with d_in, the output widths that work with it."""
+    """The input widths of DIMS for which some output width works; with d_in, the output widths that work with
+    it.
+    """
     if d_in is None:
         return tuple(i for i in DIMS if any(ranks(variant, i, o, options) for o in reversed(DIMS)))
     return tuple(o for o in DIMS if ranks(variant, d_in, o, options))
@@ -94,7 +102,9 @@ def forget() -> None:
 
 @st.composite
 def options(draw: st.DrawFn, variant: str, *, dtypes: tuple[str, ...]) -> Options:
-    """The variant's own options and the adapter's dtype and alpha; the rank depends on the layer and is drawn with it."""
+    """The variant's own options and the adapter's dtype and alpha; the rank depends on the layer and is drawn
+    with it.
+    """
     drawn = [(name, draw(choices(values))) for name, values in own_options(variant).items()]
     if "alpha" not in ll.VARIANTS[variant].config_class.unused:
         drawn.append(("alpha", draw(choices(ALPHAS))))

@@ -15,13 +15,17 @@ def bitsandbytes(plain: nn.Linear) -> nn.Module:
     """A Linear8bitLt: int8 codes with a scale a row, and an input that is rounded to int8 too."""
     from bitsandbytes.nn import Linear8bitLt  # type: ignore[attr-defined]
 
-    layer: Any = Linear8bitLt(plain.in_features, plain.out_features, plain.bias is not None, has_fp16_weights=False)
+    layer: Any = Linear8bitLt(
+        plain.in_features, plain.out_features, plain.bias is not None, has_fp16_weights=False
+    )
     layer.load_state_dict(plain.state_dict())
     return layer.to(device())  # type: ignore[no-any-return]
 
 
 def four_bit(plain: nn.Linear) -> nn.Module:
-    """A Linear4bit: two NF4 codes a byte with a scale for each 64 of them, scales that are codes too; computed in floats."""
+    """A Linear4bit: two NF4 codes a byte with a scale for each 64 of them, scales that are codes too;
+    computed in floats.
+    """
     from bitsandbytes.nn import Linear4bit  # type: ignore[attr-defined]
 
     shape, bias = (plain.in_features, plain.out_features), plain.bias is not None
@@ -66,8 +70,11 @@ def quantised_layers(
     """Fresh and trained adapters on what the quantisers take: no single vectors, no empty batches."""
     ingredients: dict[str, Any] = {"tokens": tokens, "base_dtypes": base_dtypes}
     drawn = st.one_of(trained_layers(variant, **ingredients), adapted_layers(variant, **ingredients))
-    # torchao takes a single input for a single scale, bitsandbytes a single byte of two codes for a transposed weight.
+    # torchao takes a single input for a single scale, bitsandbytes a single byte of two codes for a
+    # transposed weight.
     fits = drawn.filter(lambda case: case.linear.d_in > 1 and case.linear.d_in * case.linear.d_out > 2)
     if quantiser == "bitsandbytes 4-bit" and device().type == "cpu":
-        fits = fits.filter(lambda case: not case.calibrated)  # which is done in eval mode, where it repacks the weight
+        fits = fits.filter(
+            lambda case: not case.calibrated
+        )  # which is done in eval mode, where it repacks the weight
     return fits.map(lambda case: QuantisedLayer(**vars(case), quantiser=quantiser))

@@ -12,14 +12,22 @@ class RecipeError(ValueError):
 
 
 def to_json(recipe: Any) -> Any:
-    """Dataclasses, tuples, strings, numbers, booleans and None as JSON values. Raises RecipeError for anything else."""
+    """Dataclasses, tuples, strings, numbers, booleans and None as JSON values.
+
+    Raises RecipeError for anything else.
+    """
     if is_dataclass(recipe) and not isinstance(recipe, type):
-        return {"kind": _kind(type(recipe)), **{field.name: to_json(getattr(recipe, field.name)) for field in fields(recipe)}}
+        return {
+            "kind": _kind(type(recipe)),
+            **{field.name: to_json(getattr(recipe, field.name)) for field in fields(recipe)},
+        }
     if isinstance(recipe, tuple):
         return [to_json(value) for value in recipe]
     if recipe is None or type(recipe) in (str, bool, int) or (type(recipe) is float and isfinite(recipe)):
         return recipe
-    raise RecipeError(f"A recipe holds {recipe!r}, wanted dataclasses, tuples, strings, finite numbers, booleans and None.")
+    raise RecipeError(
+        f"A recipe holds {recipe!r}, wanted dataclasses, tuples, strings, finite numbers, booleans and None."
+    )
 
 
 def from_json(value: Any) -> Any:
@@ -39,11 +47,15 @@ def from_json(value: Any) -> Any:
         return kind(**given)
     except (TypeError, ValueError) as error:
         known = ", ".join(field.name for field in fields(kind))
-        raise RecipeError(f"{value['kind']} no longer takes {given}: {error}; its fields are {known}.") from error
+        raise RecipeError(
+            f"{value['kind']} no longer takes {given}: {error}; its fields are {known}."
+        ) from error
 
 
 def pasteable(recipe: Any) -> str:
-    """The recipe as a line of Python for a prompt after `from strategies import *`, with the imports that it needs besides."""
+    """The recipe as a line of Python for a prompt after `from strategies import *`, with the imports that it
+    needs besides.
+    """
     kinds = dict.fromkeys(kind for kind in _kinds(recipe) if _kind(kind) != kind.__name__)
     return "".join(f"from {kind.__module__} import {kind.__name__}; " for kind in kinds) + repr(recipe)
 

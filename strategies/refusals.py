@@ -24,7 +24,9 @@ WRONG: dict[str, tuple[Any, ...]] = {
 
 
 def wrong_values(variant: str) -> dict[str, tuple[Any, ...]]:
-    """What each field that the variant has must refuse, whatever the others hold; nothing for a field that declares nothing."""
+    """What each field that the variant has must refuse, whatever the others hold; nothing for a field that
+    declares nothing.
+    """
     config = ll.VARIANTS[variant].config_class
     fields = [field for field in dataclasses.fields(config) if field.name not in config.unused]
     return {field.name: field.metadata.get("wrong", WRONG.get(field.name, ())) for field in fields}
@@ -71,5 +73,9 @@ TOGETHER = (
 
 def refused(variant: str) -> st.SearchStrategy[Refused]:
     """Every wrong value of every field that the variant has, and what cannot work together."""
-    alone = [Refused(variant, name, repr(wrong)) for name, values in wrong_values(variant).items() for wrong in values]
+    alone = [
+        Refused(variant, name, repr(wrong))
+        for name, values in wrong_values(variant).items()
+        for wrong in values
+    ]
     return st.sampled_from([*alone, *(case for case in TOGETHER if case.variant == variant)])

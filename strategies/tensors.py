@@ -9,7 +9,12 @@ from math import prod, sqrt
 import torch
 from torch import Tensor
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
+DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "float64": torch.float64,
+}
 
 # Sees the numbers of a seed and a role on their way out, and returns those to use.
 Through = Callable[[str, Tensor], Tensor]
@@ -34,7 +39,9 @@ def device() -> torch.device:
 
 @contextmanager
 def drawing_through(through: Through) -> Iterator[None]:
-    """Every draw of gaussian numbers inside goes through this function, under the name "gaussian <seed> <role> of <pool>"."""
+    """Every draw of gaussian numbers inside goes through this function, under the name "gaussian <seed>
+    <role> of <pool>".
+    """
     global _through
     before, _through = _through, through
     try:
@@ -50,10 +57,11 @@ def _pool(seed: int, role: str, size: int) -> Tensor:
 
 
 def gaussian(seed: int, role: str, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
-    """Standard normal numbers (*shape): the same for a seed and a role, and a prefix of one pool whatever the shape.
+    """Standard normal numbers (*shape): the same for a seed and a role, and a prefix of one pool whatever the
+    shape.
 
-    Slicing a pool keeps most values in place when shrinking changes a dimension; torch.randn(n, generator=g) does not.
-    Drawn in float32 and cast, so that a recipe means the same numbers in every dtype.
+    Slicing a pool keeps most values in place when shrinking changes a dimension; torch.randn(n, generator=g)
+    does not. Drawn in float32 and cast, so that a recipe means the same numbers in every dtype.
     """
     size = prod(shape)
     pool = _pool(seed, role, 1024 if size <= 1024 else 1 << (size - 1).bit_length())
@@ -99,7 +107,9 @@ def _zero_columns(seed: int, d_out: int, d_in: int) -> Tensor:
 
 
 def _outlier_column(seed: int, d_out: int, d_in: int) -> Tensor:
-    return _scaled_gaussian(seed, d_out, d_in) * torch.where(torch.arange(d_in, device=_device) == 0, 64.0, 1.0)
+    return _scaled_gaussian(seed, d_out, d_in) * torch.where(
+        torch.arange(d_in, device=_device) == 0, 64.0, 1.0
+    )
 
 
 def _uneven(seed: int, d_out: int, d_in: int) -> Tensor:

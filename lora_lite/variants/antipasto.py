@@ -3,16 +3,16 @@ Rotates and rescales a layer's own singular directions.
 
     y = x Wᵀ + b + x Vhᵀ (Rᵀ diag(S + δs) − diag(S)) Uᵀ        W ≈ U diag(S) Vh, r of its singular triplets
 
-R is block-diagonal; per block R = (I − X)⁻¹ (I + X), X = K/2, K = a tanh(½ (T − Tᵀ) / a), a = 2 tan(max_skew / 2), T strictly
-upper triangular from `rot`. rotate_basis="V" turns the input basis (Vh_eff = R Vh, the formula above), "U" the output basis
-(U_eff = U Rᵀ), "none" only rescales.
+R is block-diagonal; per block R = (I − X)⁻¹ (I + X), X = K/2, K = a tanh(½ (T − Tᵀ) / a), a = 2 tan(max_skew / 2),
+T strictly upper triangular from `rot`. rotate_basis="V" turns the input basis (Vh_eff = R Vh, the formula
+above), "U" the output basis (U_eff = U Rᵀ), "none" only rescales.
 
 Reference: equation 4 of the paper, W' = U (S + ΔS) R Vᵀ + W_res, at steering coefficient 1.
 Identity at init: δs = 0 and rot = 0, bit for bit.
 First step: δs and rot learn.
-Deviations: blocks in place of one full r × r rotation; zero init in place of small noise, so that the identity is exact; every
-linear layer allowed and not only those that write to the residual stream; W stays whole and the unrotated part is subtracted.
-max_skew bounds the entries of K, not the angle of the rotation.
+Deviations: blocks in place of one full r × r rotation; zero init in place of small noise, so that the
+identity is exact; every linear layer allowed and not only those that write to the residual stream; W stays
+whole and the unrotated part is subtracted. max_skew bounds the entries of K, not the angle of the rotation.
 """
 
 import math
@@ -32,10 +32,12 @@ from lora_lite.variants.low_rank import add_up
 
 @dataclass(frozen=True, kw_only=True)
 class AntiPaSTOConfig(AdapterConfig):
-    """rotate_basis: which singular basis turns. block_size: of the rotation's blocks. max_skew: bound on K's entries.
+    """rotate_basis: which singular basis turns.
 
-    With calibration data the r directions with the largest S_i · mean|x · v_i| are taken in place of the r largest S_i.
-    AntiPaSTO has no alpha.
+    block_size: of the rotation's blocks. max_skew: bound on K's entries.
+
+    With calibration data the r directions with the largest S_i · mean|x · v_i| are taken in place of the r
+    largest S_i. AntiPaSTO has no alpha.
     """
 
     variant: ClassVar[str] = "antipasto"
@@ -43,7 +45,9 @@ class AntiPaSTOConfig(AdapterConfig):
     alpha: None = None  # type: ignore[assignment]  # refused, see `unused`
     rotate_basis: Literal["V", "U", "none"] = option("V", values=("V", "U", "none"), wrong=(None, "eight"))
     block_size: int = option(4, values=(2, 4), wrong=(None, 0, 1, True, 0.5, 4.0, "eight"))
-    max_skew: float = option(0.5, values=(0.5, 1.0), wrong=(None, 0, -1, True, math.nan, math.inf, 4.0, "eight"))
+    max_skew: float = option(
+        0.5, values=(0.5, 1.0), wrong=(None, 0, -1, True, math.nan, math.inf, 4.0, "eight")
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -134,7 +138,8 @@ class AntiPaSTO(Variant):
         self.Vh.copy_(Vh[chosen])
 
     def rotation_minus_identity(self) -> Tensor:
-        """R − I, (r / block, block, block), by Cayley's map of the bounded skew-symmetric K; in float32 at least.
+        """R − I, (r / block, block, block), by Cayley's map of the bounded skew-symmetric K; in float32 at
+        least.
 
         R − I = (I − X)⁻¹ 2 X has no cancellation where the rotation is small.
         """

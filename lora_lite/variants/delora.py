@@ -1,16 +1,17 @@
 """DeLoRA: Decoupling Angles and Strength in Low-rank Adaptation. Bini et al. 2025, arXiv:2503.18225.
 
-    y = x Wᵀ + b + λ/r ((x ∘ w) Aᵀ ∘ c) Bᵀ − the same with λ₀, A₀, B₀        c_i = 1 / (|A_i| |B_i|), w = column norms of W
+    y = x Wᵀ + b + λ/r ((x ∘ w) Aᵀ ∘ c) Bᵀ − the same with λ₀, A₀, B₀
+    c_i = 1 / (|A_i| |B_i|), w = column norms of W
 
 Reference: equations 6 to 9 of the paper; peft's tuners/delora/layer.py (its init is `zero_b`).
-Identity at init: `frozen_copy` (default) subtracts the adapter as it stood at time zero, to rounding; `zero_b` sets B = 0 and
-subtracts nothing, bit for bit.
-First step: with `frozen_copy` A, B and λ learn (A where d_in > 1, B where d_out > 1);
-with `zero_b` B alone, and A and λ have gradients of exactly zero.
-Deviations: the norm of W is taken per input column, as in the authors' code and peft (the paper: one Frobenius norm), and w
-is stored in the adapter's dtype. λ₀ is subtracted as in equation 9 (the authors' code puts the current λ on the difference,
-so that λ has no first gradient). With `zero_b` |A_i| and |B_i| are floored at 1e-4, as in peft: the first optimiser step is
-a jump at any learning rate. An adapter in float16 computes in float32.
+Identity at init: `frozen_copy` (default) subtracts the adapter as it stood at time zero, to rounding;
+`zero_b` sets B = 0 and subtracts nothing, bit for bit.
+First step: with `frozen_copy` A, B and λ learn (A where d_in > 1, B where d_out > 1); with `zero_b` B alone, and A and λ have gradients of exactly zero.
+Deviations: the norm of W is taken per input column, as in the authors' code and peft (the paper: one
+Frobenius norm), and w is stored in the adapter's dtype. λ₀ is subtracted as in equation 9 (the authors' code
+puts the current λ on the difference, so that λ has no first gradient). With `zero_b` |A_i| and |B_i| are
+floored at 1e-4, as in peft: the first optimiser step is a jump at any learning rate. An adapter in float16
+computes in float32.
 """
 
 import math
@@ -39,12 +40,15 @@ def column_norms(W: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def direction(v: Tensor, dim: int, floor: float) -> tuple[Tensor, Tensor]:
-    """A vector along each vector of v, and its norm in float32 at least: up to `floor` it counts as `floor`, zero as 1."""
+    """A vector along each vector of v, and its norm in float32 at least: up to `floor` it counts as `floor`,
+    zero as 1.
+    """
     norm = torch.linalg.vector_norm(v, dim=dim, dtype=at_least_float32(v.dtype))
     size = norm.clamp(min=floor) if floor else torch.where(norm == 0, 1.0, norm)
     if v.shape[dim] > 1:
         return v, size
-    # On a line a direction is a sign. Its gradient is exactly zero, not the rounding noise that Adam would make steps of.
+    # On a line a direction is a sign. Its gradient is exactly zero, not the rounding noise that Adam would
+    # make steps of.
     long = norm > floor
     return torch.where(long.unsqueeze(dim), v.sign(), v), torch.where(long, 1.0, size)
 
@@ -60,7 +64,9 @@ class DeLoRAConfig(AdapterConfig):
     unused: ClassVar[tuple[str, ...]] = ("alpha",)
     alpha: None = None  # type: ignore[assignment]  # refused, see `unused`
     lambda_init: float = option(15.0, values=(15.0, 1.0), wrong=(None, -1, True, math.nan, math.inf, "eight"))
-    init: Literal["frozen_copy", "zero_b"] = option("frozen_copy", values=("frozen_copy", "zero_b"), wrong=(None, "eight"))
+    init: Literal["frozen_copy", "zero_b"] = option(
+        "frozen_copy", values=("frozen_copy", "zero_b"), wrong=(None, "eight")
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -69,8 +75,14 @@ class DeLoRAConfig(AdapterConfig):
         self.require(number, "lambda_init", f"a number from 0 to {largest:.3g}, the largest of {self.dtype}")
         learns = self.lambda_init > 0 or self.init != "zero_b"
         representable = self.init != "zero_b" or self.dtype != torch.float16
-        self.require(representable, "dtype", "another with init='zero_b': B's first gradient, over 1e-4, overflows float16")
-        self.require(learns, "lambda_init", "more than 0 with init='zero_b': with λ = 0 and B = 0 it could never learn")
+        self.require(
+            representable,
+            "dtype",
+            "another with init='zero_b': B's first gradient, over 1e-4, overflows float16",
+        )
+        self.require(
+            learns, "lambda_init", "more than 0 with init='zero_b': with λ = 0 and B = 0 it could never learn"
+        )
 
 
 @register
@@ -137,14 +149,17 @@ class DeLoRA(Variant):
 
     def adapt_output(self, x: Tensor, y: Tensor, layer: nn.Module) -> Tensor:
         # A gradient is a difference of terms that may each overflow float16: they meet before it is rounded.
-        A, B, strength = (v.float() if v.dtype == torch.float16 else v for v in (self.A, self.B, self.lambda_))
+        A, B, strength = (
+            v.float() if v.dtype == torch.float16 else v for v in (self.A, self.B, self.lambda_)
+        )
         floor = ZERO_B_NORM_FLOOR
         if self.config.init == "frozen_copy":
             # The adapter as it stood is r more directions, of strength −λ₀.
             A, B, floor = torch.cat([A, self.A0]), torch.cat([B, self.B0], dim=1), 0.0
             strength = torch.cat([strength.expand(self.config.r), -self.lambda0.expand(self.config.r)])
         (A, A_norms), (B, B_norms) = direction(A, 1, floor), direction(B, 0, floor)
-        # In float32 at least, and so is what it multiplies: λ / (r |A_i| |B_i|) overflows float16, the sum need not.
+        # In float32 at least, and so is what it multiplies: λ / (r |A_i| |B_i|) overflows float16, the sum
+        # need not.
         c = strength.to(A_norms.dtype) / (A_norms * B_norms)
         h = F.linear(x.to(A.dtype), A * self.w) * c
         return add_up(y, h.to(B.dtype), B, 1 / self.config.r)

@@ -5,10 +5,11 @@
 Reference: equation 5 of the paper; peft's tuners/lora/dora.py.
 Identity at init: B = 0, so n = m, to rounding.
 First step: B and m learn, the gradient of A is exactly zero. No gradient flows through n (section 4.3).
-Deviations: no dropout. A row of W + s B A that is exactly zero counts as having n = 1, which keeps output and gradients finite;
-so does one whose squares are too small for the norms' dtype: its m is 0, and it gives its bias alone. Where they are too large
-for it, attach refuses.
-x Wᵀ is the base's output less its bias, and so no more exact than that output: m cannot learn where bias swallows x Wᵀ.
+Deviations: no dropout. A row of W + s B A that is exactly zero counts as having n = 1, which keeps output and
+gradients finite; so does one whose squares are too small for the norms' dtype: its m is 0, and it gives its
+bias alone. Where they are too large for it, attach refuses.
+x Wᵀ is the base's output less its bias, and so no more exact than that output: m cannot learn where bias
+swallows x Wᵀ.
 """
 
 from dataclasses import dataclass
@@ -61,7 +62,8 @@ class DoRA(Variant):
     def initialise(self, layer: nn.Module, statistics: Any) -> None:
         read_bias(layer)  # which every forward needs
         W = read_weight(layer)
-        # As wide as n and no wider: where a row's squares overflow, n is Inf at every forward, and attach must refuse.
+        # As wide as n and no wider: where a row's squares overflow, n is Inf at every forward, and attach
+        # must refuse.
         self.m.copy_(torch.linalg.vector_norm(W, dim=1, dtype=self._wide(W)))
 
     def _wide(self, W: Tensor) -> torch.dtype:
@@ -72,9 +74,9 @@ class DoRA(Variant):
     def row_norms(self, layer: nn.Module) -> Tensor:
         """n (d_out,), in float32 at least.
 
-        A block of rows at a time, so that no second d_out × d_in matrix is held. |W|² + 2 s ⟨W Aᵀ, B⟩ + s² ⟨B A Aᵀ, B⟩ needs no
-        such matrix either, but takes as long (W Aᵀ is as much work as B A), and loses half the digits where the update nearly
-        annihilates a row.
+        A block of rows at a time, so that no second d_out × d_in matrix is held. |W|² + 2 s ⟨W Aᵀ, B⟩ + s² ⟨B
+        A Aᵀ, B⟩ needs no such matrix either, but takes as long (W Aᵀ is as much work as B A), and loses half
+        the digits where the update nearly annihilates a row.
         """
         W = read_weight(layer)
         wide = self._wide(W)

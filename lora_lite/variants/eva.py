@@ -1,13 +1,16 @@
-"""EVA: Parameter Efficient Fine-tuning via Explained Variance Adaptation. Paischer et al. 2024, arXiv:2410.07170.
+"""EVA: Parameter Efficient Fine-tuning via Explained Variance Adaptation.
 
-    y = x Wᵀ + b + s (x Aᵀ) Bᵀ        A = top principal directions of the layer's calibration inputs, s = alpha / r
+Paischer et al. 2024, arXiv:2410.07170.
+
+    y = x Wᵀ + b + s (x Aᵀ) Bᵀ        s = alpha / r
+    A = top principal directions of the layer's calibration inputs
 
 Reference: sections 3.2 and 3.3 of the paper; peft's tuners/lora/eva.py.
 Identity at init: B = 0, bit for bit.
 First step: B learns, the gradient of A is exactly zero.
-Deviations: one exact centred PCA over all calibration tokens, from second moments in float64, in place of the incremental SVD,
-whose result depends on the batches; padding tokens count as any others, so leave them out of the data. Each direction's
-largest entry is positive. rho = 1 (every layer keeps r) by default.
+Deviations: one exact centred PCA over all calibration tokens, from second moments in float64, in place of the
+incremental SVD, whose result depends on the batches; padding tokens count as any others, so leave them out of
+the data. Each direction's largest entry is positive. rho = 1 (every layer keeps r) by default.
 """
 
 import math
@@ -31,11 +34,14 @@ from lora_lite.variants.low_rank import add_low_rank
 class EVAConfig(AdapterConfig):
     """rho: a layer may get up to r · rho components. The ranks of all layers together stay r × layers.
 
-    With rho > 1 the directions that explain most of their layer's variance win; alpha / r is the same for every layer.
+    With rho > 1 the directions that explain most of their layer's variance win; alpha / r is the same for
+    every layer.
     """
 
     variant: ClassVar[str] = "eva"
-    rho: float = option(1.0, values=(1.0, 2.0), wrong=(None, 0, 0.5, True, math.nan, math.inf, 1e308, "eight"))
+    rho: float = option(
+        1.0, values=(1.0, 2.0), wrong=(None, 0, 0.5, True, math.nan, math.inf, 1e308, "eight")
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -73,7 +79,9 @@ class EVA(Variant):
 
     @classmethod
     def allocate(cls, config: EVAConfig, statistics: Mapping[str, Any]) -> dict[str, EVAConfig]:
-        """The budget of r × layers components goes to the largest shares of variance, at most r · rho to a layer."""
+        """The budget of r × layers components goes to the largest shares of variance, at most r · rho to a
+        layer.
+        """
         shares = {}
         for name, moments in statistics.items():
             variance, _ = moments.principal()
@@ -83,7 +91,8 @@ class EVA(Variant):
                     f"{name}: {moments.tokens} calibration tokens for {most} components (r · rho). "
                     f"Give at least {most + 1} tokens, or lower r or rho."
                 )
-            shares[name] = (variance / variance.sum().clamp(min=torch.finfo(variance.dtype).tiny))[:most].tolist()
+            total = variance.sum().clamp(min=torch.finfo(variance.dtype).tiny)
+            shares[name] = (variance / total)[:most].tolist()
         ranking = sorted(((share, name) for name in shares for share in shares[name]), key=lambda s: -s[0])
         winners = [name for _, name in ranking[: config.r * len(shares)]]
         ranks = {name: winners.count(name) for name in shares if name in winners}
@@ -93,7 +102,10 @@ class EVA(Variant):
                     f"{name}: the calibration inputs, centred, have rank {found}, wanted {rank} or more. "
                     "Give more varied calibration data, or lower r."
                 )
-        return {name: replace(config, r=rank, alpha=config.alpha * rank / config.r) for name, rank in ranks.items()}
+        return {
+            name: replace(config, r=rank, alpha=config.alpha * rank / config.r)
+            for name, rank in ranks.items()
+        }
 
     def initialise(self, layer: nn.Module, statistics: Any) -> None:
         _, directions = statistics.principal()

@@ -6,8 +6,8 @@ Yuan et al. 2024, arXiv:2405.17484.
 Reference: equation 3 of the paper; peft's tuners/hra/layer.py.
 Identity at init: rows come in equal pairs, H H = I, to rounding.
 First step: U learns; the two rows of a pair get opposite gradients.
-Deviations: no orthogonality regulariser (the paper's λ = 0). A row u = 0 counts as H = I. Computed in the compact WY form of
-the product rather than as r reflections one after the other.
+Deviations: no orthogonality regulariser (the paper's λ = 0). A row u = 0 counts as H = I. Computed in the
+compact WY form of the product rather than as r reflections one after the other.
 """
 
 from dataclasses import dataclass
@@ -42,7 +42,9 @@ class HRAConfig(AdapterConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require(self.r is not None and self.r % 2 == 0, "r", "an even number: reflections start in pairs")
+        self.require(
+            self.r is not None and self.r % 2 == 0, "r", "an even number: reflections start in pairs"
+        )
 
 
 @register
@@ -62,16 +64,21 @@ class HRA(Variant):
     @classmethod
     def check(cls, shape: LinearShape, config: HRAConfig) -> None:
         if shape.d_in < 2:
-            raise ConfigError("hra: d_in = 1, wanted 2 or more: a reflection of a line has no gradient. Leave the layer out.")
+            raise ConfigError(
+                "hra: d_in = 1, wanted 2 or more: a reflection of a line has no gradient. Leave the layer"
+                " out."
+            )
 
     @classmethod
     def identity(cls, config: HRAConfig) -> Literal["exact", "rounding"]:
         return "rounding"
 
     def wy_factors(self) -> tuple[Tensor, Tensor]:
-        """N and P, both (r, d_in), with R = I − Nᵀ P: unit rows N, and P = T N with T = (½ I + striu(N Nᵀ))⁻¹.
+        """N and P, both (r, d_in), with R = I − Nᵀ P: unit rows N, and P = T N with T = (½ I + striu(N
+        Nᵀ))⁻¹.
 
-        The r × r system is solved in float64: with many nearly parallel rows it loses 2e-4 of the gradient in float32.
+        The r × r system is solved in float64: with many nearly parallel rows it loses 2e-4 of the gradient in
+        float32.
         """
         U = self.U.to(torch.float64)
         norms = torch.linalg.vector_norm(U, dim=1, keepdim=True)
@@ -81,7 +88,8 @@ class HRA(Variant):
         return N, P
 
     def adapt_input(self, x: Tensor) -> Tensor:
-        # In float32 at least, and no coarser than x: P's rows are large where reflections nearly cancel, as they do near init.
+        # In float32 at least, and no coarser than x: P's rows are large where reflections nearly cancel, as
+        # they do near init.
         wide = at_least_float32(torch.promote_types(self.U.dtype, x.dtype))
         N, P = (factor.to(wide) for factor in self.wy_factors())
         # x Rᵀ = x − (x Pᵀ) N. The difference is taken in the wider dtype: x itself must not be rounded.

@@ -1,13 +1,14 @@
-"""(IA)³: Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context Learning.
-Liu et al. 2022, arXiv:2205.05638. This is the gate on a layer's output, which the paper puts on keys and values.
+"""(IA)³: Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context Learning. Liu et al.
+2022, arXiv:2205.05638. This is the gate on a layer's output, which the paper puts on keys and values.
 
     y = (x Wᵀ + b) ∘ g        g = 1 + offset
 
 Reference: section 3.3 of the paper; peft's tuners/ia3/layer.py.
 Identity at init: offset = 0, bit for bit.
 First step: offset learns.
-Deviations: the parameter is the offset from 1 and not the gate: bfloat16 has a spacing of 7.8e-3 at 1, so that a gate stored
-there would not move under small steps. The paper gates activations after the bias, and so does this.
+Deviations: the parameter is the offset from 1 and not the gate: bfloat16 has a spacing of 7.8e-3 at 1, so
+that a gate stored there would not move under small steps. The paper gates activations after the bias, and so
+does this.
 """
 
 from dataclasses import dataclass

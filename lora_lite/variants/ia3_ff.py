@@ -1,6 +1,6 @@
-"""(IA)³: Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context Learning.
-Liu et al. 2022, arXiv:2205.05638. This is the gate on a layer's input, which the paper puts before the down projection of the
-feed-forward block.
+"""(IA)³: Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context Learning. Liu et al.
+2022, arXiv:2205.05638. This is the gate on a layer's input, which the paper puts before the down projection
+of the feed-forward block.
 
     y = (x ∘ g) Wᵀ + b        g = 1 + offset
 

@@ -6,20 +6,24 @@ from torch import Tensor
 
 
 def add_low_rank(y: Tensor, x: Tensor, A: Tensor, B: Tensor, scale: float = 1.0) -> Tensor:
-    """y + scale (x Aᵀ) Bᵀ.  x (..., d_in), A (r, d_in), B (d_out, r), y (..., d_out); computed in the dtype of A and B."""
+    """y + scale (x Aᵀ) Bᵀ.
+
+    x (..., d_in), A (r, d_in), B (d_out, r), y (..., d_out); computed in the dtype of A and B.
+    """
     return add_up(y, F.linear(x.to(A.dtype), A), B, scale)
 
 
 def add_up(y: Tensor, h: Tensor, B: Tensor, scale: float = 1.0) -> Tensor:
     """y + scale h Bᵀ.  h (..., r), B (d_out, r), y (..., d_out).
 
-    In one dtype throughout, product and sum are one kernel (for a few tokens two are faster); elsewhere the sum is taken in the
-    wider dtype of the two.
+    In one dtype throughout, product and sum are one kernel (for a few tokens two are faster); elsewhere the
+    sum is taken in the wider dtype of the two.
     """
     tokens = y.numel() // len(B)
     if 4 * tokens < len(B) or y.dtype != B.dtype:
         return torch.add(y, F.linear(h, B), alpha=scale)
-    # A copy of B pays where tokens are many: a gradient is laid out as its factor is, and hᵀ g takes half the time of gᵀ h.
+    # A copy of B pays where tokens are many: a gradient is laid out as its factor is, and hᵀ g takes half the
+    # time of gᵀ h.
     up = B.t().contiguous()
     if y.dim() == 2:
         return torch.addmm(y, h, up, alpha=scale)

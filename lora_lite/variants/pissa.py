@@ -6,9 +6,9 @@ Meng et al. 2024, arXiv:2404.02948.
 Reference: equations 2 to 4 of the paper; peft's tuners/lora/layer.py, pissa_init.
 Identity at init: A = A₀ and B = B₀, to rounding.
 First step: A and B both learn.
-Deviations: the paper moves the principal part out of W, W_res = W − s B₀ A₀; here W stays and the frozen principal part is
-subtracted beside it: the same function and gradients, for a second low-rank product. The singular values are divided by s,
-so that every alpha gives the same function at init.
+Deviations: the paper moves the principal part out of W, W_res = W − s B₀ A₀; here W stays and the frozen
+principal part is subtracted beside it: the same function and gradients, for a second low-rank product. The
+singular values are divided by s, so that every alpha gives the same function at init.
 """
 
 from dataclasses import dataclass
@@ -74,7 +74,9 @@ class PiSSA(Variant):
         W = read_weight(layer)
         W = W.to(at_least_float32(W.dtype))
         if not W.any():
-            raise ConfigError("pissa: W is zero and has no principal part; it could never learn. Leave the layer out.")
+            raise ConfigError(
+                "pissa: W is zero and has no principal part; it could never learn. Leave the layer out."
+            )
         r = self.A.shape[0]
         if self.config.niter is None:
             U, S, Vh = torch.linalg.svd(W, full_matrices=False)

@@ -1,4 +1,6 @@
-"""The report of what was measured: gathered (collect), judged (judge), kept as plain data (report), written (render)."""
+"""The report of what was measured: gathered (collect), judged (judge), kept as plain data (report), written
+(render).
+"""
 
 from contextlib import ExitStack
 

@@ -1,4 +1,6 @@
-"""The pytest side of the audit: gathers what the tests report, on this process and on workers, and hands it to the judge."""
+"""The pytest side of the audit: gathers what the tests report, on this process and on workers, and hands it
+to the judge.
+"""
 
 import json
 import re
@@ -17,8 +19,8 @@ from properties.audit.matrix import matrix
 from properties.audit.measure import PARTS
 from properties.audit.report import BUGGY, Failure, Measured
 from properties.audit.terminal import summary, table
-from properties.mutants.matrix import Cell, Row
-from properties.registry import PROPERTIES
+from properties.judging.claim import PROPERTIES
+from properties.mutation.matrix import Cell, Row
 from properties.regressions import travel
 from properties.regressions.record import replay_command
 
@@ -34,7 +36,10 @@ JUDGES = {"measured", "facts", "probe", "capability"}
 
 
 class Collector:
-    """Listens to pytest. With --audit, also to which code each test runs; a mutation's own runs are left out of that."""
+    """Listens to pytest.
+
+    With --audit, also to which code each test runs; a mutation's own runs are left out of that.
+    """
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
@@ -66,14 +71,16 @@ class Collector:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        """A worker that died has sent nothing; its tests count as failed, and the rest of the report stands."""
+        """A worker that died has sent nothing; the rest of the report stands."""
         dumped = getattr(node, "workeroutput", {}).get(SENT)
         if dumped is not None and self.tracer is not None:
             self.tracer.add(dumped)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """A worker sends what it traced; the process that started it judges, and writes whatever came of the run."""
+        """A worker sends what it traced; the process that started it judges, and writes whatever came of the
+        run.
+        """
         if self.folder is None or session.config.option.collectonly:
             return
         if (output := getattr(session.config, "workeroutput", None)) is not None:
@@ -92,8 +99,12 @@ class Collector:
         if self.report.verdict == BUGGY and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-        """With --audit the verdicts and where the report is; with -v or -rA every figure and the mutation matrix."""
+    def pytest_terminal_summary(
+        self, terminalreporter: pytest.TerminalReporter, config: pytest.Config
+    ) -> None:
+        """With --audit the verdicts and where the report is; with -v or -rA every figure and the mutation
+        matrix.
+        """
         if self.report is not None:
             terminalreporter.write_sep("=", f"audit: {self.report.verdict}")
             terminalreporter.write_line(summary(self.report))
@@ -121,7 +132,10 @@ class Collector:
             found.failures.append(failure_of(broken.nodeid, broken.longreprtext))
             found.tests["errors"] = found.tests.get("errors", 0) + 1
         found.speed = self.speed
-        found.failures = [f if f.replay else replace(f, replay=replay_command(self.config, f.nodeid)) for f in found.failures]
+        found.failures = [
+            f if f.replay else replace(f, replay=replay_command(self.config, f.nodeid))
+            for f in found.failures
+        ]
         return found
 
 
@@ -158,7 +172,9 @@ def _count(found: Evidence, report: pytest.TestReport) -> None:
     found.tests[report.outcome] = found.tests.get(report.outcome, 0) + 1
     claim, variant = named(report.nodeid)
     if report.outcome == "skipped":
-        found.skipped[report.nodeid] = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
+        found.skipped[report.nodeid] = (
+            report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
+        )
         return
     found.ran.add((claim, variant))
     if report.outcome == "passed":
@@ -166,14 +182,17 @@ def _count(found: Evidence, report: pytest.TestReport) -> None:
     else:
         crash = getattr(getattr(report.longrepr, "reprcrash", None), "message", None)
         found.failures.append(
-            failure_of(report.nodeid, report.longreprtext, crash, left=[name for name, _ in report.user_properties])
+            failure_of(
+                report.nodeid, report.longreprtext, crash, left=[name for name, _ in report.user_properties]
+            )
         )
 
 
 def named(nodeid: str) -> tuple[str, str | None]:
     """The claim and the variant of a test: "…::test_identity_at_init[hra]" is ("identity_at_init", "hra").
 
-    A fixture's replay makes the claim of its property; a test that takes properties makes theirs "on real weights", say.
+    A fixture's replay makes the claim of its property; a test that takes properties makes theirs "on real
+    weights", say.
     """
     test = nodeid.rpartition("::")[2]
     claim, _, parameters = test.removesuffix("]").partition("[")
@@ -187,14 +206,16 @@ def named(nodeid: str) -> tuple[str, str | None]:
 def failure_of(nodeid: str, text: str, crash: str | None = None, *, left: Iterable[str] = ()) -> Failure:
     """What pytest tells of a test that did not pass, taken apart.
 
-    crash: the last line of a traceback, where there is one. left: the names of the records that the test has left.
-    The replay is empty where the test tells none.
+    crash: the last line of a traceback, where there is one. left: the names of the records that the test has
+    left. The replay is empty where the test tells none.
     """
     claim, variant = named(nodeid)
     # A violation is told as it is; a crash with pytest's marks before each line of it.
     told = dict(re.findall(r"^(?:E +)?(recipe|written|replay)   (.*)$", text, re.MULTILINE))
     lines = (crash or text).removeprefix("Failed: ").splitlines()
-    message = "\n".join(line for line in lines if line.strip() and line[:9] not in ("recipe   ", "written  ", "replay   "))
+    message = "\n".join(
+        line for line in lines if line.strip() and line[:9] not in ("recipe   ", "written  ", "replay   ")
+    )
     judges = claim in PROPERTIES or claim in PARTS or not JUDGES.isdisjoint(left)
     # What a replay tells of its fixture, by the file's name, is nothing that the library does.
     stale = REPLAY in nodeid and re.match(r".*\.json: ", message) is not None

@@ -22,7 +22,7 @@ from properties.audit.report import (
     TensorFact,
 )
 from properties.audit.wording import counted
-from properties.registry import PROPERTIES
+from properties.judging.claim import PROPERTIES
 
 COLUMNS = ("has_ref", "params", "init", "dtype", "forward", "gradient", "round_trip", "other")
 
@@ -86,28 +86,42 @@ def columns_of(
 
 
 def _column(
-    column: str, facts: Facts | None, measured: Sequence[Measured], failures: Sequence[Failure], unrun: Sequence[str]
+    column: str,
+    facts: Facts | None,
+    measured: Sequence[Measured],
+    failures: Sequence[Failure],
+    unrun: Sequence[str],
 ) -> Finding:
     """The worst of the facts and the properties that speak for it."""
     failing = sorted((f for f in failures if column_of(f.claim) == column), key=simplicity)
-    found = [Finding(FAILS, None, _does_not_hold(f.claim.replace("_", " "), f.message)) for f in failing if f.claim in SIMPLEST]
+    found = [
+        Finding(FAILS, None, _does_not_hold(f.claim.replace("_", " "), f.message))
+        for f in failing
+        if f.claim in SIMPLEST
+    ]
     found += _facts_of(column, facts)
     for m in measured:
         if column_of(m.claim) == column and m.examples is not None:
             found.append(Finding(OK, max(m.worst.values(), default=None)))
     found += [
-        Finding(FAILS, None, _does_not_hold(f.claim.replace("_", " "), f.message)) for f in failing if f.claim not in SIMPLEST
+        Finding(FAILS, None, _does_not_hold(f.claim.replace("_", " "), f.message))
+        for f in failing
+        if f.claim not in SIMPLEST
     ]
     for state in (FAILS, NO_REFERENCE, UNMEASURED):
         of_it = [f for f in found if f.state == state]
         if of_it:
             # What holds beside it has figures too, and none of them is this state's.
-            return Finding(state, _largest(of_it if state == FAILS else found), of_it[0].why.partition("\n")[0])
+            return Finding(
+                state, _largest(of_it if state == FAILS else found), of_it[0].why.partition("\n")[0]
+            )
     figure = _largest(found)
     if not found:
         return Finding(UNMEASURED, None, "not measured in this run")
     missing = sum(column_of(claim) == column for claim in unrun)
-    return Finding(PARTLY, figure, f"{counted(missing, 'property')} not run") if missing else Finding(OK, figure)
+    return (
+        Finding(PARTLY, figure, f"{counted(missing, 'property')} not run") if missing else Finding(OK, figure)
+    )
 
 
 def _largest(found: Sequence[Finding]) -> float | None:
@@ -116,7 +130,9 @@ def _largest(found: Sequence[Finding]) -> float | None:
 
 def _does_not_hold(what: str, message: str) -> str:
     """In one line, what failed and with which figures."""
-    lines = [" ".join(line.split()) for line in message.splitlines() if not re.fullmatch(r"\w+ \[[^]]+\]", line)]
+    lines = [
+        " ".join(line.split()) for line in message.splitlines() if not re.fullmatch(r"\w+ \[[^]]+\]", line)
+    ]
     return ": ".join(["does not hold", *([what] if what else []), *lines[:2]])
 
 
@@ -127,7 +143,9 @@ def _facts_of(column: str, facts: Facts | None) -> list[Finding]:
     found: Any = [] if facts is None else getattr(facts, column)
     if isinstance(found, Finding):
         return [_told("", found)]
-    return [_told(_label(fact), fact.found) for fact in found] or [Finding(UNMEASURED, None, "not measured in this run")]
+    return [_told(_label(fact), fact.found) for fact in found] or [
+        Finding(UNMEASURED, None, "not measured in this run")
+    ]
 
 
 def _told(label: str, found: Finding) -> Finding:

@@ -1,4 +1,6 @@
-"""Reads what a variant's module docstring states: title, formula, identity, deviations; and the same of its oracle."""
+"""Reads what a variant's module docstring states: title, formula, identity, deviations; and the same of its
+oracle.
+"""
 
 import inspect
 import re
@@ -7,8 +9,8 @@ import textwrap
 from dataclasses import dataclass
 
 import lora_lite as ll
-from properties.observe import adapts_input
 from properties.oracles import ORACLES
+from properties.subjects.observe import adapts_input
 
 SECTIONS = ("Reference", "Identity at init", "First step", "Deviations")
 
@@ -23,12 +25,17 @@ class Document:
 
 
 def document(text: str | None) -> Document:
-    """Title up to the first blank line, formula: the indented lines, and the named sections, each up to the next."""
+    """Title up to the first blank line, formula: the indented lines, and the named sections, each up to the
+    next.
+    """
     text = inspect.cleandoc(text or "")
     title = " ".join(text.split("\n\n")[0].split())
     formula = textwrap.dedent("\n".join(line for line in text.splitlines() if line.startswith("    ")))
     found = re.split(rf"^({'|'.join(SECTIONS)}):", text, flags=re.MULTILINE)
-    sections = {name: " ".join(body.split("\n\n")[0].split()) for name, body in zip(found[1::2], found[2::2], strict=True)}
+    sections = {
+        name: " ".join(body.split("\n\n")[0].split())
+        for name, body in zip(found[1::2], found[2::2], strict=True)
+    }
     return Document(title, formula.strip(), sections)
 
 

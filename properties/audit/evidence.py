@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from properties.audit.report import Failure, Measured, SpeedSource
-from properties.mutants.matrix import Row
+from properties.mutation.matrix import Row
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,10 @@ class Speed:
 
 @dataclass
 class Evidence:
-    """What a run left behind, whole or not. ran: claims by variant (None: the library); passed, failed: tests by their id."""
+    """What a run left behind, whole or not.
+
+    ran: claims by variant (None: the library); passed, failed: tests by their id.
+    """
 
     measured: list[Measured] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)

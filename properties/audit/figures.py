@@ -31,9 +31,13 @@ STYLE: Any = {
 
 
 def svg(figure: Figure, name: str, label: str) -> str:
-    """The figure as an <svg> element that scales, takes the page's colour, and says what it is to who cannot see it."""
+    """The figure as an <svg> element that scales, takes the page's colour, and says what it is to who cannot
+    see it.
+    """
     text = io.StringIO()
-    figure.savefig(text, format="svg", transparent=True, bbox_inches="tight", pad_inches=0.05, metadata={"Date": None})
+    figure.savefig(
+        text, format="svg", transparent=True, bbox_inches="tight", pad_inches=0.05, metadata={"Date": None}
+    )
     body = text.getvalue()
     body = body[body.index("<svg") :].replace(INK, "currentColor")
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
@@ -44,7 +48,9 @@ def svg(figure: Figure, name: str, label: str) -> str:
 
 
 def heat_map(block: Block) -> str | None:
-    """Identity error by base and adapter dtype, in eps of the base; a cell that fails is red, whatever its size."""
+    """Identity error by base and adapter dtype, in eps of the base; a cell that fails is red, whatever its
+    size.
+    """
     if block.facts is None or not block.facts.dtype:
         return None
     cells = {(cell.base, cell.adapter): cell for cell in block.facts.dtype}
@@ -61,7 +67,11 @@ def heat_map(block: Block) -> str | None:
                 axes.text(j, i, _short(cell.eps), ha="center", va="center", fontsize=8.5)
         axes.imshow(grid, cmap=ListedColormap(shades), interpolation="nearest", vmin=0, vmax=15)
         _label(axes, "adapter", "base")
-        return svg(figure, f"heat-{block.variant}", f"{block.variant}: identity error by dtype, in eps of the base dtype")
+        return svg(
+            figure,
+            f"heat-{block.variant}",
+            f"{block.variant}: identity error by dtype, in eps of the base dtype",
+        )
 
 
 def _shade(state: str, eps: float | None) -> tuple[float, float, float, float]:
@@ -98,13 +108,20 @@ def matrix(mutants: Sequence[MutantRow], claims: Sequence[str]) -> str | None:
     if not mutants:
         return None
     order = list(OUTCOMES)
-    grid = np.array([[order.index(row.outcomes.get(claim, "unreached")) for claim in claims] for row in mutants])
+    grid = np.array(
+        [[order.index(row.outcomes.get(claim, "unreached")) for claim in claims] for row in mutants]
+    )
     cell = 0.115
     with mpl.rc_context({**STYLE, "font.size": 6.5}):
         figure = Figure(figsize=(len(claims) * cell + 2, len(mutants) * cell + 2))
         axes = figure.add_subplot()
         axes.imshow(
-            grid, cmap=ListedColormap(list(OUTCOMES.values())), vmin=-0.5, vmax=3.5, interpolation="none", aspect="equal"
+            grid,
+            cmap=ListedColormap(list(OUTCOMES.values())),
+            vmin=-0.5,
+            vmax=3.5,
+            interpolation="none",
+            aspect="equal",
         )
         axes.set_xticks(range(len(claims)), [claim.replace("_", " ") for claim in claims], rotation=90)
         axes.set_yticks(range(len(mutants)), [row.name for row in mutants])
@@ -121,18 +138,25 @@ GROWS = {"d": "width d", "r": "rank r", "tokens": "tokens", "layers": "layers"}
 
 
 def growth(rows: Sequence[dict[str, Any]]) -> str | None:
-    """Cost over the base layer as one size grows and the others stay, a panel for each size, with the slope of each line."""
+    """Cost over the base layer as one size grows and the others stay, a panel for each size, with the slope
+    of each line.
+    """
     panels = {size: found for size in GROWS if (found := _series(rows, size))}
     if not panels:
         return None
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.5, 3.4 * len(panels)), layout="constrained")
-        for axes, (size, series) in zip(figure.subplots(len(panels), squeeze=False)[:, 0], panels.items(), strict=True):
+        for axes, (size, series) in zip(
+            figure.subplots(len(panels), squeeze=False)[:, 0], panels.items(), strict=True
+        ):
             variants = list(dict.fromkeys(variant for variant, _ in series))
             for (variant, by), points in series.items():
                 x, y, low, high = np.array(points).T
                 slope = np.polyfit(np.log(x), np.log(y), 1)[0]
-                style: Any = {"color": f"C{variants.index(variant) % 10}", "linestyle": "-" if by == "lora_lite" else "--"}
+                style: Any = {
+                    "color": f"C{variants.index(variant) % 10}",
+                    "linestyle": "-" if by == "lora_lite" else "--",
+                }
                 axes.plot(x, y, marker="o", ms=3, lw=1.2, label=f"{variant} {by} {slope:+.2f}", **style)
                 axes.fill_between(x, low, high, color=style["color"], alpha=0.12, lw=0)
             axes.axhline(1.0, color=INK, lw=0.6, alpha=0.5)
@@ -147,7 +171,9 @@ def growth(rows: Sequence[dict[str, Any]]) -> str | None:
 
 
 def _series(rows: Sequence[dict[str, Any]], size: str) -> dict[tuple[str, str], list[tuple[float, ...]]]:
-    """By variant and implementation the longest run of rows that differ in this size alone: size, ratio and quartiles."""
+    """By variant and implementation the longest run of rows that differ in this size alone: size, ratio and
+    quartiles.
+    """
     groups: dict[tuple[Any, ...], dict[float, tuple[float, ...]]] = {}
     fixed = [name for name in (*GROWS, "dtype", "threads", "phase") if name != size]
     for row in rows:

@@ -1,4 +1,4 @@
-"""A mutant for a whole run, its code counted as the lines that it stands in for, so that the trace finds it."""
+"""A mutant for a whole run, its code counted as the lines that it stands in for: the trace finds it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from properties.mutants import load_catalogue
+from properties.mutation import load_catalogue
 
 
 @contextmanager
@@ -16,8 +16,13 @@ def injected(name: str) -> Iterator[None]:
     """The named mutant of the catalogue. Raises UsageError where there is none of that name."""
     catalogue = load_catalogue()
     if name not in catalogue:
-        near = get_close_matches(name, catalogue, n=5) or [known for known in catalogue if name.partition("_")[0] in known]
-        listed = f"{', '.join(near) or 'none like it'}. All {len(catalogue)} stand in properties/mutants/"
+        near = get_close_matches(name, catalogue, n=5) or [
+            known for known in catalogue if name.partition("_")[0] in known
+        ]
+        listed = (
+            f"{', '.join(near) or 'none like it'}. All {len(catalogue)} stand in"
+            " properties/mutation/catalogue/"
+        )
         raise pytest.UsageError(f"--mutant: no mutant {name}; near it: {listed}")
     mutant = catalogue[name]
     originals: dict[Any, CodeType] = {step.target: step.target.__code__ for step in mutant.changes}
@@ -29,5 +34,7 @@ def injected(name: str) -> Iterator[None]:
 
 def moved(code: CodeType, filename: str, lines: int) -> CodeType:
     """The code, and the code inside it, as if it stood so many lines further down in this file."""
-    inside = tuple(moved(part, filename, lines) if isinstance(part, CodeType) else part for part in code.co_consts)
+    inside = tuple(
+        moved(part, filename, lines) if isinstance(part, CodeType) else part for part in code.co_consts
+    )
     return code.replace(co_filename=filename, co_firstlineno=code.co_firstlineno + lines, co_consts=inside)

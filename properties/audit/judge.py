@@ -1,4 +1,6 @@
-"""From what was gathered to the report: columns, verdicts by a printed rule, what must be fixed and what should be added."""
+"""From what was gathered to the report: columns, verdicts by a printed rule, what must be fixed and what
+should be added.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -30,28 +32,43 @@ from properties.audit.report import (
 )
 from properties.audit.tracing import Tracer
 from properties.audit.wording import counted
-from properties.mutants.witnesses import WITNESSES
-from properties.registry import PROPERTIES, Property, load_properties
+from properties.judging.claim import PROPERTIES, Property, load_properties
+from properties.mutation.witnesses import WITNESSES
 from strategies.options import BUILT_IN
 
 RULE = [
-    "BUGGY: a property does not hold or crashes for the variant, or one of the facts measured of it (params, init, dtype, "
-    "forward, gradient, round trip) fails. A failing claim about the library as a whole counts for the variants that its "
-    "message names.",
-    "PARTIAL: nothing fails, but a column or a property that is about the variant was not measured in this run (deselected, "
-    "skipped, refused), there is no reference or no oracle, or a claim about the whole library fails and names no variant.",
+    (
+        "BUGGY: a property does not hold or crashes for the variant, or one of the facts measured of it"
+        " (params, init, dtype, forward, gradient, round trip) fails. A failing claim about the library as a"
+        " whole counts for the variants that its message names."
+    ),
+    (
+        "PARTIAL: nothing fails, but a column or a property that is about the variant was not measured in"
+        " this run (deselected, skipped, refused), there is no reference or no oracle, or a claim about the"
+        " whole library fails and names no variant."
+    ),
     "CORRECT: every column and every property was measured, and everything holds.",
-    "The report as a whole: BUGGY where a variant is or a claim about the library fails; PARTIAL where a variant is, a claim "
-    "about the library was not run, or a test that is no property fails, so that the suite itself is in doubt; else CORRECT.",
+    (
+        "The report as a whole: BUGGY where a variant is or a claim about the library fails; PARTIAL where a"
+        " variant is, a claim about the library was not run, or a test that is no property fails, so that the"
+        " suite itself is in doubt; else CORRECT."
+    ),
 ]
 
 
-def judge(evidence: Evidence, tracer: Tracer | None, provenance: Provenance, variants: Sequence[str]) -> Report:
+def judge(
+    evidence: Evidence, tracer: Tracer | None, provenance: Provenance, variants: Sequence[str]
+) -> Report:
     """The whole report of a run about these variants, whatever came of it."""
     load_properties()
-    # A mutant that survives tells of what to add. What else is no property tells of the suite, and of no variant.
+    # A mutant that survives tells of what to add. What else is no property tells of the suite, and of no
+    # variant.
     survivors = {f"[{row.mutant}]" for row in evidence.rows if row.survivors}
-    told = [f for f in evidence.failures if f.claim != worth.MUTATION or f.nodeid[f.nodeid.find("[") :] not in survivors]
+    told = [
+        f
+        for f in evidence.failures
+        if f.claim != worth.MUTATION or f.nodeid[f.nodeid.find("[") :] not in survivors
+    ]
     failures = [f for f in told if f.kind == "property"]
     probe = evidence.records.get("probe", [])
     report = Report(
@@ -90,7 +107,9 @@ def _block(name: str, evidence: Evidence, failures: list[Failure]) -> Block:
     unrun = [p.name for p in applicable(name) if (p.name, name) not in evidence.ran]
     reference = reference_of(variant)
     columns = columns_of(reference, facts, measured, own, unrun)
-    unclear = [f.claim for f in failures if f.variant is None and not any(names(f.message, v) for v in ll.VARIANTS)]
+    unclear = [
+        f.claim for f in failures if f.variant is None and not any(names(f.message, v) for v in ll.VARIANTS)
+    ]
     verdict, reason = _verdict(columns, unrun, unclear)
     return Block(
         variant=name,
@@ -124,7 +143,8 @@ def _verdict(columns: dict[str, Finding], unrun: list[str], unclear: list[str]) 
     if failing:
         return BUGGY, "; ".join(failing)
     open_ = [
-        f"{state}: {', '.join(name.replace('_', ' ') for name, found in columns.items() if found.state == state)}"
+        f"{state}:"
+        f" {', '.join(name.replace('_', ' ') for name, found in columns.items() if found.state == state)}"
         for state in dict.fromkeys(found.state for found in columns.values())
         if state != OK
     ]
@@ -143,13 +163,18 @@ def _library(evidence: Evidence, failures: list[Failure]) -> Finding:
     facts = [p.name for p in PROPERTIES.values() if p.cases is None]
     run = [name for name in facts if (name, None) in evidence.ran]
     if len(run) < len(facts):
-        return Finding(UNMEASURED, None, f"{len(facts) - len(run)} of {counted(len(facts), 'claim')} about the library not run")
+        return Finding(
+            UNMEASURED,
+            None,
+            f"{len(facts) - len(run)} of {counted(len(facts), 'claim')} about the library not run",
+        )
     return Finding(OK, None, f"none of {counted(len(run), 'claim')} failed")
 
 
 # The rest
 
-# What a user wants to know beside the formula, in the order of the table; a test that shows more adds its column.
+# What a user wants to know beside the formula, in the order of the table; a test that shows more adds its
+# column.
 CAPABILITIES = ("compile", "autocast", "checkpointing", "DDP", "FSDP2", "8-bit", "int8", "deepcopy", "merge")
 
 
@@ -164,7 +189,11 @@ def _capabilities(records: Sequence[dict[str, str]], variants: Sequence[str]) ->
         both = (found.get(key, record["outcome"]), record["outcome"])
         found[key] = min(both, key=lambda outcome: order.index(outcome.partition(":")[0]))
     names = [*CAPABILITIES, *sorted({record["name"] for record in records} - set(CAPABILITIES))]
-    return [{"variant": v, "name": n, "outcome": found.get((v, n), "not measured")} for v in variants for n in names]
+    return [
+        {"variant": v, "name": n, "outcome": found.get((v, n), "not measured")}
+        for v in variants
+        for n in names
+    ]
 
 
 def reference_of(variant: type[ll.Variant]) -> ReferenceFact:
@@ -172,10 +201,14 @@ def reference_of(variant: type[ll.Variant]) -> ReferenceFact:
     oracle = documents.oracle_module(variant.name)
     if variant.reference is None:
         return ReferenceFact("NO_REFERENCE", "HIGH", oracle=oracle)
-    made = ReferenceFact("HAS_REFERENCE", "none", variant.reference.arxiv, list(variant.reference.titles), oracle=oracle)
+    made = ReferenceFact(
+        "HAS_REFERENCE", "none", variant.reference.arxiv, list(variant.reference.titles), oracle=oracle
+    )
     if (code := variant.reference.code) is None:
         return made
-    return replace(made, repository=code.repository, path=code.path, revision=code.revision, sha256=code.sha256)
+    return replace(
+        made, repository=code.repository, path=code.path, revision=code.revision, sha256=code.sha256
+    )
 
 
 def facts_from(records: Sequence[dict[str, Any]]) -> Facts | None:
@@ -196,7 +229,11 @@ def facts_from(records: Sequence[dict[str, Any]]) -> Facts | None:
 
 def _nice_to_have(report: Report) -> list[str]:
     """Computed; nothing of it makes a variant wrong."""
-    found = [f"{w.claim}: tolerance {w.tolerance} ({_sides(w)})" for w in report.properties if w.tolerance.startswith("too")]
+    found = [
+        f"{w.claim}: tolerance {w.tolerance} ({_sides(w)})"
+        for w in report.properties
+        if w.tolerance.startswith("too")
+    ]
     if report.mutation.complete:
         seconds = [w.claim for w in report.properties if w.kills and not w.alone]
         idle = [w.claim for w in report.properties if not w.kills]
@@ -214,7 +251,10 @@ def _nice_to_have(report: Report) -> list[str]:
     wrong = [link for link in report.links if link.status not in (*links.GOOD, links.UNCHECKED)]
     found += [f"{link.what}: {link.status}, {link.why}" for link in wrong]
     if unchecked:
-        found.append(f"UNCHECKED: {len(unchecked)} of {counted(len(report.links), 'link')}; open them with pytest --online")
+        found.append(
+            f"UNCHECKED: {len(unchecked)} of {counted(len(report.links), 'link')}; open them with pytest"
+            " --online"
+        )
     return found
 
 
@@ -226,19 +266,24 @@ def _sides(w: Worth) -> str:
 def _must_add(report: Report, variants: Sequence[str]) -> list[str]:
     """What would close the gaps."""
     found = [
-        f"a property that notices {m.name} on {', '.join(m.survives_on)}: {m.breaks}" for m in report.mutants if m.survives_on
+        f"a property that notices {m.name} on {', '.join(m.survives_on)}: {m.breaks}"
+        for m in report.mutants
+        if m.survives_on
     ]
     open_ = [file for file in report.gaps.files if file.missing and not report.gaps.why]
     if open_:
         places = counted(sum(len(file.missing) for file in open_), "place")
-        found.append(f"tests that run {places} in {counted(len(open_), 'file')} of lora_lite, listed under Gaps")
+        found.append(
+            f"tests that run {places} in {counted(len(open_), 'file')} of lora_lite, listed under Gaps"
+        )
     if report.gaps.untouched and not report.gaps.why:
         functions = counted(report.gaps.functions, "function")
         found.append(f"a mutant in each of {len(report.gaps.untouched)} of {functions} that none changes")
     # Only over all variants and mutants can it be said that a property alone catches nothing.
     if report.mutation.complete and {*BUILT_IN} <= {*variants}:
         found += [
-            f"a sentence in properties/mutants/witnesses.py on why {w.claim} stays, which alone catches nothing; or it goes"
+            f"a sentence in properties/mutation/witnesses.py on why {w.claim} stays, which alone catches"
+            " nothing; or it goes"
             for w in report.properties
             if not w.alone and w.claim not in WITNESSES
         ]

@@ -1,6 +1,8 @@
-"""The references, opened: does the arXiv page carry the paper's title, is the file still there, is it still the same file.
+"""The references, opened: does the arXiv page carry the paper's title, is the file still there, is it still
+the same file.
 
-Without a network every link is UNCHECKED with the reason, never OK. Files of an installed peft are compared offline.
+Without a network every link is UNCHECKED with the reason, never OK. Files of an installed peft are compared
+offline.
 """
 
 import html
@@ -50,7 +52,9 @@ def _links_of(reference: ll.Reference | None, sites: Sites) -> list[tuple[str, s
     links = [(PAPER, f"arXiv:{reference.arxiv}", f"{sites.papers}{reference.arxiv}")]
     if (code := reference.code) is not None:
         at = f"{sites.files}{code.repository}"
-        links.append((PINNED, f"{code.repository} {code.path} at {code.revision}", f"{at}/{code.revision}/{code.path}"))
+        links.append(
+            (PINNED, f"{code.repository} {code.path} at {code.revision}", f"{at}/{code.revision}/{code.path}")
+        )
         links.append((TODAY, f"{code.repository} {code.path} today", f"{at}/HEAD/{code.path}"))
         if code.repository == "huggingface/peft":
             links.append((INSTALLED, f"peft {code.path} as installed", code.path.removeprefix("src/")))
@@ -65,7 +69,9 @@ def checked(link: Link, *, seconds: float = SECONDS) -> Link:
     if link.kind == INSTALLED:
         return _installed(link, reference)
     by_title = partial(title_status, known=reference.titles)
-    judge: Callable[[bytes], tuple[str, str]] = by_title if link.kind == PAPER else partial(hash_status, recorded=recorded)
+    judge: Callable[[bytes], tuple[str, str]] = (
+        by_title if link.kind == PAPER else partial(hash_status, recorded=recorded)
+    )
     status, why = _opened(link.url, judge, seconds)
     return replace(link, status=status, why=why)
 
@@ -78,7 +84,11 @@ def _opened(url: str, judge: Callable[[bytes], tuple[str, str]], seconds: float)
     except urllib.error.HTTPError as error:
         with error:
             return (GONE if error.code in (404, 410) else UNCHECKED), f"the server answered {error.code}"
-    except (OSError, ValueError, HTTPException) as error:  # no network, no such host, a time-out, half an answer
+    except (
+        OSError,
+        ValueError,
+        HTTPException,
+    ) as error:  # no network, no such host, a time-out, half an answer
         return UNCHECKED, f"{type(error).__name__}: {getattr(error, 'reason', error)}"
 
 
@@ -127,5 +137,6 @@ def merged(records: Iterable[dict[str, Any]], variants: Iterable[str]) -> list[L
     """Every link of these variants: as a test has checked it in this run, else what can be told offline."""
     known = {(record["kind"], record["url"]): Link(**record) for record in records}
     return [
-        known.get((link.kind, link.url)) or (checked(link) if link.kind == INSTALLED else link) for link in expected(variants)
+        known.get((link.kind, link.url)) or (checked(link) if link.kind == INSTALLED else link)
+        for link in expected(variants)
     ]

@@ -5,13 +5,15 @@ from itertools import takewhile
 from statistics import median
 
 from properties.audit.wording import counted
-from properties.mutants.matrix import Row, summary
+from properties.mutation.matrix import Row, summary
 
 MARKS = {"killed": "#", "survived": "·", "crashed": "!"}
 
 
 def matrix(rows: Sequence[Row]) -> str:
-    """One line a mutant with a mark a property, then the properties with what they kill and what they alone kill."""
+    """One line a mutant with a mark a property, then the properties with what they kill and what they alone
+    kill.
+    """
     claims = list(dict.fromkeys(cell.claim for row in rows for cell in row.cells))
     width = max(len(row.mutant) for row in rows)
     lines = [f"{'':{width}}  {''.join(str(i // 10) for i in range(len(claims)))}"]
@@ -19,9 +21,18 @@ def matrix(rows: Sequence[Row]) -> str:
     lines += [f"{row.mutant:{width}}  {''.join(_mark(row, claim) for claim in claims)}" for row in rows]
     lines += [
         "",
-        "#: killed   ·: survived   !: crashed (no kill)   blank: not run, as it was not seen to run the changed code,",
+        (
+            "#: killed   ·: survived   !: crashed (no kill)   blank: not run, as it was not seen to run the"
+            " changed code,"
+        ),
     ]
-    lines += ["or is not about the first of the mutant's variants: there all are tried, on the others until the first kill", ""]
+    lines += [
+        (
+            "or is not about the first of the mutant's variants: there all are tried, on the others until the"
+            " first kill"
+        ),
+        "",
+    ]
     lines += _worth(rows, claims)
     lines += ["", "First kills, shrunk:", *(_first_kill(row) for row in rows if row.killers)]
     return "\n".join([*lines, "", *_totals(rows)])
@@ -42,7 +53,9 @@ def _worth(rows: Sequence[Row], claims: Sequence[str]) -> list[str]:
     lines = []
     for i, claim in enumerate(claims):
         kills, alone = found["kills"].get(claim, []), found["alone"].get(claim, [])
-        only = f", alone {len(alone)}: {', '.join(alone[:3])}{', …' if len(alone) > 3 else ''}" if alone else ""
+        only = (
+            f", alone {len(alone)}: {', '.join(alone[:3])}{', …' if len(alone) > 3 else ''}" if alone else ""
+        )
         lines.append(f"{i:3} {claim}: kills {len(kills)}{only}")
     nothing = [claim for claim in claims if not found["alone"].get(claim)]
     return [*lines, "", f"Properties that alone kill nothing ({len(nothing)}): {', '.join(nothing)}"]

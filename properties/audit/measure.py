@@ -1,4 +1,6 @@
-"""Facts of one variant on fixed cases: tensors, init, the identity in every pair of dtypes, output, gradients, round trip."""
+"""Facts of one variant on fixed cases: tensors, init, the identity in every pair of dtypes, output,
+gradients, round trip.
+"""
 
 import tempfile
 from collections.abc import Callable
@@ -12,12 +14,29 @@ import torch
 from torch import Tensor
 
 import lora_lite as ll
-from properties.assertions import Meter, Violation, assert_close, assert_equal, assert_identical, assert_within, measuring
-from properties.audit.report import FAILS, NO_REFERENCE, OK, UNMEASURED, DtypeFact, Finding, InitFact, TensorFact
-from properties.implementation import adapter_dtype, implementation
-from properties.observe import expected, expected_output, observe, options_of, subject
+from properties.audit.report import (
+    FAILS,
+    NO_REFERENCE,
+    OK,
+    UNMEASURED,
+    DtypeFact,
+    Finding,
+    InitFact,
+    TensorFact,
+)
+from properties.judging.assertions import (
+    Meter,
+    Violation,
+    assert_close,
+    assert_equal,
+    assert_identical,
+    assert_within,
+    measuring,
+)
+from properties.judging.tolerance import Bounded, claim_bound, coarser
 from properties.oracles import ORACLES, Claim
-from properties.tolerance import Bounded, claim_bound, coarser
+from properties.subjects.lora_lite import adapter_dtype, implementation
+from properties.subjects.observe import expected, expected_output, observe, options_of, subject
 from strategies import DTYPES, AdaptedLayer, LinearRecipe
 from strategies.options import build_config, fitting, ranks, simplest
 
@@ -30,7 +49,9 @@ class NoCaseError(Exception):
     """The variant takes none of the layers that are tried: nothing can be measured, and nothing is wrong."""
 
 
-def fixed_case(variant: str, *, base: str = "float32", adapter: str = "float32", trained: bool = False) -> AdaptedLayer:
+def fixed_case(
+    variant: str, *, base: str = "float32", adapter: str = "float32", trained: bool = False
+) -> AdaptedLayer:
     """The variant's default options on a layer 24 → 17 with a bias, or on the widest that it takes.
 
     Of its ranks the largest up to 6, else the smallest. Raises NoCaseError where it takes no layer.
@@ -58,7 +79,8 @@ def fixed_case(variant: str, *, base: str = "float32", adapter: str = "float32",
 
 
 def judged(check: Callable[[], Any], *, measures: bool = True) -> Finding:
-    """Run a check: what it claims holds, by what share of tolerance; a violation or a crash is told, and never raised.
+    """Run a check: what it claims holds, by what share of tolerance; a violation or a crash is told, and
+    never raised.
 
     Where there is no case for it, it is not measured.
     """
@@ -98,7 +120,9 @@ def init(variant: str) -> list[InitFact]:
         return [InitFact("attach leaves tensors of the shapes that the oracle speaks of", found)]
 
     def within(claim: Claim) -> None:
-        assert_within(claim.got, claim.wanted, claim_bound(claim.magnitude, dtype), claim=claim.name, dtype=dtype)
+        assert_within(
+            claim.got, claim.wanted, claim_bound(claim.magnitude, dtype), claim=claim.name, dtype=dtype
+        )
 
     return [InitFact(claim.name, judged(partial(within, claim))) for claim in claims]
 
@@ -118,17 +142,29 @@ PARTS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "params_are_as_declared": ("params", params),
     "init_is_as_the_oracle_claims": ("init", init),
     "identity_holds_in_every_pair_of_dtypes": ("dtype", dtypes),
-    "trained_output_is_the_oracles": ("forward", lambda v: judged(partial(forward, v)) if v in ORACLES else NO_ORACLE),
-    "trained_gradients_are_the_oracles": ("gradient", lambda v: judged(partial(gradients, v)) if v in ORACLES else NO_ORACLE),
-    "a_saved_adapter_loads_as_it_was": ("round_trip", lambda v: judged(partial(round_trip, v), measures=False)),
+    "trained_output_is_the_oracles": (
+        "forward",
+        lambda v: judged(partial(forward, v)) if v in ORACLES else NO_ORACLE,
+    ),
+    "trained_gradients_are_the_oracles": (
+        "gradient",
+        lambda v: judged(partial(gradients, v)) if v in ORACLES else NO_ORACLE,
+    ),
+    "a_saved_adapter_loads_as_it_was": (
+        "round_trip",
+        lambda v: judged(partial(round_trip, v), measures=False),
+    ),
 }
 
 
-# For the parts that are lists: what stands there with one finding, since attach failed or there is no case for it.
+# For the parts that are lists: what stands there with one finding, since attach failed or there is no case
+# for it.
 INSTEAD: dict[str, Callable[[Finding], list[Any]]] = {
     "params": lambda found: [TensorFact("any", [], "", "none", "–", "–", None, found)],
     "init": lambda found: [InitFact("what init should leave", found)],
-    "dtype": lambda found: [DtypeFact(base, adapter, None, found) for base, adapter in product(DTYPES, DTYPES)],
+    "dtype": lambda found: [
+        DtypeFact(base, adapter, None, found) for base, adapter in product(DTYPES, DTYPES)
+    ],
 }
 
 
@@ -158,7 +194,9 @@ def failing(record: dict[str, Any]) -> list[str]:
 
 
 def params_of(case: AdaptedLayer) -> list[TensorFact]:
-    """Every tensor as declared by its ParamSpec and as attach made it, with its gradient after one backward pass."""
+    """Every tensor as declared by its ParamSpec and as attach made it, with its gradient after one backward
+    pass.
+    """
     made = subject(case)
     (layer,) = observe(made)
     (declared,) = implementation.first_gradients(made.model).values()
@@ -199,7 +237,9 @@ def _sign_of_life(gradient: Tensor) -> tuple[str, float]:
     return ("not finite" if not norm < float("inf") else "nonzero" if norm else "zero"), norm
 
 
-def _params_differ(spec: ll.ParamSpec | None, tensor: Tensor | None, trainable: bool, dtype: torch.dtype) -> str:
+def _params_differ(
+    spec: ll.ParamSpec | None, tensor: Tensor | None, trainable: bool, dtype: torch.dtype
+) -> str:
     if spec is None:
         return "attached and not declared"
     if tensor is None:
@@ -209,7 +249,10 @@ def _params_differ(spec: ll.ParamSpec | None, tensor: Tensor | None, trainable: 
     if tensor.dtype != dtype:
         return f"is {tensor.dtype}, asked for {dtype}"
     if trainable != spec.trainable:
-        return f"is {'trainable' if trainable else 'a buffer'}, declared {'trainable' if spec.trainable else 'a buffer'}"
+        return (
+            f"is {'trainable' if trainable else 'a buffer'}, declared"
+            f" {'trainable' if spec.trainable else 'a buffer'}"
+        )
     return ""
 
 
@@ -220,11 +263,15 @@ def init_claims(case: AdaptedLayer) -> list[Claim]:
     batches = case.calibration()
     p = {name: tensor.double() for name, tensor in tensors.items()}
     inputs = None if batches is None else torch.cat(batches).double()
-    return ORACLES[case.variant].init_claims(made.base["0.weight"].double(), None, p, options_of(case), inputs)
+    return ORACLES[case.variant].init_claims(
+        made.base["0.weight"].double(), None, p, options_of(case), inputs
+    )
 
 
 def dtype_of(variant: str, base: str, adapter: str) -> DtypeFact:
-    """How far the fresh adapter is from an identity in this pair of dtypes, in eps of the base at the output's size."""
+    """How far the fresh adapter is from an identity in this pair of dtypes, in eps of the base at the
+    output's size.
+    """
     try:
         case = fixed_case(variant, base=base, adapter=adapter)
     except NoCaseError as none:
@@ -237,7 +284,9 @@ def dtype_of(variant: str, base: str, adapter: str) -> DtypeFact:
 
 
 def _identity(case: AdaptedLayer, off: list[float]) -> None:
-    """Exact where the variant declares it so, else within the oracle's bound; how far off it is goes to `off`."""
+    """Exact where the variant declares it so, else within the oracle's bound; how far off it is goes to
+    `off`.
+    """
     plain = case.build()(case.x()).detach()
     (layer,) = observe(subject(case))
     size = torch.finfo(case.base_dtype).eps * plain.double().abs().max()

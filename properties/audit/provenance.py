@@ -21,9 +21,18 @@ def provenance_of(config: pytest.Config, *, seconds: float, tests: dict[str, int
     """Of the run that this config belongs to."""
     how = settings()
     given = config.getoption("--hypothesis-seed", None)
-    seed = "derandomised: the code decides" if how.derandomize else "random; the example database replays failures"
+    seed = (
+        "derandomised: the code decides"
+        if how.derandomize
+        else "random; the example database replays failures"
+    )
     return Provenance(
-        command=" ".join(["pytest", *(f"'{arg}'" if " " in arg else arg for arg in map(str, config.invocation_params.args))]),
+        command=" ".join(
+            [
+                "pytest",
+                *(f"'{arg}'" if " " in arg else arg for arg in map(str, config.invocation_params.args)),
+            ]
+        ),
         versions=versions(),
         profile="ci" if how.derandomize else config.getoption("--hypothesis-profile", None) or "dev",
         examples=how.max_examples,
@@ -38,13 +47,19 @@ def provenance_of(config: pytest.Config, *, seconds: float, tests: dict[str, int
 
 
 def narrowing(config: pytest.Config) -> list[str]:
-    """What the run was given that leaves tests out; the matrix of mutants, which is told of by itself, aside."""
+    """What the run was given that leaves tests out, the matrix of mutants aside."""
     option = config.option
-    found = [f"{name} {value!r}" for name, value in (("-k", option.keyword), ("-m", option.markexpr)) if value]
+    found = [
+        f"{name} {value!r}" for name, value in (("-k", option.keyword), ("-m", option.markexpr)) if value
+    ]
     found = [given for given in found if given != "-m 'not mutation'"]
     found += [f"--variant {name}" for name in option.variant or ()]
     found += [f"--mutant {option.mutant}"] if option.mutant else []
-    found += [name for name, on in (("--deselect", option.deselect), ("--ignore", option.ignore), ("-x", option.maxfail)) if on]
+    found += [
+        name
+        for name, on in (("--deselect", option.deselect), ("--ignore", option.ignore), ("-x", option.maxfail))
+        if on
+    ]
     found += ["--last-failed"] if getattr(option, "lf", False) else []
     start = config.invocation_params.dir
     if not any(TESTS.is_relative_to((start / arg).resolve()) for arg in config.args):

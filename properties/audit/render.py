@@ -1,4 +1,6 @@
-"""Writes a report: audit.json by its schema, audit.md and one self-contained index.html from the templates."""
+"""Writes a report: audit.json by its schema, audit.md and one self-contained index.html from the
+templates.
+"""
 
 import json
 from pathlib import Path
@@ -15,9 +17,13 @@ from properties.audit.wording import counted
 from properties.audit.worth import CASES
 
 SEVERITY = {
-    **dict.fromkeys(("CORRECT", "ok", "sound", "exact", "HAS_REFERENCE", "OK", "MATCH", "yes", "killed"), "good"),
+    **dict.fromkeys(
+        ("CORRECT", "ok", "sound", "exact", "HAS_REFERENCE", "OK", "MATCH", "yes", "killed"), "good"
+    ),
     **dict.fromkeys(("BUGGY", "fails", "too loose", "too tight", "GONE", "WRONG TITLE", "survived"), "bad"),
-    **dict.fromkeys(("PARTIAL", "partly", "no reference", "NO_REFERENCE", "DRIFT", "refused", "crashed"), "warn"),
+    **dict.fromkeys(
+        ("PARTIAL", "partly", "no reference", "NO_REFERENCE", "DRIFT", "refused", "crashed"), "warn"
+    ),
 }
 
 
@@ -76,8 +82,21 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"figure": figure, "share": share, "shares": shares, "noise": noise, "cases": cases, "faint": faint}
-    environment.filters |= {"others": others, "cell": cell, "severity": severity, "text": state_text, "counted": counted}
+    environment.filters |= {
+        "figure": figure,
+        "share": share,
+        "shares": shares,
+        "noise": noise,
+        "cases": cases,
+        "faint": faint,
+    }
+    environment.filters |= {
+        "others": others,
+        "cell": cell,
+        "severity": severity,
+        "text": state_text,
+        "counted": counted,
+    }
     return environment
 
 
@@ -93,13 +112,18 @@ def share(found: Finding) -> str:
 
 def shares(by_dtype: dict[str, float]) -> str:
     """ "f32 0.03 · bf16 0.2"; "=" where there is none, as equality is claimed."""
-    short = {dtype.replace("bfloat", "bf").replace("float", "f"): value for dtype, value in sorted(by_dtype.items())}
+    short = {
+        dtype.replace("bfloat", "bf").replace("float", "f"): value
+        for dtype, value in sorted(by_dtype.items())
+    }
     # Each dtype keeps to its figure where the line breaks.
     return " · ".join(f"{dtype}\u00a0{figure(value)}" for dtype, value in short.items()) or "="
 
 
 def noise(w: Worth) -> str:
-    """What correct code shows; "=" where equality or a plain fact is claimed, a dash where it was not measured."""
+    """What correct code shows; "=" where equality or a plain fact is claimed, a dash where it was not
+    measured.
+    """
     return shares(w.noise) if w.noise or w.tolerance == "exact" else "–"
 
 

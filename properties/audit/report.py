@@ -1,4 +1,6 @@
-"""The report as plain data: what audit.json holds and every renderer reads. Nothing here judges or formats."""
+"""The report as plain data: what audit.json holds and every renderer reads. Nothing here judges or
+formats.
+"""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -15,7 +17,10 @@ CORRECT, PARTIAL, BUGGY = "CORRECT", "PARTIAL", "BUGGY"
 
 @dataclass(frozen=True)
 class Finding:
-    """One measured statement. figure: the worst error as a share of its tolerance; None where equality or a fact is claimed."""
+    """One measured statement.
+
+    figure: the worst error as a share of its tolerance; None where equality or a fact is claimed.
+    """
 
     state: str
     figure: float | None = None
@@ -46,7 +51,9 @@ class InitFact:
 
 @dataclass(frozen=True)
 class DtypeFact:
-    """The identity of a fresh adapter in one pair of dtypes; eps: its error in eps of the base at the output's size."""
+    """The identity of a fresh adapter in one pair of dtypes; eps: its error in eps of the base at the
+    output's size.
+    """
 
     base: str
     adapter: str
@@ -56,7 +63,10 @@ class DtypeFact:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is measured of one variant on fixed cases, beside its properties. An empty list: not measured in this run."""
+    """What is measured of one variant on fixed cases, beside its properties.
+
+    An empty list: not measured in this run.
+    """
 
     variant: str
     case: str
@@ -98,7 +108,10 @@ class ReferenceFact:
 
 @dataclass(frozen=True)
 class Measured:
-    """One property on one variant. examples is None where it does not hold; worst: by dtype, in shares of its tolerance."""
+    """One property on one variant.
+
+    examples is None where it does not hold; worst: by dtype, in shares of its tolerance.
+    """
 
     claim: str
     variant: str
@@ -111,7 +124,8 @@ class Measured:
 class Failure:
     """A test that did not pass. variant is None where it is about the library as a whole.
 
-    kind: "property" where it speaks of the library: a property, or what leaves a measurement; else "test" or "collection".
+    kind: "property" where it speaks of the library: a property, or what leaves a measurement; else "test" or
+    "collection".
     """
 
     nodeid: str
@@ -161,12 +175,15 @@ class Block:
 
 @dataclass(frozen=True)
 class Worth:
-    """What one property is good for. noise, signal: by dtype, in tolerances; tolerance: whether the two are far apart.
+    """What one property is good for.
+
+    noise, signal: by dtype, in tolerances; tolerance: whether the two are far apart.
 
     The signal is that of the faintest mutant, of those that do not hide in the dtype.
 
     tried    under how many mutants it ran; where under none, kills and alone say nothing
-    dtypes   the tolerance's verdict in each dtype; "hidden": some mutants are faint there, and clear in another dtype
+    dtypes   the tolerance's verdict in each dtype; "hidden": some mutants are faint there, and clear in
+             another dtype
     hidden   which, by dtype
     """
 
@@ -188,8 +205,8 @@ class Worth:
 
 @dataclass(frozen=True)
 class MutantRow:
-    """One silent failure. applies_to: of its variants those that this run judges; outcomes: killed, survived or crashed, of
-    each property that was run under it.
+    """One silent failure. applies_to: of its variants those that this run judges; outcomes: killed, survived
+    or crashed, of each property that was run under it.
     """
 
     name: str
@@ -205,7 +222,9 @@ class MutantRow:
 
 @dataclass(frozen=True)
 class Mutation:
-    """How much of the matrix this run has. wanted: mutants of the catalogue that must be caught on the judged variants.
+    """How much of the matrix this run has.
+
+    wanted: mutants of the catalogue that must be caught on the judged variants.
 
     why: of those without a row, in which nothing was tried.
     """
@@ -232,7 +251,9 @@ class SpeedSource:
 
 @dataclass(frozen=True)
 class FileCoverage:
-    """How much of one file of lora_lite ran under the tests; missing: what never did, as "12", "14-16" or "20→24"."""
+    """How much of one file of lora_lite ran under the tests; missing: what never did, as "12", "14-16" or
+    "20→24".
+    """
 
     path: str
     lines: int
@@ -244,7 +265,10 @@ class FileCoverage:
 
 @dataclass(frozen=True)
 class Gaps:
-    """What nothing looks at. untouched: functions of lora_lite that no mutant changes, as "path:line name"."""
+    """What nothing looks at.
+
+    untouched: functions of lora_lite that no mutant changes, as "path:line name".
+    """
 
     files: list[FileCoverage]
     untouched: list[str]
@@ -262,8 +286,8 @@ class Gaps:
 
 @dataclass(frozen=True)
 class ProbeClaim:
-    """One assertion of the training probe over all variants and models: the figure that comes nearest to its bound,
-    or misses it by most.
+    """One assertion of the training probe over all variants and models: the figure that comes nearest to its
+    bound, or misses it by most.
 
     wanted: relation and bound, as "> 0.12"; where the bound is what noise gives, it is the noise floor.
     """
@@ -280,7 +304,9 @@ class ProbeClaim:
 
 @dataclass(frozen=True)
 class Provenance:
-    """How to get this report again. source: sha256 of lora_lite's files; injected: the mutant that was on, if any.
+    """How to get this report again.
+
+    source: sha256 of lora_lite's files; injected: the mutant that was on, if any.
 
     narrowed: the options that left tests out, "" where everything ran but for the matrix of mutants.
     """

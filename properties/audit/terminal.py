@@ -7,7 +7,9 @@ from properties.audit.wording import counted
 
 
 def table(measured: Sequence[Measured]) -> str:
-    """Properties down and variants across, each cell with its examples and its worst error as a share of tolerance."""
+    """Properties down and variants across, each cell with its examples and its worst error as a share of
+    tolerance.
+    """
     variants = list(dict.fromkeys(m.variant for m in measured))
     cells = {(m.claim, m.variant): _cell(m) for m in measured}
     rows = [["property", *variants, "examples/s"]]
@@ -16,7 +18,8 @@ def table(measured: Sequence[Measured]) -> str:
         rows.append([name.replace("_", " "), *cells_of, _rate([m for m in measured if m.claim == name])])
     total = sum(m.examples or 0 for m in measured)
     legend = (
-        f"A cell: examples run · worst error as a share of its tolerance (=: equality claimed). {counted(total, 'example')}."
+        "A cell: examples run · worst error as a share of its tolerance (=: equality claimed)."
+        f" {counted(total, 'example')}."
     )
     return "\n".join([*_aligned(rows), "", legend])
 
@@ -30,7 +33,9 @@ def summary(report: Report) -> str:
     library = f"The library as a whole: {report.library.state}. {report.library.why}"
     told = [f"{counted(len(report.suite), 'test')} of the suite itself did not pass."] if report.suite else []
     told += [f"The mutation matrix is incomplete: {report.mutation.why}."] if report.mutation.why else []
-    return "\n".join([*_aligned(rows), "", *reasons, library, *told, f"To fix: {len(report.must_fix) or 'nothing'}."])
+    return "\n".join(
+        [*_aligned(rows), "", *reasons, library, *told, f"To fix: {len(report.must_fix) or 'nothing'}."]
+    )
 
 
 def _cell(m: Measured) -> str:
@@ -47,4 +52,6 @@ def _rate(measured: Sequence[Measured]) -> str:
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]

@@ -1,4 +1,6 @@
-"""Which code of lora_lite each test runs: coverage.py by test, merged over workers, and the function most likely at fault."""
+"""Which code of lora_lite each test runs: coverage.py by test, merged over workers, and the function most
+likely at fault.
+"""
 
 import ast
 import importlib
@@ -47,7 +49,9 @@ def _functions(path: Path, node: ast.AST, prefix: str) -> Iterator[Function]:
         if isinstance(child, ast.FunctionDef):
             first = min([child.lineno, *(decorator.lineno for decorator in child.decorator_list)])
             last = child.end_lineno or child.lineno
-            yield Function(relative(path), prefix + child.name, first, child.lineno, child.body[0].lineno, last)
+            yield Function(
+                relative(path), prefix + child.name, first, child.lineno, child.body[0].lineno, last
+            )
         elif isinstance(child, ast.ClassDef):
             yield from _functions(path, child, f"{prefix}{child.name}.")
 
@@ -65,7 +69,9 @@ class Tracer:
             data_file=None, branch=True, config_file=False, include=[f"{LIBRARY}/*"], messages=False
         )
         # A worker that ran no test has nothing to report, and that is no fault.
-        self.coverage.set_option("run:disable_warnings", ["no-data-collected", "module-not-measured", "module-not-imported"])
+        self.coverage.set_option(
+            "run:disable_warnings", ["no-data-collected", "module-not-measured", "module-not-imported"]
+        )
 
     @contextmanager
     def during(self, test: str) -> Iterator[None]:
@@ -78,7 +84,9 @@ class Tracer:
             self.coverage.stop()
 
     def imported(self) -> None:
-        """Trace an import too, of a second copy that nobody gets to see: this one's was over before the first test."""
+        """Trace an import too, of a second copy that nobody gets to see: this one's was over before the first
+        test.
+        """
         kept = _forgotten()
         try:
             with self.during("import"):
@@ -105,8 +113,19 @@ class Tracer:
         _, lines, _, never, _ = self.coverage.analysis2(str(path))
         branches = self.coverage.branch_stats(str(path))
         total, taken = (sum(counts[i] for counts in branches.values()) for i in (0, 1))
-        half = [f"{line} (a branch)" for line, (exits, seen) in sorted(branches.items()) if seen < exits and line not in never]
-        return FileCoverage(relative(path), len(lines), len(lines) - len(never), total, taken, [*_ranges(sorted(never)), *half])
+        half = [
+            f"{line} (a branch)"
+            for line, (exits, seen) in sorted(branches.items())
+            if seen < exits and line not in never
+        ]
+        return FileCoverage(
+            relative(path),
+            len(lines),
+            len(lines) - len(never),
+            total,
+            taken,
+            [*_ranges(sorted(never)), *half],
+        )
 
     def tests_of(self) -> dict[Function, set[str]]:
         """The tests that run each function."""
@@ -123,7 +142,9 @@ class Tracer:
 
 def _forgotten() -> dict[str, ModuleType]:
     """lora_lite's modules, which are no longer known as imported."""
-    return {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] == ll.__name__}
+    return {
+        name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] == ll.__name__
+    }
 
 
 def _ranges(lines: list[int]) -> list[str]:
@@ -142,7 +163,8 @@ def suspect(
 ) -> Function | None:
     """The function whose running goes best with failing: Ochiai's coefficient (Abreu et al. 2006).
 
-    Of equally suspect ones `preferred`, then one of the same file, then the longest one of the file that has the most of them.
+    Of equally suspect ones `preferred`, then one of the same file, then the longest one of the file that has
+    the most of them.
     """
 
     def score(function: Function) -> float:

@@ -10,13 +10,14 @@ from properties.audit.evidence import Evidence
 from properties.audit.report import Failure, Gaps, Measured, MutantRow, Mutation, ProbeClaim, Worth
 from properties.audit.tracing import Tracer, function_of, functions
 from properties.audit.wording import counted
-from properties.mutants import load_catalogue
-from properties.mutants.matrix import CLEAR, Cell, Row, summary
-from properties.mutants.witnesses import WITNESSES
+from properties.judging.claim import load_properties
+from properties.mutation import load_catalogue
+from properties.mutation.matrix import CLEAR, Cell, Row, summary
+from properties.mutation.witnesses import WITNESSES
 from properties.probe.claims import CLAIMS
-from properties.registry import load_properties
 
-# The goals, in tolerances of correct code (of a mutant at its easiest case: CLEAR), and in lines and branches that run.
+# The goals, in tolerances of correct code (of a mutant at its easiest case: CLEAR), and in lines and branches
+# that run.
 NOISE, COVERAGE = 0.5, 0.98
 # So many cases make noise known; fewer are said to be few.
 CASES = 10_000
@@ -25,7 +26,10 @@ MUTATION = "mutant_is_killed"
 
 
 def worths(
-    measured: Sequence[Measured], rows: Sequence[Row], ran: Collection[tuple[str, str | None]], failures: Sequence[Failure] = ()
+    measured: Sequence[Measured],
+    rows: Sequence[Row],
+    ran: Collection[tuple[str, str | None]],
+    failures: Sequence[Failure] = (),
 ) -> list[Worth]:
     """One entry a property that ran, in this run or under a mutant of the matrix.
 
@@ -33,7 +37,9 @@ def worths(
     """
     buggy, failed = {f.variant for f in failures} - {None}, {f.claim for f in failures}
     found = summary(rows)
-    tried = Counter(claim for row in rows for claim in {cell.claim for cell in row.cells if cell.outcome != "unreached"})
+    tried = Counter(
+        claim for row in rows for claim in {cell.claim for cell in row.cells if cell.outcome != "unreached"}
+    )
     on_correct_code = {claim for claim, variant in ran if variant not in buggy}
     made = []
     for name, one in load_properties().items():
@@ -41,10 +47,17 @@ def worths(
             continue
         own = [m for m in measured if m.claim == name and m.variant not in buggy]
         kills, alone = found["kills"].get(name, []), found["alone"].get(name, [])
-        cells = [cell for row in rows for cell in row.cells if cell.claim == name and cell.outcome == "killed" and cell.signal]
+        cells = [
+            cell
+            for row in rows
+            for cell in row.cells
+            if cell.claim == name and cell.outcome == "killed" and cell.signal
+        ]
         noise = _largest(m.worst for m in own if m.examples is not None)
         faintest = min(cells, key=lambda cell: max(cell.signal.values()), default=None)
-        tolerance = "fails" if name in failed else _tolerance(noise, faintest, name in on_correct_code, tried[name])
+        tolerance = (
+            "fails" if name in failed else _tolerance(noise, faintest, name in on_correct_code, tried[name])
+        )
         made.append(
             Worth(
                 claim=name,
@@ -84,7 +97,9 @@ def _smallest(shares: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def _tolerance(noise: Mapping[str, float], faintest: Cell | None, ran: bool, tried: int) -> str:
-    """From both sides: correct code may not come near to the tolerance, and a mutant must leave it far behind."""
+    """From both sides: correct code may not come near to the tolerance, and a mutant must leave it far
+    behind.
+    """
     if max(noise.values(), default=0.0) > NOISE:
         return "too tight"
     if not ran:
@@ -116,7 +131,9 @@ def _shown(cell: Cell) -> dict[str, float]:
 
 def _hidden(dtype: str, cells: Iterable[Cell]) -> list[str]:
     """The mutants that are faint in this dtype and clear in another one."""
-    return [cell.mutant for cell in cells if cell.signal.get(dtype, CLEAR) < CLEAR <= max(cell.signal.values())]
+    return [
+        cell.mutant for cell in cells if cell.signal.get(dtype, CLEAR) < CLEAR <= max(cell.signal.values())
+    ]
 
 
 def _earns(name: str, kills: Sequence[str], alone: Sequence[str], tried: int) -> str:
@@ -129,14 +146,24 @@ def _earns(name: str, kills: Sequence[str], alone: Sequence[str], tried: int) ->
 
 
 def mutation(evidence: Evidence, variants: Iterable[str]) -> Mutation:
-    """How much of the catalogue, as far as it is about these variants, has a row, and why the rest has none."""
+    """How much of the catalogue about these variants has a row, and why the rest has none."""
     rows = {row.mutant for row in evidence.rows}
     judged = {*variants}
     wanted = [m.name for m in load_catalogue().values() if m.equivalent is None and judged & {*m.applies_to}]
-    failed = {name for f in evidence.failures if f.claim == MUTATION for name in wanted if f.nodeid.endswith(f"[{name}]")}
+    failed = {
+        name
+        for f in evidence.failures
+        if f.claim == MUTATION
+        for name in wanted
+        if f.nodeid.endswith(f"[{name}]")
+    }
     broken = [name for name in wanted if name not in rows and name in failed]
     idle = len(wanted) - len(rows) - len(broken)
-    why = [f"{counted(len(broken), 'test')} failed before anything was tried: {', '.join(broken)}"] if broken else []
+    why = (
+        [f"{counted(len(broken), 'test')} failed before anything was tried: {', '.join(broken)}"]
+        if broken
+        else []
+    )
     why += [f"{counted(idle, 'mutant')} not run"] if idle > 0 else []
     return Mutation(len(wanted), len(rows), sum(not row.survivors for row in evidence.rows), "; ".join(why))
 
@@ -176,7 +203,7 @@ def _strongest(row: Row, claim: str) -> str:
 
 
 def probed(records: Sequence[Mapping[str, Any]]) -> list[ProbeClaim]:
-    """The training probe's records by assertion, each with its tightest figure, or the worst where one fails."""
+    """The training probe's records by assertion, each with its tightest or worst figure."""
     made = []
     for claim in dict.fromkeys(record["claim"] for record in records):
         own = [record for record in records if record["claim"] == claim]
@@ -197,7 +224,9 @@ def probed(records: Sequence[Mapping[str, Any]]) -> list[ProbeClaim]:
 
 
 def _margin(record: Mapping[str, Any]) -> tuple[bool, float]:
-    """How far the value is from its bound, in units of the larger of the two; first what fails, the farthest before all."""
+    """How far the value is from its bound, in units of the larger of the two; first what fails, the farthest
+    before all.
+    """
     value, bound, holds = record["value"], record["bound"], record["holds"]
     if value is None or bound is None:
         return holds, 0.0 if holds else -inf
@@ -206,8 +235,17 @@ def _margin(record: Mapping[str, Any]) -> tuple[bool, float]:
 
 
 def gaps(tracer: Tracer | None, narrowed: str = "") -> Gaps:
-    """Lines and branches that no test ran, and functions that no mutant changes: of a run that was not narrowed."""
-    touched = {function_of(change.target) for mutant in load_catalogue().values() for change in mutant.changes}
+    """Lines and branches that no test ran, and functions that no mutant changes: of a run that was not
+    narrowed.
+    """
+    touched = {
+        function_of(change.target) for mutant in load_catalogue().values() for change in mutant.changes
+    }
     untouched = [str(function) for function in functions() if function not in touched]
     why = f"only a run of everything can tell, and this one was narrowed by {narrowed}" if narrowed else ""
-    return Gaps(tracer.files() if tracer else [], untouched, len(functions()), why if tracer else "not traced in this run")
+    return Gaps(
+        tracer.files() if tracer else [],
+        untouched,
+        len(functions()),
+        why if tracer else "not traced in this run",
+    )

@@ -1,7 +1,9 @@
-"""Independent float64 references: what each variant computes, straight from its paper, importing nothing tested.
+"""Independent float64 references: what each variant computes, straight from its paper, importing nothing
+tested.
 
-All tensors are float64 and may share leading batch dimensions in ``forward``. Shapes, names of parameters and options
-are those of the library's adapters; ``p`` holds the tensors now, ``p0`` the same as they stood right after init.
+All tensors are float64 and may share leading batch dimensions in ``forward``. Shapes, names of parameters and
+options are those of the library's adapters; ``p`` holds the tensors now, ``p0`` the same as they stood right
+after init.
 """
 
 from typing import NamedTuple, Protocol
@@ -26,9 +28,14 @@ class Forward(Protocol):
 
 
 class InitClaims(Protocol):
-    """What must hold right after init; no leading dimensions. inputs (tokens, d_in) are the calibration inputs."""
+    """What must hold right after init; no leading dimensions.
 
-    def __call__(self, W: Tensor, b: Tensor | None, p: Tensors, options: Options, inputs: Tensor | None) -> list[Claim]: ...
+    inputs (tokens, d_in) are the calibration inputs.
+    """
+
+    def __call__(
+        self, W: Tensor, b: Tensor | None, p: Tensors, options: Options, inputs: Tensor | None
+    ) -> list[Claim]: ...
 
 
 class Oracle(NamedTuple):

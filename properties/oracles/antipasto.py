@@ -12,7 +12,9 @@ from .claims import Claim, Options, Tensors, is_identity, is_zero, linear, never
 
 
 def rotation(rot: Tensor, block_size: int, max_skew: float) -> Tensor:
-    """(..., r/bs, bs(bs-1)/2) -> (..., r, r): R = (I - K/2)^-1 (I + K/2) per block, K = a tanh((T - T^T) / 2a)."""
+    """(..., r/bs, bs(bs-1)/2) -> (..., r, r): R = (I - K/2)^-1 (I + K/2) per block, K = a tanh((T - T^T) /
+    2a).
+    """
     rows, columns = torch.triu_indices(block_size, block_size, offset=1)
     T = rot.new_zeros(*rot.shape[:-1], block_size, block_size)
     T[..., rows, columns] = rot
@@ -28,7 +30,9 @@ def rotation(rot: Tensor, block_size: int, max_skew: float) -> Tensor:
     return R
 
 
-def forward(x: Tensor, W: Tensor, b: Tensor | None, e: Tensor, p: Tensors, p0: Tensors, options: Options) -> Tensor:
+def forward(
+    x: Tensor, W: Tensor, b: Tensor | None, e: Tensor, p: Tensors, p0: Tensors, options: Options
+) -> Tensor:
     """Output of the adapted layer; U, S and Vh as at init, since W alone does not determine them."""
     U, S, Vh = p0["U"].detach(), p0["S"].detach(), p0["Vh"].detach()
     U_new, Vh_new = U, Vh
@@ -42,8 +46,12 @@ def forward(x: Tensor, W: Tensor, b: Tensor | None, e: Tensor, p: Tensors, p0: T
     return linear(x, adapted, b, e)
 
 
-def init_claims(W: Tensor, b: Tensor | None, p: Tensors, options: Options, inputs: Tensor | None) -> list[Claim]:
-    """Zero trainables; U, S, Vh are singular triples of W: the r largest, or with inputs the r best scored."""
+def init_claims(
+    W: Tensor, b: Tensor | None, p: Tensors, options: Options, inputs: Tensor | None
+) -> list[Claim]:
+    """Zero trainables; U, S, Vh are singular triples of W: the r largest, or with inputs the r best
+    scored.
+    """
     U, S, Vh, r = p["U"], p["S"], p["Vh"], options["r"]
     _, sigma, Vh_all = torch.linalg.svd(W, full_matrices=False)
     top = sigma[0]
@@ -59,11 +67,14 @@ def init_claims(W: Tensor, b: Tensor | None, p: Tensors, options: Options, input
         bs = options["block_size"]
         claims.append(is_zero("rot", p["rot"], (r // bs, bs * (bs - 1) // 2)))
     if inputs is None:
-        return [*claims, Claim("S = the r largest singular values", S.sort(descending=True).values, sigma[:r], top)]
+        return [
+            *claims,
+            Claim("S = the r largest singular values", S.sort(descending=True).values, sigma[:r], top),
+        ]
 
-    # A direction is unique only as far as its singular value is apart from the others, zero included. Singular values
-    # that are zero need no gap among themselves: their score is zero in any basis. Tied scores need none either:
-    # whichever was taken, the sorted scores are the same.
+    # A direction is unique only as far as its singular value is apart from the others, zero included.
+    # Singular values that are zero need no gap among themselves: their score is zero in any basis. Tied
+    # scores need none either: whichever was taken, the sorted scores are the same.
     positive = sigma[sigma > 1e-6 * top]
     gap = (positive - torch.cat((positive[1:], positive.new_zeros(1)))).amin() if len(positive) else top
     if gap > 1e-3 * top:

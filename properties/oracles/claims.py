@@ -14,7 +14,8 @@ Options = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Claim:
-    """``|got - wanted| <= k * eps(dtype) * magnitude`` elementwise, for a k that the caller's error model owns.
+    """``|got - wanted| <= k * eps(dtype) * magnitude`` elementwise, for a k that the caller's error model
+    owns.
 
     ``magnitude`` is the size of the terms that went into ``got``; 0.0 claims exact equality.
     """
@@ -27,7 +28,9 @@ class Claim:
     def __post_init__(self) -> None:
         # A wrong shape must not hide behind broadcasting.
         if self.got.shape != self.wanted.shape:
-            raise AssertionError(f"{self.name}: got shape {tuple(self.got.shape)}, wanted shape {tuple(self.wanted.shape)}")
+            raise AssertionError(
+                f"{self.name}: got shape {tuple(self.got.shape)}, wanted shape {tuple(self.wanted.shape)}"
+            )
 
 
 def linear(x: Tensor, W: Tensor, b: Tensor | None, e: Tensor) -> Tensor:
@@ -61,11 +64,13 @@ def is_identity(name: str, gram: Tensor) -> Claim:
     return Claim(name, gram, torch.eye(gram.shape[-1]).to(gram), 1.0)
 
 
-def kaiming(name: str, t: Tensor, shape: tuple[int, ...], fan_in: int, independent: int | None = None) -> list[Claim]:
+def kaiming(
+    name: str, t: Tensor, shape: tuple[int, ...], fan_in: int, independent: int | None = None
+) -> list[Claim]:
     """Kaiming-uniform with a = sqrt(5): uniform in [-bound, bound], bound = 1 / sqrt(fan_in).
 
-    ``independent`` is the number of independent draws in ``t`` (default: all entries). From 64 on, a false alarm of
-    the statistical claims has probability 2^-64 and 2^-63.
+    ``independent`` is the number of independent draws in ``t`` (default: all entries). From 64 on, a false
+    alarm of the statistical claims has probability 2^-64 and 2^-63.
     """
     bound = 1 / math.sqrt(fan_in)
     claims = [

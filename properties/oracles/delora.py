@@ -10,7 +10,10 @@ from .claims import Claim, Options, Tensors, exactly, is_zero, kaiming, linear
 
 
 def delta(W: Tensor, A: Tensor, B: Tensor, lambda_: Tensor, options: Options) -> Tensor:
-    """The adapter's weight update. With zero_b norms are floored at 1e-4, as in peft/tuners/delora/layer.py."""
+    """The adapter's weight update.
+
+    With zero_b norms are floored at 1e-4, as in peft/tuners/delora/layer.py.
+    """
     floor = 1e-4 if options["init"] == "zero_b" else 0.0
     w: Tensor = torch.linalg.vector_norm(W, dim=-2)
     A_norms: Tensor = torch.linalg.vector_norm(A, dim=-1).clamp(min=floor)
@@ -19,7 +22,9 @@ def delta(W: Tensor, A: Tensor, B: Tensor, lambda_: Tensor, options: Options) ->
     return B @ diagonal @ A * w.unsqueeze(-2)
 
 
-def forward(x: Tensor, W: Tensor, b: Tensor | None, e: Tensor, p: Tensors, p0: Tensors, options: Options) -> Tensor:
+def forward(
+    x: Tensor, W: Tensor, b: Tensor | None, e: Tensor, p: Tensors, p0: Tensors, options: Options
+) -> Tensor:
     """Output of the adapted layer; "frozen_copy" (equation 9) subtracts the update as it stood at init."""
     adapted = W + delta(W, p["A"], p["B"], p["lambda_"], options)
     if options["init"] == "frozen_copy":
@@ -27,8 +32,12 @@ def forward(x: Tensor, W: Tensor, b: Tensor | None, e: Tensor, p: Tensors, p0: T
     return linear(x, adapted, b, e)
 
 
-def init_claims(W: Tensor, b: Tensor | None, p: Tensors, options: Options, inputs: Tensor | None) -> list[Claim]:
-    """A kaiming-uniform, B likewise or zero, lambda as configured, w the column norms, the frozen copies exact."""
+def init_claims(
+    W: Tensor, b: Tensor | None, p: Tensors, options: Options, inputs: Tensor | None
+) -> list[Claim]:
+    """A kaiming-uniform, B likewise or zero, lambda as configured, w the column norms, the frozen copies
+    exact.
+    """
     (d_out, d_in), r = W.shape, options["r"]
     norms = torch.linalg.vector_norm(W, dim=-2)
     wanted = W.new_tensor([float(options["lambda_init"])])

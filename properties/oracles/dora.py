@@ -1,4 +1,6 @@
-"""DoRA, arXiv:2402.09353 equation 5 and section 4.3: W' = m V / |V|, V = W + s B A, norms over rows (outputs)."""
+"""DoRA, arXiv:2402.09353 equation 5 and section 4.3: W' = m V / |V|, V = W + s B A, norms over rows
+(outputs).
+"""
 
 import torch
 from torch import Tensor
@@ -7,7 +9,9 @@ from . import lora
 from .claims import Claim, Options, Tensors, linear, lora_scale
 
 
-def forward(x: Tensor, W: Tensor, b: Tensor | None, e: Tensor, p: Tensors, p0: Tensors, options: Options) -> Tensor:
+def forward(
+    x: Tensor, W: Tensor, b: Tensor | None, e: Tensor, p: Tensors, p0: Tensors, options: Options
+) -> Tensor:
     """Output of the adapted layer; the norm is a constant to the gradient (section 4.3)."""
     V = W + lora_scale(options) * p["B"] @ p["A"]
     n = torch.linalg.vector_norm(V.detach(), dim=-1)
@@ -16,7 +20,9 @@ def forward(x: Tensor, W: Tensor, b: Tensor | None, e: Tensor, p: Tensors, p0: T
     return linear(x, ratio.unsqueeze(-1) * V, b, ratio.unsqueeze(-2) * e)
 
 
-def init_claims(W: Tensor, b: Tensor | None, p: Tensors, options: Options, inputs: Tensor | None) -> list[Claim]:
+def init_claims(
+    W: Tensor, b: Tensor | None, p: Tensors, options: Options, inputs: Tensor | None
+) -> list[Claim]:
     """A and B as in LoRA; m holds the row norms of W."""
     norms = torch.linalg.vector_norm(W, dim=-1)
     return [*lora.init_claims(W, b, p, options, inputs), Claim("m = row norms of W", p["m"], norms, norms)]

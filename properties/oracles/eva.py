@@ -9,8 +9,11 @@ from .claims import Claim, Options, Tensors, is_identity, is_zero, never
 forward = lora.forward
 
 
-def init_claims(W: Tensor, b: Tensor | None, p: Tensors, options: Options, inputs: Tensor | None) -> list[Claim]:
-    """Orthonormal rows that are eigenvectors of the inputs' covariance for its largest eigenvalues; B is zero.
+def init_claims(
+    W: Tensor, b: Tensor | None, p: Tensors, options: Options, inputs: Tensor | None
+) -> list[Claim]:
+    """Orthonormal rows that are eigenvectors of the inputs' covariance for its largest eigenvalues; B is
+    zero.
 
     The rank is A's own: redistribution may have changed it from the configured one.
     """

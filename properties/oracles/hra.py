@@ -6,7 +6,9 @@ from torch import Tensor
 from .claims import Claim, Options, Tensors, exactly, kaiming, linear
 
 
-def forward(x: Tensor, W: Tensor, b: Tensor | None, e: Tensor, p: Tensors, p0: Tensors, options: Options) -> Tensor:
+def forward(
+    x: Tensor, W: Tensor, b: Tensor | None, e: Tensor, p: Tensors, p0: Tensors, options: Options
+) -> Tensor:
     """Output of the adapted layer; H_i = I where u_i is zero."""
     # x W'^T one reflection at a time, the last one meets x first: the dense H_i are d_in^3 each.
     for u in reversed(p["U"].unbind(-2)):
@@ -16,7 +18,9 @@ def forward(x: Tensor, W: Tensor, b: Tensor | None, e: Tensor, p: Tensors, p0: T
     return linear(x, W, b, e)
 
 
-def init_claims(W: Tensor, b: Tensor | None, p: Tensors, options: Options, inputs: Tensor | None) -> list[Claim]:
+def init_claims(
+    W: Tensor, b: Tensor | None, p: Tensors, options: Options, inputs: Tensor | None
+) -> list[Claim]:
     """Kaiming-uniform rows, each twice in a row so that the reflections cancel, and no row in two pairs."""
     U, r, d_in = p["U"], options["r"], W.shape[1]
     pairs = U[0::2]

@@ -5,12 +5,16 @@ from torch import Tensor
 from .claims import Claim, Options, Tensors, is_zero, linear
 
 
-def forward(x: Tensor, W: Tensor, b: Tensor | None, e: Tensor, p: Tensors, p0: Tensors, options: Options) -> Tensor:
+def forward(
+    x: Tensor, W: Tensor, b: Tensor | None, e: Tensor, p: Tensors, p0: Tensors, options: Options
+) -> Tensor:
     """Output of the adapted layer."""
     gate = 1 + p["offset"]
     return linear(x, gate.unsqueeze(-1) * W, None if b is None else gate * b, gate.unsqueeze(-2) * e)
 
 
-def init_claims(W: Tensor, b: Tensor | None, p: Tensors, options: Options, inputs: Tensor | None) -> list[Claim]:
+def init_claims(
+    W: Tensor, b: Tensor | None, p: Tensors, options: Options, inputs: Tensor | None
+) -> list[Claim]:
     """The gate is exactly 1."""
     return [is_zero("offset", p["offset"], (W.shape[0],))]

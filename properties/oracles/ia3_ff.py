@@ -5,11 +5,15 @@ from torch import Tensor
 from .claims import Claim, Options, Tensors, is_zero, linear
 
 
-def forward(x: Tensor, W: Tensor, b: Tensor | None, e: Tensor, p: Tensors, p0: Tensors, options: Options) -> Tensor:
+def forward(
+    x: Tensor, W: Tensor, b: Tensor | None, e: Tensor, p: Tensors, p0: Tensors, options: Options
+) -> Tensor:
     """Output of the adapted layer; the bias is not scaled."""
     return linear(x, W * (1 + p["offset"]).unsqueeze(-2), b, e)
 
 
-def init_claims(W: Tensor, b: Tensor | None, p: Tensors, options: Options, inputs: Tensor | None) -> list[Claim]:
+def init_claims(
+    W: Tensor, b: Tensor | None, p: Tensors, options: Options, inputs: Tensor | None
+) -> list[Claim]:
     """The gate is exactly 1."""
     return [is_zero("offset", p["offset"], (W.shape[1],))]

@@ -5,12 +5,16 @@ from torch import Tensor
 from .claims import Claim, Options, Tensors, is_zero, kaiming, linear, lora_scale
 
 
-def forward(x: Tensor, W: Tensor, b: Tensor | None, e: Tensor, p: Tensors, p0: Tensors, options: Options) -> Tensor:
+def forward(
+    x: Tensor, W: Tensor, b: Tensor | None, e: Tensor, p: Tensors, p0: Tensors, options: Options
+) -> Tensor:
     """Output of the adapted layer."""
     return linear(x, W + lora_scale(options) * p["B"] @ p["A"], b, e)
 
 
-def init_claims(W: Tensor, b: Tensor | None, p: Tensors, options: Options, inputs: Tensor | None) -> list[Claim]:
+def init_claims(
+    W: Tensor, b: Tensor | None, p: Tensors, options: Options, inputs: Tensor | None
+) -> list[Claim]:
     """A is kaiming-uniform, B is zero."""
     (d_out, d_in), r = W.shape, options["r"]
     return [*kaiming("A", p["A"], (r, d_in), d_in), is_zero("B", p["B"], (d_out, r))]

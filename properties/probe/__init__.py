@@ -1,1 +1,3 @@
-"""The training probe: proof that an adapter learns through the path it claims. `python -m properties.probe --help`."""
+"""The training probe: proof that an adapter learns through the path it claims. `python -m properties.probe
+--help`.
+"""

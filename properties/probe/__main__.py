@@ -1,4 +1,6 @@
-"""The claims of properties/probe/claims.py on a model at hand: `python -m properties.probe --model minilm --variant lora`."""
+"""The claims of properties/probe/claims.py on a model at hand: `python -m properties.probe --model minilm
+--variant lora`.
+"""
 
 import argparse
 import importlib
@@ -35,20 +37,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return UNUSABLE
     print(table(records))
     failed = [record for record in records if not record.holds]
-    print(f"\n{len(records) - len(failed)} of {len(records)} figures as claimed, {len(variants)} variants on {options.model}.")
+    print(
+        f"\n{len(records) - len(failed)} of {len(records)} figures as claimed, {len(variants)} variants on"
+        f" {options.model}."
+    )
     for record in failed:
         print(f"FAILS [{record.variant}] {record}")
     return FAILED if failed else 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m properties.probe", description="Does it learn through the path it claims?")
+    parser = argparse.ArgumentParser(
+        "python -m properties.probe", description="Does it learn through the path it claims?"
+    )
     parser.add_argument(
-        "--model", required=True, help="tiny-qwen3, minilm, or a transformers checkpoint: a path or a cached name"
+        "--model",
+        required=True,
+        help="tiny-qwen3, minilm, or a transformers checkpoint: a path or a cached name",
     )
     parser.add_argument("--variant", action="append", help="only this variant (repeatable)")
-    parser.add_argument("--variant-module", action="append", default=[], metavar="MODULE", help="import it first (repeatable)")
-    parser.add_argument("--steps", type=int, default=Trial.steps, help="of each training run (default %(default)s)")
+    parser.add_argument(
+        "--variant-module", action="append", default=[], metavar="MODULE", help="import it first (repeatable)"
+    )
+    parser.add_argument(
+        "--steps", type=int, default=Trial.steps, help="of each training run (default %(default)s)"
+    )
     parser.add_argument("--device", default="cpu", help="where everything is built, for example cuda")
     parser.add_argument("--seed", type=int, default=0, help="of the inits, the text and the random steps")
     return parser

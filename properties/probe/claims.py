@@ -1,4 +1,6 @@
-"""What training must do, each claim with the silent failure that it is there for: for command line, pytest and the audit."""
+"""What training must do, each claim with the silent failure that it is there for: for command line, pytest
+and the audit.
+"""
 
 import math
 from collections.abc import Callable, Iterator
@@ -8,13 +10,13 @@ from typing import Any
 import torch
 
 import lora_lite as ll
-from properties.files import scratch_file
-from properties.implementation import implementation
+from properties.judging.files import scratch_file
 from properties.probe import measures
 from properties.probe.coverage import try_paths
 from properties.probe.record import Record, Relation
 from properties.probe.training import initial, restore
 from properties.probe.trial import PERCENTILE, Trial
+from properties.subjects.lora_lite import implementation
 from strategies.options import own_options
 
 # One figure: what it is of, the value, how it must stand to the bound, and why.
@@ -26,11 +28,12 @@ FEW_STEPS = 3
 RUNS = 16
 # The project's goal, for every variant.
 RECOVERED = 0.9
-# The slowest is hra on minilm: 0.82 of the gap in 75 steps, 0.945 in 150. On tiny-qwen3 the least of nine is 0.96 in 75, 0.986
-# in 150 and 0.996 in 300 steps; in 150 steps at a pace of 0.02 it is 0.97, at 0.1 0.99 (measured). One seed of ten left hra
-# on minilm at 0.87: hence the rounds.
+# The slowest is hra on minilm: 0.82 of the gap in 75 steps, 0.945 in 150. On tiny-qwen3 the least of nine is
+# 0.96 in 75, 0.986 in 150 and 0.996 in 300 steps; in 150 steps at a pace of 0.02 it is 0.97, at 0.1 0.99
+# (measured). One seed of ten left hra on minilm at 0.87: hence the rounds.
 PLANTED: dict[str, Any] = {"rate": 0.05, "steps": 150, "rounds": 4, "enough": RECOVERED}
-# The order of a small change in a small step is a whole number, 1 for O(ε) and 0 for a jump: this lies between the two.
+# The order of a small change in a small step is a whole number, 1 for O(ε) and 0 for a jump: this lies
+# between the two.
 HALF_ORDER = 0.5
 
 
@@ -55,7 +58,9 @@ class Claim:
                 records.append(Record(*about, float(value), relation, float(bound), why))
         except (ll.LoraLiteError, RuntimeError) as error:
             why = f"{type(error).__name__}: {str(error).splitlines()[0]}"
-            records.append(Record(f"{self.name}: raised", trial.variant, trial.bench.name, math.nan, "≤", 0.0, why))
+            records.append(
+                Record(f"{self.name}: raised", trial.variant, trial.bench.name, math.nan, "≤", 0.0, why)
+            )
         return records
 
 
@@ -87,7 +92,10 @@ def _first(names: list[str]) -> str:
     return f": {', '.join(names[:3])}" if names else ""
 
 
-@claim("a parameter, rank row or rotation block that is saved, counted and trained, and that no output depends on")
+@claim(
+    "a parameter, rank row or rotation block that is saved, counted and trained, and that no output"
+    " depends on"
+)
 def every_parameter_matters(trial: Trial) -> Iterator[Figure]:
     least, name = measures.weakest_parameter(trial.made, trial.run)
     yield "weakest parameter", least, ">", 1, f"effect of {name} on the model's output over that of rounding"
@@ -104,7 +112,10 @@ def every_entry_moves(trial: Trial) -> Iterator[Figure]:
         made = trial.made if dtype == "float32" else trial.attach(layers=trial.bench.layers[-1:], dtype=dtype)
         still = measures.unmoved(made, trial.loss, inputs, FEW_STEPS)
         rate = max(measures.rates(made).values())
-        why = f"entries that {FEW_STEPS} AdamW steps of {measures.RATE} (where W's size wants it, {rate:.3g}) left alone"
+        why = (
+            f"entries that {FEW_STEPS} AdamW steps of {measures.RATE} (where W's size wants it, {rate:.3g})"
+            " left alone"
+        )
         yield (
             f"unmoved in {dtype}",
             sum(still.values()),
@@ -116,7 +127,10 @@ def every_entry_moves(trial: Trial) -> Iterator[Figure]:
 
 @claim(
     "a parameter that starts learning later than its paper says, or never: its path is cut at init",
-    stays="the paths notice a missing gradient too, of one block and the head; this names each parameter of every target",
+    stays=(
+        "the paths notice a missing gradient too, of one block and the head; this names each parameter of"
+        " every target"
+    ),
 )
 def first_gradients_are_as_declared(trial: Trial) -> Iterator[Figure]:
     restore(trial.model, initial(trial.made))
@@ -127,7 +141,13 @@ def first_gradients_are_as_declared(trial: Trial) -> Iterator[Figure]:
     for target, tensors in implementation.tensors(trial.model).items():
         for name, wanted in declared[target].items():
             gradient = tensors[name].grad
-            got = "zero" if gradient is None or not gradient.any() else "nonzero" if gradient.isfinite().all() else "not finite"
+            got = (
+                "zero"
+                if gradient is None or not gradient.any()
+                else "nonzero"
+                if gradient.isfinite().all()
+                else "not finite"
+            )
             table[f"{name} {got}"] = table.get(f"{name} {got}", 0) + 1
             if got != wanted:
                 wrong.append(f"{target}.{name} is {got}")
@@ -141,7 +161,13 @@ def learning_beats_noise(trial: Trial) -> Iterator[Figure]:
     why = f"drop of the training loss from {trial.at_init.trained:.3f} in {trial.steps} steps, over"
     percentile = f"the {100 * PERCENTILE:.0f}th percentile of random steps of the same norms"
     yield "random steps", drop.trained, ">", trial.chance.trained, f"{why} {percentile}"
-    yield "disconnected", drop.trained, ">", trial.control.trained, f"{why} the same run with the adapter's output dropped"
+    yield (
+        "disconnected",
+        drop.trained,
+        ">",
+        trial.control.trained,
+        f"{why} the same run with the adapter's output dropped",
+    )
 
 
 @claim("memorising, or a held-out loss that falls whatever is learnt")
@@ -149,7 +175,10 @@ def learning_generalises(trial: Trial) -> Iterator[Figure]:
     drop, _ = trial.learnt
     # Where even the best random steps do harm, falling means below the start.
     bound = max(0.0, trial.chance.held_out)
-    why = f"drop of the loss on unseen text from {trial.at_init.held_out:.3f}, over 0 and the 99th percentile of random steps"
+    why = (
+        f"drop of the loss on unseen text from {trial.at_init.held_out:.3f}, over 0 and the 99th percentile"
+        " of random steps"
+    )
     yield "held-out text", drop.held_out, ">", bound, why
     yield (
         "shuffled targets",
@@ -167,11 +196,15 @@ def a_planted_target_is_recovered(trial: Trial) -> Iterator[Figure]:
     layers = {target: inputs[target] for target in of_shape.values()}
     share, worst = measures.recovered(trial.made, layers, **PLANTED)
     steps = f"{PLANTED['rounds']} rounds of {PLANTED['steps']} steps at most"
-    why = f"least share of the gap to another {trial.variant} that {steps} close, of one layer a shape: {worst}"
+    why = (
+        f"least share of the gap to another {trial.variant} that {steps} close, of one layer a shape: {worst}"
+    )
     yield "share of the gap", share, ">", RECOVERED, why
 
 
-@claim("an init from which the smallest step is a jump: the first update destroys the base, at any learning rate")
+@claim(
+    "an init from which the smallest step is a jump: the first update destroys the base, at any learning rate"
+)
 def the_first_step_is_continuous(trial: Trial) -> Iterator[Figure]:
     p, changes = measures.order(trial.made, trial.loss, trial.run)
     orders = [(p, f"at its defaults, {_changes(changes)}")]
@@ -191,7 +224,10 @@ def _changes(changes: list[float]) -> str:
     return "changes at 1e-2, 1e-3, 1e-4: " + ", ".join(f"{change:.1e}" for change in changes)
 
 
-@claim("a file that loads and gives back something else than what was learnt, hidden under the base's larger output")
+@claim(
+    "a file that loads and gives back something else than what was learnt, hidden under the base's larger"
+    " output"
+)
 def reload_keeps_the_effect(trial: Trial) -> Iterator[Figure]:
     _, learnt = trial.learnt
     restore(trial.model, learnt)
@@ -205,7 +241,13 @@ def reload_keeps_the_effect(trial: Trial) -> Iterator[Figure]:
     trained, reloaded = (measures.effect(model, base, trial.run) for model in (trial.model, fresh))
     size = float(torch.linalg.vector_norm(trained))
     off = float(torch.linalg.vector_norm(reloaded - trained))
-    yield "share of the effect lost", off / size if size else torch.nan, "≤", 0, f"of an effect of norm {size:.3g}"
+    yield (
+        "share of the effect lost",
+        off / size if size else torch.nan,
+        "≤",
+        0,
+        f"of an effect of norm {size:.3g}",
+    )
 
 
 @claim("a layer, scope or head that attach silently leaves out, or takes along")

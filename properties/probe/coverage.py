@@ -1,4 +1,6 @@
-"""The ways in which attach is asked for layers, each tried on a model of its own: what it takes, and that all of it learns."""
+"""The ways in which attach is asked for layers, each tried on a model of its own: what it takes, and that all
+of it learns.
+"""
 
 import re
 from collections.abc import Callable, Iterator
@@ -11,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 import lora_lite as ll
-from properties.assertions import bits
-from properties.implementation import implementation
-from properties.observe import seed_inits, usual_size
+from properties.judging.assertions import bits
+from properties.subjects.lora_lite import implementation
+from properties.subjects.observe import seed_inits, usual_size
 from strategies import gaussian
 from strategies.layers import can_calibrate
 from strategies.options import build_config
@@ -31,7 +33,9 @@ class NotApplicableError(Exception):
 
 @dataclass
 class Paths:
-    """Of PATHS: how many were tried, what is wrong with those that do not work, and which do not apply, and why."""
+    """Of PATHS: how many were tried, what is wrong with those that do not work, and which do not apply, and
+    why.
+    """
 
     tried: int = 0
     wrong: list[str] = field(default_factory=list)
@@ -63,7 +67,9 @@ def feed_forward_beside_a_gated_attention(trial: "Trial") -> Iterator[str]:
 
 def _side_by_side(trial: "Trial", *, first: bool, partner: str) -> Iterator[str]:
     block = f"{trial.bench.blocks}.{trial.bench.layers[-1]}."
-    linear = [n for n, m in trial.bench.base.named_modules() if isinstance(m, nn.Linear) and n.startswith(block)]
+    linear = [
+        n for n, m in trial.bench.base.named_modules() if isinstance(m, nn.Linear) and n.startswith(block)
+    ]
     attention, rest = by_attention(linear)
     own, other = (attention, rest) if first else (rest, attention)
     model = trial.case().build()
@@ -75,7 +81,10 @@ def _side_by_side(trial: "Trial", *, first: bool, partner: str) -> Iterator[str]
 
 
 def by_attention(linear: list[str]) -> tuple[list[str], list[str]]:
-    """The linear layers of a block in its attention, and the others. Raises NotApplicableError where one kind is missing."""
+    """The linear layers of a block in its attention, and the others.
+
+    Raises NotApplicableError where one kind is missing.
+    """
     attention = [name for name in linear if ATTENTION.search(name)]
     rest = [name for name in linear if name not in attention]
     for found, what in ((attention, "attention"), (rest, "feed-forward")):
@@ -180,7 +189,7 @@ PATHS: tuple[Path, ...] = (
 
 
 def _config(variant: str, **common: Any) -> ll.AdapterConfig:
-    from properties.pretrained import options_at_rank_8
+    from properties.subjects.pretrained import options_at_rank_8
 
     return build_config(variant, options_at_rank_8(variant), **common)
 
@@ -209,7 +218,9 @@ def _logit_loss(trial: "Trial", model: Any) -> Tensor:
 def _move(adapter: ll.Adapter) -> None:
     with torch.no_grad():
         for name, parameter in adapter.named_parameters():
-            parameter.add_(gaussian(0, name, tuple(parameter.shape)).to(parameter), alpha=0.5 * usual_size(parameter))
+            parameter.add_(
+                gaussian(0, name, tuple(parameter.shape)).to(parameter), alpha=0.5 * usual_size(parameter)
+            )
 
 
 def _not_learning(model: nn.Module, loss: Callable[[], Tensor], *, moved: bool = False) -> Iterator[str]:

@@ -1,4 +1,6 @@
-"""What the probe's models read: sentences of Python's own documentation, or token sequences for want of a tokenizer."""
+"""What the probe's models read: sentences of Python's own documentation, or token sequences for want of a
+tokenizer.
+"""
 
 import importlib
 import inspect
@@ -17,10 +19,11 @@ FEWEST_WORDS = 5
 
 
 def sentences(each: int, seed: int) -> tuple[list[str], list[int]]:
-    """The first sentence of `each` docstrings of each of MODULES, and which module it is from; in turn, in a drawn order.
+    """The first sentence of `each` docstrings of each of MODULES, and which module it is from; in turn, in a
+    drawn order.
 
-    A sentence that occurs twice is left out: unseen text must be unseen. Raises RuntimeError where Python was told to drop
-    docstrings.
+    A sentence that occurs twice is left out: unseen text must be unseen. Raises RuntimeError where Python was
+    told to drop docstrings.
     """
     found = {module: list(dict.fromkeys(_first_sentences(module))) for module in MODULES}
     owners: dict[str, int] = {}
@@ -32,7 +35,8 @@ def sentences(each: int, seed: int) -> tuple[list[str], list[int]]:
         own = sorted(sentence for sentence in of_module if owners[sentence] == 1)
         if len(own) < each:
             raise RuntimeError(
-                f"{module}: {len(own)} sentences in its docstrings, wanted {each}. Run Python without -OO, which drops them."
+                f"{module}: {len(own)} sentences in its docstrings, wanted {each}. Run Python without -OO,"
+                " which drops them."
             )
         drawn.append(random.Random(f"{seed} {module}").sample(own, each))
     in_turn = [(sentence, label) for row in zip(*drawn, strict=True) for label, sentence in enumerate(row)]
@@ -61,8 +65,8 @@ def _public(owner: Any, module: str) -> Iterator[Any]:
 def shuffles(labels: Tensor, classes: int, seed: int) -> list[Tensor]:
     """Targets that say nothing of the true ones, as many as there are classes.
 
-    Each spreads the texts of a class evenly over all classes, its own included; over the lot a text has each class once, so
-    that what one of them happens to teach another one takes back.
+    Each spreads the texts of a class evenly over all classes, its own included; over the lot a text has each
+    class once, so that what one of them happens to teach another one takes back.
     """
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed)).to(labels.device)
     drawn = torch.empty_like(labels)
@@ -73,7 +77,9 @@ def shuffles(labels: Tensor, classes: int, seed: int) -> list[Tensor]:
 
 
 def sequences(each: int, length: int, vocabulary: int, classes: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Token ids (each · classes, length) and their classes, in turn: a class prefers tokens of its own, half of the time."""
+    """Token ids (each · classes, length) and their classes, in turn: a class prefers tokens of its own, half
+    of the time.
+    """
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(classes).repeat(each)
     own = torch.randperm(vocabulary, generator=generator)[: vocabulary // classes * classes].view(classes, -1)

@@ -1,4 +1,6 @@
-"""What the claims measure, on any subject that has a loss: nothing here knows which model or which variant it is."""
+"""What the claims measure, on any subject that has a loss: nothing here knows which model or which variant it
+is.
+"""
 
 import math
 from collections.abc import Callable, Iterator
@@ -10,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from properties.assertions import bits
-from properties.implementation import implementation
-from properties.observe import Subject, train, usual_size
+from properties.judging.assertions import bits
+from properties.judging.snapshot import base_tensors
+from properties.judging.tolerance import perturbed, scatter
 from properties.probe.training import Loss, Values, fit, initial, parameters, relative, restore
-from properties.state import base_tensors
-from properties.tolerance import perturbed, scatter
+from properties.subjects.lora_lite import implementation
+from properties.subjects.observe import Subject, train, usual_size
 from strategies import gaussian
 
 Run = Callable[[nn.Module], Tensor]
@@ -26,13 +28,19 @@ PROBES = 4
 
 
 def train_what_requires_a_gradient(made: Subject, loss: Loss, steps: int) -> list[str]:
-    """AdamW on all that the model offers, as a training loop takes it; the base tensors that changed or got a gradient."""
+    """AdamW on all that the model offers, as a training loop takes it; the base tensors that changed or got a
+    gradient.
+    """
     restore(made.model, initial(made))
     offered = [parameter for parameter in made.model.parameters() if parameter.requires_grad]
     fit(made.model, loss, [{"params": offered, "lr": RATE}], steps)
     gradients = {name for name, parameter in made.model.named_parameters() if parameter.grad is not None}
     now = base_tensors(made.model)
-    same = {name for name, tensor in made.base.items() if name in now and torch.equal(bits(tensor), bits(now[name]))}
+    same = {
+        name
+        for name, tensor in made.base.items()
+        if name in now and torch.equal(bits(tensor), bits(now[name]))
+    }
     return [name for name in made.base if name not in same or name in gradients]
 
 
@@ -58,7 +66,9 @@ def whole(tensor: Tensor) -> Iterator[tuple[str, Any]]:
 
 
 def slices(tensor: Tensor, most: int | None = None) -> Iterator[tuple[str, Any]]:
-    """Along each axis every index, or `most` runs of them: rank rows, features, rotation blocks, entries of a gate."""
+    """Along each axis every index, or `most` runs of them: rank rows, features, rotation blocks, entries of a
+    gate.
+    """
     if not tensor.ndim:
         yield from whole(tensor)
     for axis, size in enumerate(tensor.shape):
@@ -71,10 +81,11 @@ def slices(tensor: Tensor, most: int | None = None) -> Iterator[tuple[str, Any]]
 
 @torch.no_grad()
 def weakest(output: Callable[[], Tensor], own: dict[str, nn.Parameter], parts: Parts) -> tuple[float, str]:
-    """The part of `own` that moves the output least, as a multiple of what rounding alone may: > 1 is an effect.
+    """The part of `own` that moves the output least, as a multiple of what rounding alone may: > 1 is an
+    effect.
 
-    Each entry of a part is moved by half of what is usual for it, or more. Rounding: the error model's bound, from copies of
-    all parameters that are off by one rounding.
+    Each entry of a part is moved by half of what is usual for it, or more. Rounding: the error model's bound,
+    from copies of all parameters that are off by one rounding.
     """
     before = {name: parameter.clone() for name, parameter in own.items()}
     plain = output().double()
@@ -118,10 +129,11 @@ def weakest_row(made: Subject, inputs: dict[str, Tensor], most: int | None = Non
 
 
 def rates(made: Subject) -> dict[str, float]:
-    """A learning rate for each parameter: RATE, or the spacing of its largest entry where the base or a width prescribes that.
+    """A learning rate for each parameter: RATE, or the spacing of its largest entry where the base or a width
+    prescribes that.
 
-    bfloat16 has a spacing of 0.06 at delora's λ = 15, which no step of 1e-3 can cross; only a size that is the variant's own
-    choice, as a gate's 1 or 0 is, must let RATE through.
+    bfloat16 has a spacing of 0.06 at delora's λ = 15, which no step of 1e-3 can cross; only a size that is
+    the variant's own choice, as a gate's 1 or 0 is, must let RATE through.
     """
     constant = implementation.constant_inits(made.model)
     found = {}
@@ -135,7 +147,8 @@ def rates(made: Subject) -> dict[str, float]:
 def unmoved(made: Subject, loss: Loss, inputs: dict[str, Tensor], steps: int) -> dict[str, int]:
     """Parameters with entries that no step of AdamW moved, and how many; inputs that are always zero aside.
 
-    Stops when all have moved. A few may take longer: through a normalisation a gradient can cancel to exactly zero in bfloat16.
+    Stops when all have moved. A few may take longer: through a normalisation a gradient can cancel to exactly
+    zero in bfloat16.
     """
     start = initial(made)
     restore(made.model, start)
@@ -163,11 +176,15 @@ def unmoved(made: Subject, loss: Loss, inputs: dict[str, Tensor], steps: int) ->
 def _loss_scale(made: Subject, loss: Loss) -> float:
     """As large as float16 gradients can bear."""
     loss(made.model).mean().backward()  # type: ignore[no-untyped-call]
-    return min(_power_of_two(p.grad, to=2.0**13) for p in parameters(made.model).values() if p.grad is not None)
+    return min(
+        _power_of_two(p.grad, to=2.0**13) for p in parameters(made.model).values() if p.grad is not None
+    )
 
 
 def _finite_backward(made: Subject, loss: Loss, scale: float) -> float:
-    """Gradients of the scaled loss, and the scale: a sixteenth as long as one overflows, as loss scalers do, down to 2⁻²⁴."""
+    """Gradients of the scaled loss, and the scale: a sixteenth as long as one overflows, as loss scalers do,
+    down to 2⁻²⁴.
+    """
     while True:
         for parameter in parameters(made.model).values():
             parameter.grad = None
@@ -179,13 +196,18 @@ def _finite_backward(made: Subject, loss: Loss, scale: float) -> float:
 
 
 def _power_of_two(gradient: Tensor, *, to: float) -> float:
-    """What takes its largest entry to `to`, or half as far. AdamW does not see a tensor's scale, and float16 does."""
+    """What takes its largest entry to `to`, or half as far.
+
+    AdamW does not see a tensor's scale, and float16 does.
+    """
     largest = float(gradient.abs().max())
     return to * 2.0 ** math.floor(-math.log2(largest)) if 0 < largest < math.inf else to
 
 
 def alive(entries: Tensor, x: Tensor) -> Tensor:
-    """The entries that some input reaches: not the columns that belong to an input feature that is zero in every token."""
+    """The entries that some input reaches: not the columns that belong to an input feature that is zero in
+    every token.
+    """
     if entries.ndim and entries.shape[-1] == x.shape[-1]:
         return x.any(0).expand(entries.shape)
     return torch.ones_like(entries)
@@ -195,10 +217,14 @@ def _target(name: str) -> str:
     return name.rpartition(".")[0]
 
 
-def order(made: Subject, loss: Loss, run: Run, sizes: tuple[float, ...] = (1e-2, 1e-3, 1e-4)) -> tuple[float, list[float]]:
-    """p in |change of the output| ~ εᵖ for the first AdamW step of size ε, and the changes: 1 is O(ε), 0 is a jump.
+def order(
+    made: Subject, loss: Loss, run: Run, sizes: tuple[float, ...] = (1e-2, 1e-3, 1e-4)
+) -> tuple[float, list[float]]:
+    """p in |change of the output| ~ εᵖ for the first AdamW step of size ε, and the changes: 1 is O(ε), 0 is a
+    jump.
 
-    Of each size and the next, the smaller p: beside a linear part a jump shows only where that part has become small.
+    Of each size and the next, the smaller p: beside a linear part a jump shows only where that part has
+    become small.
     """
     start = initial(made)
     restore(made.model, start)
@@ -210,16 +236,21 @@ def order(made: Subject, loss: Loss, run: Run, sizes: tuple[float, ...] = (1e-2,
         changes.append(float((run(made.model).detach().double() - plain).norm() / plain.norm()))
     if not all(changes):
         return math.nan, changes
-    local = (math.log(a / b) / math.log(m / n) for (a, b), (m, n) in zip(pairwise(changes), pairwise(sizes), strict=True))
+    local = (
+        math.log(a / b) / math.log(m / n)
+        for (a, b), (m, n) in zip(pairwise(changes), pairwise(sizes), strict=True)
+    )
     return min(local), changes
 
 
 def recovered(
     made: Subject, inputs: dict[str, Tensor], *, rate: float, steps: int, rounds: int, enough: float
 ) -> tuple[float, str]:
-    """Teach each layer of `inputs` what it gives there with other parameters; the least share of the gap that is closed.
+    """Teach each layer of `inputs` what it gives there with other parameters; the least share of the gap that
+    is closed.
 
-    A round is so many steps, at a rate that falls to zero; another one follows where some layer has not closed `enough`.
+    A round is so many steps, at a rate that falls to zero; another one follows where some layer has not
+    closed `enough`.
     """
     start = initial(made)
     restore(made.model, start)

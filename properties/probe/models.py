@@ -11,16 +11,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from properties.pretrained import encoder
 from properties.probe.data import sentences, sequences
+from properties.subjects.pretrained import encoder
 from strategies import Qwen3Recipe
 from strategies.tensors import device
 
-# Texts of each class: to train on (a multiple of the classes, see shuffles), to be judged by, for the head and the calibration.
+# Texts of each class: to train on (a multiple of the classes, see shuffles), to be judged by, for the head
+# and the calibration.
 TRAIN, HELD_OUT, HEAD = 8, 4, 6
 LONGEST = 10
 ADAPTED_BLOCKS = 2
-# Of the head's cosines: less sure than it could be, so that a run on targets that say nothing costs it what confidence it has.
+# Of the head's cosines: less sure than it could be, so that a run on targets that say nothing costs it what
+# confidence it has.
 SHARPNESS = 1.0
 
 
@@ -34,8 +36,8 @@ class Bench:
 
     inputs    keyword arguments of the model, (texts, tokens) each
     labels    (texts,), the classes in turn
-    blocks    the name of the list of blocks; those in `layers` are adapted
-    training, held_out, head: disjoint slices of the texts; the frozen head was made from the last, which calibrate too
+    blocks    the name of the list of blocks; those in `layers` are adapted training, held_out, head: disjoint
+    slices of the texts; the frozen head was made from the last, which calibrate too
     """
 
     name: str
@@ -54,7 +56,9 @@ class Bench:
         depth = config.get_text_config().num_hidden_layers
         named = [n for n, m in self.base.named_modules() if isinstance(m, nn.ModuleList) and len(m) == depth]
         if not named:
-            raise UnknownModelError(f"{self.name}: no list of {depth} blocks found in {type(self.base).__name__}.")
+            raise UnknownModelError(
+                f"{self.name}: no list of {depth} blocks found in {type(self.base).__name__}."
+            )
         self.blocks = named[0]
         self.layers = tuple(range(max(0, depth - ADAPTED_BLOCKS), depth))
         self._below: list[Any] = []
@@ -70,7 +74,11 @@ class Bench:
         """Two batches of unequal size."""
         texts = [{name: tensor[self.head] for name, tensor in self.inputs.items()}]
         cut = len(self.labels[self.head]) // 3
-        return [{n: t[part] for n, t in batch.items()} for batch in texts for part in (slice(cut), slice(cut, None))]
+        return [
+            {n: t[part] for n, t in batch.items()}
+            for batch in texts
+            for part in (slice(cut), slice(cut, None))
+        ]
 
     def _outputs(self) -> list[Any]:
         """What each block gives."""
@@ -111,7 +119,9 @@ class Bench:
                 del block.__dict__["forward"]
 
     def losses(self, model: nn.Module, texts: slice, labels: Tensor | None = None) -> Tensor:
-        """Cross-entropy of each text (texts,) under the frozen head: cosines to each class's mean in the base's features."""
+        """Cross-entropy of each text (texts,) under the frozen head: cosines to each class's mean in the
+        base's features.
+        """
         features = F.normalize(self.features(model, texts) - self.mean, dim=-1)
         wanted = self.labels[texts] if labels is None else labels
         return F.cross_entropy(SHARPNESS * features @ self.prototypes.mT, wanted, reduction="none")
@@ -119,7 +129,10 @@ class Bench:
 
 @lru_cache(maxsize=2)
 def bench(name: str, seed: int = 0) -> Bench:
-    """ "tiny-qwen3", "minilm", or any transformers checkpoint at hand, by path or cached name. Raises UnknownModelError."""
+    """ "tiny-qwen3", "minilm", or any transformers checkpoint at hand, by path or cached name.
+
+    Raises UnknownModelError.
+    """
     if name == "tiny-qwen3":
         return tiny_qwen3(seed)
     if name == "minilm":
@@ -146,7 +159,10 @@ def reader(name: str, model: nn.Module, tokenizer: Any, seed: int) -> Bench:
 
 
 def checkpoint(name: str) -> tuple[nn.Module, Any]:
-    """A checkpoint in float32 and eval mode, and its tokenizer, without any download. Raises UnknownModelError."""
+    """A checkpoint in float32 and eval mode, and its tokenizer, without any download.
+
+    Raises UnknownModelError.
+    """
     # Seconds to import, and only wanted here.
     from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
 
@@ -154,7 +170,9 @@ def checkpoint(name: str) -> tuple[nn.Module, Any]:
         config = AutoConfig.from_pretrained(name, local_files_only=True)
         causal = any(architecture.endswith("ForCausalLM") for architecture in config.architectures or ())
         kind: Any = AutoModelForCausalLM if causal else AutoModel
-        model = kind.from_pretrained(name, local_files_only=True, dtype=torch.float32, attn_implementation="eager")
+        model = kind.from_pretrained(
+            name, local_files_only=True, dtype=torch.float32, attn_implementation="eager"
+        )
         tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=True)
     except (OSError, ValueError) as error:
         raise UnknownModelError(

@@ -11,7 +11,10 @@ Relation = Literal["≤", ">"]
 
 @dataclass(frozen=True)
 class Record:
-    """One figure of one claim: `value` must stand in `relation` to `bound`. why: where both come from, and what was worst."""
+    """One figure of one claim: `value` must stand in `relation` to `bound`.
+
+    why: where both come from, and what was worst.
+    """
 
     claim: str
     variant: str
@@ -41,7 +44,12 @@ def to_json(records: Iterable[Record]) -> str:
     """The records as a JSON list, `holds` included."""
     return json.dumps(
         [
-            {**asdict(record), "value": _printed(record.value), "bound": _printed(record.bound), "holds": record.holds}
+            {
+                **asdict(record),
+                "value": _printed(record.value),
+                "bound": _printed(record.bound),
+                "holds": record.holds,
+            }
             for record in records
         ]
     )
@@ -57,8 +65,13 @@ def table(records: Iterable[Record]) -> str:
     rows = [("", "claim", "model", "variant", "got", "wanted", "why")]
     for r in records:
         mark = "ok" if r.holds else "FAILS"
-        rows.append((mark, r.claim, r.model, r.variant, f"{r.value:.4g}", f"{r.relation} {r.bound:.4g}", r.why))
+        rows.append(
+            (mark, r.claim, r.model, r.variant, f"{r.value:.4g}", f"{r.relation} {r.bound:.4g}", r.why)
+        )
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+        for row in rows
+    ]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     return "\n".join(lines)

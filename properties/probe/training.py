@@ -1,4 +1,6 @@
-"""What the claims train with: steps sized to each tensor, random steps to compare with, an adapter whose output is dropped."""
+"""What the claims train with: steps sized to each tensor, random steps to compare with, an adapter whose
+output is dropped.
+"""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -8,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from lora_lite.calibration import first_argument
-from properties.implementation import implementation
-from properties.observe import Subject, usual_size
+from properties.subjects.lora_lite import implementation
+from properties.subjects.observe import Subject, usual_size
 from strategies import gaussian
 
 Loss = Callable[[nn.Module], Tensor]
@@ -51,7 +53,8 @@ def _names(made: Subject) -> Iterator[tuple[str, str, str]]:
 
 
 def relative(model: nn.Module, rate: float) -> list[dict[str, Any]]:
-    """Parameter groups of all that requires a gradient: every tensor steps by `rate` of what is usual for its entries.
+    """Parameter groups of all that requires a gradient: every tensor steps by `rate` of what is usual for its
+    entries.
 
     A step of 1e-3 is a lot for a row of A and nothing for delora's λ = 15.
     """
@@ -108,7 +111,9 @@ def disconnected(model: nn.Module) -> Iterator[None]:
             hook.remove()
 
 
-def layer_inputs(model: nn.Module, targets: Iterable[str], run: Callable[[nn.Module], Any]) -> dict[str, Tensor]:
+def layer_inputs(
+    model: nn.Module, targets: Iterable[str], run: Callable[[nn.Module], Any]
+) -> dict[str, Tensor]:
     """What each target is given in one run, (tokens, d_in)."""
     caught: dict[str, Tensor] = {}
     hooks = []
@@ -118,7 +123,9 @@ def layer_inputs(model: nn.Module, targets: Iterable[str], run: Callable[[nn.Mod
             x = first_argument(layer, args, kwargs)
             caught[target] = x.detach().reshape(-1, x.shape[-1])
 
-        hooks.append(model.get_submodule(target).register_forward_pre_hook(note, with_kwargs=True, prepend=True))
+        hooks.append(
+            model.get_submodule(target).register_forward_pre_hook(note, with_kwargs=True, prepend=True)
+        )
     try:
         with torch.no_grad():
             run(model)

@@ -9,13 +9,23 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from properties.observe import AnyCase, Subject, subject
-from properties.pretrained import options_at_rank_8
 from properties.probe.data import shuffles
 from properties.probe.measures import Run
 from properties.probe.models import Bench
-from properties.probe.training import Loss, Values, disconnected, fit, initial, layer_inputs, random_step, relative, restore
+from properties.probe.training import (
+    Loss,
+    Values,
+    disconnected,
+    fit,
+    initial,
+    layer_inputs,
+    random_step,
+    relative,
+    restore,
+)
 from properties.probe.training import values as values_of
+from properties.subjects.observe import AnyCase, Subject, subject
+from properties.subjects.pretrained import options_at_rank_8
 from strategies.options import Options
 
 # Of what is usual for a tensor's entries; the rate falls to zero over the run.
@@ -54,7 +64,10 @@ class Drop:
 
 @dataclass(eq=False)
 class Trial:
-    """A variant on a bench. steps: of each training run; seed: of the inits, the shuffled targets and the random steps."""
+    """A variant on a bench.
+
+    steps: of each training run; seed: of the inits, the shuffled targets and the random steps.
+    """
 
     bench: Bench
     variant: str
@@ -66,7 +79,9 @@ class Trial:
         return subject(cast(AnyCase, self.case(**options)), layers=layers or self.bench.layers)
 
     def case(self, **options: Any) -> ProbeCase:
-        return ProbeCase(self.variant, self.bench, (*options_at_rank_8(self.variant), *options.items()), self.seed)
+        return ProbeCase(
+            self.variant, self.bench, (*options_at_rank_8(self.variant), *options.items()), self.seed
+        )
 
     @cached_property
     def made(self) -> Subject:
@@ -140,7 +155,9 @@ class Trial:
 
     @cached_property
     def chance(self) -> Drop:
-        """The 99th percentiles of what random steps from init achieve, each tensor as far as training took it."""
+        """The 99th percentiles of what random steps from init achieve, each tensor as far as training took
+        it.
+        """
         _, end = self.learnt
         start = initial(self.made)
         drops = []
@@ -155,4 +172,6 @@ class Trial:
         """What each target is given by the base for these texts, (tokens, d_in)."""
         restore(self.model, initial(self.made))
         with disconnected(self.model):
-            return layer_inputs(self.model, self.made.initial, lambda model: self.bench.features(model, texts))
+            return layer_inputs(
+                self.model, self.made.initial, lambda model: self.bench.features(model, texts)
+            )

@@ -1,4 +1,6 @@
-"""python -m properties.regressions: adopt fixtures from an artifact, list them, prune those that add nothing, show one."""
+"""python -m properties.regressions: adopt fixtures from an artifact, list them, prune those that add nothing,
+show one.
+"""
 
 import argparse
 import importlib
@@ -7,8 +9,17 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from properties.assertions import Violation
-from properties.regressions.fixture import HERE, NAMES, Fixture, FixtureError, paths_in, read, tensors_of, write_atomically
+from properties.judging.assertions import Violation
+from properties.regressions.fixture import (
+    HERE,
+    NAMES,
+    Fixture,
+    FixtureError,
+    paths_in,
+    read,
+    tensors_of,
+    write_atomically,
+)
 from properties.regressions.prune import implied
 from properties.regressions.record import summary_of
 from properties.regressions.replay import replay
@@ -16,13 +27,16 @@ from strategies.recipes import from_json, pasteable
 
 
 def adopt(source: Path, into: Path) -> list[Path]:
-    """Copy fixtures that `into` does not have, with their tensors, from a folder and below, where other files may lie too.
+    """Copy fixtures that `into` does not have, with their tensors, from a folder and below, where other files
+    may lie too.
 
     Raises FixtureError before anything is copied.
     """
     found = sorted(source.rglob(NAMES))
     if not found:
-        raise FixtureError(f"{source}: no {NAMES} in it. Download the artifact and name the folder that it was unpacked to.")
+        raise FixtureError(
+            f"{source}: no {NAMES} in it. Download the artifact and name the folder that it was unpacked to."
+        )
     for path in found:
         read(path)
     # Of the same failure from several shards the one with tensors.
@@ -79,7 +93,8 @@ def show(path: Path) -> str:
     """The recipe, as Python to paste, and what it gives now. Raises what its property raises."""
     fixture = read(path)
     text = (
-        f"{fixture.property} [{fixture.variant}], expected to {fixture.expect}\nrecipe   {pasteable(from_json(fixture.recipe))}"
+        f"{fixture.property} [{fixture.variant}], expected to {fixture.expect}\nrecipe  "
+        f" {pasteable(from_json(fixture.recipe))}"
     )
     print(text, flush=True)
     replay(fixture, path)
@@ -87,17 +102,33 @@ def show(path: Path) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0 where all went well, 1 where the shown fixture fails or a listed one gives not what it expects, 2 for no fixture."""
+    """0 where all went well, 1 where the shown fixture fails or a listed one gives not what it expects, 2 for
+    no fixture.
+    """
     parser = argparse.ArgumentParser(prog="python -m properties.regressions", description=__doc__)
-    parser.add_argument("--variant-module", action="append", default=[], metavar="MODULE", help="import it first (repeatable)")
+    parser.add_argument(
+        "--variant-module", action="append", default=[], metavar="MODULE", help="import it first (repeatable)"
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     kept = argparse.ArgumentParser(add_help=False)
-    kept.add_argument("--into", type=Path, default=HERE, metavar="DIR", help="where fixtures are kept (default: %(default)s)")
-    commands.add_parser("adopt", parents=[kept], help="copy new fixtures from a folder").add_argument("dir", type=Path)
-    commands.add_parser(
-        "list", parents=[kept], help="all fixtures, and what they give now; exit code 1 where one gives not what it expects"
+    kept.add_argument(
+        "--into",
+        type=Path,
+        default=HERE,
+        metavar="DIR",
+        help="where fixtures are kept (default: %(default)s)",
     )
-    pruning = commands.add_parser("prune", parents=[kept], help="delete those that a simpler one implies (runs the mutants)")
+    commands.add_parser("adopt", parents=[kept], help="copy new fixtures from a folder").add_argument(
+        "dir", type=Path
+    )
+    commands.add_parser(
+        "list",
+        parents=[kept],
+        help="all fixtures, and what they give now; exit code 1 where one gives not what it expects",
+    )
+    pruning = commands.add_parser(
+        "prune", parents=[kept], help="delete those that a simpler one implies (runs the mutants)"
+    )
     pruning.add_argument("--dry-run", action="store_true", help="only name them")
     commands.add_parser("show", help="print a fixture's recipe and run it").add_argument("file", type=Path)
     given = parser.parse_args(arguments)

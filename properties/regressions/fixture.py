@@ -1,4 +1,6 @@
-"""A fixture: the shrunk recipe of a failure, what failed and how it was found, as a small JSON file with a stable name."""
+"""A fixture: the shrunk recipe of a failure, what failed and how it was found, as a small JSON file with a
+stable name.
+"""
 
 import hashlib
 import json
@@ -39,7 +41,9 @@ class Fixture:
     versions: dict[str, str] = field(default_factory=lambda: versions())
 
     def digest(self) -> str:
-        """8 hex digits of what fails: the same failure has the same name, whoever finds it and with whatever versions."""
+        """8 hex digits of what fails: the same failure has the same name, whoever finds it and with whatever
+        versions.
+        """
         content = json.dumps([self.property, self.variant, self.recipe], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:8]
 
@@ -69,7 +73,10 @@ def _on_one_line(found: re.Match[str]) -> str:
 
 def versions() -> dict[str, str]:
     """What the failure was seen with."""
-    return {**{name: _version(name) for name in ("lora_lite", "torch", "hypothesis")}, "python": platform.python_version()}
+    return {
+        **{name: _version(name) for name in ("lora_lite", "torch", "hypothesis")},
+        "python": platform.python_version(),
+    }
 
 
 def _version(package: str) -> str:
@@ -87,7 +94,9 @@ def read(path: Path) -> Fixture:
         raise FixtureError(f"{path}: {where}: {wrong.message}. The schema is {HERE / 'schema.json'}.")
     fixture = Fixture(**held)
     if path.name != fixture.name():
-        raise FixtureError(f"{path}: its content is that of {fixture.name()}. Rename it, or restore what was edited.")
+        raise FixtureError(
+            f"{path}: its content is that of {fixture.name()}. Rename it, or restore what was edited."
+        )
     return fixture
 
 
@@ -95,11 +104,15 @@ def _parsed(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise FixtureError(f"{path}: not readable as JSON: {error}. Restore it from version control or delete it.") from error
+        raise FixtureError(
+            f"{path}: not readable as JSON: {error}. Restore it from version control or delete it."
+        ) from error
 
 
 def paths_in(folder: Path) -> list[Path]:
-    """The fixtures in a folder, in the order of their names: every JSON file there, so that none is left out for its name."""
+    """The fixtures in a folder, in the order of their names: every JSON file there, so that none is left out
+    for its name.
+    """
     return sorted(path for path in folder.glob("*.json") if path != HERE / "schema.json")
 
 
@@ -114,10 +127,12 @@ def tensors_of(path: Path) -> Path:
 
 
 def write(fixture: Fixture, folder: Path) -> Path:
-    """Write the fixture into the folder, whole or not at all. One that is there stays as it is, unless it is no JSON.
+    """Write the fixture into the folder, whole or not at all.
 
-    What is there may be marked as a known failure, by a hand that has forgotten the link, and two workers may find the same
-    failure at once.
+    One that is there stays as it is, unless it is no JSON.
+
+    What is there may be marked as a known failure, by a hand that has forgotten the link, and two workers may
+    find the same failure at once.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / fixture.name()
@@ -129,7 +144,9 @@ def write(fixture: Fixture, folder: Path) -> Path:
 
 
 def write_atomically(path: Path, fill: Callable[[Path], object]) -> None:
-    """`fill` writes a file beside `path`, which then takes its place: a crash leaves the old file or the new one."""
+    """`fill` writes a file beside `path`, which then takes its place: a crash leaves the old file or the new
+    one.
+    """
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     os.close(handle)
     place = Path(name)

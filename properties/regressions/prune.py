@@ -1,11 +1,13 @@
-"""Which fixtures add nothing: a simpler one of the same variant fails under every mutant under which they fail."""
+"""Which fixtures add nothing: a simpler one of the same variant fails under every mutant under which they
+fail.
+"""
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from properties.assertions import Violation
-from properties.mutants import load_catalogue
+from properties.judging.assertions import Violation
+from properties.mutation import load_catalogue
 from properties.regressions.fixture import Fixture, FixtureError
 from properties.regressions.replay import replay
 
@@ -13,13 +15,15 @@ from properties.regressions.replay import replay
 def implied(fixtures: Mapping[Path, Fixture]) -> Iterator[tuple[Path, Path, list[str]]]:
     """A fixture that adds nothing, the one that implies it, and the mutants under which both fail.
 
-    Nothing is known of what a fixture guards that fails under no mutant, or that fails as things stand: it is kept, and
-    implies no other.
+    Nothing is known of what a fixture guards that fails under no mutant, or that fails as things stand: it is
+    kept, and implies no other.
     """
     fails = {path: _mutants_that_fail(fixture, path) for path, fixture in fixtures.items()}
     kept: list[Path] = []
     for path in sorted(fixtures, key=lambda path: (size(fixtures[path]), path.name)):
-        simpler = (k for k in kept if fixtures[k].variant == fixtures[path].variant and fails[path] <= fails[k])
+        simpler = (
+            k for k in kept if fixtures[k].variant == fixtures[path].variant and fails[path] <= fails[k]
+        )
         by = next(simpler, None) if fails[path] else None
         if by is None:
             kept.append(path)

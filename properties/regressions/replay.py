@@ -6,8 +6,8 @@ from pathlib import Path
 from safetensors.torch import load_file
 
 import lora_lite as ll
-from properties.assertions import Violation
-from properties.registry import Property, load_properties
+from properties.judging.assertions import Violation
+from properties.judging.claim import Property, load_properties
 from properties.regressions.fixture import Fixture, FixtureError, tensors_of
 from strategies.draws import served
 from strategies.recipes import RecipeError, from_json
@@ -16,8 +16,8 @@ from strategies.recipes import RecipeError, from_json
 def replay(fixture: Fixture, path: Path) -> None:
     """Check the property on the recipe, with the recorded tensors where there are some.
 
-    Raises what the property raises (a Violation with its case, or the exception of the code under test), and FixtureError
-    where the fixture cannot be run any more.
+    Raises what the property raises (a Violation with its case, or the exception of the code under test), and
+    FixtureError where the fixture cannot be run any more.
     """
     made = property_of(fixture, path)
     kept = tensors_of(path)
@@ -37,9 +37,13 @@ def property_of(fixture: Fixture, path: Path) -> Property:
     """The property that the fixture is about. Raises FixtureError where there is none for its variant."""
     made = load_properties().get(fixture.property)
     if fixture.variant not in ll.VARIANTS:
-        raise FixtureError(f"{path}: there is no variant {fixture.variant}, known: {', '.join(ll.VARIANTS)}. {OWN} {REMEDY}")
+        raise FixtureError(
+            f"{path}: there is no variant {fixture.variant}, known: {', '.join(ll.VARIANTS)}. {OWN} {REMEDY}"
+        )
     if made is None or made.cases is None or not made.applies(ll.VARIANTS[fixture.variant]):
-        raise FixtureError(f"{path}: there is no property {fixture.property} that draws cases of {fixture.variant}. {REMEDY}")
+        raise FixtureError(
+            f"{path}: there is no property {fixture.property} that draws cases of {fixture.variant}. {REMEDY}"
+        )
     recipe = {"variant": fixture.recipe} if isinstance(fixture.recipe, str) else fixture.recipe
     if (other := recipe.get("variant", fixture.variant)) != fixture.variant:
         raise FixtureError(f"{path}: its recipe is of {other}, the fixture of {fixture.variant}. {REMEDY}")
@@ -47,4 +51,7 @@ def property_of(fixture: Fixture, path: Path) -> Property:
 
 
 OWN = "If it is one of your own, name its module with --variant-module."
-REMEDY = "If it was renamed, rename it here (and the file as the next error says); if it is gone, delete the fixture."
+REMEDY = (
+    "If it was renamed, rename it here (and the file as the next error says); if it is gone, delete the"
+    " fixture."
+)

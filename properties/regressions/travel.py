@@ -1,4 +1,6 @@
-"""Shrunk kills of mutants as fixtures: written, green without the mutant, red with it; how small they are and how fast."""
+"""Shrunk kills of mutants as fixtures: written, green without the mutant, red with it; how small they are and
+how fast.
+"""
 
 import json
 import time
@@ -10,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from properties.assertions import Violation
-from properties.mutants.matrix import Cell
-from properties.mutants.mutant import Mutant
+from properties.judging.assertions import Violation
+from properties.mutation.matrix import Cell
+from properties.mutation.mutant import Mutant
 from properties.regressions.fixture import FixtureError, read
 from properties.regressions.record import record
 from properties.regressions.replay import replay
@@ -23,7 +25,9 @@ SMALL = (4, 4, 2)
 
 @dataclass(frozen=True, eq=False)
 class Travelled:
-    """A mutant's fixture: largest (d_in, d_out, r) of its case, None for one without layers; seconds until red."""
+    """A mutant's fixture: largest (d_in, d_out, r) of its case, None for one without layers; seconds until
+    red.
+    """
 
     mutant: str
     claim: str
@@ -38,7 +42,9 @@ def travelled(mutant: Mutant, cell: Cell, folder: Path) -> Travelled:
     """
     case = from_json(cell.recipe)
     found = {"test": cell.claim, "profile": "mutation", "examples": cell.examples, "mutant": mutant.name}
-    fixture, path = record(cell.claim, cell.variant, case, Violation(mutant.breaks), folder=folder, found=found)
+    fixture, path = record(
+        cell.claim, cell.variant, case, Violation(mutant.breaks), folder=folder, found=found
+    )
     replay(fixture := read(path), path)
     with mutant.injected():
         began = time.perf_counter()
@@ -46,7 +52,10 @@ def travelled(mutant: Mutant, cell: Cell, folder: Path) -> Travelled:
             replay(fixture, path)
         except Violation:
             return Travelled(mutant.name, cell.claim, size(case), time.perf_counter() - began)
-    raise FixtureError(f"{path}: replay holds with {mutant.name} inside, under which it was found.\nrecipe   {pasteable(case)}")
+    raise FixtureError(
+        f"{path}: replay holds with {mutant.name} inside, under which it was found.\nrecipe  "
+        f" {pasteable(case)}"
+    )
 
 
 def size(case: Any) -> tuple[int, int, int] | None:
@@ -57,11 +66,17 @@ def size(case: Any) -> tuple[int, int, int] | None:
         widths = case.model.widths()
     else:
         return None
-    return max(w[0] for w in widths), max(w[1] for w in widths), dict(getattr(case, "options", ())).get("r", 1)
+    return (
+        max(w[0] for w in widths),
+        max(w[1] for w in widths),
+        dict(getattr(case, "options", ())).get("r", 1),
+    )
 
 
 def summary(reports: Iterable[pytest.TestReport]) -> str:
-    """What the mutation tests among these reports made: how many mutants left a fixture, how small, how fast; "" for none."""
+    """What the mutation tests among these reports made: how many mutants left a fixture, how small, how fast;
+    "" for none.
+    """
     made = []
     mutants = 0
     for report in reports:
@@ -78,15 +93,21 @@ def told(fixtures: Sequence[Travelled], mutants: int) -> str:
     sizes = {f: f.size for f in fixtures if f.size is not None}
     large = {f: size for f, size in sizes.items() if any(a > b for a, b in zip(size, SMALL, strict=True))}
     milliseconds = [1000 * f.seconds for f in fixtures]
-    middle = ", ".join(f"{median(size[i] for size in sizes.values()):g}" for i in range(3)) if sizes else "none"
+    middle = (
+        ", ".join(f"{median(size[i] for size in sizes.values()):g}" for i in range(3)) if sizes else "none"
+    )
     return "\n".join(
         [
             f"{len(fixtures)} of {mutants} mutants left a fixture: green without the mutant, red with it.",
             "The others were noticed by a fact alone or first, and a fact is its own replay.",
-            f"Replay until red: median {median(milliseconds):.0f} ms, longest {max(milliseconds):.0f} ms, "
-            f"{sum(ms < 50 for ms in milliseconds)} in less than 50 ms.",
-            f"Shrunk size (d_in, d_out, r) of the {len(sizes)} cases that have layers: median ({middle}), "
-            f"{len(sizes) - len(large)} within {SMALL}{'; larger:' if large else '.'}",
+            (
+                f"Replay until red: median {median(milliseconds):.0f} ms, longest {max(milliseconds):.0f} ms,"
+                f" {sum(ms < 50 for ms in milliseconds)} in less than 50 ms."
+            ),
+            (
+                f"Shrunk size (d_in, d_out, r) of the {len(sizes)} cases that have layers: median ({middle}),"
+                f" {len(sizes) - len(large)} within {SMALL}{'; larger:' if large else '.'}"
+            ),
             *(f"  {f.mutant}: {tuple(size)} by {f.claim}" for f, size in large.items()),
         ]
     )

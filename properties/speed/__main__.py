@@ -1,4 +1,6 @@
-"""python -m properties.speed: what each variant costs over the plain frozen layer, beside peft where it has the variant."""
+"""python -m properties.speed: what each variant costs over the plain frozen layer, beside peft where it has
+the variant.
+"""
 
 import argparse
 import json
@@ -21,14 +23,24 @@ from strategies import set_device
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m properties.speed", description=__doc__)
-    parser.add_argument("--variant", action="append", choices=list(ll.VARIANTS), help="only this variant (repeatable)")
+    parser.add_argument(
+        "--variant", action="append", choices=list(ll.VARIANTS), help="only this variant (repeatable)"
+    )
     parser.add_argument("--threads", type=int, default=1, help="of torch, on the CPU")
     parser.add_argument("--device", default="cpu", help="where the layers lie, for example cuda")
     parser.add_argument("--growth", action="store_true", help="how cost grows, in place of the table")
-    parser.add_argument("--widest", type=int, default=4096, help="of --growth: no wider layer (an SVD of 4096 takes a minute)")
-    parser.add_argument("--suite", action="store_true", help="what the suite itself costs, in place of the table")
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="of --suite: its whole runs, at each number")
-    parser.add_argument("--runs", nargs="*", choices=list(suite.RUNS), help="of --suite: only these whole runs")
+    parser.add_argument(
+        "--widest", type=int, default=4096, help="of --growth: no wider layer (an SVD of 4096 takes a minute)"
+    )
+    parser.add_argument(
+        "--suite", action="store_true", help="what the suite itself costs, in place of the table"
+    )
+    parser.add_argument(
+        "--workers", type=int, nargs="+", default=[1, 2], help="of --suite: its whole runs, at each number"
+    )
+    parser.add_argument(
+        "--runs", nargs="*", choices=list(suite.RUNS), help="of --suite: only these whole runs"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there too")
     return parser.parse_args(given)
 
@@ -71,14 +83,26 @@ def add_growth(report: dict[str, Any], variant: str, widest: int) -> None:
         report["rows"] += ({**told_row, "axis": axis} for told_row in printed([row]))
     made = slopes(found)
     for slope in made:
-        print(f"{slope.variant:24} {slope.phase:17} {slope.implementation:10} extra time ~ {slope.axis}^{slope.slope:.2f}")
+        print(
+            f"{slope.variant:24} {slope.phase:17} {slope.implementation:10} extra time ~"
+            f" {slope.axis}^{slope.slope:.2f}"
+        )
     report.setdefault("slopes", []).extend(asdict(slope) for slope in made)
 
 
 def machine(device: str) -> dict[str, str]:
     """What the figures depend on besides the code."""
-    name = torch.cuda.get_device_name() if device.startswith("cuda") else platform.processor() or platform.machine()
-    return {"device": device, "processor": name, "torch": torch.__version__, "python": platform.python_version()}
+    name = (
+        torch.cuda.get_device_name()
+        if device.startswith("cuda")
+        else platform.processor() or platform.machine()
+    )
+    return {
+        "device": device,
+        "processor": name,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
 
 
 def printed(found: Iterable[Row]) -> Iterator[dict[str, Any]]:
@@ -86,8 +110,9 @@ def printed(found: Iterable[Row]) -> Iterator[dict[str, Any]]:
     for row in found:
         size = f"d={row.d} r={row.r} tokens={row.tokens} {row.dtype}"
         print(
-            f"{row.variant:24} {size:36} {row.phase:17} {row.implementation:10} {row.ratio:6.3f}  [{row.q1:.3f} {row.q3:.3f}]"
-            f"  {row.milliseconds:.3f} ms over {row.base_milliseconds:.3f}  samples {row.samples}, dropped {row.dropped}",
+            f"{row.variant:24} {size:36} {row.phase:17} {row.implementation:10} {row.ratio:6.3f} "
+            f" [{row.q1:.3f} {row.q3:.3f}]  {row.milliseconds:.3f} ms over {row.base_milliseconds:.3f} "
+            f" samples {row.samples}, dropped {row.dropped}",
             flush=True,
         )
         yield asdict(row)
@@ -96,7 +121,11 @@ def printed(found: Iterable[Row]) -> Iterator[dict[str, Any]]:
 def told(costs: Iterable[Cost]) -> Iterator[dict[str, Any]]:
     """Each cost as it comes, for JSON."""
     for cost in costs:
-        print(f"{cost.variant:24} {cost.what:36} {'':17} {cost.implementation:10} {cost.value:8.2f} {cost.unit}", flush=True)
+        print(
+            f"{cost.variant:24} {cost.what:36} {'':17} {cost.implementation:10} {cost.value:8.2f}"
+            f" {cost.unit}",
+            flush=True,
+        )
         yield asdict(cost)
 
 

@@ -39,7 +39,11 @@ class Block(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.q, self.k, self.v, self.o = (nn.Linear(WIDTH, WIDTH) for _ in range(4))
-        self.gate, self.up, self.down = nn.Linear(WIDTH, INNER), nn.Linear(WIDTH, INNER), nn.Linear(INNER, WIDTH)
+        self.gate, self.up, self.down = (
+            nn.Linear(WIDTH, INNER),
+            nn.Linear(WIDTH, INNER),
+            nn.Linear(INNER, WIDTH),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         x = torch.nn.functional.layer_norm(x, (WIDTH,))
@@ -56,8 +60,12 @@ def model() -> nn.Module:
 def once(variant: str) -> Iterator[Cost]:
     """Attach, save, load without the check of the base, and safetensors with the same tensors."""
     case = case_of(variant, Size(WIDTH, RANK, 1))
-    calibration = [gaussian(0, "calibration", (2 * INNER, WIDTH))] if ll.VARIANTS[variant].needs_calibration else None
-    config = ll.VARIANTS[variant].config_class(**{name: value for name, value in case.options if name != "dtype"})
+    calibration = (
+        [gaussian(0, "calibration", (2 * INNER, WIDTH))] if ll.VARIANTS[variant].needs_calibration else None
+    )
+    config = ll.VARIANTS[variant].config_class(
+        **{name: value for name, value in case.options if name != "dtype"}
+    )
 
     def cost(what: str, prepare: Callable[[], Any], run: Callable[[Any], Any]) -> Cost:
         return Cost(variant, "lora_lite", what, fastest(run, prepare), "ms")
@@ -71,11 +79,15 @@ def once(variant: str) -> Iterator[Cost]:
         tensors = load_file(path)
         yield cost("load", model, lambda base: ll.load(base, path, check_base=False))
         yield cost("safetensors save", lambda: None, lambda _: save_file(tensors, bare))
-        yield cost("safetensors load", lambda: None, lambda _: {n: t.clone() for n, t in load_file(bare).items()})
+        yield cost(
+            "safetensors load", lambda: None, lambda _: {n: t.clone() for n, t in load_file(bare).items()}
+        )
 
 
 def of_the_base() -> Iterator[Cost]:
-    """What does not depend on the variant: the digests of all base parameters, and the SVD of every weight."""
+    """What does not depend on the variant: the digests of all base parameters, and the SVD of every
+    weight.
+    """
     base = model()
     size = sum(p.numel() * p.element_size() for p in base.parameters())
     milliseconds = fastest(fingerprint, lambda: base)
@@ -91,7 +103,7 @@ def _svds(weights: list[Tensor]) -> None:
 
 
 def fastest(run: Callable[[Any], Any], prepare: Callable[[], Any], seconds: float = 2.0) -> float:
-    """Milliseconds of the fastest of up to five runs, each on what `prepare` makes, within about `seconds`."""
+    """Milliseconds of the fastest of up to five runs on what `prepare` makes, within about `seconds`."""
     found = [_milliseconds(run, prepare())]
     while len(found) < 5 and sum(found) < 1e3 * seconds:
         found.append(_milliseconds(run, prepare()))
@@ -122,7 +134,8 @@ class Largest(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leav
 
 
 def memory(contender: Contender, x: Tensor, upstream: Tensor) -> tuple[int, int]:
-    """Of one training step, in bytes: what autograd keeps from forward to backward, and the largest tensor made on the way.
+    """Of one training step, in bytes: what autograd keeps from forward to backward, and the largest tensor
+    made on the way.
 
     Counted apart from x, the layer's and the adapter's own tensors.
     """

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from properties.implementation import implementation
-from properties.observe import seed_inits
 from properties.speed.layers import TRAINING, Contender, Row, Size, case_of, label, phases, rows, work
 from properties.speed.sampling import compare
+from properties.subjects.lora_lite import implementation
+from properties.subjects.observe import seed_inits
 
 USUAL = Size(256, 8, 64)
 # A point is one of many, and its neighbours tell whether it was disturbed.
@@ -27,7 +27,9 @@ LAYERS = (1, 6, 24, 168)
 
 @dataclass(frozen=True)
 class Slope:
-    """How fast the time over the plain layer's grows along an axis: 1 is proportional to it, 0 does not depend on it."""
+    """How fast the time over the plain layer's grows along an axis: 1 is proportional to it, 0 does not
+    depend on it.
+    """
 
     variant: str
     implementation: str
@@ -37,7 +39,9 @@ class Slope:
 
 
 def growth(variant: str, widest: int = 4096) -> Iterator[tuple[str, Row]]:
-    """Rows along each axis, the other sizes as usual; widest: no layer beyond it, for variants that take its SVD."""
+    """Rows along each axis, the other sizes as usual; widest: no layer beyond it, for variants that take its
+    SVD.
+    """
     for axis, values in AXES.items():
         for value in values:
             size = replace(USUAL, **{axis: value})  # type: ignore[arg-type]  # no axis is the dtype
@@ -52,7 +56,9 @@ def growth(variant: str, widest: int = 4096) -> Iterator[tuple[str, Row]]:
 def stacked(variant: str, count: int) -> Iterator[Row]:
     """`count` layers one after the other, each with its own adapter."""
     case = case_of(variant, USUAL)
-    base, adapted = (nn.Sequential(*(case.linear.build() for _ in range(count))).requires_grad_(False) for _ in range(2))
+    base, adapted = (
+        nn.Sequential(*(case.linear.build() for _ in range(count))).requires_grad_(False) for _ in range(2)
+    )
     seed_inits(case.seed)
     implementation.attach(adapted, case)
     trainable = {name: p for name, p in adapted.named_parameters() if p.requires_grad}
@@ -61,7 +67,9 @@ def stacked(variant: str, count: int) -> Iterator[Row]:
     for phase in TRAINING:
         found = compare(plain[phase], {"lora_lite": ours[phase]}, SAMPLES)["lora_lite"]
         threads = torch.get_num_threads()
-        yield Row(label(case), "lora_lite", **vars(USUAL), threads=threads, phase=phase, **vars(found), layers=count)
+        yield Row(
+            label(case), "lora_lite", **vars(USUAL), threads=threads, phase=phase, **vars(found), layers=count
+        )
 
 
 def slopes(found: Sequence[tuple[str, Row]]) -> list[Slope]:
@@ -72,7 +80,11 @@ def slopes(found: Sequence[tuple[str, Row]]) -> list[Slope]:
         size: Any = getattr(row, axis)
         if extra > 0:
             lines[row.variant, row.implementation, row.phase, axis].append((size, extra))
-    return [Slope(*key, slope_of(points[len(points) // 2 - 1 :])) for key, points in lines.items() if len(points) > 3]
+    return [
+        Slope(*key, slope_of(points[len(points) // 2 - 1 :]))
+        for key, points in lines.items()
+        if len(points) > 3
+    ]
 
 
 def slope_of(points: Sequence[tuple[float, float]]) -> float:

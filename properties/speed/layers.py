@@ -1,4 +1,6 @@
-"""One adapted linear layer against the same layer without: each is checked against the oracle before it is timed."""
+"""One adapted linear layer against the same layer without: each is checked against the oracle before it is
+timed.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -8,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 import lora_lite as ll
-from properties.assertions import assert_close
-from properties.implementation import implementation
-from properties.observe import Expected, Layer, expected, subject
-from properties.peers.peft_layers import PEFT, expected_by_peft
+from properties.judging.assertions import assert_close
 from properties.speed.sampling import SAMPLES, Call, Ratio, compare
+from properties.subjects.lora_lite import implementation
+from properties.subjects.observe import Expected, Layer, expected, subject
+from properties.subjects.peft_layers import PEFT, expected_by_peft
 from strategies import AdaptedLayer, LinearRecipe
 from strategies.options import Options, own_options, simplest
 
@@ -24,7 +26,10 @@ CHECKED_TOKENS = 16
 
 @dataclass(frozen=True)
 class Size:
-    """A square layer with a bias, the adapter's rank, and the tokens of one call. Base and adapter have the same dtype."""
+    """A square layer with a bias, the adapter's rank, and the tokens of one call.
+
+    Base and adapter have the same dtype.
+    """
 
     d: int
     r: int
@@ -37,7 +42,8 @@ class Row:
     """One line of the table: `implementation`'s time over that of the plain frozen layer.
 
     variant   with the options that are not its defaults, as "delora(init='zero_b')"
-    phase     "forward" (building the graph), "forward+backward" (gradients of x and of every parameter), "eval" (no graph)
+    phase     "forward" (building the graph), "forward+backward" (gradients of x and of every parameter),
+              "eval" (no graph)
     """
 
     variant: str
@@ -69,7 +75,9 @@ def cases(variant: str, size: Size) -> list[AdaptedLayer]:
     if variant not in PEFT or PEFT[variant].covers(plain):
         return [plain]
     others = [(name, value) for name, values in own_options(variant).items() for value in values[1:]]
-    shared = [case for case in (case_of(variant, size, other) for other in others) if PEFT[variant].covers(case)]
+    shared = [
+        case for case in (case_of(variant, size, other) for other in others) if PEFT[variant].covers(case)
+    ]
     return [plain, *shared[:1]]
 
 
@@ -91,7 +99,9 @@ def case_of(variant: str, size: Size, *chosen: tuple[str, Any]) -> AdaptedLayer:
 def label(case: Any) -> str:
     """The variant, and its own options where they are not the defaults."""
     usual = own_options(case.variant)
-    own = ", ".join(f"{name}={value!r}" for name, value in case.options if name in usual and value != usual[name][0])
+    own = ", ".join(
+        f"{name}={value!r}" for name, value in case.options if name in usual and value != usual[name][0]
+    )
     return f"{case.variant}({own})" if own else case.variant
 
 
@@ -169,7 +179,9 @@ def phases(contender: Contender, x: Tensor, upstream: Tensor) -> dict[str, Call]
     }
 
 
-def rows(variant: str, size: Size, wanted: tuple[str, ...], samples: int = SAMPLES, *, check: bool = True) -> Iterator[Row]:
+def rows(
+    variant: str, size: Size, wanted: tuple[str, ...], samples: int = SAMPLES, *, check: bool = True
+) -> Iterator[Row]:
     """The wanted phases of every implementation of a variant at one size."""
     for case in cases(variant, size):
         base, adapted = contenders(case, check=check)

@@ -46,7 +46,9 @@ class Sample:
 
 def undisturbed(samples: Sequence[Sample]) -> list[Sample]:
     """The samples between two base samples that are both near the median of all base samples."""
-    limit = DISTURBED * statistics.median(base for sample in samples for base in (sample.before, sample.after))
+    limit = DISTURBED * statistics.median(
+        base for sample in samples for base in (sample.before, sample.after)
+    )
     return [sample for sample in samples if max(sample.before, sample.after) <= limit]
 
 
@@ -67,7 +69,8 @@ def ratio_of(samples: Sequence[Sample]) -> Ratio:
 
 
 def compare(base: Call, candidates: dict[str, Call], samples: int = SAMPLES) -> dict[str, Ratio]:
-    """Each candidate's time over base's: base, first candidate, base, second candidate, … until each has `samples` undisturbed.
+    """Each candidate's time over base's: base, first candidate, base, second candidate, … until each has
+    `samples` undisturbed.
 
     Gives up on a machine that is too busy: after four times as many samples the table says how few were left.
     """
@@ -113,7 +116,9 @@ def _time(call: Call, count: int) -> float:
 
 
 def _clock() -> Callable[[], float]:
-    """With one thread on the CPU the processor time of this process, in which other processes' turns do not count."""
+    """With one thread on the CPU the processor time of this process, in which other processes' turns do not
+    count.
+    """
     alone = torch.get_num_threads() == 1 and device().type == "cpu"
     return time.process_time if alone else time.perf_counter
 

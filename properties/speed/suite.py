@@ -1,4 +1,6 @@
-"""What the suite itself costs: examples a second, the first kill of each mutant, whole runs, and shards that share a search."""
+"""What the suite itself costs: examples a second, the first kill of each mutant, whole runs, and shards that
+share a search.
+"""
 
 import os
 import statistics
@@ -12,12 +14,12 @@ import torch
 from hypothesis import Phase, core, settings
 
 import lora_lite as ll
-from properties.assertions import Violation
-from properties.mutants import CATALOGUE, load_catalogue
-from properties.mutants.matrix import applicable, run_row
-from properties.mutants.mutant import Mutant
-from properties.profiles import register_profiles
-from properties.registry import Property, load_properties
+from properties.judging.assertions import Violation
+from properties.judging.claim import Property, load_properties
+from properties.judging.profiles import register_profiles
+from properties.mutation import CATALOGUE, load_catalogue
+from properties.mutation.matrix import applicable, run_row
+from properties.mutation.mutant import Mutant
 
 # The whole runs whose time counts, as arguments of pytest.
 RUNS: dict[str, tuple[str, ...]] = {
@@ -74,15 +76,21 @@ def rate(made: Property, examples: int) -> tuple[int, float]:
 
 
 def first_kills(count: int) -> Iterator[str]:
-    """Seconds until some property notices a mutant, over every so many-th mutant of the catalogue; nothing is shrunk."""
+    """Seconds until some property notices a mutant, over every so many-th mutant of the catalogue; nothing is
+    shrunk.
+    """
     caught = [mutant for mutant in CATALOGUE.values() if mutant.equivalent is None]
     chosen = caught[:: max(1, len(caught) // count)]
     for variant in ll.VARIANTS:
-        applicable(variant)  # sorted by what each runs: measured once a process, and no part of a mutant's own time
+        applicable(
+            variant
+        )  # sorted by what each runs: measured once a process, and no part of a mutant's own time
     took = []
     for mutant in chosen:
         began = time.perf_counter()
-        run_row(mutant, examples=max(1, settings().max_examples // 10), full=settings().max_examples, whole=False)
+        run_row(
+            mutant, examples=max(1, settings().max_examples // 10), full=settings().max_examples, whole=False
+        )
         took.append((time.perf_counter() - began) / len(mutant.applies_to))
     low, middle, high = statistics.quantiles(took, n=4)
     share = f"{len(took)} of {len(caught)} mutants"
@@ -103,9 +111,13 @@ def whole_run(name: str, workers: int) -> WholeRun:
     """Time one of RUNS on so many workers, imports and start of the workers included."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *RUNS[name]]
     began = time.perf_counter()
-    done = subprocess.run([*command, "-n", str(workers)], capture_output=True, text=True, env={**os.environ, "CI": "true"})
+    done = subprocess.run(
+        [*command, "-n", str(workers)], capture_output=True, text=True, env={**os.environ, "CI": "true"}
+    )
     lines = done.stdout.strip().splitlines() or done.stderr.strip().splitlines()
-    return WholeRun(name, workers, time.perf_counter() - began, lines[-1] if lines else f"exit code {done.returncode}")
+    return WholeRun(
+        name, workers, time.perf_counter() - began, lines[-1] if lines else f"exit code {done.returncode}"
+    )
 
 
 def whole_runs(names: Iterable[str], workers: Sequence[int]) -> Iterator[str]:
@@ -115,7 +127,10 @@ def whole_runs(names: Iterable[str], workers: Sequence[int]) -> Iterator[str]:
         for run in found:
             yield f"{name:24} {run.workers} workers  {run.seconds:7.1f} s   {run.last_line}"
         if len(found) > 1:
-            yield f"{'':24} {found[0].seconds / found[-1].seconds:.2f} times faster with {workers[-1]} than with {workers[0]}"
+            yield (
+                f"{'':24} {found[0].seconds / found[-1].seconds:.2f} times faster with {workers[-1]} than"
+                f" with {workers[0]}"
+            )
 
 
 def examples_until_found(made: Property, mutant: Mutant, variant: str, number: int, most: int) -> int:
@@ -135,18 +150,24 @@ def examples_until_found(made: Property, mutant: Mutant, variant: str, number: i
 def shards(name: str, claim: str, variant: str, *, seeds: int = 24, most: int = 400) -> Iterator[str]:
     """The examples until the first of P shards finds a rare failure, each shard with a seed of its own.
 
-    Shards share nothing while they search, so that the first of P finds it when the quickest of P seeds does: the mean
-    least of P draws from the measured ones. The database makes every later run of every shard start with what was found.
+    Shards share nothing while they search, so that the first of P finds it when the quickest of P seeds does:
+    the mean least of P draws from the measured ones. The database makes every later run of every shard start
+    with what was found.
     """
     made, mutant = load_properties()[claim], CATALOGUE[name]
     needed = sorted(examples_until_found(made, mutant, variant, number, most) for number in range(seeds))
     yield f"{name} by {claim}: {needed} examples from {seeds} seeds, at most {most}"
     for count in (1, 2, 4, 8, 16):
         low = "at least " if needed[-1] == most else ""  # some seed looked no further
-        yield f"  {count:2} shards: the first finds it after {low}{least_of(needed, count):.1f} examples on average"
+        yield (
+            f"  {count:2} shards: the first finds it after {low}{least_of(needed, count):.1f} examples on"
+            " average"
+        )
 
 
 def least_of(ordered: Sequence[int], count: int) -> float:
     """The expected least of `count` draws with replacement from these values, given in ascending order."""
     n = len(ordered)
-    return sum(value * (((n - i) / n) ** count - ((n - i - 1) / n) ** count) for i, value in enumerate(ordered))
+    return sum(
+        value * (((n - i) / n) ** count - ((n - i - 1) / n) ** count) for i, value in enumerate(ordered)
+    )

@@ -1,0 +1,1 @@
+"""One claim a property, and nothing else."""

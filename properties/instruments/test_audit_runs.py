@@ -1,0 +1,186 @@
+"""Whole runs of pytest --audit in a process of their own: red, broken and dying ones leave a complete report
+too.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from properties.audit.render import validate
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = [pytest.mark.instruments, pytest.mark.slow]
+
+
+def audited(
+    folder: Path, *arguments: str, at: Path = ROOT
+) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
+    """pytest --audit in another process: its three files are there whatever came of it, and the JSON is as
+    its schema says.
+    """
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "no:cacheprovider",
+        "--max-examples",
+        "5",
+        f"--audit={folder}",
+        *arguments,
+    ]
+    # A worker of this run must not be taken for one of that.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    environment["PYTHONPATH"] = f"{ROOT}{os.pathsep}{environment.get('PYTHONPATH', '')}"
+    ended = subprocess.run(
+        command, cwd=at, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert {path.name for path in folder.iterdir()} == {"index.html", "audit.md", "audit.json"}, (
+        ended.stdout + ended.stderr
+    )
+    data = json.loads((folder / "audit.json").read_text("utf-8"))
+    validate(data)
+    return ended, data
+
+
+def test_a_red_run_over_workers_is_a_complete_audit(tmp_path: Path) -> None:
+    """Coverage and measurements of both workers; the exit code says that a verdict is BUGGY; nothing is
+    recorded.
+
+    With a fault inside, the suite's own instruments are not asked: they would all be red.
+    """
+    ended, data = audited(
+        tmp_path,
+        *(
+            "properties/claims/test_facts.py",
+            "properties/claims/test_formula.py",
+            "properties/instruments/test_fixtures.py",
+        ),
+        *("--variant=ia3", "--variant=lora"),
+        *("--mutant=ia3_gate_twice", "-n2"),
+    )
+    assert ended.returncode == pytest.ExitCode.TESTS_FAILED
+    verdicts = {block["variant"]: block["verdict"] for block in data["blocks"]}
+    assert verdicts == {"ia3": "BUGGY", "lora": "PARTIAL"}
+    assert data["provenance"]["injected"] == "ia3_gate_twice"
+    (fix,) = data["must_fix"]
+    assert fix["suspect"].startswith("lora_lite/variants/ia3.py:")
+    assert {failure["replay"].count("--mutant ia3_gate_twice ") for failure in fix["failures"]} == {1}
+    assert data["suite"] == []
+    assert (
+        "mutant: ia3_gate_twice is on, so tests of the suite's own instruments are deselected" in ended.stdout
+    )
+    assert "written" not in ended.stdout.partition("audit: BUGGY")[0]
+    ran = {file["path"]: file["lines_run"] == file["lines"] for file in data["gaps"]["files"]}
+    assert ran["lora_lite/variants/lora.py"]
+    assert "audit: BUGGY" in ended.stdout
+
+
+def test_a_run_that_breaks_is_a_complete_audit(tmp_path: Path) -> None:
+    """A file that cannot be imported, a worker that dies, and a test that passes beside them."""
+    where = tmp_path / "tests"
+    where.mkdir()
+    (where / "conftest.py").write_text('pytest_plugins = ["properties.plugin"]\n')
+    (where / "pytest.ini").write_text("[pytest]\nmarkers =\n    mutation: as in the suite\n")
+    (where / "test_passes.py").write_text("def test_it(): pass\n")
+    (where / "test_dies.py").write_text("import os\n\ndef test_it(): os._exit(1)\n")
+    (where / "test_cannot.py").write_text("import no_such_module\n")
+    ended, data = audited(tmp_path / "audit", "-n1", "--continue-on-collection-errors", at=where)
+    assert ended.returncode != 0
+    assert (data["verdict"], data["must_fix"]) == ("PARTIAL", [])
+    failures = {failure["kind"]: failure for failure in data["suite"]}
+    assert set(failures) == {"test", "collection"}
+    assert "test_dies.py" in failures["test"]["nodeid"]
+    assert "no_such_module" in failures["collection"]["message"]
+
+
+NEVER = """
+from properties.judging.assertions import Violation
+from properties.subjects.observe import subject
+from properties.judging.claim import every_variant
+from strategies import trained_layers
+
+
+@every_variant(trained_layers)
+def test_that_never_holds(case):
+    subject(case).model(case.x())
+    raise Violation("it never does")
+"""
+
+
+def test_a_red_run_keeps_its_matrix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A property that fails on correct code catches nothing, and loses no row; a mutant of all variants is
+    judged on one.
+    """
+    (tmp_path / "test_never.py").write_text(NEVER)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    mutants = ("lora_scale_lost", "save_rounds_to_bfloat16")
+    ended, data = audited(
+        tmp_path / "audit",
+        *("--variant-module=test_never", "--variant=lora", "--no-record", f"{tmp_path}/test_never.py"),
+        *(f"properties/instruments/test_mutants.py::test_mutant_is_killed[{name}]" for name in mutants),
+    )
+    assert ended.returncode == pytest.ExitCode.TESTS_FAILED
+    assert (data["blocks"][0]["verdict"], data["suite"]) == ("BUGGY", [])
+    rows = {row["name"]: row for row in data["mutants"]}
+    assert set(rows) == set(mutants)
+    assert [rows[name]["survives_on"] for name in mutants] == [[], []]
+    assert rows["save_rounds_to_bfloat16"]["applies_to"] == ["lora"]
+    assert rows["lora_scale_lost"]["outcomes"]["that_never_holds"] == "crashed"
+    assert all("that_never_holds" not in row["killers"] for row in rows.values())
+    (never,) = (worth for worth in data["properties"] if worth["claim"] == "that_never_holds")
+    assert (never["tolerance"], never["kills"]) == ("fails", [])
+    assert (data["mutation"]["rows"], data["mutation"]["caught"]) == (2, 2)
+    assert f"{data['mutation']['wanted'] - 2} mutants not run" in ended.stdout
+
+
+OWN = """
+from dataclasses import dataclass
+from typing import ClassVar
+import lora_lite as ll
+from lora_lite.spec import zeros
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnConfig(ll.AdapterConfig):
+    variant: ClassVar[str] = "own"
+    unused: ClassVar[tuple[str, ...]] = ("r", "alpha")
+    r: None = None
+    alpha: None = None
+
+
+@ll.register
+class Own(ll.Variant):
+    name = "own"
+    config_class = OwnConfig
+
+    @classmethod
+    def specs(cls, shape, config):
+        return {"offset": ll.ParamSpec((shape.d_out,), zeros, first_gradient="zero")}
+
+    def adapt_output(self, x, y, layer):
+        return y + self.offset
+"""
+
+
+def test_a_users_variant_is_audited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No reference, which is said; and what can be judged is: its declared first gradient is wrong, in the
+    user's file.
+    """
+    (tmp_path / "own_variant.py").write_text(OWN)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    ended, data = audited(
+        tmp_path / "audit", "--variant-module=own_variant", "--variant=own", "properties/claims/test_facts.py"
+    )
+    assert ended.returncode == pytest.ExitCode.TESTS_FAILED
+    (block,) = data["blocks"]
+    assert (block["reference"]["verdict"], block["reference"]["severity"]) == ("NO_REFERENCE", "HIGH")
+    assert (block["verdict"], block["columns"]["params"]["state"]) == ("BUGGY", "fails")
+    (fix,) = data["must_fix"]
+    assert "own_variant.py" in fix["suspect"]

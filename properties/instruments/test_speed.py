@@ -1,0 +1,163 @@
+"""Tests of the stopwatch: what it drops, what it reports, and that it times nothing that is wrong. No test
+asserts a time.
+"""
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+
+import lora_lite as ll
+from properties.judging.assertions import Violation
+from properties.mutation.mutant import Change, Mutant
+from properties.speed import sampling
+from properties.speed.growth import slope_of
+from properties.speed.sampling import Call, Ratio, Sample, compare, ratio_of, undisturbed
+
+pytestmark = [
+    pytest.mark.instruments,
+    pytest.mark.skipif(
+        find_spec("peft") is None, reason="peft is not installed: pip install 'lora-lite[peers]'"
+    ),
+]
+
+CALM = [Sample(1.0, 1.1 + i / 10, 1.0) for i in range(5)]
+
+
+def test_samples_next_to_a_disturbed_base_sample_are_dropped() -> None:
+    disturbed = [Sample(1.0, 9.0, 2.0), Sample(2.0, 9.0, 1.0)]
+    assert undisturbed([*CALM, *disturbed]) == CALM
+    assert ratio_of([*CALM, *disturbed]).dropped == 2
+
+
+def test_a_slow_candidate_is_no_disturbance() -> None:
+    """Only base samples tell: dropping slow candidates would flatter every implementation."""
+    slow = [*CALM, Sample(1.0, 50.0, 1.0)]
+    assert undisturbed(slow) == slow
+
+
+def test_median_and_quartiles() -> None:
+    found = ratio_of(CALM)
+    assert (found.q1, found.ratio, found.q3, found.samples, found.dropped) == pytest.approx(
+        (1.2, 1.3, 1.4, 5, 0)
+    )
+    assert (found.milliseconds, found.base_milliseconds) == pytest.approx((1300, 1000))
+
+
+def test_a_sample_is_divided_by_both_of_its_neighbours() -> None:
+    """On a machine that slows down steadily the ratio stays."""
+    drifting = [Sample(1 + i / 100, 2 * (1.005 + i / 100), 1.01 + i / 100) for i in range(10)]
+    assert ratio_of(drifting).q1 == pytest.approx(2.0)
+    assert ratio_of(drifting).q3 == pytest.approx(2.0)
+
+
+def test_each_candidate_is_paired_with_the_base_in_the_same_run() -> None:
+    order: list[str] = []
+    calls = {name: lambda name=name: order.append(name) for name in ("base", "ours", "theirs")}
+    found = compare(calls["base"], {name: calls[name] for name in ("ours", "theirs")}, samples=3)
+    turns = [name for i, name in enumerate(order) if i == 0 or order[i - 1] != name]
+    assert turns[-9:] == ["base", "ours", "base", "theirs", "base", "ours", "base", "theirs", "base"]
+    assert all(ratio.samples >= 3 for ratio in found.values())
+
+
+def test_what_ran_before_costs_a_candidate_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first call finds the caches full of somebody else's numbers."""
+    now, cold = 0.0, True
+
+    def call() -> None:
+        nonlocal now, cold
+        now, cold = now + (100 if cold else 1), False
+
+    monkeypatch.setattr(sampling, "_clock", lambda: lambda: now)
+    assert sampling._time(call, 2) == 1
+
+
+def test_slope_of_a_power() -> None:
+    assert slope_of([(x, 3 * x**2) for x in (1, 2, 4, 8)]) == pytest.approx(2.0)
+
+
+def test_shards_find_what_the_quickest_of_their_seeds_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    from properties.speed import suite
+
+    assert suite.least_of([1, 2, 3, 4], 1) == pytest.approx(10 / 4)
+    assert suite.least_of([1, 2, 3, 4], 2) == pytest.approx((7 * 1 + 5 * 2 + 3 * 3 + 1 * 4) / 16)
+    needed = [1, 2, 3, 4]
+    monkeypatch.setattr(
+        suite, "examples_until_found", lambda made, mutant, variant, number, most: needed[number]
+    )
+    lines = {most: list(suite.shards(*suite.RARE, seeds=4, most=most)) for most in (4, 5)}
+    assert " 1 shards: the first finds it after at least 2.5 " in lines[4][1]
+    assert " 1 shards: the first finds it after 2.5 " in lines[5][1]
+
+
+def test_what_is_wrong_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from properties.speed import layers
+
+    wrong = Mutant(
+        "for this test", "nothing", "nothing", ("lora",), (Change(ll.LoRA.adapt_output, "self.scale", "1.0"),)
+    )
+    monkeypatch.setattr(layers, "compare", lambda *_: pytest.fail("timed"))
+    with wrong.injected(), pytest.raises(Violation, match="before it is timed: the output"):
+        list(layers.rows("lora", layers.Size(16, 4, 3), layers.TRAINING))
+
+
+@pytest.fixture
+def untimed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything but the clock, on layers that take no time."""
+    from properties.speed import __main__, costs, layers
+
+    def called_once(base: Call, candidates: dict[str, Call], samples: int) -> dict[str, Ratio]:
+        return {
+            name: ratio_of([Sample(1.0, float(bool(call)), 1.0)] * 2) for name, call in candidates.items()
+        }
+
+    monkeypatch.setattr(layers, "compare", called_once)
+    monkeypatch.setattr(costs, "fastest", lambda run, prepare: costs._milliseconds(run, prepare()) or 1.0)
+    monkeypatch.setattr(__main__, "SIZES", (layers.Size(8, 4, 3), layers.Size(8, 4, 3, "bfloat16")))
+    monkeypatch.setattr(__main__, "DECODE", (layers.Size(8, 4, 1),))
+    for name, small in {
+        "LAYERS": 1,
+        "WIDTH": 16,
+        "INNER": 24,
+        "RANK": 4,
+        "MEMORY": layers.Size(32, 4, 2),
+    }.items():
+        monkeypatch.setattr(costs, name, small)
+
+
+@pytest.mark.usefixtures("untimed")
+def test_the_table_has_a_row_for_every_variant_and_size(tmp_path: Path) -> None:
+    from properties.speed.__main__ import main
+    from properties.subjects.peft_layers import PEFT
+
+    main(["--json", str(tmp_path / "speed.json")])
+    report = json.loads((tmp_path / "speed.json").read_text())
+    found = {
+        (row["variant"].partition("(")[0], row["implementation"], row["dtype"], row["phase"])
+        for row in report["rows"]
+    }
+    kinds = [
+        ("float32", "forward"),
+        ("float32", "forward+backward"),
+        ("bfloat16", "forward"),
+        ("float32", "eval"),
+    ]
+    wanted = {(variant, "lora_lite", *kind) for variant in ll.VARIANTS for kind in kinds}
+    assert found >= wanted | {(variant, "peft", *kind) for variant in PEFT for kind in kinds}
+    assert {cost["variant"] for cost in report["costs"] if cost["what"] == "attach"} == set(ll.VARIANTS)
+    assert torch.get_num_threads() == 1
+
+
+def test_a_training_step_makes_no_matrix_of_the_weights_size(variant: str) -> None:
+    """And keeps a few numbers a token and parameter for the backward pass."""
+    from properties.speed.costs import memory
+    from properties.speed.layers import Size, cases, contenders, work
+
+    size = Size(d=384, r=2, tokens=4)
+    for case in cases(variant, size):
+        _, adapted = contenders(case, check=False)
+        kept, largest = memory(adapted["lora_lite"], *work(case))
+        assert largest < 4 * size.d**2
+        assert kept < 4 * 16 * size.d * (size.r + size.tokens)

@@ -1,0 +1,117 @@
+"""The workflow of the continuous integration is valid, and what it runs and uploads is there."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from properties.instruments.sample_fixtures import set_options
+from properties.judging.profiles import EXAMPLES
+from properties.regressions.record import record_folder
+
+pytestmark = pytest.mark.instruments
+
+REPOSITORY = Path(__file__).parents[2]
+WORKFLOW = REPOSITORY / ".github" / "workflows" / "ci.yml"
+
+
+def jobs() -> dict[str, dict[str, Any]]:
+    return YAML(typ="safe").load(WORKFLOW)["jobs"]  # type: ignore[no-any-return]
+
+
+def commands(job: dict[str, Any]) -> list[list[str]]:
+    """Words of what the job runs; the runner's own expressions, which are all numbers, count as one."""
+    texts = (re.sub(r"\$\{\{.*?\}\}", "7", step["run"]) for step in job["steps"] if "run" in step)
+    return [shlex.split(text) for text in texts]
+
+
+def test_the_workflow_is_valid() -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "check_jsonschema",
+        "--builtin-schema",
+        "vendor.github-workflows",
+        str(WORKFLOW),
+    ]
+    checked = subprocess.run(command, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+@pytest.mark.slow
+def test_every_command_of_the_workflow_exists() -> None:
+    """A file that can be run, an install of extras that are declared, or a selection of tests that pytest
+    finds.
+    """
+    for words in (words for job in jobs().values() for words in commands(job)):
+        if words[:3] == ["python", "-m", "pip"]:
+            assert_installs(words)
+        elif words[:3] == ["python", "-m", "pytest"]:
+            assert_selects(words)
+        else:
+            (program,) = words
+            assert os.access(REPOSITORY / program, os.X_OK), program
+
+
+def assert_installs(words: list[str]) -> None:
+    (extras,) = re.findall(r"\.\[(.*?)\]", words[-1])
+    declared = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert set(extras.split(",")) <= set(declared), extras
+    assert (REPOSITORY / words[words.index("-c") + 1]).is_file(), words
+
+
+def assert_selects(words: list[str]) -> None:
+    workers = words.index("-n")
+    alone = [
+        sys.executable,
+        *words[1:workers],
+        *words[workers + 2 :],
+        "--collect-only",
+        "-qq",
+        "-p",
+        "no:cacheprovider",
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    collected = subprocess.run(alone, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+    assert collected.returncode == 0, collected.stdout + collected.stderr
+
+
+def test_every_job_uploads_what_failures_wrote(
+    pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when it is red; and the audit, where there is one, lies there too."""
+    set_options(monkeypatch, pytestconfig, CI="true")
+    written = record_folder(pytestconfig)
+    assert written is not None
+    for name, job in jobs().items():
+        (upload,) = (
+            step for step in job["steps"] if step.get("uses", "").startswith("actions/upload-artifact@")
+        )
+        assert upload["if"] == "always()", name
+        audits = [words[words.index("--audit") + 1] for words in commands(job) if "--audit" in words]
+        for folder in (written, *map(Path, audits)):
+            assert folder.is_relative_to(upload["with"]["path"]), name
+
+
+def test_the_nightly_shards_keep_their_examples_and_differ() -> None:
+    nightly = jobs()["nightly"]
+    kept = {
+        step["uses"].split("@")[0]: step["with"]["path"]
+        for step in nightly["steps"]
+        if "cache" in step.get("uses", "")
+    }
+    assert kept == dict.fromkeys(("actions/cache/restore", "actions/cache/save"), ".hypothesis/examples")
+    assert EXAMPLES in nightly["env"]
+    (seed,) = re.findall(
+        r"--hypothesis-seed (.*) --", " ".join(step.get("run", "") for step in nightly["steps"])
+    )
+    assert "matrix.shard" in seed
+    assert "github.run_number" in seed
+    assert len(set(nightly["strategy"]["matrix"]["shard"])) > 1

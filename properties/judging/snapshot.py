@@ -1,0 +1,61 @@
+"""What a model is, whole: for claims that it is as before."""
+
+from collections.abc import Callable
+from reprlib import repr as short
+from typing import Any
+
+from torch import Tensor, nn
+
+from properties.judging.assertions import assert_holds, bits
+from properties.subjects.lora_lite import implementation
+
+# What is told of, by the name of a parameter, buffer or module.
+State = dict[str, dict[str, Any]]
+
+
+def state_of(model: nn.Module) -> State:
+    """Which parameters, buffers and modules there are, their bits, flags, modes and attributes, and the hooks
+    themselves.
+    """
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    modules = dict(model.named_modules())
+    held = {**parameters, **dict(model.named_buffers(remove_duplicate=False))}
+    return {
+        "identity": {name: id(tensor) for name, tensor in held.items()},
+        "bits": {name: (tensor.dtype, bits(tensor).tolist()) for name, tensor in held.items()},
+        "requires_grad": {name: parameter.requires_grad for name, parameter in parameters.items()},
+        "training": {name: module.training for name, module in modules.items()},
+        "hooks": hooks_of(model),
+        "attributes": {name: sorted(vars(module)) for name, module in modules.items()},
+    }
+
+
+def hooks_of(model: nn.Module) -> dict[str, list[Callable[..., Any]]]:
+    """What each module calls before and after itself, by the module's name."""
+    kinds = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+    return {
+        name: [hook for kind in kinds for hook in getattr(m, kind).values()]
+        for name, m in model.named_modules()
+    }
+
+
+def assert_as_before(model: nn.Module, before: State, *, claim: str) -> None:
+    """Nothing of the model is other than when state_of() told."""
+    for what, now in state_of(model).items():
+        was = before[what]
+        changed = [name for name in {**was, **now} if was.get(name) != now.get(name)]
+        detail = [f"{name}: {short(now.get(name))}, was {short(was.get(name))}" for name in changed[:3]]
+        assert_holds(not changed, claim=f"{claim}: {what} changed: {'; '.join(detail)}")
+
+
+def base_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Every parameter and buffer of the model but the adapters'."""
+    own = {id(t) for tensors in implementation.tensors(model).values() for t in tensors.values()}
+    named = {
+        **dict(model.named_parameters(remove_duplicate=False)),
+        **dict(model.named_buffers(remove_duplicate=False)),
+    }
+    state = set(model.state_dict())
+    return {
+        name: tensor.detach() for name, tensor in named.items() if id(tensor) not in own and name in state
+    }

@@ -1,0 +1,1 @@
+"""The named silent failures, by what they are in."""

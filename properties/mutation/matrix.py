@@ -1,0 +1,264 @@
+"""Runs properties under a mutant: which ones notice it, after how many examples, with which shrunk case."""
+
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+from hypothesis import Phase, settings
+
+import lora_lite as ll
+from properties.judging.assertions import Meter, Violation, measuring
+from properties.judging.claim import Property, load_properties
+from properties.mutation.mutant import InjectionError, Mutant
+from strategies.options import forget
+from strategies.recipes import pasteable, to_json
+
+LIBRARY = str(Path(ll.__file__).parent)
+# The simplest case and another one tell which code a property runs.
+REACH = 2
+# What a mutant has to cause, in tolerances, in order to be seen for sure: the project's goal.
+CLEAR = 10.0
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One property under one mutant on one variant.
+
+    outcome  "killed", "survived", "crashed" (here, or on correct code already), or "unreached": not run
+    detail   of a kill, the case that shows it; of a crash, the exception
+    signal   of a kill on a drawn case in the whole matrix, by dtype, the largest error as a share of its
+             tolerance that was seen, at most 1 where the mutant hides; empty where nothing passed a
+             tolerance: something else told
+    recipe   of a kill that was shrunk, its case as JSON
+    """
+
+    claim: str
+    mutant: str
+    variant: str
+    outcome: str
+    examples: int = 0
+    seconds: float = 0.0
+    detail: str = ""
+    signal: dict[str, float] = field(default_factory=dict)
+    recipe: Any = None
+
+
+@dataclass
+class Row:
+    """All properties under one mutant."""
+
+    mutant: str
+    cells: list[Cell] = field(default_factory=list)
+
+    @property
+    def killers(self) -> list[str]:
+        """Names of the properties that notice."""
+        return list(dict.fromkeys(cell.claim for cell in self.cells if cell.outcome == "killed"))
+
+    @property
+    def shrunk(self) -> Cell | None:
+        """The first kill on a drawn case."""
+        return next((cell for cell in self.cells if cell.recipe is not None), None)
+
+    @property
+    def variants(self) -> list[str]:
+        """Those that it was tried on: of the mutant's the ones that the run judges."""
+        return list(dict.fromkeys(cell.variant for cell in self.cells))
+
+    @property
+    def survivors(self) -> list[str]:
+        """The variants on which nothing noticed."""
+        killed = {cell.variant for cell in self.cells if cell.outcome == "killed"}
+        return [variant for variant in self.variants if variant not in killed]
+
+
+def budget(examples: int, *, shrink: bool) -> settings:
+    """Examples for one cell: no database, no replay, no explaining."""
+    phases = [Phase.generate, Phase.shrink] if shrink else [Phase.generate]
+    return settings(settings(), max_examples=examples, database=None, phases=phases)
+
+
+def run_cell(made: Property, mutant: Mutant, variant: str, how: settings) -> Cell:
+    """The property under the mutant. A crash is an exception that is no Violation: loud, and so no kill.
+
+    Raises InjectionError where the mutant does not apply.
+    """
+    began = time.perf_counter()
+    try:
+        with mutant.injected(), measuring(Meter()) as meter:
+            made.run(variant, how)
+    except Violation as violation:
+        seconds = time.perf_counter() - began
+        shrunk = pasteable(violation.case) if violation.case is not None else str(violation).splitlines()[0]
+        recipe = (
+            to_json(violation.case) if violation.case is not None and Phase.shrink in how.phases else None
+        )
+        examples = violation.examples or 1
+        return Cell(made.name, mutant.name, variant, "killed", examples, seconds, shrunk, meter.worst, recipe)
+    except InjectionError:
+        raise
+    except Exception as error:
+        return Cell(
+            made.name,
+            mutant.name,
+            variant,
+            "crashed",
+            0,
+            time.perf_counter() - began,
+            f"{type(error).__name__}: {error}",
+        )
+    return Cell(made.name, mutant.name, variant, "survived", how.max_examples, time.perf_counter() - began)
+
+
+def signal(
+    made: Property, mutant: Mutant, variant: str, found: dict[str, float], *, examples: int, full: int
+) -> dict[str, float]:
+    """By dtype, the largest error as a share of its tolerance that the mutant causes: at its easiest case.
+
+    found: what its kill showed. Where that and `examples` cases show nothing CLEAR, it is looked for among
+    `full`, and where they do not either, among ten times as many until there is one. Empty where nothing
+    passes its tolerance.
+    """
+    worst = Meter(worst=dict(found))
+
+    def largest() -> float:
+        return max(worst.worst.values(), default=0.0)
+
+    for tried, patient in ((examples, True), (full, True), (10 * full, False)):
+
+        def unjudged(case: Any, patient: bool = patient) -> None:
+            # The meter has noted the error before the assertion that raises; a crash has none to note.
+            with suppress(Exception):
+                made.check(case)
+            if largest() >= CLEAR and not patient:
+                raise Violation("seen clearly")
+
+        with mutant.injected(), measuring(worst), suppress(Violation):
+            replace(made, check=unjudged).run(variant, budget(tried, shrink=False))
+        if not worst.worst or largest() >= CLEAR or (tried == full and largest() <= 1):
+            break
+    return worst.worst if largest() > 1 else {}
+
+
+@cache
+def applicable(variant: str) -> Sequence[Property]:
+    """Every property that is about this variant; first those that take little time and run little else of the
+    library.
+    """
+    properties = [p for p in load_properties().values() if p.cases is None or p.applies(ll.VARIANTS[variant])]
+    return sorted(properties, key=lambda p: (p.share < 1, len(reach(p, variant).code), p.name))
+
+
+@contextmanager
+def _nothing_remembered() -> Iterator[None]:
+    """Drawing asks the library what it accepts, and remembers: no answer of a mutant may reach another, or
+    correct code.
+    """
+    forget()
+    try:
+        yield
+    finally:
+        forget()
+
+
+@_nothing_remembered()
+def run_row(mutant: Mutant, *, examples: int, full: int, whole: bool) -> Row:
+    """On each of the mutant's variants until the first kill; with `whole`, first every property on its first
+    variant.
+
+    The first kill on a drawn case is shrunk. Properties that do not run the changed code are left out; a
+    variant on which nothing noticed within `examples` is tried again with `full`, and with every property.
+    """
+    row = Row(mutant.name)
+    for variant in mutant.applies_to:
+        if whole and variant == mutant.applies_to[0]:
+            for made in applicable(variant):
+                cell = _cell(made, mutant, variant, budget(examples, shrink=row.shrunk is None))
+                drawn = cell.outcome == "killed" and made.cases is not None
+                found = (
+                    signal(made, mutant, variant, cell.signal, examples=examples, full=full) if drawn else {}
+                )
+                row.cells.append(replace(cell, signal=found))
+        else:
+            _until_killed(row, mutant, variant, examples)
+    for variant in row.survivors:
+        _until_killed(row, mutant, variant, full, everything=True)
+    return row
+
+
+def _cell(made: Property, mutant: Mutant, variant: str, how: settings) -> Cell:
+    if {step.target.__code__ for step in mutant.changes} & reach(made, variant).code:
+        return run_guarded(made, mutant, variant, how)
+    return Cell(made.name, mutant.name, variant, "unreached")
+
+
+def run_guarded(made: Property, mutant: Mutant, variant: str, how: settings) -> Cell:
+    """run_cell, but for a property that fails on correct code already: it would kill every mutant."""
+    if (fails := reach(made, variant).fails) is not None:
+        return Cell(made.name, mutant.name, variant, "crashed", detail=f"fails on correct code: {fails}")
+    return run_cell(made, mutant, variant, how)
+
+
+def _until_killed(row: Row, mutant: Mutant, variant: str, examples: int, *, everything: bool = False) -> None:
+    known = row.killers
+    for made in sorted(applicable(variant), key=lambda p: p.name not in known):
+        run = run_guarded if everything or made.name in known else _cell
+        cell = run(made, mutant, variant, budget(examples, shrink=row.shrunk is None))
+        # One kill's error is not that of the easiest case, which nobody has looked for here.
+        row.cells.append(replace(cell, signal={}))
+        if cell.outcome == "killed":
+            return
+
+
+@dataclass(frozen=True)
+class Reach:
+    """The code of lora_lite that a property runs on REACH cases; fails: how it fails on correct code, where
+    it does.
+    """
+
+    code: frozenset[CodeType]
+    fails: str | None
+
+
+def reach(made: Property, variant: str) -> Reach:
+    """Measured once a process: the same cases each time, and as many for a property with a small share."""
+    return _reach(made, None if made.cases is None else variant)
+
+
+@cache
+def _reach(made: Property, variant: str | None) -> Reach:
+    seen: set[CodeType] = set()
+
+    def note(frame: FrameType, event: str, argument: Any) -> None:
+        if frame.f_code.co_filename.startswith(LIBRARY):
+            seen.add(frame.f_code)
+
+    # Tells of calls alone, where setprofile would tell of returns and of every function in C.
+    before, fails = sys.gettrace(), None
+    sys.settrace(note)
+    try:
+        replace(made, share=1.0).run(variant, settings(budget(REACH, shrink=False), derandomize=True))
+    except Exception as error:
+        fails = " ".join(f"{type(error).__name__}: {error}".split())
+    finally:
+        sys.settrace(before)
+    return Reach(frozenset(seen), fails)
+
+
+def summary(rows: Iterable[Row]) -> dict[str, Any]:
+    """What each property kills, and what it alone kills."""
+    kills: defaultdict[str, list[str]] = defaultdict(list)
+    alone: defaultdict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        for name in row.killers:
+            kills[name].append(row.mutant)
+        if len(row.killers) == 1:
+            alone[row.killers[0]].append(row.mutant)
+    return {"kills": kills, "alone": alone}

@@ -1,0 +1,1 @@
+"""What can be judged, and how a case of it is run and observed."""
