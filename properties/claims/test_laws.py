@@ -367,8 +367,8 @@ def test_random_inits_are_independent() -> None:
 
 @fact
 def test_hra_stays_accurate_with_many_nearly_parallel_rows() -> None:
-    """64 of them in float32, against the oracle in float64."""
-    case = AdaptedLayer("hra", LinearRecipe(32, 8), (("r", 64), ("dtype", "float32")), tokens=(5,))
+    """256 of them in float32, against the oracle in float64: fewer leave a careful kernel accurate by luck."""
+    case = AdaptedLayer("hra", LinearRecipe(64, 8), (("r", 256), ("dtype", "float32")), tokens=(5,))
     made = subject(case)
     with torch.no_grad():
         for tensor in implementation.tensors(made.model)["0"].values():
@@ -381,7 +381,7 @@ def test_hra_stays_accurate_with_many_nearly_parallel_rows() -> None:
         off,
         torch.zeros_like(off),
         claim_bound(1.0, torch.float32),
-        claim="relative error of the gradient of U with 64 nearly parallel rows",
+        claim="relative error of the gradient of U with 256 nearly parallel rows",
     )
 
 
