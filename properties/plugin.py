@@ -6,6 +6,7 @@ import importlib
 import os
 from collections.abc import Container
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,8 +14,11 @@ from hypothesis import settings
 
 import lora_lite as ll
 from properties import audit
+from properties.judging.claim import RUNNER, Claim
+from properties.judging.outcome import NOT_APPLICABLE
 from properties.judging.profiles import check_database, register_profiles
-from properties.regressions.record import add_options
+from properties.judging.under_pytest import KEEPER, run_as_test
+from properties.regressions.record import add_options, keep
 from strategies import set_device
 
 register_profiles()
@@ -70,6 +74,7 @@ def pytest_configure(config: pytest.Config) -> None:
         settings.register_profile("budget", settings(), max_examples=examples)
         settings.load_profile("budget")
     check_database()
+    config.stash[RUNNER], config.stash[KEEPER] = run_as_test, keep
     for module in config.getoption("--variant-module") or ():
         try:
             importlib.import_module(module)
@@ -91,8 +96,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Parametrise over the judged variants, in the order of registration."""
     if "variant" in metafunc.fixturenames:
         wanted = metafunc.config.getoption("--variant") or list(ll.VARIANTS)
-        applies = getattr(metafunc.function, "applies", lambda variant: True)
-        metafunc.parametrize("variant", [v for v in ll.VARIANTS if v in wanted and applies(ll.VARIANTS[v])])
+        claim: Claim | None = getattr(metafunc.function, "claim", None)
+        # One module's variants one after the other, where its claims share something costly of each.
+        scope: Any = "module" if getattr(metafunc.module, "VARIANT_BY_VARIANT", False) else None
+        metafunc.parametrize(
+            "variant", [v for v in ll.VARIANTS if v in wanted and about(claim, v)], scope=scope
+        )
+
+
+def about(claim: Claim | None, variant: str) -> bool:
+    """Whether a test says something of the variant: what only lacks something is collected, and skipped with
+    the reason.
+    """
+    return claim is None or claim.standing(ll.VARIANTS[variant]).state != NOT_APPLICABLE
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from hypothesis import strategies as st
 from torch import nn
 
@@ -50,6 +51,11 @@ QUANTISERS: dict[str, Callable[[nn.Linear], nn.Module]] = {
 PACKAGES = ("bitsandbytes", "torchao")
 
 
+def calibrates_in_place(where: torch.device) -> bool:
+    """Whether a four-bit layer survives calibration: bitsandbytes repacks it on the CPU in eval mode."""
+    return where.type != "cpu"
+
+
 @dataclass(frozen=True)
 class QuantisedLayer(AdaptedLayer):
     """An adapter on a layer that one of QUANTISERS quantised."""
@@ -73,8 +79,6 @@ def quantised_layers(
     # torchao takes a single input for a single scale, bitsandbytes a single byte of two codes for a
     # transposed weight.
     fits = drawn.filter(lambda case: case.linear.d_in > 1 and case.linear.d_in * case.linear.d_out > 2)
-    if quantiser == "bitsandbytes 4-bit" and device().type == "cpu":
-        fits = fits.filter(
-            lambda case: not case.calibrated
-        )  # which is done in eval mode, where it repacks the weight
+    if quantiser == "bitsandbytes 4-bit" and not calibrates_in_place(device()):
+        fits = fits.filter(lambda case: not case.calibrated)
     return fits.map(lambda case: QuantisedLayer(**vars(case), quantiser=quantiser))

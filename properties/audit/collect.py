@@ -3,11 +3,9 @@ to the judge.
 """
 
 import json
-import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,23 +14,19 @@ import pytest
 import lora_lite as ll
 from properties.audit.evidence import Evidence, Speed
 from properties.audit.matrix import matrix
-from properties.audit.measure import PARTS
-from properties.audit.report import BUGGY, Failure, Measured
-from properties.audit.terminal import summary, table
-from properties.judging.claim import PROPERTIES
+from properties.audit.provenance import narrowing
+from properties.audit.report import BUGGY, Report, SuiteFailure
+from properties.audit.terminal import summary, table, verdicts
+from properties.judging.outcome import Outcome
+from properties.judging.under_pytest import RECORD
 from properties.mutation.matrix import Cell, Row
 from properties.regressions import travel
 from properties.regressions.record import replay_command
 
 if TYPE_CHECKING:
-    from properties.audit.report import Report
     from properties.audit.tracing import Tracer
 
 SENT = "lora_lite_coverage"
-# The test that replays a fixture, named after its property.
-REPLAY = "test_regressions"
-# A test that leaves one of these speaks of the library, and one that leaves none of the suite.
-JUDGES = {"measured", "facts", "probe", "capability"}
 
 
 class Collector:
@@ -102,41 +96,75 @@ class Collector:
     def pytest_terminal_summary(
         self, terminalreporter: pytest.TerminalReporter, config: pytest.Config
     ) -> None:
-        """With --audit the verdicts and where the report is; with -v or -rA every figure and the mutation
-        matrix.
+        """With --audit, or where methods were chosen, the verdicts; with -v or -rA every figure and the
+        mutation matrix.
         """
         if self.report is not None:
             terminalreporter.write_sep("=", f"audit: {self.report.verdict}")
             terminalreporter.write_line(summary(self.report))
             terminalreporter.write_line("written: " + ", ".join(map(str, self.written)))
             terminalreporter.write_line(travel.summary(self.reports))
-        elif config.getoption("verbose") > 0 or "A" in config.getoption("reportchars"):
-            found = self.evidence()
-            for title, text in (
-                ("properties", table(found.measured) if found.measured else ""),
-                ("mutants", matrix(found.rows) if found.rows else ""),
-                ("regressions", travel.summary(self.reports)),
-            ):
-                if text:
-                    terminalreporter.write_sep("=", title)
-                    terminalreporter.write_line(text)
+            return
+        found = self.evidence()
+        asked = config.getoption("--variant") or config.getoption("--variant-module")
+        parts = {"verdicts": verdicts(found.outcomes, found.narrowed) if asked and found.outcomes else ""}
+        if config.getoption("verbose") > 0 or "A" in config.getoption("reportchars"):
+            parts |= {
+                "claims": table(found.outcomes) if found.outcomes else "",
+                "mutants": matrix(found.rows) if found.rows else "",
+                "regressions": travel.summary(self.reports),
+            }
+        for title, text in parts.items():
+            if text:
+                terminalreporter.write_sep("=", title)
+                terminalreporter.write_line(text)
 
     def evidence(self) -> Evidence:
         """In the order of the tests and not of the workers."""
-        found = Evidence(seconds=time.perf_counter() - self.began)
+        narrowed = ", ".join(narrowing(self.config))
+        found = Evidence(seconds=time.perf_counter() - self.began, speed=self.speed, narrowed=narrowed)
         for report in sorted(self.reports, key=lambda report: report.nodeid):
-            _count(found, report)
-            for name, value in report.user_properties if report.when == "call" else ():
-                _keep(found, name, value)
+            if report.outcome == "passed" and report.when != "call":
+                continue
+            found.tests[report.outcome] = found.tests.get(report.outcome, 0) + 1
+            left = _kept(found, report)
+            if report.outcome == "skipped":
+                why = report.longrepr
+                found.skipped[report.nodeid] = why[2] if isinstance(why, tuple) else report.longreprtext
+            elif report.outcome == "failed" and not left:
+                found.failures.append(self._of_the_suite(report.nodeid, told_of(report)))
         for broken in self.broken:
-            found.failures.append(failure_of(broken.nodeid, broken.longreprtext))
+            found.failures.append(self._of_the_suite(broken.nodeid, broken.longreprtext))
             found.tests["errors"] = found.tests.get("errors", 0) + 1
-        found.speed = self.speed
-        found.failures = [
-            f if f.replay else replace(f, replay=replay_command(self.config, f.nodeid))
-            for f in found.failures
-        ]
         return found
+
+    def _of_the_suite(self, nodeid: str, message: str) -> SuiteFailure:
+        return SuiteFailure(nodeid, message[:2000], replay_command(self.config, nodeid))
+
+
+def told_of(report: pytest.TestReport) -> str:
+    """The last line of a traceback, where there is one, else what was raised."""
+    crash = getattr(getattr(report.longrepr, "reprcrash", None), "message", None)
+    return str(crash or report.longreprtext).removeprefix("Failed: ")
+
+
+def _kept(found: Evidence, report: pytest.TestReport) -> bool:
+    """Keep what a test left; whether that tells of its failure: a claim that does not hold, or a mutant that
+    survives, which is something to add and no fault of the suite.
+    """
+    tells = False
+    left: list[tuple[str, Any]] = report.user_properties
+    for name, value in left:
+        if name == RECORD:
+            found.outcomes.append(outcome := Outcome(**value))
+            tells |= outcome.failed
+        elif name == "row":
+            cells = [Cell(**cell) for cell in json.loads(value)]
+            found.rows.append(row := Row(cells[0].mutant, cells))
+            tells |= bool(row.survivors)
+        else:
+            found.records.setdefault(name, []).append(value)
+    return tells
 
 
 def _speed(config: pytest.Config) -> Speed | None:
@@ -153,71 +181,3 @@ def _tracer() -> "Tracer":
     from properties.audit.tracing import Tracer
 
     return Tracer()
-
-
-def _keep(found: Evidence, name: str, value: Any) -> None:
-    if name == "measured":
-        found.measured.append(Measured(*value))
-    elif name == "row":
-        cells = [Cell(**cell) for cell in json.loads(value)]
-        found.rows.append(Row(cells[0].mutant, cells))
-    else:
-        loaded = json.loads(value) if isinstance(value, str) else [value]
-        found.records.setdefault(name, []).extend(loaded if isinstance(loaded, list) else [loaded])
-
-
-def _count(found: Evidence, report: pytest.TestReport) -> None:
-    if report.outcome == "passed" and report.when != "call":
-        return
-    found.tests[report.outcome] = found.tests.get(report.outcome, 0) + 1
-    claim, variant = named(report.nodeid)
-    if report.outcome == "skipped":
-        found.skipped[report.nodeid] = (
-            report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
-        )
-        return
-    found.ran.add((claim, variant))
-    if report.outcome == "passed":
-        found.passed.add(report.nodeid)
-    else:
-        crash = getattr(getattr(report.longrepr, "reprcrash", None), "message", None)
-        found.failures.append(
-            failure_of(
-                report.nodeid, report.longreprtext, crash, left=[name for name, _ in report.user_properties]
-            )
-        )
-
-
-def named(nodeid: str) -> tuple[str, str | None]:
-    """The claim and the variant of a test: "…::test_identity_at_init[hra]" is ("identity_at_init", "hra").
-
-    A fixture's replay makes the claim of its property; a test that takes properties makes theirs "on real
-    weights", say.
-    """
-    test = nodeid.rpartition("::")[2]
-    claim, _, parameters = test.removesuffix("]").partition("[")
-    parts = parameters.split("-")
-    variant = next((part for part in parts if part in ll.VARIANTS), None)
-    own = claim.removeprefix("test_")
-    taken = next((part for part in parts if part in PROPERTIES), None)
-    return (own if taken is None else taken if claim == REPLAY else f"{taken}_{own}"), variant
-
-
-def failure_of(nodeid: str, text: str, crash: str | None = None, *, left: Iterable[str] = ()) -> Failure:
-    """What pytest tells of a test that did not pass, taken apart.
-
-    crash: the last line of a traceback, where there is one. left: the names of the records that the test has
-    left. The replay is empty where the test tells none.
-    """
-    claim, variant = named(nodeid)
-    # A violation is told as it is; a crash with pytest's marks before each line of it.
-    told = dict(re.findall(r"^(?:E +)?(recipe|written|replay)   (.*)$", text, re.MULTILINE))
-    lines = (crash or text).removeprefix("Failed: ").splitlines()
-    message = "\n".join(
-        line for line in lines if line.strip() and line[:9] not in ("recipe   ", "written  ", "replay   ")
-    )
-    judges = claim in PROPERTIES or claim in PARTS or not JUDGES.isdisjoint(left)
-    # What a replay tells of its fixture, by the file's name, is nothing that the library does.
-    stale = REPLAY in nodeid and re.match(r".*\.json: ", message) is not None
-    kind = "collection" if "::" not in nodeid else "property" if judges and not stale else "test"
-    return Failure(nodeid, claim, variant, kind, message[:2000], told.get("recipe"), told.get("replay", ""))

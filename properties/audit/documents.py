@@ -9,8 +9,8 @@ import textwrap
 from dataclasses import dataclass
 
 import lora_lite as ll
+from properties.judging.expected import adapts_input
 from properties.oracles import ORACLES
-from properties.subjects.observe import adapts_input
 
 SECTIONS = ("Reference", "Identity at init", "First step", "Deviations")
 

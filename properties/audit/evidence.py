@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from properties.audit.report import Failure, Measured, SpeedSource
+from properties.audit.report import SpeedSource, SuiteFailure
+from properties.judging.outcome import Outcome
 from properties.mutation.matrix import Row
 
 
@@ -19,16 +20,19 @@ class Speed:
 class Evidence:
     """What a run left behind, whole or not.
 
-    ran: claims by variant (None: the library); passed, failed: tests by their id.
+    outcomes  as the tests left them, several of one claim and method where fixtures were replayed
+    failures  tests of the suite itself that did not pass
+    records   what else tests left, by kind
+    skipped   why, by test
+    narrowed  the options that left tests out, "" where everything ran
     """
 
-    measured: list[Measured] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
+    failures: list[SuiteFailure] = field(default_factory=list)
     records: dict[str, list[Any]] = field(default_factory=dict)
-    ran: set[tuple[str, str | None]] = field(default_factory=set)
     skipped: dict[str, str] = field(default_factory=dict)
-    passed: set[str] = field(default_factory=set)
     speed: Speed | None = None
     tests: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
+    narrowed: str = ""

@@ -51,9 +51,9 @@ def heat_map(block: Block) -> str | None:
     """Identity error by base and adapter dtype, in eps of the base; a cell that fails is red, whatever its
     size.
     """
-    if block.facts is None or not block.facts.dtype:
+    if not block.portrait.identity:
         return None
-    cells = {(cell.base, cell.adapter): cell for cell in block.facts.dtype}
+    cells = {(cell["base"], cell["adapter"]): cell for cell in block.portrait.identity}
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(3.4, 2.5))
         axes = figure.add_subplot()
@@ -63,8 +63,8 @@ def heat_map(block: Block) -> str | None:
             for j, adapter in enumerate(DTYPES):
                 cell = cells[base, adapter]
                 grid[i, j] = len(shades)
-                shades.append(_shade(cell.found.state, cell.eps))
-                axes.text(j, i, _short(cell.eps), ha="center", va="center", fontsize=8.5)
+                shades.append(_shade(bool(cell["wrong"]), cell["eps"]))
+                axes.text(j, i, _short(cell["eps"]), ha="center", va="center", fontsize=8.5)
         axes.imshow(grid, cmap=ListedColormap(shades), interpolation="nearest", vmin=0, vmax=15)
         _label(axes, "adapter", "base")
         return svg(
@@ -74,11 +74,11 @@ def heat_map(block: Block) -> str | None:
         )
 
 
-def _shade(state: str, eps: float | None) -> tuple[float, float, float, float]:
-    colour = {"ok": GOOD, "fails": BAD}.get(state, IDLE)
+def _shade(wrong: bool, eps: float | None) -> tuple[float, float, float, float]:
+    colour = BAD if wrong else IDLE if eps is None else GOOD
     size = 0.0 if not eps or eps != eps else min(1.0, max(0.0, (log10(eps) + 1) / 6))
     red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
-    return red, green, blue, 0.55 if state == "fails" else 0.12 + 0.35 * size
+    return red, green, blue, 0.55 if wrong else 0.12 + 0.35 * size
 
 
 def _short(eps: float | None) -> str:
@@ -171,7 +171,7 @@ def growth(rows: Sequence[dict[str, Any]]) -> str | None:
 
 
 def _series(rows: Sequence[dict[str, Any]], size: str) -> dict[tuple[str, str], list[tuple[float, ...]]]:
-    """By variant and implementation the longest run of rows that differ in this size alone: size, ratio and
+    """By variant and subject the longest run of rows that differ in this size alone: size, ratio and
     quartiles.
     """
     groups: dict[tuple[Any, ...], dict[float, tuple[float, ...]]] = {}

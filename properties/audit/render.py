@@ -6,24 +6,25 @@ import json
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
 from properties.audit import figures, links
-from properties.audit.columns import COLUMNS
-from properties.audit.report import OK, PARTLY, SCHEMA, Failure, Finding, Fix, Report, Worth
+from properties.audit.report import Fix, Report, Stage, Worth
+from properties.audit.schema import validate
 from properties.audit.wording import counted
 from properties.audit.worth import CASES
+from properties.judging.outcome import STAGES, Outcome
 
 SEVERITY = {
     **dict.fromkeys(
-        ("CORRECT", "ok", "sound", "exact", "HAS_REFERENCE", "OK", "MATCH", "yes", "killed"), "good"
+        ("CORRECT", "held", "sound", "exact", "HAS_REFERENCE", "OK", "MATCH", "yes", "killed", "ok"), "good"
     ),
-    **dict.fromkeys(("BUGGY", "fails", "too loose", "too tight", "GONE", "WRONG TITLE", "survived"), "bad"),
     **dict.fromkeys(
-        ("PARTIAL", "partly", "no reference", "NO_REFERENCE", "DRIFT", "refused", "crashed"), "warn"
+        ("BUGGY", "broken", "crashed", "fails", "too loose", "too tight", "GONE", "WRONG TITLE", "survived"),
+        "bad",
     ),
+    **dict.fromkeys(("PARTIAL", "not judged", "no reference", "NO_REFERENCE", "DRIFT"), "warn"),
 }
 
 
@@ -39,11 +40,6 @@ def write(report: Report, folder: Path) -> list[Path]:
     return [folder / name for name in text]
 
 
-def validate(data: dict[str, Any]) -> None:
-    """Raises jsonschema.ValidationError."""
-    jsonschema.validate(data, json.loads(SCHEMA.read_text("utf-8")), cls=jsonschema.Draft202012Validator)
-
-
 def markdown(report: Report) -> str:
     """audit.md."""
     return _environment().get_template("audit.md.j2").render(**_context(report))
@@ -51,7 +47,7 @@ def markdown(report: Report) -> str:
 
 def page(report: Report) -> str:
     """index.html: style and pictures inside, no script, no network."""
-    claims = [w.claim for w in report.properties]
+    claims = [w.claim for w in report.claims]
     pictures = {
         "heat": {block.variant: _picture(figures.heat_map(block)) for block in report.blocks},
         "matrix": _picture(figures.matrix(report.mutants, claims)),
@@ -67,7 +63,7 @@ def _picture(svg: str | None) -> Markup | None:
 def _context(report: Report) -> dict[str, Any]:
     return {
         "report": report,
-        "columns": COLUMNS,
+        "stages": STAGES,
         "capability_names": list(dict.fromkeys(c["name"] for c in report.capabilities)),
         "capability": {(c["variant"], c["name"]): c["outcome"] for c in report.capabilities},
         "good_links": links.GOOD,
@@ -84,7 +80,7 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "figure": figure,
-        "share": share,
+        "count": count,
         "shares": shares,
         "noise": noise,
         "cases": cases,
@@ -105,9 +101,11 @@ def figure(value: float | None) -> str:
     return "–" if value is None else f"{value:.2g}" if value == value else "nan"
 
 
-def share(found: Finding) -> str:
-    """The figure of a finding; "=" where equality was claimed and found."""
-    return "=" if found.figure is None and found.state == OK else figure(found.figure)
+def count(stage: Stage) -> str:
+    """How many claims of a stage are in the state that it is told to be in, of those that apply."""
+    total = stage.held + stage.failed + stage.not_judged
+    worst = stage.failed or stage.not_judged or stage.held
+    return f"{worst} of {total}" if worst != total else f"{total}" if total else ""
 
 
 def shares(by_dtype: dict[str, float]) -> str:
@@ -139,7 +137,7 @@ def faint(w: Worth) -> list[str]:
     return [f"{counted(len(names), 'mutant')} hidden in {dtype}{where}" for dtype, names in w.hidden.items()]
 
 
-def others(fix: Fix) -> list[Failure]:
+def others(fix: Fix) -> list[Outcome]:
     """Of each claim but the heading one the simplest failure."""
     first = {failure.claim: failure for failure in reversed(fix.failures)}
     del first[fix.failures[0].claim]
@@ -156,7 +154,6 @@ def severity(word: str) -> str:
     return SEVERITY.get(word, "idle")
 
 
-def state_text(found: Finding) -> str:
-    """A column's cell: the state, and the figure where one was measured."""
-    why = f" ({found.why})" if found.state == PARTLY else ""
-    return found.state + (f" {figure(found.figure)}" if found.figure is not None else "") + why
+def state_text(stage: Stage) -> str:
+    """A cell of the summary: the state, and of how many claims."""
+    return f"{stage.state} {count(stage)}".strip()

@@ -5,78 +5,26 @@ formats.
 import json
 from dataclasses import asdict, dataclass, field
 from math import isfinite
-from pathlib import Path
 from typing import Any
 
-SCHEMA = Path(__file__).parent / "schema.json"
+from properties.judging.outcome import Outcome
 
-# What a column of the summary can say, and what a variant can be.
-OK, PARTLY, FAILS, UNMEASURED, NO_REFERENCE = "ok", "partly", "fails", "not measured", "no reference"
 CORRECT, PARTIAL, BUGGY = "CORRECT", "PARTIAL", "BUGGY"
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One measured statement.
+class Stage:
+    """The claims of one stage on one method: the worst state of those that apply, and how many are in each.
 
-    figure: the worst error as a share of its tolerance; None where equality or a fact is claimed.
+    figure: the largest error of those that hold, as a share of its bound; None where equality or a fact is
+    claimed
     """
 
     state: str
+    held: int = 0
+    failed: int = 0
+    not_judged: int = 0
     figure: float | None = None
-    why: str = ""
-
-
-@dataclass(frozen=True)
-class TensorFact:
-    """One tensor of a fresh adapter: as its ParamSpec declares it, and as it was found."""
-
-    name: str
-    shape: list[int]
-    dtype: str
-    kind: str
-    declared: str
-    measured: str
-    norm: float | None
-    found: Finding
-
-
-@dataclass(frozen=True)
-class InitFact:
-    """One claim of the oracle about what init left."""
-
-    claim: str
-    found: Finding
-
-
-@dataclass(frozen=True)
-class DtypeFact:
-    """The identity of a fresh adapter in one pair of dtypes; eps: its error in eps of the base at the
-    output's size.
-    """
-
-    base: str
-    adapter: str
-    eps: float | None
-    found: Finding
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What is measured of one variant on fixed cases, beside its properties.
-
-    An empty list: not measured in this run.
-    """
-
-    variant: str
-    case: str
-    identity: str
-    params: list[TensorFact] = field(default_factory=list)
-    init: list[InitFact] = field(default_factory=list)
-    dtype: list[DtypeFact] = field(default_factory=list)
-    forward: Finding = Finding(UNMEASURED, None, "not measured in this run")
-    gradient: Finding = Finding(UNMEASURED, None, "not measured in this run")
-    round_trip: Finding = Finding(UNMEASURED, None, "not measured in this run")
 
 
 @dataclass(frozen=True)
@@ -107,75 +55,75 @@ class ReferenceFact:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One property on one variant.
-
-    examples is None where it does not hold; worst: by dtype, in shares of its tolerance.
-    """
-
-    claim: str
-    variant: str
-    examples: int | None
-    worst: dict[str, float]
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A test that did not pass. variant is None where it is about the library as a whole.
-
-    kind: "property" where it speaks of the library: a property, or what leaves a measurement; else "test" or
-    "collection".
-    """
+class SuiteFailure:
+    """A test that is no claim, or a file that could not be collected."""
 
     nodeid: str
-    claim: str
-    variant: str | None
-    kind: str
     message: str
-    recipe: str | None
     replay: str
 
 
 @dataclass(frozen=True)
-class Fix:
-    """What must be fixed: failures that lead to the same function, the simplest first.
+class Suspect:
+    """A function that may be at fault, as "path:line name", with what speaks for it."""
 
-    variant   None for the library as a whole
-    suspect   the function most likely at fault, as "path:line name", or the first test where none stands out
-    columns   the columns of the summary that it turns red
+    place: str
+    score: float
+    why: str
+
+
+@dataclass(frozen=True)
+class Fix:
+    """What must be fixed: failures that lead to the same place, the simplest first.
+
+    method    None for the library as a whole
+    suspects  most likely first; none where nothing that failed left a trace
+    stages    those whose claims fail
     """
 
-    variant: str | None
-    suspect: str
-    columns: list[str]
-    failures: list[Failure]
+    method: str | None
+    suspects: list[Suspect]
+    stages: list[str]
+    failures: list[Outcome]
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """What the method looks like on one fixed layer; an empty list where it was not judged in this run."""
+
+    case: str
+    tensors: list[dict[str, Any]]
+    init: list[dict[str, Any]]
+    identity: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Block:
-    """Everything about one variant. columns: the row of the summary."""
+    """Everything about one method.
+
+    stages: the row of the summary; could_add: what would let more be judged.
+    """
 
     variant: str
     title: str
     reference: ReferenceFact
-    facts: Facts | None
+    portrait: Portrait
     formula: str
     oracle_formula: str
     source: str
     oracle_source: str
     identity: str
     deviations: str
-    columns: dict[str, Finding]
-    properties: list[Measured]
-    unrun: list[str]
+    stages: dict[str, Stage]
+    outcomes: list[Outcome]
+    could_add: list[str]
     verdict: str
     reason: str
 
 
 @dataclass(frozen=True)
 class Worth:
-    """What one property is good for.
+    """What one claim is good for.
 
     noise, signal: by dtype, in tolerances; tolerance: whether the two are far apart.
 
@@ -206,7 +154,7 @@ class Worth:
 @dataclass(frozen=True)
 class MutantRow:
     """One silent failure. applies_to: of its variants those that this run judges; outcomes: killed, survived
-    or crashed, of each property that was run under it.
+    or crashed, of each claim that was run under it.
     """
 
     name: str
@@ -325,19 +273,36 @@ class Provenance:
 
 
 @dataclass(frozen=True)
+class Library:
+    """The claims that are about no method in particular."""
+
+    stages: dict[str, Stage]
+    outcomes: list[Outcome]
+    verdict: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Report:
-    """The whole audit. suite: failures that speak of no variant; skipped: why, by test."""
+    """The whole audit.
+
+    library    the claims about the library as a whole, as a block's
+    left_out   methods that this run was told not to judge
+    suite      failures that speak of no method
+    skipped    why, by test
+    """
 
     provenance: Provenance
     rule: list[str]
     blocks: list[Block]
-    library: Finding
+    library: Library
+    left_out: list[str]
     must_fix: list[Fix]
-    suite: list[Failure]
+    suite: list[SuiteFailure]
     skipped: dict[str, str]
     nice_to_have: list[str]
     must_add: list[str]
-    properties: list[Worth]
+    claims: list[Worth]
     mutation: Mutation
     mutants: list[MutantRow]
     gaps: Gaps
@@ -351,10 +316,10 @@ class Report:
     @property
     def verdict(self) -> str:
         """The last rule that `rule` prints."""
-        verdicts = {block.verdict for block in self.blocks}
-        if BUGGY in verdicts or self.library.state == FAILS:
+        verdicts = {self.library.verdict, *(block.verdict for block in self.blocks)}
+        if BUGGY in verdicts:
             return BUGGY
-        return CORRECT if verdicts == {CORRECT} and self.library.state == OK and not self.suite else PARTIAL
+        return CORRECT if verdicts == {CORRECT} and not (self.suite or self.left_out) else PARTIAL
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; numbers that JSON has no name for are text, as "inf"."""

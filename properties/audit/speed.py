@@ -7,7 +7,8 @@ import jsonschema
 import pytest
 
 from properties.audit.evidence import Speed
-from properties.audit.report import SCHEMA, SpeedSource
+from properties.audit.report import SpeedSource
+from properties.audit.schema import rows as wanted
 
 
 def read(path: Path) -> Speed:
@@ -17,9 +18,7 @@ def read(path: Path) -> Speed:
         held = json.loads(path.read_text("utf-8"))
         of = SpeedSource(str(path), held["made"], held["machine"])
         rows = held["rows"]
-        schema = json.loads(SCHEMA.read_text("utf-8"))
-        for part, value in (("speed", rows), ("speed_of", vars(of))):
-            jsonschema.validate(value, {**schema["properties"][part], "$defs": schema["$defs"]})
+        jsonschema.validate(rows, wanted("speed"))
     except OSError as error:
         raise pytest.UsageError(f"--speed {path}: {error.strerror or error}. {remedy}") from error
     except (ValueError, KeyError, TypeError, jsonschema.ValidationError) as error:

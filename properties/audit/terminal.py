@@ -1,53 +1,93 @@
-"""What the terminal shows: properties by variants, and the rows of the summary."""
+"""What the terminal shows: verdicts, claims by methods, and the end of an audit."""
 
+import textwrap
 from collections.abc import Sequence
 
-from properties.audit.report import Measured, Report
+import lora_lite as ll
+from properties.audit.report import BUGGY, CORRECT, Report
+from properties.audit.settle import settled
+from properties.audit.verdict import verdict_of
 from properties.audit.wording import counted
+from properties.judging.needs import has_oracle
+from properties.judging.outcome import HELD, NOT_JUDGED, Outcome
+
+WIDTH = 100
 
 
-def table(measured: Sequence[Measured]) -> str:
-    """Properties down and variants across, each cell with its examples and its worst error as a share of
-    tolerance.
+def table(outcomes: Sequence[Outcome]) -> str:
+    """Claims down and methods across, each cell with its examples and its worst error as a share of the
+    bound.
     """
-    variants = list(dict.fromkeys(m.variant for m in measured))
-    cells = {(m.claim, m.variant): _cell(m) for m in measured}
-    rows = [["property", *variants, "examples/s"]]
-    for name in dict.fromkeys(m.claim for m in measured):
-        cells_of = [cells.get((name, variant), "") for variant in variants]
-        rows.append([name.replace("_", " "), *cells_of, _rate([m for m in measured if m.claim == name])])
-    total = sum(m.examples or 0 for m in measured)
+    found = [outcome for outcome in outcomes if outcome.method is not None and not outcome.replayed]
+    methods = list(dict.fromkeys(outcome.method or "" for outcome in found))
+    cells = {(o.claim, o.method): _cell(o) for o in found}
+    rows = [["claim", *methods, "examples/s"]]
+    for name in dict.fromkeys(o.claim for o in found):
+        cells_of = [cells.get((name, method), "") for method in methods]
+        rows.append([name.replace("_", " "), *cells_of, _rate([o for o in found if o.claim == name])])
+    total = sum(o.examples for o in found)
     legend = (
-        "A cell: examples run · worst error as a share of its tolerance (=: equality claimed)."
+        "A cell: examples run · worst error as a share of its bound (=: equality claimed)."
         f" {counted(total, 'example')}."
     )
     return "\n".join([*_aligned(rows), "", legend])
 
 
+def verdicts(outcomes: Sequence[Outcome], narrowed: str) -> str:
+    """A line a method that any outcome is about, without what an audit measures beside."""
+    methods = [name for name in ll.VARIANTS if any(outcome.method == name for outcome in outcomes)]
+    rows = []
+    for name in methods:
+        variant = ll.VARIANTS[name]
+        missing = [] if has_oracle(variant) else ["no oracle"]
+        missing += [] if variant.reference is not None else ["no reference"]
+        rows.append((name, *verdict_of(settled(outcomes, name, narrowed), missing)))
+    return "\n".join(_lines(rows))
+
+
 def summary(report: Report) -> str:
-    """Variants down and columns across, as in the report, with the reason of what is not correct."""
-    columns = list(report.blocks[0].columns) if report.blocks else []
-    rows = [["variant", *(column.replace("_", " ") for column in columns), "verdict"]]
-    rows += [[b.variant, *(b.columns[column].state for column in columns), b.verdict] for b in report.blocks]
-    reasons = [f"{b.variant}: {b.reason}" for b in report.blocks if b.verdict != "CORRECT"]
-    library = f"The library as a whole: {report.library.state}. {report.library.why}"
-    told = [f"{counted(len(report.suite), 'test')} of the suite itself did not pass."] if report.suite else []
-    told += [f"The mutation matrix is incomplete: {report.mutation.why}."] if report.mutation.why else []
-    return "\n".join(
-        [*_aligned(rows), "", *reasons, library, *told, f"To fix: {len(report.must_fix) or 'nothing'}."]
-    )
+    """A line a method with its verdict and reason, where to look, and what is in doubt beside."""
+    rows = [(block.variant, block.verdict, block.reason) for block in report.blocks]
+    rows.append(("the library", report.library.verdict, report.library.reason))
+    told = _lines(rows)
+    for fix in report.must_fix:
+        first = fix.failures[0]
+        place = f": look at {fix.suspects[0].place}" if fix.suspects else ""
+        told.append(f"{fix.method or 'the library'}: {first.claim.replace('_', ' ')}{place}")
+        told.append(f"    {first.replay}")
+    if report.left_out:
+        told.append(f"Not judged: {', '.join(report.left_out)} (left out by this run).")
+    if report.suite:
+        told.append(f"{counted(len(report.suite), 'test')} of the suite itself did not pass.")
+    if report.mutation.why:
+        told.append(f"The mutation matrix is incomplete: {report.mutation.why}.")
+    return "\n".join([*told, f"To fix: {len(report.must_fix) or 'nothing'}."])
 
 
-def _cell(m: Measured) -> str:
+def _lines(rows: Sequence[tuple[str, str, str]]) -> list[str]:
+    """Name, verdict and reason, the reason wrapped beside the two."""
+    wide = max((len(name) for name, _, _ in rows), default=0)
+    lines: list[str] = []
+    for name, verdict, reason in rows:
+        start = f"{name:{wide}}  {verdict:{max(len(BUGGY), len(CORRECT))}}  "
+        lines += textwrap.wrap(reason, WIDTH, initial_indent=start, subsequent_indent=" " * len(start)) or [
+            start
+        ]
+    return lines
+
+
+def _cell(outcome: Outcome) -> str:
     """ "60 · 0.31", or "60 · =" where equality was claimed and found."""
-    if m.examples is None:
-        return "FAILS"
-    return f"{m.examples} · {max(m.worst.values()):.2f}" if m.worst else f"{m.examples} · ="
+    if outcome.state != HELD:
+        return "–" if outcome.state == NOT_JUDGED else outcome.state
+    share = f"{max(outcome.worst.values()):.2f}" if outcome.worst else "="
+    return f"{outcome.examples} · {share}"
 
 
-def _rate(measured: Sequence[Measured]) -> str:
-    seconds = sum(m.seconds for m in measured if m.examples is not None)
-    return f"{sum(m.examples or 0 for m in measured) / seconds:.0f}" if seconds else ""
+def _rate(outcomes: Sequence[Outcome]) -> str:
+    held = [outcome for outcome in outcomes if outcome.state == HELD]
+    seconds = sum(outcome.seconds for outcome in held)
+    return f"{sum(outcome.examples for outcome in held) / seconds:.0f}" if seconds else ""
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What each property is good for, and what nothing looks at."""
+"""What each claim is good for, and what nothing looks at."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -7,10 +7,11 @@ from math import inf
 from typing import Any
 
 from properties.audit.evidence import Evidence
-from properties.audit.report import Failure, Gaps, Measured, MutantRow, Mutation, ProbeClaim, Worth
+from properties.audit.report import Gaps, MutantRow, Mutation, ProbeClaim, Worth
 from properties.audit.tracing import Tracer, function_of, functions
 from properties.audit.wording import counted
-from properties.judging.claim import load_properties
+from properties.judging.claim import Claim, load_claims
+from properties.judging.outcome import HELD, NOT_JUDGED, Outcome
 from properties.mutation import load_catalogue
 from properties.mutation.matrix import CLEAR, Cell, Row, summary
 from properties.mutation.witnesses import WITNESSES
@@ -21,62 +22,62 @@ from properties.probe.claims import CLAIMS
 NOISE, COVERAGE = 0.5, 0.98
 # So many cases make noise known; fewer are said to be few.
 CASES = 10_000
-# The test that fills a row of the matrix.
-MUTATION = "mutant_is_killed"
 
 
-def worths(
-    measured: Sequence[Measured],
-    rows: Sequence[Row],
-    ran: Collection[tuple[str, str | None]],
-    failures: Sequence[Failure] = (),
-) -> list[Worth]:
-    """One entry a property that ran, in this run or under a mutant of the matrix.
+def worths(outcomes: Sequence[Outcome], rows: Sequence[Row]) -> list[Worth]:
+    """One entry a claim that ran, in this run or under a mutant of the matrix.
 
-    Noise is that of correct code: not of a variant of which anything fails.
+    Noise is that of correct code: not of a method of which anything fails.
     """
-    buggy, failed = {f.variant for f in failures} - {None}, {f.claim for f in failures}
+    drawn = [outcome for outcome in outcomes if not outcome.replayed and outcome.state != NOT_JUDGED]
+    buggy = {outcome.method for outcome in drawn if outcome.failed} - {None}
     found = summary(rows)
     tried = Counter(
         claim for row in rows for claim in {cell.claim for cell in row.cells if cell.outcome != "unreached"}
     )
-    on_correct_code = {claim for claim, variant in ran if variant not in buggy}
-    made = []
-    for name, one in load_properties().items():
-        if not tried[name] and all(claim != name for claim, _ in ran):
-            continue
-        own = [m for m in measured if m.claim == name and m.variant not in buggy]
-        kills, alone = found["kills"].get(name, []), found["alone"].get(name, [])
-        cells = [
-            cell
-            for row in rows
-            for cell in row.cells
-            if cell.claim == name and cell.outcome == "killed" and cell.signal
-        ]
-        noise = _largest(m.worst for m in own if m.examples is not None)
-        faintest = min(cells, key=lambda cell: max(cell.signal.values()), default=None)
-        tolerance = (
-            "fails" if name in failed else _tolerance(noise, faintest, name in on_correct_code, tried[name])
-        )
-        made.append(
-            Worth(
-                claim=name,
-                text=" ".join((one.check.__doc__ or "").split()),
-                tried=tried[name],
-                kills=kills,
-                alone=alone,
-                noise=noise,
-                signal=_smallest([_shown(cell) for cell in cells]),
-                faintest=faintest.mutant if faintest else None,
-                tolerance=tolerance,
-                dtypes={dtype: _in_dtype(dtype, noise, cells) for dtype in sorted({*noise, *_dtypes(cells)})},
-                hidden={dtype: hidden for dtype in _dtypes(cells) if (hidden := _hidden(dtype, cells))},
-                examples=sum(m.examples or 0 for m in own),
-                seconds=round(sum(m.seconds for m in own), 3),
-                earns=_earns(name, kills, alone, tried[name]),
-            )
-        )
-    return made
+    return [
+        _worth(claim, own, buggy, found, rows, tried[name])
+        for name, claim in load_claims().items()
+        if (own := [outcome for outcome in drawn if outcome.claim == name]) or tried[name]
+    ]
+
+
+def _worth(
+    claim: Claim,
+    outcomes: Sequence[Outcome],
+    buggy: Collection[str | None],
+    found: Mapping[str, Any],
+    rows: Sequence[Row],
+    tried: int,
+) -> Worth:
+    name = claim.name
+    correct = [outcome for outcome in outcomes if outcome.method not in buggy]
+    kills, alone = found["kills"].get(name, []), found["alone"].get(name, [])
+    cells = [
+        cell
+        for row in rows
+        for cell in row.cells
+        if cell.claim == name and cell.outcome == "killed" and cell.signal
+    ]
+    noise = _largest(outcome.worst for outcome in correct if outcome.state == HELD)
+    faintest = min(cells, key=lambda cell: max(cell.signal.values()), default=None)
+    fails = any(outcome.failed for outcome in outcomes)
+    return Worth(
+        claim=name,
+        text=" ".join((claim.check.__doc__ or "").split()),
+        tried=tried,
+        kills=kills,
+        alone=alone,
+        noise=noise,
+        signal=_smallest([_shown(cell) for cell in cells]),
+        faintest=faintest.mutant if faintest else None,
+        tolerance="fails" if fails else _tolerance(noise, faintest, bool(correct), tried),
+        dtypes={dtype: _in_dtype(dtype, noise, cells) for dtype in sorted({*noise, *_dtypes(cells)})},
+        hidden={dtype: hidden for dtype in _dtypes(cells) if (hidden := _hidden(dtype, cells))},
+        examples=sum(outcome.examples for outcome in correct),
+        seconds=round(sum(outcome.seconds for outcome in correct), 3),
+        earns=_earns(name, kills, alone, tried),
+    )
 
 
 def _dtypes(cells: Iterable[Cell]) -> list[str]:
@@ -150,26 +151,20 @@ def mutation(evidence: Evidence, variants: Iterable[str]) -> Mutation:
     rows = {row.mutant for row in evidence.rows}
     judged = {*variants}
     wanted = [m.name for m in load_catalogue().values() if m.equivalent is None and judged & {*m.applies_to}]
-    failed = {
-        name
-        for f in evidence.failures
-        if f.claim == MUTATION
-        for name in wanted
-        if f.nodeid.endswith(f"[{name}]")
-    }
-    broken = [name for name in wanted if name not in rows and name in failed]
+    begun = set(evidence.records.get("mutant", []))
+    broken = [name for name in wanted if name not in rows and name in begun]
     idle = len(wanted) - len(rows) - len(broken)
-    why = (
-        [f"{counted(len(broken), 'test')} failed before anything was tried: {', '.join(broken)}"]
-        if broken
-        else []
-    )
-    why += [f"{counted(idle, 'mutant')} not run"] if idle > 0 else []
+    why = []
+    if broken:
+        tests = counted(len(broken), "test")
+        why.append(f"{tests} failed before anything was tried: {', '.join(broken)}")
+    if idle > 0:
+        why.append(f"{counted(idle, 'mutant')} not run")
     return Mutation(len(wanted), len(rows), sum(not row.survivors for row in evidence.rows), "; ".join(why))
 
 
 def mutant_rows(rows: Sequence[Row]) -> list[MutantRow]:
-    """One entry a mutant, with the strongest outcome of each property over its variants."""
+    """One entry a mutant, with the strongest outcome of each claim over its variants."""
     catalogue = load_catalogue()
     made = []
     for row in rows:

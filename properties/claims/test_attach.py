@@ -19,11 +19,10 @@ from properties.judging.assertions import (
     assert_refuses,
     assert_within,
 )
-from properties.judging.claim import every_variant, fact
+from properties.judging.claim import claim
+from properties.judging.expected import adapts_input
 from properties.judging.files import scratch_file
-from properties.judging.snapshot import assert_as_before, hooks_of, state_of
-from properties.judging.tolerance import claim_bound
-from properties.subjects.fixed_models import (
+from properties.judging.fixed_models import (
     NO_HOOK,
     Stack,
     assert_learning,
@@ -34,8 +33,11 @@ from properties.subjects.fixed_models import (
     simple_config,
     x,
 )
-from properties.subjects.lora_lite import implementation
-from properties.subjects.observe import Subject, adapts_input, default_run, subject, train
+from properties.judging.snapshot import assert_as_before, hooks_of, state_of
+from properties.judging.tolerance import claim_bound
+from properties.subjects import subject
+from properties.subjects.attaching import Attached, attach, train
+from properties.subjects.observation import default_run
 from strategies import AdaptedModel, adapted_models, trained_models
 from strategies.options import BUILT_IN
 from strategies.tensors import device
@@ -46,63 +48,80 @@ def hooked(model: nn.Module) -> list[str]:
     return sorted(name for name, hooks in hooks_of(model).items() for _ in hooks)
 
 
-@every_variant(trained_models, share=0.3)
+@claim(trained_models, stage="forward", share=0.3)
 def test_train_and_eval_mode_give_the_same_output(case: AdaptedModel) -> None:
     """And so do recorded and unrecorded passes: no variant here has dropout."""
-    made = subject(case)
+    made = attach(case)
     wanted = default_run(case)(made.model.train())
     assert_identical(
-        default_run(case)(made.model.eval()), wanted, claim="the output in eval mode is that in train mode"
+        default_run(case)(made.model.eval()),
+        wanted,
+        what="the output in eval mode",
+        like="that in train mode",
     )
     for unrecorded in (torch.no_grad(), torch.inference_mode()):
         with unrecorded:
             assert_identical(
                 default_run(case)(made.model),
                 wanted.detach(),
-                claim=f"the output under {unrecorded} is the same",
+                what=f"the output under {unrecorded}",
+                like="the same",
             )
 
 
-@every_variant(trained_models, share=0.3, shows="deepcopy")
+@claim(trained_models, stage="attach", share=0.3, capability="deepcopy")
 def test_a_deep_copy_is_independent(case: AdaptedModel) -> None:
     """Bit-equal at first; trained on, it leaves the original alone and gives what its own parameters say."""
-    made = subject(case)
+    made = attach(case)
     run = default_run(case)
     before = run(made.model).detach()
     twin = copy.deepcopy(made.model)
-    assert_identical(run(twin), before, claim="the copy's output is the original's")
-    train(Subject(case, twin, made.base, made.initial))
+    assert_identical(run(twin), before, what="the copy's output", like="the original's")
+    train(Attached(case, twin, made.base, made.initial))
     after = run(twin).detach()
-    assert_identical(run(made.model), before, claim="training the copy moved the original")
+    assert_identical(
+        run(made.model),
+        before,
+        what="the output of the original after its copy was trained",
+        like="as before",
+    )
     made.model.load_state_dict(twin.state_dict())
     assert_identical(
-        run(made.model), after, claim="the original, given the copy's parameters, gives the copy's output"
+        run(made.model),
+        after,
+        what="the output of the original, given the copy's parameters,",
+        like="the copy's",
     )
-    implementation.detach(twin)
-    assert_identical(run(made.model), after, claim="detaching the copy moved the original")
+    subject.detach(twin)
+    assert_identical(
+        run(made.model),
+        after,
+        what="the output of the original after its copy was detached",
+        like="as before",
+    )
 
 
-@every_variant(trained_models, share=0.3)
+@claim(trained_models, stage="save", share=0.3)
 def test_a_state_dict_carries_the_whole_adapted_model(case: AdaptedModel) -> None:
     """Into another base with a fresh adapter of the same config: bit-equal output."""
-    made = subject(case)
-    other = subject(dataclasses.replace(case, trained=False))
+    made = attach(case)
+    other = attach(dataclasses.replace(case, trained=False))
     with torch.no_grad():
         for tensor in other.model.state_dict().values():
             tensor.zero_()
     other.model.load_state_dict(made.model.state_dict())
     run = default_run(case)
     assert_identical(
-        run(other.model), run(made.model).detach(), claim="the output after a state dict round trip"
+        run(other.model), run(made.model).detach(), what="the output after a state dict round trip"
     )
 
 
-@every_variant(adapted_models, share=0.3)
+@claim(adapted_models, stage="attach", share=0.3)
 def test_the_handle_lists_what_is_trainable(case: AdaptedModel) -> None:
     """Targets, and under their full names exactly the parameters that require a gradient, each its own
     tensor.
     """
-    made = subject(case)
+    made = attach(case)
     (adapter,) = ll.adapters_of(made.model)
     assert_trains(made.model, adapter)
     named = dict(adapter.named_parameters())
@@ -112,7 +131,7 @@ def test_the_handle_lists_what_is_trainable(case: AdaptedModel) -> None:
         claim=f"{len(listed)} parameters listed, {len(named)} names",
     )
     assert_holds(len(listed) == len(set(listed)), claim="a parameter is listed twice")
-    tensors = implementation.tensors(made.model)
+    tensors = subject.tensors(made.model)
     assert_holds(
         adapter.targets == tuple(tensors), claim=f"targets {adapter.targets}, adapted {tuple(tensors)}"
     )
@@ -136,7 +155,7 @@ def test_the_handle_lists_what_is_trainable(case: AdaptedModel) -> None:
     )
 
 
-@fact
+@claim(stage="attach")
 def test_an_overlap_is_refused_and_the_first_adapter_untouched() -> None:
     for first in BUILT_IN:
         model = Stack()
@@ -147,11 +166,11 @@ def test_an_overlap_is_refused_and_the_first_adapter_untouched() -> None:
         ):
             ll.attach(model, simple_config("lora"))
         assert_as_before(model, before, claim=f"{first} after a refused overlap")
-        assert_identical(model(x(3)), output, claim=f"the output with {first} after a refused overlap")
+        assert_identical(model(x(3)), output, what=f"the output with {first} after a refused overlap")
         assert_trains(model, adapter)
 
 
-@fact
+@claim(stage="attach")
 def test_two_adapters_work_and_train_side_by_side() -> None:
     """On layers of their own; the second freezes neither the first nor its own, and the output uses both."""
     for second in BUILT_IN:
@@ -161,15 +180,15 @@ def test_two_adapters_work_and_train_side_by_side() -> None:
         handles.append(moved(on(model, second, target_names=("second", "third")), seed=1))
         assert_trains(model, *handles)
         output = model(x(3))
-        assert_nonzero(output - alone, claim=f"what {second} adds to lora")
+        assert_nonzero(output - alone, what=f"what {second} adds to lora")
         output.square().sum().backward()
         for adapter in handles:
             assert_learning(adapter)
         handles[1].detach()
-        assert_identical(model(x(3)), alone, claim=f"lora after {second} was detached is lora alone")
+        assert_identical(model(x(3)), alone, what=f"lora after {second} was detached", like="lora alone")
 
 
-@fact
+@claim(stage="detach")
 def test_detaching_one_adapter_leaves_the_other() -> None:
     """The base stays frozen until the last one goes; then each flag is as the user had it."""
     for gone in (0, 1):
@@ -188,7 +207,7 @@ def test_detaching_one_adapter_leaves_the_other() -> None:
         assert_as_before(model, before, claim="after the last detach")
 
 
-@fact
+@claim(stage="detach")
 def test_what_the_user_thaws_meanwhile_stays_thawed() -> None:
     """Detach gives back what attach took, and leaves alone what was frozen before and is not now."""
     (model := Stack()).norm.requires_grad_(False)
@@ -199,7 +218,7 @@ def test_what_the_user_thaws_meanwhile_stays_thawed() -> None:
     assert_holds(not frozen, claim=f"{frozen} are frozen after detach, and the user had thawed them")
 
 
-@fact
+@claim(stage="attach")
 def test_every_attach_freezes_the_whole_base() -> None:
     """What the user thawed after the first one too."""
     model = Stack()
@@ -208,7 +227,7 @@ def test_every_attach_freezes_the_whole_base() -> None:
     assert_trains(model, first, on(model, "hra", target_names="third"))
 
 
-@every_variant(st.just)
+@claim(st.just, stage="attach")
 def test_a_cast_of_the_model_reaches_every_tensor(variant: str) -> None:
     """Frozen ones too, and the state dict has them all."""
     adapter = on(model := Stack(), variant)
@@ -230,7 +249,7 @@ def test_a_cast_of_the_model_reaches_every_tensor(variant: str) -> None:
     )
 
 
-@fact
+@claim(stage="detach")
 def test_detach_without_an_adapter_is_refused() -> None:
     before = state_of(model := Stack())
     with assert_refuses(
@@ -258,18 +277,18 @@ def test_detach_without_an_adapter_is_refused() -> None:
             call()
 
 
-@every_variant(st.just)
+@claim(st.just, stage="forward")
 def test_keyword_calls_reach_the_adapter(variant: str) -> None:
     moved(on(model := Stack(), variant))
     for name in ("first", "second", "third"):
         layer: Any = model.get_submodule(name)
         wanted = layer(x(3)).detach()
         plain = torch.nn.functional.linear(x(3), layer.weight, layer.bias)
-        assert_nonzero(wanted - plain, claim=f"what the moved adapter on {name} adds")
-        assert_identical(layer(input=x(3)), wanted, claim=f"{name}(input=x) is {name}(x)")
+        assert_nonzero(wanted - plain, what=f"what the moved adapter on {name} adds")
+        assert_identical(layer(input=x(3)), wanted, what=f"{name}(input=x)", like=f"{name}(x)")
 
 
-@every_variant(st.just)
+@claim(st.just, stage="forward")
 def test_batches_of_any_shape_are_taken_row_by_row(variant: str) -> None:
     """Empty, none, one and four leading dimensions; the same numbers as in one flat batch."""
     layer: Any = nn.Sequential(Stack().first)
@@ -283,10 +302,10 @@ def test_batches_of_any_shape_are_taken_row_by_row(variant: str) -> None:
         # One kernel or another, a float64 rounding apart.
         size = rows.abs().amax() if rows.numel() else 0.0
         claim = f"a batch {leading} gives what its rows give"
-        assert_within(got.reshape(-1, 4), rows, claim_bound(size, torch.float64), claim=claim)
+        assert_within(got.reshape(-1, 4), rows, claim_bound(size, torch.float64), what=claim)
 
 
-@fact
+@claim(stage="forward")
 def test_an_adapter_computes_in_its_own_dtype_under_autocast() -> None:
     """x = 1 + 2⁻¹⁰ is 1 in bfloat16: what depends on the difference must not vanish."""
     given = torch.tensor([[1 + 2**-10, 1.0, 0, 0]])
@@ -298,7 +317,7 @@ def test_an_adapter_computes_in_its_own_dtype_under_autocast() -> None:
     with torch.autocast(device().type, dtype=torch.bfloat16):
         got = model.first(given)
     assert_identical(
-        got, torch.full((1, 4), 8.0, dtype=torch.bfloat16), claim="lora at alpha / r = 8 under autocast"
+        got, torch.full((1, 4), 8.0, dtype=torch.bfloat16), what="lora at alpha / r = 8 under autocast"
     )
     for variant in filter(adapts_input, BUILT_IN):
         model = Stack()
@@ -309,11 +328,11 @@ def test_an_adapter_computes_in_its_own_dtype_under_autocast() -> None:
         with torch.autocast(device().type, dtype=torch.bfloat16):
             model.first(given)
         assert_identical(
-            seen[1], seen[0], claim=f"{variant}: the adapted input under autocast is that without"
+            seen[1], seen[0], what=f"{variant}: the adapted input under autocast", like="that without"
         )
 
 
-@every_variant(st.just)
+@claim(st.just, stage="forward")
 def test_the_output_keeps_the_base_dtype(variant: str) -> None:
     """Whatever the adapter's; the adapter's own tensors have the config's dtype, float32 by default, and not
     the base's.
@@ -326,15 +345,13 @@ def test_the_output_keeps_the_base_dtype(variant: str) -> None:
         model = nn.Sequential(nn.Linear(4, 4, dtype=base))
         data = [x(9).to(base)] if ll.VARIANTS[variant].needs_calibration else None
         ll.attach(model, simple_config(variant, dtype=dtype), data)
-        own = {
-            tensor.dtype for tensors in implementation.tensors(model).values() for tensor in tensors.values()
-        }
+        own = {tensor.dtype for tensors in subject.tensors(model).values() for tensor in tensors.values()}
         assert_holds(own == {dtype}, claim=f"{variant} on {base}: tensors in {own}, wanted {dtype}")
         got = model(x(3).to(base)).dtype
         assert_holds(got == base, claim=f"{variant} in {dtype} on {base}: output in {got}")
 
 
-@fact
+@claim(stage="attach")
 def test_a_failure_while_hanging_leaves_the_model_as_before() -> None:
     """The third layer takes no hook: the first two lose theirs, and no flag changes."""
     for variant in ("lora", "hra"):  # one hook after the layer, one before it
@@ -346,7 +363,7 @@ def test_a_failure_while_hanging_leaves_the_model_as_before() -> None:
         assert_as_before(model, before, claim=f"{variant} after a failed attach")
 
 
-@every_variant(st.just)
+@claim(st.just, stage="refusal")
 def test_a_base_that_is_not_finite_is_refused_by_the_layer(variant: str) -> None:
     """Its weight or its bias; a layer that is not adapted is nobody's business."""
     for name in ("weight", "bias"):
@@ -359,18 +376,15 @@ def test_a_base_that_is_not_finite_is_refused_by_the_layer(variant: str) -> None
             ll.attach(model, simple_config(variant, exclude_names="third"))
         good = Stack()
         on(good, variant)
-        path = scratch_file()
-        try:
+        with scratch_file() as path:
             ll.save(good, path)
             with assert_refuses(ll.BaseWeightError, match, claim=f"{variant} loaded onto NaN in a {name}"):
                 ll.load(model, path, check_base=False)
-        finally:
-            path.unlink()
         if not ll.VARIANTS[variant].needs_calibration:
             on(model, variant, target_names=("first", "third"))
 
 
-@fact
+@claim(stage="attach")
 def test_an_adapter_is_built_where_its_layer_is() -> None:
     model: Any = nn.ModuleDict({"here": nn.Linear(4, 4), "there": nn.Linear(4, 4, device="meta")})
     adapter = ll.attach(model, ll.LoRAConfig(r=1))
@@ -382,7 +396,7 @@ def test_an_adapter_is_built_where_its_layer_is() -> None:
     )
 
 
-@fact
+@claim(stage="attach")
 def test_names_that_look_like_an_adapters_are_the_bases() -> None:
     """A module called lora_mlp and parameters called lora_…: frozen, given back, never listed as the
     adapter's.
@@ -398,5 +412,8 @@ def test_names_that_look_like_an_adapters_are_the_bases() -> None:
     assert_trains(model, adapter)
     ll.detach(model)
     assert_all_identical(
-        dict(model.state_dict()), base, claim="a base with names like an adapter's, after detach"
+        dict(model.state_dict()),
+        base,
+        what="a base with names like an adapter's, after detach,",
+        like="as before",
     )

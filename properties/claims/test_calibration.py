@@ -19,10 +19,10 @@ from properties.judging.assertions import (
     assert_refuses,
     assert_within,
 )
-from properties.judging.claim import every_variant, fact
+from properties.judging.claim import claim
+from properties.judging.fixed_models import simple_config
 from properties.judging.snapshot import assert_as_before, state_of
 from properties.judging.tolerance import CLAIM_SAFETY
-from properties.subjects.fixed_models import simple_config
 from strategies import gaussian
 from strategies.options import BUILT_IN, Options, build_config, own_options, ranks
 
@@ -199,7 +199,7 @@ def check_directions(layer: str, A: Tensor, x: Tensor) -> None:
     cosines = (A * directions[: len(A)]).sum(-1, keepdim=True)
     wanted = directions[: len(A)] * cosines.sign()
     claim = f"A of {layer} holds the principal directions of all its inputs"
-    assert_within(A, wanted, error[:, None].expand_as(A), claim=claim)
+    assert_within(A, wanted, error[:, None].expand_as(A), what=claim)
     peaks = A.gather(1, A.abs().argmax(1, keepdim=True))
     assert_holds(
         bool((peaks > 0).all()),
@@ -207,7 +207,7 @@ def check_directions(layer: str, A: Tensor, x: Tensor) -> None:
     )
 
 
-@every_variant(calibrations, share=0.5, applies=shares_ranks)
+@claim(calibrations, stage="calibration", share=0.5, needs=("shared ranks",))
 def test_principal_directions_are_those_of_all_tokens(case: Calibrated) -> None:
     """Centred, over every batch, in each layer's own inputs; ranks as peft's rule gives them, alpha / r as
     configured.
@@ -229,7 +229,7 @@ def test_principal_directions_are_those_of_all_tokens(case: Calibrated) -> None:
         )
 
 
-@every_variant(calibrations, share=0.3, applies=shares_ranks)
+@claim(calibrations, stage="calibration", share=0.3, needs=("shared ranks",))
 def test_ranks_keep_the_total_budget(case: Calibrated) -> None:
     """r × layers in all, at most round(r · rho) each; r everywhere with rho = 1."""
     config: Any = case.config()
@@ -247,9 +247,7 @@ def test_ranks_keep_the_total_budget(case: Calibrated) -> None:
         assert_holds(set(got.values()) == {config.r}, claim=f"ranks {got}, wanted {config.r} each")
 
 
-@every_variant(
-    calibrations, share=0.5, applies=lambda variant: takes_data(variant) and not variant.needs_calibration
-)
+@claim(calibrations, stage="calibration", share=0.5, needs=("optional calibration",))
 def test_singular_directions_are_chosen_by_their_use(case: Calibrated) -> None:
     """Those with the largest S_i · mean|x · v_i| over all tokens, strongest first."""
     inputs, model = case.inputs(), case.build()
@@ -260,14 +258,14 @@ def test_singular_directions_are_chosen_by_their_use(case: Calibrated) -> None:
         use = S * (inputs[name] @ Vh.mT).abs().mean(0)
         chosen = use.argsort(descending=True)[:r]
         error = CLAIM_SAFETY * EPS * S[0]
-        assert_within(tensors["S"], S[chosen], error, claim=f"{name}: the singular values in use")
+        assert_within(tensors["S"], S[chosen], error, what=f"{name}: the singular values in use")
         triplets = (tensors["U"] * tensors["S"]) @ tensors["Vh"]
         assert_within(
-            triplets, (U[:, chosen] * S[chosen]) @ Vh[chosen], error * 8, claim=f"{name}: the triplets in use"
+            triplets, (U[:, chosen] * S[chosen]) @ Vh[chosen], error * 8, what=f"{name}: the triplets in use"
         )
 
 
-@every_variant(calibrations, share=0.5, applies=takes_data)
+@claim(calibrations, stage="calibration", share=0.5, needs=("calibration",))
 def test_calibration_does_not_depend_on_batches(case: Calibrated) -> None:
     """The same tokens in one batch, in one-token batches or as drawn give the same adapter, to float64
     rounding.
@@ -289,7 +287,7 @@ def test_calibration_does_not_depend_on_batches(case: Calibrated) -> None:
                         other[layer][name],
                         tensor,
                         sensitivity(inputs[layer], len(tensor)) if name == "A" else CLAIM_SAFETY * EPS,
-                        claim=(
+                        what=(
                             f"{layer}.{name} with batches {batches[:3]}… of {len(batches)}, against"
                             f" {case.batches}"
                         ),
@@ -304,7 +302,7 @@ def sensitivity(x: Tensor, r: int) -> float:
     return float(CLAIM_SAFETY * len(variance) * EPS * size / gap)
 
 
-@every_variant(calibrations, share=0.3, applies=takes_data)
+@claim(calibrations, stage="calibration", share=0.3, needs=("calibration",))
 def test_calibration_leaves_nothing_behind(case: Calibrated) -> None:
     """It runs in eval mode without gradients; flags (mixed ones too), hooks and gradients are as before."""
     model = case.build()
@@ -343,7 +341,7 @@ def batches(*sizes: int, width: int = 8) -> list[Tensor]:
     return [gaussian(i, "batch", (size, width)) for i, size in enumerate(sizes)]
 
 
-@fact
+@claim(stage="calibration")
 def test_a_layer_without_ranks_is_left_alone() -> None:
     """All the budget of r = 1 on two layers goes where it explains most; the other layer is no target."""
     model: Any = nn.Sequential(two_layers(), nn.Identity())
@@ -363,7 +361,7 @@ def test_a_layer_without_ranks_is_left_alone() -> None:
     )
 
 
-@fact
+@claim(stage="calibration")
 def test_a_narrow_layer_gets_no_more_ranks_than_it_has_outputs() -> None:
     """Three directions hold all its variance, two fit: the budget left over goes to the other one."""
     model = two_layers()
@@ -379,7 +377,7 @@ def test_a_narrow_layer_gets_no_more_ranks_than_it_has_outputs() -> None:
     )
 
 
-@fact
+@claim(stage="calibration")
 def test_a_layer_gets_up_to_r_times_rho_ranks() -> None:
     """Rounded to the nearest: 3 · 1.25 is 4 at most. Variance in six directions beats the same in eight."""
     model = two_layers()
@@ -392,7 +390,7 @@ def test_a_layer_gets_up_to_r_times_rho_ranks() -> None:
         ll.detach(model)
 
 
-@fact
+@claim(stage="calibration")
 def test_too_little_data_is_refused() -> None:
     """With the numbers that are missing, for tokens and for rank; never an endless loop or an arbitrary
     direction.
@@ -414,7 +412,7 @@ def test_too_little_data_is_refused() -> None:
             ll.attach(two_layers(), config, data)
 
 
-@fact
+@claim(stage="calibration")
 def test_data_that_is_not_finite_is_refused_by_the_layer() -> None:
     """Hooks and modes are as before, also where the second batch fails."""
     for config in (ll.EVAConfig(r=1), ll.AntiPaSTOConfig(r=4)):
@@ -437,7 +435,7 @@ def test_data_that_is_not_finite_is_refused_by_the_layer() -> None:
             )
 
 
-@fact
+@claim(stage="calibration")
 def test_a_generator_gives_its_batches_once() -> None:
     """The first pass is as good as a list; on a used-up generator attach says so."""
     for config in (ll.EVAConfig(r=2, dtype=D), ll.AntiPaSTOConfig(r=4, dtype=D)):
@@ -455,10 +453,10 @@ def test_a_generator_gives_its_batches_once() -> None:
         torch.manual_seed(0)
         wanted = calibrated(second, config, batches(1, 20, 7))
         for name in wanted:
-            assert_all_identical(got[name], wanted[name], claim=f"{config}: {name} from a generator")
+            assert_all_identical(got[name], wanted[name], what=f"{config}: {name} from a generator")
 
 
-@fact
+@claim(stage="calibration")
 def test_a_target_that_no_data_reaches_is_refused() -> None:
     model: Any = two_layers()
     model.unused = nn.Linear(8, 8)
@@ -471,7 +469,7 @@ def test_a_target_that_no_data_reaches_is_refused() -> None:
         ll.detach(model)
 
 
-@fact
+@claim(stage="calibration")
 def test_variants_that_take_no_data_do_not_look_at_it() -> None:
     for name in BUILT_IN:
         if not takes_data(ll.VARIANTS[name]):

@@ -7,15 +7,18 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
 from torch import Tensor, nn
 
 import lora_lite as ll
-from properties.judging.assertions import Violation, assert_close, assert_holds, assert_identical, measuring
-from properties.judging.capabilities import capability
-from properties.judging.claim import fact, reported
-from properties.subjects.fixed_models import moved, on, x
-from properties.subjects.lora_lite import implementation
-from properties.subjects.observe import Layer, Subject, expected, has_oracle, subject
+from properties.judging.agreement import assert_agrees
+from properties.judging.assertions import Violation, assert_holds, assert_identical
+from properties.judging.claim import claim
+from properties.judging.fixed_models import moved, on, x
+from properties.subjects import subject
+from properties.subjects.attaching import Attached, attach
+from properties.subjects.observation import Layer
 from strategies import LinearRecipe, gaussian
 from strategies.layers import calibration_batches
 from strategies.options import Options, ranks, simplest
@@ -88,18 +91,23 @@ def compiled_case(variant: str) -> CompiledCase:
     )
 
 
-def observe_whole(made: Subject, run: Any) -> list[Layer]:
+def compiled_cases(variant: str) -> SearchStrategy[CompiledCase]:
+    """The one case."""
+    return st.just(compiled_case(variant))
+
+
+def observe_whole(attached: Attached, run: Any) -> list[Layer]:
     """As observe(), from outside of the model: each layer's input and output are the model's own."""
-    inputs = [given.requires_grad_() for given in made.case.inputs()]  # type: ignore[union-attr]
+    inputs = [given.requires_grad_() for given in attached.case.inputs()]  # type: ignore[union-attr]
     outputs = run(*inputs)
     layers = []
     for (name, tensors), given, y in zip(
-        implementation.tensors(made.model).items(), inputs, outputs, strict=True
+        subject.tensors(attached.model).items(), inputs, outputs, strict=True
     ):
-        base: Any = made.model.get_submodule(name)
+        base: Any = attached.model.get_submodule(name)
         bias = None if base.bias is None else base.bias.detach()
         layers.append(
-            layer := Layer(name, made.case, base.weight.detach(), bias, tensors, made.initial[name])
+            layer := Layer(name, attached.case, base.weight.detach(), bias, tensors, attached.initial[name])
         )
         y.retain_grad()
         layer.x, layer.y = given, y
@@ -107,45 +115,29 @@ def observe_whole(made: Subject, run: Any) -> list[Layer]:
     return layers
 
 
-@pytest.mark.slow
 # inductor's own: one where it is imported, one where it lowers diag_embed.
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method`:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:`torch._prims_common.check`:FutureWarning")
-def test_compiled_output_and_gradients_are_the_oracles(variant: str, request: pytest.FixtureRequest) -> None:
+@claim(compiled_cases, stage="engine", needs=("oracle", "compiler"), capability="compile", slow=True)
+def test_compiled_output_and_gradients_are_the_oracles(case: CompiledCase) -> None:
     """With inductor, within the bounds that eager code has; one graph without a break, for three steps of
     training.
     """
-    with (
-        reported("compiled", variant, request) as meter,
-        capability(request, variant, "compile"),
-        measuring(meter),
-    ):
-        made = subject(compiled_case(variant))  # type: ignore[arg-type]  # another kind of case, not observe()d
-        torch.compiler.reset()
-        counter = counting("inductor")
-        run = torch.compile(made.model, backend=counter, fullgraph=True)
-        optimiser = torch.optim.SGD([p for p in made.model.parameters() if p.requires_grad], lr=0.01)
-        for step in range(STEPS):
-            for layer in observe_whole(made, run):
-                wanted = expected(layer)
-                where = f"step {step}, compiled {layer.name}"
-                assert_close(layer.y, wanted.y, claim=f"{where}: the output")
-                assert_close(layer.dx, wanted.dx, claim=f"{where}: the gradient of x")
-                for name, gradient in layer.gradients.items():
-                    assert_close(gradient, wanted.gradients[name], claim=f"{where}: the gradient of {name}")
-            optimiser.step()
-            optimiser.zero_grad()
-        meter.examples = STEPS
-        assert_holds(
-            counter.frame_count == 1,
-            claim=f"{STEPS} steps took {counter.frame_count} compilations, wanted one",
-        )
+    attached = attach(case)  # type: ignore[arg-type]  # another kind of case, not observe()d
+    torch.compiler.reset()
+    counter = counting("inductor")
+    run = torch.compile(attached.model, backend=counter, fullgraph=True)
+    optimiser = torch.optim.SGD([p for p in attached.model.parameters() if p.requires_grad], lr=0.01)
+    for number in range(STEPS):
+        for layer in observe_whole(attached, run):
+            assert_agrees(layer, where=f"compiled, at step {number},")
+        optimiser.step()
+        optimiser.zero_grad()
+    found = f"{STEPS} steps took {counter.frame_count} compilations, wanted one"
+    assert_holds(counter.frame_count == 1, claim=found)
 
 
-test_compiled_output_and_gradients_are_the_oracles.applies = has_oracle  # type: ignore[attr-defined]  # read by the plugin
-
-
-@fact
+@claim(stage="engine", subject="lora_lite")
 def test_a_compiled_model_sees_adapters_come_and_go() -> None:
     """In one graph, compiled anew at attach and detach and not from one step to the next.
 
@@ -162,7 +154,7 @@ def test_a_compiled_model_sees_adapters_come_and_go() -> None:
         except torch._dynamo.exc.TorchDynamoException as error:
             raise Violation(f"{what}: the compiled model breaks with {error}") from error
         assert_identical(
-            got.detach(), model(x(3)).detach(), claim=f"{what}: the compiled output is the eager one"
+            got.detach(), model(x(3)).detach(), what=f"{what}: the compiled output", like="the eager one"
         )
 
     assert_as_eager("the plain base")

@@ -11,9 +11,9 @@ from torch import Tensor
 
 import lora_lite as ll
 from properties.judging.assertions import assert_holds, assert_identical, assert_refuses
-from properties.judging.claim import every_variant, fact
-from properties.subjects.fixed_models import moved
-from properties.subjects.observe import seed_inits
+from properties.judging.claim import claim
+from properties.judging.fixed_models import moved
+from properties.subjects.attaching import seed_inits
 from strategies import BlockRecipe, NestedRecipe
 from strategies.options import Options, accepts, build_config, own_options, simplest
 from strategies.refusals import wrong_values
@@ -74,7 +74,7 @@ def attached(config: ll.AdapterConfig) -> tuple[ll.Adapter, Tensor]:
     return adapter, model(**MODEL.batch(0)).detach()
 
 
-@every_variant(changes, share=0.5)
+@claim(changes, stage="forward", share=0.5)
 def test_every_field_of_a_config_changes_what_the_adapter_does(case: Changed) -> None:
     """Two settings of one field: other layers, or another output."""
     (one, first), (other, second) = map(attached, case.configs())
@@ -82,7 +82,7 @@ def test_every_field_of_a_config_changes_what_the_adapter_does(case: Changed) ->
     assert_holds(not same, claim=f"{case.field} = {case.settings[0]!r} and {case.settings[1]!r} do the same")
 
 
-@every_variant(st.just)
+@claim(st.just, stage="attach")
 def test_every_field_of_a_config_declares_settings_to_try(variant: str) -> None:
     """Good ones and wrong ones, or the property above, and that of what is refused, would pass it over."""
     for name, settings in settings_of(variant).items():
@@ -93,7 +93,7 @@ def test_every_field_of_a_config_declares_settings_to_try(variant: str) -> None:
         assert_holds(bool(wrong), claim=f"{name} declares no setting that it refuses; use option(wrong=…)")
 
 
-@every_variant(changes, share=0.5)
+@claim(changes, stage="attach", share=0.5)
 def test_a_config_that_changes_after_attach_has_no_effect(case: Changed) -> None:
     """Setting a field is refused; forcing it leaves the handle, the output and the file as they were."""
     config, other = case.configs()
@@ -106,14 +106,14 @@ def test_a_config_that_changes_after_attach_has_no_effect(case: Changed) -> None
     object.__setattr__(config, case.field, value)
     claim = f"after config.{case.field} was forced to {value!r}:"
     assert_holds(adapter.config == wanted, claim=f"{claim} the handle says {adapter.config}")
-    assert_identical(adapter.model(**MODEL.batch(0)), output, claim=f"{claim} the output")
+    assert_identical(adapter.model(**MODEL.batch(0)), output, what=f"{claim} the output")
     with tempfile.TemporaryDirectory() as folder:
         ll.save(adapter.model, path := Path(folder) / "a")
         (loaded,) = ll.load(MODEL.build(), path)
     assert_holds(loaded.config == wanted, claim=f"{claim} the file says {loaded.config}")
 
 
-@fact
+@claim(stage="attach")
 def test_a_config_is_frozen_and_holds_no_list_of_the_users() -> None:
     names, layers = ["first", "second"], [0, 1]
     config = ll.LoRAConfig(r=2, target_names=names, layers=layers)  # type: ignore[arg-type]  # lists are taken too
@@ -128,7 +128,7 @@ def test_a_config_is_frozen_and_holds_no_list_of_the_users() -> None:
         config.r = 1  # type: ignore[misc]  # what is tried
 
 
-@every_variant(st.just, applies=lambda kind: bool(kind.config_class.unused))
+@claim(st.just, stage="refusal", needs=("unused setting",))
 def test_a_setting_that_a_variant_does_not_have_is_refused(variant: str) -> None:
     kind = ll.VARIANTS[variant]
     for name in kind.config_class.unused:

@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 
 import lora_lite as ll
 from properties.judging.assertions import assert_holds, assert_refuses
-from properties.judging.claim import every_variant, fact
+from properties.judging.claim import claim
 from properties.judging.files import (
     adapted,
     base,
@@ -31,8 +31,8 @@ from properties.judging.files import (
     saved,
     scratch_file,
 )
-from properties.subjects.lora_lite import implementation
-from properties.subjects.observe import subject
+from properties.subjects import subject
+from properties.subjects.attaching import attach
 from strategies import DamagedFile, damaged_files
 from strategies.files import NUMBER_EDITS
 
@@ -42,22 +42,19 @@ def outcome_of(file: DamagedFile) -> str:
 
     With a digest that was made to fit, what loads may differ from what was saved.
     """
-    made = subject(file.case)
-    path = scratch_file()
-    try:
-        implementation.save(made.model, path)
+    model = attach(file.case).model
+    with scratch_file() as path:
+        subject.save(model, path)
         path.write_bytes(file.damage(path.read_bytes()))
-        return outcome(file.case.build(), path, None if file.forged else implementation.tensors(made.model))
-    finally:
-        path.unlink()
+        return outcome(file.case.build(), path, None if file.forged else subject.tensors(model))
 
 
-@every_variant(damaged_files)
+@claim(damaged_files, stage="load")
 def test_a_damaged_file_is_refused_or_holds_what_was_saved(file: DamagedFile) -> None:
     outcome_of(file)
 
 
-@every_variant(partial(damaged_files, edits=NUMBER_EDITS, most=1, forgeries=st.just(False)))
+@claim(partial(damaged_files, edits=NUMBER_EDITS, most=1, forgeries=st.just(False)), stage="load")
 def test_another_number_in_a_file_is_noticed(file: DamagedFile) -> None:
     """One bit of a tensor, a config's alpha, a rank, a size: well-formed, and not what was saved."""
     assert_holds(outcome_of(file) != "loaded", claim="a file with another number loads")
@@ -87,10 +84,12 @@ def data(whole: bytes) -> int:
     return 8 + int(struct.unpack("<Q", whole[:8])[0])
 
 
+@claim(stage="load")
 def test_every_truncation_is_refused() -> None:
     assert_never_loads(lambda whole, length: whole[:length], lambda whole: range(len(whole)), "a file cut at")
 
 
+@claim(stage="load")
 def test_every_flipped_bit_of_the_data_is_noticed() -> None:
     """A weight that is off by one bit leaves a well-formed file: only the digest tells."""
     assert_never_loads(
@@ -98,6 +97,7 @@ def test_every_flipped_bit_of_the_data_is_noticed() -> None:
     )
 
 
+@claim(stage="load")
 def test_flipped_bits_of_the_header_are_noticed() -> None:
     """Another alpha, another name, another size: every seventh bit."""
     assert_never_loads(flipped, lambda whole: range(0, 8 * data(whole), 7), "a file with a flip of bit")
@@ -127,7 +127,7 @@ def declare_further_tensors(tensors: dict[str, Tensor], header: dict[str, Any]) 
     tensors |= {f"x{i}": torch.zeros(1000) for i in range(20)}
 
 
-@fact
+@claim(stage="load")
 def test_what_a_file_declares_is_not_allocated() -> None:
     """A rank of a million takes no memory, and tensors that no adapter asks for are never read."""
     for declare, match in (
@@ -146,7 +146,7 @@ def test_what_a_file_declares_is_not_allocated() -> None:
             assert_holds(allocated.bytes < 10_000, claim=claim)
 
 
-@fact
+@claim(stage="save")
 def test_places_that_cannot_be_used_are_named() -> None:
     """An OSError, as open() would raise; the folder as before."""
     with saved(model := adapted()) as path:
@@ -176,7 +176,7 @@ def without_permission(path: Path) -> Iterator[None]:
         os.seteuid(user)
 
 
-@fact
+@claim(stage="load")
 def test_a_file_that_may_not_be_read_is_not_called_missing() -> None:
     with saved() as path, without_permission(path):
         refused(base(), path, PermissionError, "Permission denied", "a file without permission")
@@ -193,7 +193,7 @@ def full_disk(room: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@fact
+@claim(stage="save")
 def test_a_full_disk_leaves_the_old_file() -> None:
     """And an OSError that says so, and no half-written file."""
     with saved() as path:
@@ -207,6 +207,7 @@ def test_a_full_disk_leaves_the_old_file() -> None:
         assert_holds(list(path.parent.iterdir()) == [path], claim="save to a full disk left a file behind")
 
 
+@claim(stage="load")
 def test_many_keys_are_refused_unread() -> None:
     """A hundred thousand here; a million in properties/fuzz/__main__.py, where nearly all the time is
     safetensors' own.

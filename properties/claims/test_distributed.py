@@ -9,41 +9,31 @@ from typing import Any
 
 import pytest
 import torch.distributed as dist
+from hypothesis import strategies as st
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.nn.parallel import DistributedDataParallel
 
 import lora_lite as ll
 from properties.judging.assertions import Violation, assert_all_identical, assert_holds, assert_refuses
-from properties.judging.capabilities import capability
-from properties.judging.claim import fact, reported
+from properties.judging.claim import claim
 from properties.judging.files import saved
-from properties.subjects.lora_lite import implementation
+from properties.subjects import subject
 from properties.subjects.processes import (
     APART,
     ENGINES,
     MODEL,
-    MUTANTS,
     NOWHERE,
     PROCESSES,
     STAGES,
     STEPS,
     adapted,
     fully_sharded,
-    launch,
     place,
     shares,
     step,
+    two_processes,
 )
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
-    """Two processes trained every variant under every engine: where the files lie, and what each of them
-    reported.
-    """
-    folder = tmp_path_factory.mktemp("distributed")
-    return folder, launch(folder)
 
 
 def check_trained(folder: Path, engine: str, variant: str, found: list[dict[str, Any]]) -> None:
@@ -64,13 +54,13 @@ def check_trained(folder: Path, engine: str, variant: str, found: list[dict[str,
         step(model, adapter, shares(number))
     fresh = MODEL.build()
     try:
-        implementation.load(fresh, place(folder, engine, variant, 0))
+        subject.load(fresh, place(folder, engine, variant, 0))
     except ll.LoraLiteError as error:
         raise Violation(f"{engine}: what the first process saved does not load: {error}") from error
-    wanted, got = implementation.tensors(model), implementation.tensors(fresh)
+    wanted, got = subject.tensors(model), subject.tensors(fresh)
     for target, tensors in wanted.items():
         assert_all_identical(
-            got[target], tensors, claim=f"{engine}: {target} after {STEPS} steps in two processes"
+            got[target], tensors, what=f"{engine}: {target} after {STEPS} steps in two processes"
         )
 
 
@@ -84,73 +74,48 @@ def check_files(folder: Path, engine: str, variant: str) -> None:
     assert_holds(len(files) == 1, claim=f"{engine}: the processes wrote files that differ")
 
 
-@pytest.mark.slow
 @pytest.mark.distributed
-@pytest.mark.parametrize("engine", ENGINES)
-def test_two_processes_train_as_one(
-    engine: str, variant: str, trained: tuple[Path, list[dict[str, Any]]], request: pytest.FixtureRequest
-) -> None:
-    folder, reports = trained
-    with (
-        reported(f"two_processes_train_as_one_{engine}", variant, request) as meter,
-        capability(request, variant, engine),
-    ):
-        meter.examples = STEPS
-        check_trained(folder, engine, variant, [found[engine][variant] for found in reports])
+@claim(st.just, stage="engine", needs=("processes",), capability="DDP", slow=True)
+def test_two_processes_train_as_one_under_ddp(variant: str) -> None:
+    """DistributedDataParallel: each has the whole model and half of the batch."""
+    folder, reports = two_processes()
+    check_trained(folder, "DDP", variant, [found["DDP"][variant] for found in reports])
 
 
-def _built_in(variant: type[ll.Variant]) -> bool:
-    """The launched processes know no others."""
-    return variant.__module__.startswith("lora_lite.")
-
-
-test_two_processes_train_as_one.applies = _built_in  # read by the plugin
-
-
-@pytest.mark.slow
 @pytest.mark.distributed
-@pytest.mark.mutation
-@pytest.mark.parametrize(
-    ("mutant", "match"), [*zip(MUTANTS, ("adapters that differ", "process 1 failed"), strict=True)]
-)
-def test_a_mutant_that_shows_in_two_processes_is_noticed(
-    mutant: str, match: str, trained: tuple[Path, list[dict[str, Any]]]
-) -> None:
-    folder, reports = trained
-    with pytest.raises(Violation, match=match):
-        check_trained(folder / mutant, MUTANTS[mutant], "lora", [found[mutant]["lora"] for found in reports])
+@claim(st.just, stage="engine", needs=("processes",), capability="FSDP2", slow=True)
+def test_two_processes_train_as_one_under_fsdp2(variant: str) -> None:
+    """fully_shard: each has half of the model and half of the batch."""
+    folder, reports = two_processes()
+    check_trained(folder, "FSDP2", variant, [found["FSDP2"][variant] for found in reports])
 
 
-@pytest.mark.slow
 @pytest.mark.distributed
-def test_processes_that_attached_from_seeds_of_their_own_are_refused(
-    trained: tuple[Path, list[dict[str, Any]]],
-) -> None:
+@claim(stage="engine", slow=True, subject="lora_lite")
+def test_processes_that_attached_from_seeds_of_their_own_are_refused() -> None:
     """fully_shard would stitch their adapters together; save says so in every process."""
-    _, reports = trained
-    for found in reports:
-        assert "TargetError: the processes hold adapters that differ" in found[APART]["delora"].get(
-            "error", "no error"
-        )
+    wanted = "TargetError: the processes hold adapters that differ"
+    for rank, found in enumerate(two_processes()[1]):
+        error = found[APART]["delora"].get("error", "no error")
+        assert_holds(wanted in error, claim=f"process {rank} ended with {error}, wanted {wanted}")
 
 
-@pytest.mark.slow
 @pytest.mark.distributed
-def test_every_stage_of_a_pipeline_writes_its_own_file(trained: tuple[Path, list[dict[str, Any]]]) -> None:
+@claim(stage="engine", slow=True, subject="lora_lite")
+def test_every_stage_of_a_pipeline_writes_its_own_file() -> None:
     """The first process of those that share a model writes, whatever number it has among all."""
-    folder, _ = trained
-    assert [place(folder, STAGES, "lora", rank).exists() for rank in range(PROCESSES)] == [True] * PROCESSES
+    folder, _ = two_processes()
+    wrote = [place(folder, STAGES, "lora", rank).exists() for rank in range(PROCESSES)]
+    assert_holds(all(wrote), claim=f"by process, wrote a file: {wrote}, wanted each")
 
 
-@pytest.mark.slow
 @pytest.mark.distributed
-def test_a_file_that_cannot_be_written_fails_in_every_process(
-    trained: tuple[Path, list[dict[str, Any]]],
-) -> None:
+@claim(stage="engine", slow=True, subject="lora_lite")
+def test_a_file_that_cannot_be_written_fails_in_every_process() -> None:
     """Not only in the one that writes."""
-    _, reports = trained
-    for found in reports:
-        assert "FileNotFoundError" in found[NOWHERE]["lora"].get("error", "no error")
+    for rank, found in enumerate(two_processes()[1]):
+        error = found[NOWHERE]["lora"].get("error", "no error")
+        assert_holds("FileNotFoundError" in error, claim=f"process {rank} ended with {error}")
 
 
 @contextmanager
@@ -163,7 +128,7 @@ def one_process() -> Iterator[None]:
         dist.destroy_process_group()
 
 
-@fact
+@claim(stage="engine", subject="lora_lite")
 def test_a_model_that_is_split_already_takes_no_adapter() -> None:
     """Its engine would not synchronise it. Refused at attach and at load, by the name of what is split."""
     plain, _ = adapted("lora")
@@ -192,7 +157,7 @@ def test_a_model_that_is_split_already_takes_no_adapter() -> None:
             assert_holds(after == before, claim="a refused adapter left parameters or flags on a split model")
 
 
-@fact
+@claim(stage="engine", subject="lora_lite")
 def test_a_split_model_saves_the_same_file() -> None:
     """Byte for byte what the plain model saves; and where it is sharded, from the first process alone."""
     for engine in ENGINES:

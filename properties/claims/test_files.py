@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 import lora_lite as ll
 from properties.judging.assertions import Violation, assert_holds, assert_identical, assert_runs
-from properties.judging.claim import every_variant, fact
+from properties.judging.claim import claim
 from properties.judging.files import Damage, adapted, base, config_of, refused, rewrite, saved
-from properties.subjects.fixed_models import NO_HOOK, blocked
+from properties.judging.fixed_models import NO_HOOK, blocked
 from strategies.options import build_config, own_options
 
 
@@ -31,7 +31,7 @@ def change_one_entry(weight: Tensor) -> None:
     weight[-1, -1] = torch.nextafter(weight[-1, -1], weight.new_tensor(torch.inf))
 
 
-@fact
+@claim(stage="load")
 def test_another_base_is_refused() -> None:
     """One sign, two rows, the last bit of one entry; in the last layer. check_base=False takes it."""
     for change in (flip_a_sign, swap_two_rows, change_one_entry):
@@ -43,7 +43,7 @@ def test_another_base_is_refused() -> None:
             ll.load(other, path, check_base=False)
 
 
-@fact
+@claim(stage="load")
 def test_a_base_of_another_dtype_or_width_is_told_by_it() -> None:
     """The message gives both."""
     wide = nn.Sequential(nn.Linear(6, 5), nn.GELU(), nn.Linear(5, 7, bias=False))
@@ -53,7 +53,7 @@ def test_a_base_of_another_dtype_or_width_is_told_by_it() -> None:
             refused(other, path, ll.BaseMismatchError, match, f"a base that is {found}")
 
 
-@fact
+@claim(stage="load")
 def test_a_base_trained_on_is_refused() -> None:
     """A base parameter that was trained beside the adapter would be lost: another base, whatever layer it is
     in.
@@ -70,7 +70,7 @@ def test_a_base_trained_on_is_refused() -> None:
         )
 
 
-@fact
+@claim(stage="load")
 def test_another_architecture_is_refused() -> None:
     """The message names the layer and what does not fit, also where the base is not compared."""
     wide = nn.Sequential(nn.Linear(6, 5), nn.GELU(), nn.Linear(5, 7, bias=False))
@@ -149,7 +149,7 @@ DAMAGE: dict[str, tuple[Damage, str]] = {
 }
 
 
-@fact
+@claim(stage="load")
 def test_a_damaged_file_is_refused() -> None:
     """Each kind of damage is refused for its own reason."""
     for what, (change, match) in DAMAGE.items():
@@ -159,7 +159,7 @@ def test_a_damaged_file_is_refused() -> None:
             refused(base(), path, ll.CheckpointError, match, what)
 
 
-@fact
+@claim(stage="load")
 def test_a_truncated_file_is_refused() -> None:
     """At any length short of the whole."""
     with saved() as path:
@@ -175,7 +175,7 @@ def test_a_truncated_file_is_refused() -> None:
             )
 
 
-@fact
+@claim(stage="load")
 def test_a_foreign_file_is_refused() -> None:
     """A safetensors file of somebody else's, and no file at all."""
     with saved() as path:
@@ -185,7 +185,7 @@ def test_a_foreign_file_is_refused() -> None:
         refused(base(), path.parent, FileNotFoundError, "no such file", "a folder")
 
 
-@fact
+@claim(stage="load")
 def test_load_onto_an_adapter_is_refused() -> None:
     """A layer carries one adapter."""
     model = adapted()
@@ -199,7 +199,7 @@ def test_load_onto_an_adapter_is_refused() -> None:
         )
 
 
-@fact
+@claim(stage="save")
 def test_a_crash_while_saving_leaves_the_old_file() -> None:
     """And nothing else in its folder."""
 
@@ -216,7 +216,7 @@ def test_a_crash_while_saving_leaves_the_old_file() -> None:
         assert_holds(list(path.parent.iterdir()) == [path], claim="a crash while saving left a file behind")
 
 
-@fact
+@claim(stage="save")
 def test_several_adapters_travel_together() -> None:
     """ia3 on one layer and ia3_ff on another, in one file; each keeps its config and its targets."""
     model = base()
@@ -233,10 +233,10 @@ def test_several_adapters_travel_together() -> None:
         [h.targets for h in handles] == [("0",), ("2",)], claim="two adapters come back on their layers"
     )
     x = torch.randn(4, 6)
-    assert_identical(fresh(x), model(x), claim="the output of two adapters after load")
+    assert_identical(fresh(x), model(x), what="the output of two adapters after load")
 
 
-@fact
+@claim(stage="save")
 def test_a_file_that_is_loaded_and_saved_again_is_the_same() -> None:
     """Byte for byte; eva makes a float of each layer's alpha, where the config has a whole number."""
     model = base()
@@ -250,7 +250,7 @@ def test_a_file_that_is_loaded_and_saved_again_is_the_same() -> None:
             )
 
 
-@fact
+@claim(stage="load")
 def test_a_load_that_fails_half_way_leaves_the_model_as_before() -> None:
     """The first adapter of two is in the file and on the model already when the second one's layer takes no
     hook.
@@ -262,7 +262,7 @@ def test_a_load_that_fails_half_way_leaves_the_model_as_before() -> None:
         refused(fresh, path, *NO_HOOK, "load onto a layer that takes no hook")
 
 
-@fact
+@claim(stage="load")
 def test_what_was_loaded_needs_its_file_no_longer() -> None:
     """Another one may be written over it, in place."""
     with saved() as path:
@@ -273,11 +273,11 @@ def test_what_was_loaded_needs_its_file_no_longer() -> None:
         assert_identical(
             model(torch.ones(1, 6)).detach(),
             wanted,
-            claim=f"{handle} after its file was overwritten: the output",
+            what=f"{handle} after its file was overwritten: the output",
         )
 
 
-@fact
+@claim(stage="load")
 def test_load_casts_where_asked() -> None:
     """Only then; and the handle's config says so."""
     with saved() as path:
@@ -296,7 +296,7 @@ def test_load_casts_where_asked() -> None:
         )
 
 
-@fact
+@claim(stage="load")
 def test_load_runs_no_decomposition() -> None:
     """No SVD and no PCA: what they gave is in the file."""
 
@@ -310,7 +310,7 @@ def test_load_runs_no_decomposition() -> None:
             ll.load(base(), path)
 
 
-@fact
+@claim(stage="load")
 def test_load_onto_a_layer_that_is_never_called_is_refused() -> None:
     """As attach refuses it."""
     plain = nn.ModuleDict({"attn": nn.ModuleDict({"out_proj": nn.Linear(4, 4)})})
@@ -327,7 +327,7 @@ def test_load_onto_a_layer_that_is_never_called_is_refused() -> None:
         )
 
 
-@fact
+@claim(stage="save")
 def test_a_cast_model_saves_what_its_tensors_are() -> None:
     """The header's dtype is the tensors', not the one asked for at attach."""
     model, plain = adapted().half(), base().half()
@@ -339,14 +339,14 @@ def test_a_cast_model_saves_what_its_tensors_are() -> None:
     )
 
 
-@fact
+@claim(stage="load")
 def test_load_into_a_dtype_that_cannot_be_is_refused() -> None:
     """It is the argument that is wrong, not the file."""
     with saved() as path:
         refused(base(), path, ll.ConfigError, "load: dtype is torch.int8", "load into int8", dtype=torch.int8)
 
 
-@every_variant(st.just, applies=lambda kind: not kind.needs_calibration)
+@claim(st.just, stage="load", needs=("no data",))
 def test_another_option_in_the_header_is_noticed(variant: str) -> None:
     """Each of a variant's own settings, at another value that it could have: the tensors fit, the function
     would be another.

@@ -14,20 +14,22 @@ from properties.judging.assertions import (
     assert_identical,
     assert_refuses,
 )
-from properties.judging.claim import every_variant, fact
+from properties.judging.claim import claim
+from properties.judging.expected import expected_output
+from properties.judging.fixed_models import Stack, moved, on
 from properties.judging.tolerance import Bounded, finite, perturbed, scatter
-from properties.subjects.fixed_models import Stack, moved, on
-from properties.subjects.lora_lite import implementation
-from properties.subjects.observe import AnyCase, expected_output, has_oracle, observe, subject
+from properties.subjects import subject
+from properties.subjects.attaching import AnyCase, attach
+from properties.subjects.observation import observe
 from strategies import AdaptedLayer, AdaptedModel, Qwen3Recipe, trained_layers, trained_models
 
 
 def check_merge(case: AnyCase) -> None:
-    made = subject(case)
+    made = attach(case)
     layers = observe(made)
     wanted = {layer.name: expected_output(layer) for layer in layers}
-    implementation.merge(made.model)
-    assert_holds(not implementation.tensors(made.model), claim="merge left an adapter on the model")
+    subject.merge(made.model)
+    assert_holds(not subject.tensors(made.model), claim="merge left an adapter on the model")
     for layer in layers:
         merged: Any = made.model.get_submodule(layer.name)
         bound, dtype = wanted[layer.name], layer.x.dtype
@@ -37,27 +39,27 @@ def check_merge(case: AnyCase) -> None:
         bias = 0 if merged.bias is None else perturbed("merged bias", merged.bias, dtype)[:, None]
         rounded = scatter(x.double() @ copies.mT + bias, dtype, overflowed=not finite([x]))
         claim = f"the output of {layer.name}, merged, is the oracle's"
-        assert_close(merged(x), Bounded(bound.value, bound.error + rounded.error), claim=claim)
+        assert_close(merged(x), Bounded(bound.value, bound.error + rounded.error), what=claim)
 
 
-@every_variant(trained_layers, applies=has_oracle, shows="merge")
+@claim(trained_layers, stage="merge", needs=("oracle",), capability="merge")
 def test_merged_layer_agrees_with_the_oracle(case: AdaptedLayer) -> None:
     """The merged weight and bias give the oracle's output within the rounding of that weight."""
     check_merge(case)
 
 
-@every_variant(trained_models, share=0.3, applies=has_oracle, shows="merge")
+@claim(trained_models, stage="merge", share=0.3, needs=("oracle",), capability="merge")
 def test_merged_model_agrees_with_the_oracle(case: AdaptedModel) -> None:
     """The same in every layer of a model."""
     check_merge(case)
 
 
-@every_variant(trained_layers, share=0.5, applies=has_oracle)
+@claim(trained_layers, stage="merge", share=0.5, needs=("oracle",))
 def test_merge_leaves_a_plain_layer(case: AdaptedLayer) -> None:
     """Same module and parameters, same dtypes and shapes, no hooks, and the input is used once."""
-    made = subject(case)
+    made = attach(case)
     parameters = {name: p for name, p in made.model.named_parameters() if name in made.base}
-    implementation.merge(made.model)
+    subject.merge(made.model)
     now = dict(made.model.named_parameters())
     others = [name for name, parameter in parameters.items() if now.get(name) is not parameter]
     assert_holds(
@@ -75,11 +77,12 @@ def test_merge_leaves_a_plain_layer(case: AdaptedLayer) -> None:
     assert_identical(
         made.model(x),
         torch.nn.functional.linear(x, merged.weight, merged.bias),
-        claim="a merged layer is plain",
+        what="a merged layer",
+        like="plain",
     )
 
 
-@fact
+@claim(stage="merge")
 def test_merge_folds_every_adapter() -> None:
     """Of two on one model, each into its own layer."""
     model = Stack()
@@ -94,7 +97,7 @@ def test_merge_folds_every_adapter() -> None:
     )
 
 
-@fact
+@claim(stage="merge")
 def test_after_merge_the_base_trains_as_before() -> None:
     """What the user had frozen stays frozen."""
     model = Stack()
@@ -107,7 +110,7 @@ def test_after_merge_the_base_trains_as_before() -> None:
     )
 
 
-@fact
+@claim(stage="merge")
 def test_merge_into_tied_weights_is_refused() -> None:
     """The embedding would change with the head. The model stays as it was, adapter and all."""
     model = Qwen3Recipe(tied=True).build()
@@ -119,7 +122,9 @@ def test_merge_into_tied_weights_is_refused() -> None:
         claim="merge into tied weights",
     ):
         ll.merge(model)
-    assert_all_identical(dict(model.state_dict()), before, claim="a refused merge changed the model")
+    assert_all_identical(
+        dict(model.state_dict()), before, what="the model after a refused merge", like="as before"
+    )
 
 
 class Doubling(nn.Linear):
@@ -135,7 +140,7 @@ def hooked() -> nn.Linear:
     return layer
 
 
-@fact
+@claim(stage="merge")
 def test_merge_into_more_than_a_linear_layer_is_refused() -> None:
     """What else the layer does would be folded in and then happen again."""
     weight_normed = nn.utils.parametrizations.weight_norm(nn.Linear(4, 4))
@@ -145,10 +150,10 @@ def test_merge_into_more_than_a_linear_layer_is_refused() -> None:
             ll.BaseWeightError, "0: merge: .* computes more than", claim=f"merge into {type(layer).__name__}"
         ):
             ll.merge(model)
-        assert_holds(bool(implementation.tensors(model)), claim="a refused merge took the adapter off")
+        assert_holds(bool(subject.tensors(model)), claim="a refused merge took the adapter off")
 
 
-@fact
+@claim(stage="merge")
 def test_merge_into_a_tied_bias_or_storage_is_refused() -> None:
     """Two layers with one bias, and two parameters over the same numbers."""
     for tie in ("bias", "storage"):
@@ -164,7 +169,7 @@ def test_merge_into_a_tied_bias_or_storage_is_refused() -> None:
             ll.merge(model)
 
 
-@fact
+@claim(stage="merge")
 def test_merge_of_what_the_base_cannot_hold_is_refused() -> None:
     """A constant without a bias to put it in; numbers beyond the base's dtype."""
     model: Any = nn.Sequential(nn.Linear(4, 4))

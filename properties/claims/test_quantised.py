@@ -4,19 +4,16 @@ by its formula.
 
 from collections.abc import Callable
 from functools import partial
-from importlib.util import find_spec
 from typing import Any
 
-import pytest
 import torch
 from torch import Tensor, nn
 
 import lora_lite as ll
 from lora_lite.checkpoint import fingerprint
 from lora_lite.linear import read_weight
+from properties.judging.agreement import assert_agrees, assert_loaded, round_trip
 from properties.judging.assertions import (
-    assert_all_identical,
-    assert_close,
     assert_equal,
     assert_holds,
     assert_identical,
@@ -24,19 +21,14 @@ from properties.judging.assertions import (
     assert_runs,
     assert_within,
 )
-from properties.judging.claim import every_variant, fact
-from properties.judging.files import scratch_file
+from properties.judging.claim import claim
 from properties.judging.tolerance import claim_bound
-from properties.subjects.lora_lite import implementation
-from properties.subjects.observe import Layer, Subject, default_run, expected, has_oracle, observe, subject
+from properties.subjects import subject
+from properties.subjects.attaching import Attached, attach
+from properties.subjects.observation import Layer, default_run, observe
 from strategies import QuantisedLayer, gaussian, quantised_layers
-from strategies.quantised import PACKAGES, bitsandbytes, four_bit
-from strategies.tensors import device
+from strategies.quantised import bitsandbytes, four_bit
 
-pytestmark = pytest.mark.skipif(
-    any(find_spec(name) is None for name in PACKAGES),
-    reason=f"pip install '.[peers]' brings {' and '.join(PACKAGES)}",
-)
 WEIGHT = gaussian(0, "weight", (16, 32))
 
 
@@ -71,7 +63,7 @@ def holding(weight: Tensor, quantise: Callable[[nn.Linear], nn.Module] = bitsand
     return nn.Sequential(quantise(plain))
 
 
-@fact
+@claim(stage="engine", needs=("bitsandbytes",), subject="lora_lite")
 def test_an_eight_bit_weight_is_read_as_numbers() -> None:
     """And not as integer codes, which are 1,000 times too large."""
     read = read_weight(holding(WEIGHT)[0])
@@ -82,7 +74,7 @@ def test_an_eight_bit_weight_is_read_as_numbers() -> None:
     )
 
 
-@fact
+@claim(stage="engine", needs=("bitsandbytes",), subject="lora_lite")
 def test_a_four_bit_weight_is_read_as_numbers() -> None:
     """What table and scales say, and those are within a code of the original."""
     # As wide as a block: the CPU kernel of bitsandbytes 0.50.2 gives narrower rows the scales of other
@@ -90,12 +82,12 @@ def test_a_four_bit_weight_is_read_as_numbers() -> None:
     weight = WEIGHT.reshape(8, 64)
     layer, largest = holding(weight, four_bit)[0], weight.abs().amax(1, keepdim=True)
     bound = claim_bound(float(largest.max()), torch.float32)
-    assert_within(read_weight(layer), codes_times_scales(layer), bound, claim="the weight read from 4 bits")
+    assert_within(read_weight(layer), codes_times_scales(layer), bound, what="the weight read from 4 bits")
     off = (codes_times_scales(layer) - weight).abs()
     assert_holds(bool((off <= largest / 6).all()), claim="table times scales is the original within a code")
 
 
-@fact
+@claim(stage="engine", needs=("bitsandbytes",), subject="lora_lite")
 def test_a_fingerprint_tells_scales_apart() -> None:
     """W and 8 W have the same codes; and a forward, which moves the scales elsewhere, changes nothing."""
     for quantise in (bitsandbytes, four_bit):
@@ -111,7 +103,7 @@ def test_a_fingerprint_tells_scales_apart() -> None:
         )
 
 
-@fact
+@claim(stage="engine", needs=("bitsandbytes",), subject="lora_lite")
 def test_a_fingerprint_tells_offsets_apart() -> None:
     """The scales of 4 bits are kept less their mean, which is a Python number beside the tensors."""
     weight = WEIGHT.reshape(8, 64)
@@ -127,7 +119,7 @@ def test_a_fingerprint_tells_offsets_apart() -> None:
     )
 
 
-@fact
+@claim(stage="engine", needs=("bitsandbytes",), subject="lora_lite")
 def test_a_subclass_of_a_quantised_layer_is_read_as_its_parent() -> None:
     """A layer class of the user's own, in a module of the user's own."""
     for quantise in (bitsandbytes, four_bit):
@@ -137,7 +129,7 @@ def test_a_subclass_of_a_quantised_layer_is_read_as_its_parent() -> None:
             made.__class__ = type("Own", (type(made),), {})
         with assert_runs(what := f"{quantise.__name__}: reading the weight of a subclass"):
             read = read_weight(layer)
-        assert_identical(read, wanted, claim=what)
+        assert_identical(read, wanted, what=what)
         found = [fingerprint(nn.Sequential(made)) for made in (layer, other)]
         assert_holds(
             found[0] != found[1],
@@ -145,7 +137,7 @@ def test_a_subclass_of_a_quantised_layer_is_read_as_its_parent() -> None:
         )
 
 
-@fact
+@claim(stage="merge", needs=("bitsandbytes",), subject="lora_lite")
 def test_merge_into_eight_bits_is_refused() -> None:
     ll.attach(model := holding(WEIGHT), ll.LoRAConfig(r=2))
     with assert_refuses(
@@ -154,15 +146,15 @@ def test_merge_into_eight_bits_is_refused() -> None:
         ll.merge(model)
 
 
-def observe_quantised(made: Subject) -> Layer:
+def observe_quantised(attached: Attached) -> Layer:
     """observe(), with the weight as numbers and what the base's own rounding added."""
-    base: Any = made.model[0]  # type: ignore[index]
+    base: Any = attached.model[0]  # type: ignore[index]
     seen: dict[str, Tensor] = {}
     # Next to the base: after the adapter's own pre-hook, before its hook.
     base.register_forward_pre_hook(lambda layer, args: seen.update(x=args[0].detach().double()))
     base.register_forward_hook(lambda layer, args, y: seen.update(y=y.detach().double()), prepend=True)
-    (layer,) = observe(made)
-    layer.weight = codes_times_scales(base).to(made.case.base_dtype)  # type: ignore[union-attr]
+    (layer,) = observe(attached)
+    layer.weight = codes_times_scales(base).to(attached.case.base_dtype)  # type: ignore[union-attr]
     bias = None if layer.bias is None else layer.bias.double()
     layer.base_error = seen["y"] - torch.nn.functional.linear(seen["x"], layer.weight.double(), bias)
     return layer
@@ -180,50 +172,44 @@ def check_in_eager_mode(case: QuantisedLayer) -> None:
     """What check_quantised says."""
     base = case.build()
     plain, before = base(case.x()).detach(), fingerprint(base)
-    layer = observe_quantised(made := subject(case))
-    wanted = expected(layer)
-    assert_close(layer.y, wanted.y, claim="the output")
-    assert_close(layer.dx, wanted.dx, claim="the gradient of x")
-    for name, gradient in layer.gradients.items():
-        assert_close(gradient, wanted.gradients[name], claim=f"the gradient of {name}")
-    if not case.trained and implementation.identity(case) == "exact":
-        assert_equal(layer.y.detach(), plain, claim="the output at init is the base's")
-    path = scratch_file()
-    try:
-        implementation.save(made.model, path)
-        implementation.load(base, path)
-    finally:
-        path.unlink()
-    saved, loaded = (implementation.tensors(model)["0"] for model in (made.model, base))
-    assert_all_identical(loaded, saved, claim="the loaded tensors")
-    assert_identical(default_run(case)(base), layer.y.detach(), claim="the output after load")
-    assert_holds(fingerprint(made.model) == before, claim="the quantised base is not what it was")
+    layer = observe_quantised(attached := attach(case))
+    assert_agrees(layer)
+    if not case.trained and subject.identity(case) == "exact":
+        assert_equal(layer.y.detach(), plain, what="the output at init", like="the base's")
+    assert_loaded(round_trip(attached.model, base), subject.tensors(attached.model))
+    what = "the output after load"
+    assert_identical(default_run(case)(base), layer.y.detach(), what=what, like="that before save")
+    assert_holds(fingerprint(attached.model) == before, claim="the quantised base is not what it was before")
 
 
-@every_variant(
-    partial(quantised_layers, quantiser="bitsandbytes"), share=0.2, applies=has_oracle, shows="8-bit"
+@claim(
+    partial(quantised_layers, quantiser="bitsandbytes"),
+    stage="engine",
+    share=0.2,
+    needs=("oracle", "bitsandbytes"),
+    capability="8-bit",
 )
 def test_an_adapter_on_bitsandbytes_agrees_with_the_oracle(case: QuantisedLayer) -> None:
     check_quantised(case)
 
 
-def fits_four_bits(variant: type[ll.Variant]) -> bool:
-    """Not what must be calibrated, which is done in eval mode: on the CPU bitsandbytes repacks its weight
-    there, for good.
-    """
-    return has_oracle(variant) and (not variant.needs_calibration or device().type != "cpu")
-
-
-@every_variant(
+@claim(
     partial(quantised_layers, quantiser="bitsandbytes 4-bit"),
+    stage="engine",
     share=0.2,
-    applies=fits_four_bits,
-    shows="4-bit",
+    needs=("oracle", "bitsandbytes", "data after quantising"),
+    capability="4-bit",
 )
 def test_an_adapter_on_four_bits_agrees_with_the_oracle(case: QuantisedLayer) -> None:
     check_quantised(case)
 
 
-@every_variant(partial(quantised_layers, quantiser="torchao"), share=0.2, applies=has_oracle, shows="int8")
+@claim(
+    partial(quantised_layers, quantiser="torchao"),
+    stage="engine",
+    share=0.2,
+    needs=("oracle", "torchao"),
+    capability="int8",
+)
 def test_an_adapter_on_torchao_agrees_with_the_oracle(case: QuantisedLayer) -> None:
     check_quantised(case)

@@ -19,15 +19,15 @@ from properties.judging.assertions import (
     assert_runs,
     assert_within,
 )
-from properties.judging.claim import every_variant, fact
+from properties.judging.claim import claim
 from properties.judging.files import saved, scratch_file
+from properties.judging.fixed_models import Stack, assert_learning, moved, on, simple_config, x
 from properties.judging.tolerance import claim_bound
-from properties.subjects.fixed_models import Stack, assert_learning, moved, on, simple_config, x
 from strategies import LinearRecipe, gaussian
 from strategies.refusals import Refused, refused
 
 
-@every_variant(refused)
+@claim(refused, stage="refusal")
 def test_what_cannot_work_is_refused_by_its_name(case: Refused) -> None:
     """Each wrong value of each field, and what cannot work together or on a layer of that shape."""
     found = (
@@ -49,14 +49,14 @@ class Borrowed(ll.AdapterConfig):
     variant: ClassVar[str] = "lora"
 
 
-@fact
+@claim(stage="refusal")
 def test_a_config_that_borrows_a_name_is_refused() -> None:
     match = "Borrowed is not the config of a registered variant"
     with assert_refuses(ll.ConfigError, match, claim="a config class of our own with variant = 'lora'"):
         ll.attach(nn.Linear(4, 4), Borrowed())
 
 
-@fact
+@claim(stage="attach")
 def test_finite_weights_are_taken_however_large() -> None:
     """Their sum overflows, they do not."""
     model = nn.Sequential(nn.Linear(4, 4))
@@ -113,7 +113,7 @@ def on_codes(variant: str) -> st.SearchStrategy[OnCodes]:
     return st.builds(OnCodes, st.just(variant), st.sampled_from(tuple(STORED)))
 
 
-@every_variant(on_codes)
+@claim(on_codes, stage="refusal")
 def test_codes_are_never_read_as_numbers(case: OnCodes) -> None:
     """Variants that need the layer's forward alone work; those that read the weight refuse and name the
     layer.
@@ -130,15 +130,15 @@ def test_codes_are_never_read_as_numbers(case: OnCodes) -> None:
     twice = model[1](torch.tanh(x(3)), 2.0)
     # The identity, but for rounding.
     bound = claim_bound(2 * plain.abs().amax(), plain.dtype)
-    assert_within(twice, 2 * plain, bound, claim="the output of a layer called with a second argument")
+    assert_within(twice, 2 * plain, bound, what="the output of a layer called with a second argument")
     moved(adapter)
     output = model(x(3))
-    assert_nonzero(output - plain, claim=f"what the moved adapter adds to {case.stored}")
+    assert_nonzero(output - plain, what=f"what the moved adapter adds to {case.stored}")
     output.sum().backward()
     assert_learning(adapter)
     with assert_refuses(ll.BaseWeightError, "^1: merge: Coded holds no plain", claim="merge"):
         ll.merge(model)
-    assert_identical(model(x(3)), output.detach(), claim="the output after a refused merge")
+    assert_identical(model(x(3)), output.detach(), what="the output after a refused merge")
 
 
 class Named(nn.Module):
@@ -157,21 +157,21 @@ class Named(nn.Module):
         return x @ self.weight.mT * gain
 
 
-@every_variant(st.just)
+@claim(st.just, stage="forward")
 def test_a_layer_that_calls_its_input_x_is_adapted(variant: str) -> None:
     """By position and by keyword, beside another argument; such a layer need not have a bias."""
     layer: Any = Named()
     plain = layer(x(3), 2.0).detach()
     moved(on(nn.Sequential(layer), variant))
     wanted = layer(x(3), 2.0).detach()
-    assert_nonzero(wanted - plain, claim="what the moved adapter adds")
+    assert_nonzero(wanted - plain, what="what the moved adapter adds")
     for given in ({"x": x(3), "gain": 2.0}, {"gain": 2.0, "x": x(3)}):
         with assert_runs(what := f"a call by {', '.join(given)}"):
             got = layer(**given)
-        assert_identical(got, wanted, claim=f"the output of {what}")
+        assert_identical(got, wanted, what=f"the output of {what}")
 
 
-@fact
+@claim(stage="refusal")
 def test_a_bias_that_is_a_mere_flag_is_refused() -> None:
     """DoRA takes the bias off the output before it scales it; a flag would be taken for a one."""
     match = "^0: Named: the bias is True, wanted a tensor or None"
@@ -179,7 +179,7 @@ def test_a_bias_that_is_a_mere_flag_is_refused() -> None:
         ll.attach(nn.Sequential(Named(bias=True)), ll.DoRAConfig(r=2))
 
 
-@fact
+@claim(stage="refusal")
 def test_a_model_without_its_parameters_is_refused() -> None:
     """A lazy layer has no shape before its first forward, a meta layer has no numbers to tell the base by."""
     lazy = nn.Sequential(nn.Linear(4, 4), nn.LazyLinear(4))
@@ -190,11 +190,12 @@ def test_a_model_without_its_parameters_is_refused() -> None:
     ll.attach(meta := nn.Sequential(nn.Linear(4, 4, device="meta")), ll.LoRAConfig(r=2))
     with assert_runs("an adapted layer on meta"):
         meta(x(3).to("meta"))
-    with assert_refuses(ll.BaseWeightError, "^0.weight: found on the meta device", claim="save on meta"):
-        ll.save(meta, scratch_file())
+    match = "^0.weight: found on the meta device"
+    with scratch_file() as path, assert_refuses(ll.BaseWeightError, match, claim="save on meta"):
+        ll.save(meta, path)
 
 
-@fact
+@claim(stage="save")
 def test_an_adapter_that_diverged_is_not_saved() -> None:
     """And the file that was there before stays."""
     adapter = on(model := Stack(), "lora")
@@ -209,7 +210,7 @@ def test_an_adapter_that_diverged_is_not_saved() -> None:
         assert_holds(path.read_bytes() == whole, claim="a refused save changed the file")
 
 
-@fact
+@claim(stage="refusal")
 def test_one_batch_is_not_taken_for_many() -> None:
     """A tensor would be a batch a row, and a mapping its own names."""
     for data in (x(9), {"input": x(9)}):
@@ -218,18 +219,17 @@ def test_one_batch_is_not_taken_for_many() -> None:
             ll.attach(nn.Sequential(nn.Linear(4, 4)), ll.EVAConfig(r=2), data)
 
 
-@fact
+@claim(stage="save")
 def test_an_adapter_of_two_dtypes_is_not_saved() -> None:
     """A part of it was cast: load would refuse the file, when what was trained is gone."""
     adapter = on(model := Stack(), "lora")
     adapter.layers()["second"].bfloat16()
-    with assert_refuses(
-        ll.CheckpointError, "^second: tensor A is torch.bfloat16, wanted torch.float32", claim="save"
-    ):
-        ll.save(model, scratch_file())
+    match = "^second: tensor A is torch.bfloat16, wanted torch.float32"
+    with scratch_file() as path, assert_refuses(ll.CheckpointError, match, claim="save"):
+        ll.save(model, path)
 
 
-@fact
+@claim(stage="attach")
 def test_an_adapter_is_built_where_its_layers_buffers_are() -> None:
     """A linear-like layer may keep its weight in a buffer."""
     adapter = ll.attach(nn.Sequential(Coded("integer codes").to("meta")), ll.LoRAConfig(r=1))

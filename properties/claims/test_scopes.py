@@ -10,14 +10,14 @@ from torch import nn
 import lora_lite as ll
 from lora_lite.spec import zeros
 from properties.judging.assertions import assert_holds, assert_identical, assert_refuses
-from properties.judging.claim import fact
+from properties.judging.claim import claim
 
 
 def whole() -> Any:
     return nn.ModuleDict({"part": nn.Sequential(nn.Linear(4, 4)), "rest": nn.Linear(4, 4)})
 
 
-@fact
+@claim(stage="scope")
 def test_adapters_of_a_part_are_not_overlooked_by_the_whole() -> None:
     """Attached through a part, the whole refuses to attach, save, merge and detach, and says which layer."""
     model = whole()
@@ -35,7 +35,7 @@ def test_adapters_of_a_part_are_not_overlooked_by_the_whole() -> None:
                 act()  # type: ignore[no-untyped-call]  # a lambda
 
 
-@fact
+@claim(stage="scope")
 def test_adapters_of_the_whole_are_not_overlooked_by_a_part() -> None:
     """Attached through the whole, a part refuses a second adapter of its own."""
     model = whole()
@@ -47,7 +47,7 @@ def test_adapters_of_the_whole_are_not_overlooked_by_a_part() -> None:
         ll.attach(model["part"], ll.IA3Config(target_names=("1",)))
 
 
-@fact
+@claim(stage="engine")
 def test_a_compiled_wrapper_stands_for_its_model() -> None:
     """Names carry no prefix, and detach gives the base's flags back."""
     model = whole()
@@ -64,7 +64,7 @@ def test_a_compiled_wrapper_stands_for_its_model() -> None:
     )
 
 
-@fact
+@claim(stage="refusal")
 def test_initial_values_that_overflow_are_refused() -> None:
     """A base too large for a half-precision adapter: attach refuses, and the base computes as before."""
     layer = nn.Linear(4, 4)
@@ -77,7 +77,7 @@ def test_initial_values_that_overflow_are_refused() -> None:
             ll.ConfigError, "0: .* initial values overflow torch.float16", claim=config.__name__
         ):
             ll.attach(model, config(r=4, dtype=torch.float16))
-        assert_identical(model(x).detach(), before, claim="the output after a refused attach")
+        assert_identical(model(x).detach(), before, what="the output after a refused attach")
     layer.weight.data.mul_(1e8)
     for of_norms in (ll.DoRAConfig, ll.DeLoRAConfig):
         with assert_refuses(
@@ -94,7 +94,7 @@ def test_initial_values_that_overflow_are_refused() -> None:
             ll.DeLoRAConfig(lambda_init=strength, dtype=dtype)
 
 
-@fact
+@claim(stage="refusal")
 def test_tensors_are_declared_in_specs_as_such() -> None:
     """load builds a module from its file: what only __init__ knows, and a shape that is none, would be missed
     there.
@@ -112,7 +112,7 @@ def test_tensors_are_declared_in_specs_as_such() -> None:
         ll.ParamSpec((3,), zeros, first_gradient="no")  # type: ignore[arg-type]  # what is refused
 
 
-@fact
+@claim(stage="refusal")
 def test_a_tensor_that_nothing_fills_is_refused() -> None:
     """Beside others that an inherited initialise does fill."""
 
@@ -133,7 +133,7 @@ def test_a_tensor_that_nothing_fills_is_refused() -> None:
         del ll.VARIANTS["forgotten"]  # it must not judge the other properties
 
 
-@fact
+@claim(stage="refusal")
 def test_a_built_in_variant_cannot_be_replaced() -> None:
     """Not even by a class of the same name."""
     impostor = type("LoRA", (ll.LoRA,), {"__qualname__": "LoRA", "__module__": "elsewhere"})

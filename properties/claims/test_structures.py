@@ -26,11 +26,13 @@ from properties.judging.assertions import (
     assert_nonzero,
     assert_within,
 )
-from properties.judging.claim import every_variant
+from properties.judging.claim import claim
+from properties.judging.expected import expected_output
+from properties.judging.fixed_models import Stack, assert_trains, moved, on, x
 from properties.judging.snapshot import assert_as_before, state_of
 from properties.judging.tolerance import claim_bound
-from properties.subjects.fixed_models import Stack, assert_trains, moved, on, x
-from properties.subjects.observe import default_run, expected_output, has_oracle, learnt, observe, subject
+from properties.subjects.attaching import attach
+from properties.subjects.observation import default_run, learnt, observe
 from strategies import AdaptedLayer, AdaptedModel, trained_layers, trained_models
 from strategies.models import FULL_RANK, Nested, nested_recipes, qwen3_recipes
 from strategies.tensors import WEIGHT_FAMILIES
@@ -62,38 +64,24 @@ def laid(variant: str) -> st.SearchStrategy[Laid]:
     return st.builds(Laid, trained_layers(variant, tokens=tokens), st.sampled_from(tuple(LAYOUTS)))
 
 
-@every_variant(laid, share=0.5, applies=has_oracle)
+@claim(laid, stage="forward", share=0.5, needs=("oracle",))
 def test_a_batch_of_any_shape_and_layout_is_taken_row_by_row(case: Laid) -> None:
     """Whatever its strides, the output is the oracle's at those numbers and has the input's leading
     dimensions.
     """
-    made = subject(case.layer)
+    made = attach(case.layer)
     (layer,) = observe(made, lambda model: model(case.x().contiguous()))
     assert_close(
         made.model(case.x()),
         expected_output(layer),
-        claim=f"the output for {case.layout} input is the oracle's",
+        what=f"the output for {case.layout} input",
+        like="the oracle's",
     )
     shape = made.model(case.x()).shape
     assert_holds(
         shape[:-1] == case.layer.tokens,
         claim=f"tokens {case.layer.tokens} give an output of shape {tuple(shape)}",
     )
-
-
-def rows(variant: str) -> st.SearchStrategy[AdaptedLayer]:
-    """Trained adapters, and batches of more than one token."""
-    return trained_layers(variant, tokens=((2,), (3,), (2, 2)))
-
-
-@every_variant(rows, share=0.5)
-def test_a_row_of_the_output_depends_on_its_row_of_the_input_alone(case: AdaptedLayer) -> None:
-    """Another last token changes no bit of what the others give."""
-    model, x = subject(case).model, case.x()
-    changed = x.clone()
-    changed.reshape(-1, x.shape[-1])[-1] += 1
-    before, after = (model(given).detach().reshape(-1, case.linear.d_out)[:-1] for given in (x, changed))
-    assert_identical(after, before, claim="the outputs of the other tokens, once the last one is another")
 
 
 # Layers.
@@ -126,7 +114,7 @@ def on_doubles(model: nn.Module, variant: str, **common: Any) -> ll.Adapter:
     return on(model, variant, dtype=torch.float64, **common)
 
 
-@every_variant(st.just)
+@claim(st.just, stage="gradient")
 def test_a_layer_that_runs_twice_learns_from_both(variant: str) -> None:
     """Its gradients are the sums of those of two layers that are equal and run once each."""
     model, adapter = on_odd(variant, target_names="twice")
@@ -140,10 +128,10 @@ def test_a_layer_that_runs_twice_learns_from_both(variant: str) -> None:
         assert parameter.grad is not None
         size = sum(float(part.abs().amax()) for part in parts)
         claim = f"the gradient of {name} over two calls"
-        assert_within(parameter.grad, sum(parts), claim_bound(size, torch.float64), claim=claim)
+        assert_within(parameter.grad, sum(parts), claim_bound(size, torch.float64), what=claim)
 
 
-@every_variant(st.just)
+@claim(st.just, stage="attach")
 def test_a_shared_layer_carries_one_adapter_through_its_life(variant: str) -> None:
     """Saved once, loaded onto the like, taken off and merged with all its names."""
     model, adapter = on_odd(variant, target_names="alias")
@@ -157,15 +145,15 @@ def test_a_shared_layer_carries_one_adapter_through_its_life(variant: str) -> No
         fresh = Odd().requires_grad_()
         fresh.load_state_dict({n: t for n, t in model.state_dict().items() if "lora_lite" not in n})
         ll.load(fresh, path)
-    assert_identical(fresh(x(3).double()), wanted, claim="the output of a shared layer after load")
+    assert_identical(fresh(x(3).double()), wanted, what="the output of a shared layer after load")
     ll.detach(fresh)
     assert_holds(all(p.requires_grad for p in fresh.parameters()), claim="a shared layer after detach")
     ll.merge(model)
     bound = claim_bound(16 * float(wanted.abs().amax()), torch.float64)
-    assert_within(model(x(3)), wanted, bound, claim="the output of a shared layer after merge")
+    assert_within(model(x(3)), wanted, bound, what="the output of a shared layer after merge")
 
 
-@every_variant(st.just)
+@claim(st.just, stage="attach")
 def test_an_adapter_on_one_of_two_tied_layers_leaves_the_other(variant: str) -> None:
     """Their one weight keeps every bit, freezes and thaws once, and the other layer computes as before."""
     model, plain = Odd().requires_grad_(), x(3).double()
@@ -173,16 +161,16 @@ def test_an_adapter_on_one_of_two_tied_layers_leaves_the_other(variant: str) -> 
     adapter = moved(on_doubles(model, variant, target_names="first"))
     assert_trains(model, adapter)
     assert_identical(
-        model.tied(plain), untouched, claim=f"{variant} on first: the output of the layer tied to it"
+        model.tied(plain), untouched, what=f"{variant} on first: the output of the layer tied to it"
     )
-    assert_nonzero(model(plain) - wanted, claim=f"what {variant} on first adds")
+    assert_nonzero(model(plain) - wanted, what=f"what {variant} on first adds")
     ll.detach(model)
     model._forward_pre_hooks.clear()
     assert_as_before(model, before, claim=f"{variant} on a tied layer, detached")
-    assert_identical(model(plain), wanted, claim=f"{variant} on a tied layer, detached: the output")
+    assert_identical(model(plain), wanted, what=f"{variant} on a tied layer, detached: the output")
 
 
-@every_variant(st.just, applies=lambda kind: not kind.needs_calibration)
+@claim(st.just, stage="attach", needs=("no data",))
 def test_a_layer_that_no_forward_reaches_is_reported_as_dead(variant: str) -> None:
     """Every target before the first forward, the idle one after it; a copy knows what its original knew."""
     model, adapter = on_odd(variant)
@@ -219,18 +207,18 @@ def gradients(model: Nested, given: Tensor, call: Callable[[nn.Module, Tensor], 
     return {**named, **own, "output": output.detach()}
 
 
-@every_variant(trained_nested, share=0.3, shows="checkpointing")
+@claim(trained_nested, stage="engine", share=0.3, capability="checkpointing")
 def test_checkpointing_changes_no_bit(case: AdaptedModel) -> None:
     """Of the output and of any gradient, reentrant or not, block by block; the input may need no gradient of
     its own.
     """
-    model: Any = subject(case).model
+    model: Any = attach(case).model
     for reentrant, needed in ((True, True), (False, True), (False, False)):
         x = case.batch()["x"]
         wanted = gradients(model, x.clone().requires_grad_(needed), lambda block, h: block(h))
         got = gradients(model, x.requires_grad_(needed), partial(checkpoint, use_reentrant=reentrant))
         assert_all_identical(
-            got, wanted, claim=f"use_reentrant={reentrant}, an input with requires_grad={needed}"
+            got, wanted, what=f"use_reentrant={reentrant}, an input with requires_grad={needed}"
         )
 
 
@@ -239,12 +227,12 @@ def trained_transformers(variant: str) -> st.SearchStrategy[AdaptedModel]:
     return trained_models(variant, models=qwen3_recipes())
 
 
-@every_variant(trained_transformers, share=0.15)
+@claim(trained_transformers, stage="engine", share=0.15)
 def test_checkpointing_a_transformer_changes_no_bit(case: AdaptedModel) -> None:
     """Switched on before attach, in train mode, as in the field; reentrant where its embeddings require a
     gradient.
     """
-    wanted = learnt(subject(case, case.build().train()).model, case)
+    wanted = learnt(attach(case, case.build().train()).model, case)
     for reentrant in (True, False):
         model: Any = case.build().train()
         switch_on = (
@@ -254,11 +242,11 @@ def test_checkpointing_a_transformer_changes_no_bit(case: AdaptedModel) -> None:
         # What newer releases of transformers do with the switch.
         model.enable_input_require_grads()
         assert_all_identical(
-            learnt(subject(case, model).model, case), wanted, claim=f"with use_reentrant={reentrant}"
+            learnt(attach(case, model).model, case), wanted, what=f"with use_reentrant={reentrant}"
         )
 
 
-@every_variant(st.just)
+@claim(st.just, stage="engine")
 def test_reentrant_checkpointing_needs_an_input_with_a_gradient(variant: str) -> None:
     """Where there is none torch cuts the graph and warns of it: what is inside learns nothing, what comes
     after does.
@@ -283,10 +271,10 @@ def test_reentrant_checkpointing_needs_an_input_with_a_gradient(variant: str) ->
     )
 
 
-@every_variant(trained_nested, share=0.3, shows="functional_call")
+@claim(trained_nested, stage="engine", share=0.3, capability="functional_call")
 def test_a_functional_call_uses_the_parameters_that_it_is_given(case: AdaptedModel) -> None:
     """Its output and gradients are those of a model that holds them; the model's own stay as they are."""
-    model = subject(case).model
+    model = attach(case).model
     given = {name: p.detach() * 0.75 for name, p in model.named_parameters() if p.requires_grad}
     holder = copy.deepcopy(model)
     holder.load_state_dict({**model.state_dict(), **given})
@@ -299,14 +287,14 @@ def test_a_functional_call_uses_the_parameters_that_it_is_given(case: AdaptedMod
     wanted = default_run(case)(holder)
     torch.autograd.backward(wanted.square().sum())
     assert_identical(
-        functional_call(model, given, (), case.batch()), wanted, claim="the output of a functional call"
+        functional_call(model, given, (), case.batch()), wanted, what="the output of a functional call"
     )
     learnt = {name: p.grad for name, p in holder.named_parameters() if name in given and p.grad is not None}
-    assert_all_identical(grad(loss)(given), learnt, claim="the gradients of a functional call")
-    assert_identical(default_run(case)(model), own, claim="the model's own output after a functional call")
+    assert_all_identical(grad(loss)(given), learnt, what="the gradients of a functional call")
+    assert_identical(default_run(case)(model), own, what="the model's own output after a functional call")
 
 
-@every_variant(st.just)
+@claim(st.just, stage="engine")
 def test_vmap_gives_each_row_its_own_output(variant: str) -> None:
     """A batch mapped row by row is the batch."""
     model = Stack().double()
@@ -314,4 +302,4 @@ def test_vmap_gives_each_row_its_own_output(variant: str) -> None:
     rows = x(5).double()
     wanted = model(rows).detach()
     bound = claim_bound(16 * float(wanted.abs().amax()), torch.float64)
-    assert_within(vmap(model)(rows), wanted, bound, claim="rows under vmap")
+    assert_within(vmap(model)(rows), wanted, bound, what="rows under vmap")

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 import lora_lite as ll
 from properties.judging.assertions import Violation, assert_holds, assert_refuses
-from properties.judging.claim import every_variant, fact
-from properties.subjects.fixed_models import WIDTH, simple_config
+from properties.judging.claim import claim
+from properties.judging.fixed_models import WIDTH, simple_config
 
 
 def without_data(variant: type[ll.Variant]) -> bool:
@@ -113,7 +113,7 @@ def selections_by_name(draw: st.DrawFn, variant: str) -> ByName:
     )
 
 
-@every_variant(selections_by_name, share=0.5, applies=without_data)
+@claim(selections_by_name, stage="scope", share=0.5, needs=("no data",))
 def test_a_pattern_selects_whole_names_and_whole_dotted_ends(case: ByName) -> None:
     """Any of target_names (all layers where there is none), less any of exclude_names; nothing left is
     refused.
@@ -179,7 +179,7 @@ def selections_by_role(draw: st.DrawFn, variant: str) -> ByRole:
     )
 
 
-@every_variant(selections_by_role, applies=without_data)
+@claim(selections_by_role, stage="scope", needs=("no data",))
 def test_roles_are_found_from_the_residual_width(case: ByRole) -> None:
     """The config's hidden_size, or what most layers touch, however wide others are; ties and empty roles are
     refused.
@@ -271,7 +271,7 @@ def selections_by_layer(draw: st.DrawFn, variant: str) -> ByLayer:
     )
 
 
-@every_variant(selections_by_layer, share=0.5, applies=without_data)
+@claim(selections_by_layer, stage="scope", share=0.5, needs=("no data",))
 def test_a_layer_index_counts_the_blocks_of_the_model(case: ByLayer) -> None:
     """Not the experts in a block, nor the parts of a pipeline around it; an index that is not there is
     refused by number.
@@ -311,7 +311,7 @@ def decoder(*, tied: bool = False) -> Any:
 BODY = ("layers.0.up", "layers.0.down", "layers.1.up", "layers.1.down")
 
 
-@fact
+@claim(stage="scope")
 def test_the_output_head_is_adapted_only_when_named() -> None:
     for tied in (False, True):
         assert_targets(decoder(tied=tied), BODY)
@@ -320,7 +320,7 @@ def test_the_output_head_is_adapted_only_when_named() -> None:
         assert_targets(decoder(tied=tied), [*BODY, "lm_head"], target_names=".*")
 
 
-@fact
+@claim(stage="scope")
 def test_selections_by_name_role_and_layer_all_have_to_hold() -> None:
     assert_targets(
         decoder(), ["layers.1.up"], target_names=("up", "down"), target_roles="reader", layers=(1,)
@@ -331,7 +331,7 @@ def test_selections_by_name_role_and_layer_all_have_to_hold() -> None:
         ll.attach(decoder(), simple_config("lora", target_names="up", target_roles="writer"))
 
 
-@fact
+@claim(stage="scope")
 def test_what_matches_nothing_is_refused_by_its_name() -> None:
     for match, common in (
         (r"target_names: 'q_proj' matches no linear layer", {"target_names": ("up", "q_proj")}),
@@ -348,7 +348,7 @@ def test_what_matches_nothing_is_refused_by_its_name() -> None:
         ll.attach(nn.Tanh(), ll.LoRAConfig(r=1))
 
 
-@fact
+@claim(stage="scope")
 def test_patterns_are_regular_expressions() -> None:
     names = dict.fromkeys(
         ("layers.0.q_proj", "layers.1.q_proj", "layers.1.qxproj", "layers.10.q_proj", "up"), (WIDTH, WIDTH)
@@ -366,13 +366,13 @@ def test_patterns_are_regular_expressions() -> None:
         simple_config("lora", target_names="*up")
 
 
-@fact
+@claim(stage="scope")
 def test_targets_are_in_the_order_of_the_model() -> None:
     model = nn.ModuleList(nn.Linear(WIDTH, WIDTH) for _ in range(12))
     assert_targets(model, map(str, range(12)), target_names=[str(i) for i in reversed(range(12))])
 
 
-@fact
+@claim(stage="scope")
 def test_a_layer_under_two_names_is_adapted_once() -> None:
     for common, wanted in (
         ({}, ["a", "c"]),
@@ -400,12 +400,12 @@ class Packed(nn.Module):
         return x[..., :1].expand(*x.shape[:-1], self.out_features)
 
 
-@fact
+@claim(stage="scope")
 def test_whatever_has_in_and_out_features_is_a_linear_layer() -> None:
     assert_targets(nn.Sequential(Packed(4, 6), nn.Tanh(), nn.Linear(6, 2), nn.Bilinear(2, 2, 2)), ["0", "2"])
 
 
-@fact
+@claim(stage="scope")
 def test_the_out_projection_of_multihead_attention_is_refused() -> None:
     """It is never called, so that an adapter there would do nothing."""
     for name, model in (
@@ -423,7 +423,7 @@ def test_the_out_projection_of_multihead_attention_is_refused() -> None:
     assert_targets(other, ["up"], exclude_names=r"attn\.out_proj")
 
 
-@fact
+@claim(stage="scope")
 def test_an_out_projection_under_another_name_is_refused() -> None:
     attention = nn.MultiheadAttention(4, 2)
     model = nn.ModuleDict({"proj": attention.out_proj, "attn": attention})
@@ -431,13 +431,13 @@ def test_an_out_projection_under_another_name_is_refused() -> None:
         ll.attach(model, ll.LoRAConfig(r=1))
 
 
-@fact
+@claim(stage="scope")
 def test_a_shared_block_has_the_index_of_each_of_its_names() -> None:
     block = nn.Linear(WIDTH, WIDTH)
     assert_targets(nn.ModuleList([block, block]), ["0"], layers=(1,))
 
 
-@fact
+@claim(stage="scope")
 def test_rules_of_the_residual_width_in_a_transformers_config() -> None:
     """A multimodal config tells its text part's; else layers count."""
     model: Any = tree({"up": (4, 12), "down": (12, 4), "gate": (12, 12), "more": (12, 12)})

@@ -5,21 +5,24 @@ reload.
 from functools import partial
 from typing import Any
 
-import pytest
 import torch
+from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
+from properties.judging.agreement import round_trip
 from properties.judging.assertions import Violation, assert_holds, assert_identical
-from properties.judging.claim import every_variant, reported
-from properties.judging.files import scratch_file
+from properties.judging.claim import claim
+from properties.judging.outcome import show
 from properties.probe import measures
 from properties.probe.claims import CLAIMS, HALF_ORDER, PLANTED, RECOVERED
 from properties.probe.models import bench
 from properties.probe.record import to_json
 from properties.probe.training import Loss, fit, relative
 from properties.probe.trial import PACE, Trial
-from properties.subjects.lora_lite import adapter_dtype, implementation
-from properties.subjects.observe import AnyCase, default_run, subject
+from properties.subjects import subject
+from properties.subjects.attaching import AnyCase, attach
+from properties.subjects.observation import default_run
+from properties.subjects.protocol import adapter_dtype
 from strategies import AdaptedLayer, AdaptedModel, adapted_layers, adapted_models, gaussian
 from strategies.models import FULL_RANK
 
@@ -51,31 +54,31 @@ def inputs_of(case: AdaptedLayer) -> dict[str, torch.Tensor]:
     return {"0": case.x().reshape(-1, case.linear.d_in)}
 
 
-@every_variant(adapted_models, share=0.1)
+@claim(adapted_models, stage="training", share=0.1)
 def test_only_the_adapter_trains(case: AdaptedModel) -> None:
     """An optimiser gets all that requires a gradient: base tensors keep their bits and get none; a leak would
     be seen.
     """
-    made = subject(case)
-    touched = measures.train_what_requires_a_gradient(made, loss_of(case), STEPS)
+    attached = attach(case)
+    touched = measures.train_what_requires_a_gradient(attached, loss_of(case), STEPS)
     assert_holds(
         not touched, claim=f"{STEPS} steps of AdamW changed, or gave a gradient to, {touched} of the base"
     )
 
 
-@every_variant(partial(roomy, adapter_dtypes=("float32", "float64")), share=0.3)
+@claim(partial(roomy, adapter_dtypes=("float32", "float64")), stage="training", share=0.3)
 def test_every_row_of_a_parameter_matters(case: AdaptedLayer) -> None:
     """Away from init, each rank row, rotation block, gate entry and feature's column moves the output by more
     than rounding.
     """
-    ratio, name = measures.weakest_row(subject(case), inputs_of(case))
+    ratio, name = measures.weakest_row(attach(case), inputs_of(case))
     assert_holds(ratio > 1, claim=f"{name} moves the output by {ratio:.3g} times what rounding may")
 
 
-@every_variant(partial(roomy, adapter_dtypes=("float32", "bfloat16", "float16")), share=0.3)
+@claim(partial(roomy, adapter_dtypes=("float32", "bfloat16", "float16")), stage="training", share=0.3)
 def test_every_entry_moves_in_every_dtype(case: AdaptedLayer) -> None:
     """A few steps of AdamW move each of them."""
-    still = measures.unmoved(subject(case), loss_of(case), inputs_of(case), PATIENCE)
+    still = measures.unmoved(attach(case), loss_of(case), inputs_of(case), PATIENCE)
     eps = torch.finfo(adapter_dtype(case)).eps
     why = (
         f"; numbers near 1 are {eps:.2g} apart: a constant starts at 0, and is added"
@@ -87,25 +90,25 @@ def test_every_entry_moves_in_every_dtype(case: AdaptedLayer) -> None:
     )
 
 
-@every_variant(partial(roomy, adapter_dtypes=("float32",)), share=0.1)
+@claim(partial(roomy, adapter_dtypes=("float32",)), stage="training", share=0.1)
 def test_a_planted_target_is_recovered(case: AdaptedLayer) -> None:
     """Trained on what the layer gives with other parameters it gets most of the way, unless its init is
     declared to jump.
     """
     # In the check and not in the strategy: the same recipe must mean the same whatever the library declares.
-    if not implementation.continuous(case):
+    if not subject.continuous(case):
         return
     x = {"0": gaussian(case.seed, "read", (32, case.linear.d_in), case.base_dtype)}
     # A layer gets there in the first round or two, a whole model may take more.
-    share, _ = measures.recovered(subject(case), x, **{**PLANTED, "rounds": 2})
+    share, _ = measures.recovered(attach(case), x, **{**PLANTED, "rounds": 2})
     assert_holds(share > RECOVERED, claim=f"closes {share:.3f} of the gap, wanted more than {RECOVERED}")
 
 
-@every_variant(partial(roomy, adapter_dtypes=("float32", "float64")), share=0.3)
+@claim(partial(roomy, adapter_dtypes=("float32", "float64")), stage="training", share=0.3)
 def test_a_small_first_step_is_a_small_change(case: AdaptedLayer) -> None:
     """O(ε) for an optimiser step of size ε, but where the variant declares a jump, and then it is one."""
-    p, changes = measures.order(subject(case), loss_of(case), default_run(case))
-    small = implementation.continuous(case)
+    p, changes = measures.order(attach(case), loss_of(case), default_run(case))
+    small = subject.continuous(case)
     wanted = "O(ε)" if small else "a jump, as declared"
     assert_holds(
         (p > HALF_ORDER) == small,
@@ -119,32 +122,33 @@ def steady_models(variant: str) -> SearchStrategy[AdaptedModel]:
     return cases.filter(lambda case: case.model.dtype != "float16")
 
 
-@every_variant(steady_models, share=0.1)
+@claim(steady_models, stage="load", share=0.1)
 def test_reload_keeps_what_training_gave(case: AdaptedModel) -> None:
     """After real steps, whatever the forward passes of training left behind: the reloaded model gives the
     same bits.
     """
-    made, run = subject(case), default_run(case)
-    fit(made.model, loss_of(case), relative(made.model, PACE), STEPS)
-    fresh, path = case.build(), scratch_file()
-    try:
-        implementation.save(made.model, path)
-        implementation.load(fresh, path)
-    finally:
-        path.unlink()
-    assert_identical(
-        run(fresh), run(made.model), claim="the output of the reloaded model is that of the trained one"
-    )
+    model, run = attach(case).model, default_run(case)
+    fit(model, loss_of(case), relative(model, PACE), STEPS)
+    what, like = "the output of the reloaded model", "that of the trained one"
+    assert_identical(run(round_trip(model, case.build())), run(model), what=what, like=like)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("model", ["tiny-qwen3", "minilm"])
-def test_training_on_a_whole_model(variant: str, model: str, request: pytest.FixtureRequest) -> None:
-    """Every claim of the probe; its figures travel to the audit."""
-    with reported(f"training_on_{model}", variant, request) as meter:
-        trial = Trial(bench(model), variant)
-        records = [record for claim in CLAIMS.values() for record in claim.records(trial)]
-        request.node.user_properties.append(("probe", to_json(records)))
-        meter.examples = len(records)
-        if failed := [str(record) for record in records if not record.holds]:
-            raise Violation("\n".join(failed))
+def check_training(variant: str, model: str) -> None:
+    """Every assertion of the probe; its figures go to the audit."""
+    trial = Trial(bench(model), variant)
+    records = [record for assertion in CLAIMS.values() for record in assertion.records(trial)]
+    show(probe=to_json(records))
+    if failed := [str(record) for record in records if not record.holds]:
+        raise Violation("\n".join(failed))
+
+
+@claim(st.just, stage="training", needs=("transformers",), slow=True)
+def test_training_on_tiny_qwen3(variant: str) -> None:
+    """A two-layer decoder with random weights, trained through every linear layer of it."""
+    check_training(variant, "tiny-qwen3")
+
+
+@claim(st.just, stage="training", needs=("transformers", "minilm"), slow=True)
+def test_training_on_minilm(variant: str) -> None:
+    """A real encoder of six layers."""
+    check_training(variant, "minilm")

@@ -25,8 +25,8 @@ from torch import nn
 
 import lora_lite as ll
 from properties.judging.files import declare_keys, outcome
-from properties.subjects.lora_lite import implementation
-from properties.subjects.observe import subject
+from properties.subjects import subject
+from properties.subjects.attaching import attach
 from strategies import AdaptedLayer, DamagedFile, LinearRecipe, damaged_files
 from strategies.options import ranks
 
@@ -71,10 +71,10 @@ def case_of(variant: str) -> AdaptedLayer:
 @cache
 def saved(variant: str) -> tuple[bytes, dict[str, dict[str, torch.Tensor]], nn.Module]:
     """A valid file, what it holds, and a base to load it onto."""
-    made = subject(case_of(variant))
+    made = attach(case_of(variant))
     with tempfile.TemporaryDirectory() as folder:
-        implementation.save(made.model, path := Path(folder) / "a")
-        return path.read_bytes(), implementation.tensors(made.model), case_of(variant).build()
+        subject.save(made.model, path := Path(folder) / "a")
+        return path.read_bytes(), subject.tensors(made.model), case_of(variant).build()
 
 
 def peak() -> int:

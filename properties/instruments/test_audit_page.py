@@ -2,7 +2,6 @@
 network.
 """
 
-import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from properties.audit.collect import failure_of
 from properties.audit.evidence import Evidence, Speed
 from properties.audit.judge import judge
 from properties.audit.render import page, write
-from properties.audit.report import Report, SpeedSource
-from properties.instruments.sample_audit import PROVENANCE, audit, run
-from properties.judging.claim import load_properties
+from properties.audit.report import Report, SpeedSource, SuiteFailure
+from properties.instruments.sample_audit import PORTRAIT, PROVENANCE, audit, run
+from properties.judging.claim import load_claims
+from properties.judging.outcome import HELD, Outcome
 from properties.mutation.matrix import Cell, Row
 from properties.probe.record import Record, to_json
 
@@ -44,7 +43,7 @@ DROPS = {"hra": 0.25, "antipasto": 0.75}
 def cells(mutant: str) -> Iterator[Cell]:
     """A row of the matrix with every outcome in it; the matrix itself has its own tests."""
     outcomes = ("killed", "survived", "unreached", "crashed", "survived")
-    for i, claim in enumerate(load_properties()):
+    for i, claim in enumerate(load_claims()):
         outcome = outcomes[(i + len(mutant)) % len(outcomes)]
         signal = {"float32": 3.0 + i} if outcome == "killed" and i % 2 else {}
         yield Cell(
@@ -63,27 +62,18 @@ def everything() -> Report:
     """A report with something in each of its parts: a red variant, a green one, one without reference, and
     every table.
     """
-    found, tracer = run(
-        ["hra", "antipasto"], ["forward_agrees_with_the_oracle"], mutant="hra_reflections_in_reverse"
-    )
+    claims = [*PORTRAIT, "forward_agrees_with_the_oracle", "merged_layer_agrees_with_the_oracle"]
+    found, tracer = run(["hra", "antipasto"], claims, mutant="hra_reflections_in_reverse")
     found.rows = [
         Row(name, list(cells(name)))
         for name in ("ia3_gate_twice", "lora_scale_lost", "save_rounds_to_bfloat16")
-    ]
-    found.records["capability"] = [
-        {
-            "variant": "hra",
-            "name": "8-bit",
-            "outcome": "refused: 0: the weight is of integers, wanted floating-point numbers",
-        },
-        {"variant": "hra", "name": "compile", "outcome": "yes"},
-        {"variant": "antipasto", "name": "compile", "outcome": "BUGGY"},
     ]
     figures = [
         Record("learning beats noise: random steps", v, "tiny", drop, ">", 0.5, "")
         for v, drop in DROPS.items()
     ]
-    found.records["probe"] = json.loads(to_json(figures))
+    probe = {"probe": to_json(figures)}
+    found.outcomes.append(Outcome("training_on_minilm", "hra", "training", HELD, shown=probe))
     size = {
         "r": 16,
         "tokens": 512,
@@ -110,7 +100,7 @@ def everything() -> Report:
     found.speed = Speed(rows, SpeedSource("speed.json", "2026-01-01", {"device": "cpu"}))
     found.skipped = {"test_peft.py::test_agrees_with_peft[hra]": "Skipped: peft is not installed"}
     found.failures.append(
-        failure_of("properties/instruments/test_audit_page.py::test_the_page_prints", "no browser")
+        SuiteFailure("properties/test_page.py::test_the_page_prints", "no browser", "pytest")
     )
     return judge(
         found, tracer, replace(PROVENANCE, injected="hra_reflections_in_reverse"), ["hra", "antipasto"]

@@ -6,41 +6,44 @@ import html
 import json
 import logging
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import lora_lite as ll
 from properties.audit import start
-from properties.audit.collect import failure_of
 from properties.audit.evidence import Evidence
 from properties.audit.judge import judge
-from properties.audit.measure import measure
-from properties.audit.render import markdown, others, page, share
-from properties.audit.report import FAILS, NO_REFERENCE, OK, UNMEASURED, Failure, Finding, Measured
+from properties.audit.render import markdown, others, page, state_text
+from properties.audit.report import Stage
 from properties.audit.speed import read as read_speed
 from properties.audit.tracing import Function, Tracer, function_of, functions
 from properties.audit.wording import counted
-from properties.instruments.sample_audit import PROVENANCE
+from properties.instruments.sample_audit import PORTRAIT, PROVENANCE, audit, everything_held
+from properties.judging.claim import load_claims
+from properties.judging.outcome import BROKEN, NOT_APPLICABLE, Outcome
 
 pytestmark = pytest.mark.instruments
 
 
 def test_a_figure_that_was_not_measured_is_a_dash() -> None:
-    """No equality where there is no oracle or a crash, no oracle missed where only its test did not run, no
-    picture no None.
-    """
-    record = measure("params_are_as_declared", "lora")
-    report = judge(Evidence(records={"facts": [record]}), None, PROVENANCE, ["lora"])
+    """No equality where there is no oracle or a crash, no picture no None."""
+    report = audit(["lora"], PORTRAIT[:1])
     for text in (markdown(report), page(report)):
         assert not re.search(r"No oracle\.|\| no oracle \||<figure>None|\bNone\b</", text)
         assert "not measured in this run" in text.lower()
-    shown = [
-        share(Finding(*made))
-        for made in ((OK,), (OK, 0.5), (FAILS, None, "crash"), (NO_REFERENCE,), (UNMEASURED,))
-    ]
-    assert shown == ["=", "0.5", "–", "–", "–"]
+    shown = [state_text(Stage(*made)) for made in (("held", 3), ("not judged", 2, 0, 1), ("not applicable",))]
+    assert shown == ["held 3", "not judged 1 of 3", "not applicable"]
+
+
+def failed(claim: str, recipe: str | None = None, variant: str = "lora") -> Outcome:
+    """Of one claim on one method."""
+    of = load_claims()[claim]
+    nodeid = f"properties/claims/test_it.py::test_{claim}[{variant}]"
+    why = f"{claim.upper()}: got 1, wanted 2"
+    return Outcome(
+        claim, variant, of.stage, BROKEN, why, budget=60, recipe=recipe, replay="pytest x", nodeid=nodeid
+    )
 
 
 def test_must_fix_names_every_claim_with_its_recipe() -> None:
@@ -48,14 +51,12 @@ def test_must_fix_names_every_claim_with_its_recipe() -> None:
     found = Evidence()
     for variant in ("dora", "hra"):
         for claim in ("gradients_agree_with_the_oracle", "identity_at_init"):
-            told = f"off by one\nrecipe   Case(variant='{variant}', of='{claim}')"
-            found.failures.append(failure_of(f"properties/test_it.py::test_{claim}[{variant}]", told))
+            found.outcomes.append(failed(claim, f"Case(variant='{variant}', of='{claim}')", variant))
     report = judge(found, None, PROVENANCE, ["dora", "hra"])
-    assert [fix.variant for fix in report.must_fix] == ["dora", "hra"]
-    assert [fix.suspect.partition(":")[0] for fix in report.must_fix] == [
-        f"lora_lite/variants/{v}.py" for v in ("dora", "hra")
-    ]
-    for failure in found.failures:
+    assert [fix.method for fix in report.must_fix] == ["dora", "hra"]
+    for fix in report.must_fix:
+        assert fix.suspects[0].place.startswith(f"lora_lite/variants/{fix.method}.py:")
+    for failure in found.outcomes:
         assert str(failure.recipe) in markdown(report)
         assert html.escape(str(failure.recipe), quote=False).replace("'", "&#39;") in page(report)
 
@@ -63,22 +64,12 @@ def test_must_fix_names_every_claim_with_its_recipe() -> None:
 LAYER = "AdaptedLayer(variant='lora', of=1)"
 
 
-def failed(claim: str, recipe: str = "") -> Failure:
-    """Of lora."""
-    told = f"{claim} [lora]\n{claim.upper()}\ngot 1  wanted 2\nworst at 0" + (
-        f"\nrecipe   {recipe}" if recipe else ""
-    )
-    return failure_of(f"properties/test_it.py::test_{claim}[lora]", told, left=["measured"])
-
-
 def test_an_entry_is_headed_by_the_smallest_case_of_one_layer() -> None:
     """And what left no trace of the variant's code points nowhere: it has no entry where another failure has
     one.
     """
-    forward, compiled = (
-        failed("forward_agrees_with_the_oracle", LAYER),
-        failed("compiled_output_and_gradients_are_the_oracles"),
-    )
+    forward = failed("forward_agrees_with_the_oracle", LAYER)
+    compiled = failed("compiled_output_and_gradients_are_the_oracles")
     real = failed("forward_agrees_with_the_oracle_on_real_weights", "Short()")
     whole = failed("merged_model_agrees_with_the_oracle", "Short()")
     again = failed("merged_model_agrees_with_the_oracle", "Longer()")
@@ -90,42 +81,25 @@ def test_an_entry_is_headed_by_the_smallest_case_of_one_layer() -> None:
         def tests_of(self) -> dict[Function, set[str]]:
             return ran
 
-    found = Evidence(failures=[compiled, real, whole, again, forward])
+    found = Evidence([compiled, real, whole, again, forward])
     report = judge(found, Traced(), PROVENANCE, ["lora"])
     (fix,) = report.must_fix
-    assert (fix.suspect, fix.failures[0]) == (str(hook), forward)
-    assert [failure.claim for failure in others(fix)] == [real.claim, whole.claim, compiled.claim]
+    assert (fix.suspects[0].place, fix.failures[0]) == (str(hook), forward)
+    assert [failure.claim for failure in others(fix)] == [whole.claim, real.claim, compiled.claim]
     ran.clear()
-    (alone,) = judge(replace(found, failures=[compiled]), Traced(), PROVENANCE, ["lora"]).must_fix
+    (alone,) = judge(Evidence([compiled]), Traced(), PROVENANCE, ["lora"]).must_fix
     assert alone.failures == [compiled]
 
 
-def test_a_reason_says_what_does_not_hold_and_simple_claims_come_first() -> None:
-    """The identity is told under init; a column that fails shows no figure of what holds beside it."""
-    failures = [
-        *(failed(claim) for claim in ("a_handle_of_a_model_that_is_gone", "identity_at_init")),
-        failed("first_gradients_are_as_declared"),
-        failed("gradients_in_a_whole_model_agree_with_the_oracle", LAYER),
-        failed("gradients_agree_with_the_oracle", LAYER + " " * 9),
-    ]
-    held = Measured("base_keeps_every_bit", "lora", 3, {"float32": 0.01})
-    (block,) = judge(Evidence(failures=failures, measured=[held]), None, PROVENANCE, ["lora"]).blocks
-    assert (block.columns["other"].state, block.columns["other"].figure) == (FAILS, None)
-    assert (
-        block.columns["gradient"].why
-        == "does not hold: gradients agree with the oracle: GRADIENTS_AGREE_WITH_THE_ORACLE: got 1 wanted 2"
-    )
-    assert block.columns["init"].why.startswith(
-        "does not hold: identity at init: IDENTITY_AT_INIT: got 1 wanted 2"
-    )
-    report = judge(
-        Evidence(failures=failures, records={"facts": [measure("params_are_as_declared", "lora")]}),
-        None,
-        PROVENANCE,
-        ["lora"],
-    )
-    for text in (markdown(report), page(report)):
-        assert text.count("does not hold: first gradients are as declared") >= 2
+def test_a_reason_names_the_stages_that_fail() -> None:
+    failures = [failed("identity_at_init"), failed("gradients_agree_with_the_oracle", LAYER)]
+    claims = {claim for o in failures for claim in [o.claim]}
+    rest = [o for o in everything_held(["lora"]).outcomes if o.claim not in claims]
+    report = judge(Evidence([*rest, *failures]), None, PROVENANCE, ["lora"])
+    (block,) = report.blocks
+    applies = sum(o.state != NOT_APPLICABLE for o in block.outcomes)
+    assert block.reason == f"2 of {applies} claims broken (init, gradient)"
+    assert [s for s, found in block.stages.items() if found.state == BROKEN] == ["init", "gradient"]
 
 
 @pytest.mark.parametrize(("n", "told"), [(0, "0 properties"), (1, "1 property"), (2, "2 properties")])

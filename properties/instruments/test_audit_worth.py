@@ -4,7 +4,6 @@ to be known.
 
 import dataclasses
 import html
-import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -13,15 +12,15 @@ import pytest
 
 import lora_lite as ll
 from properties.audit import worth
-from properties.audit.collect import failure_of
 from properties.audit.evidence import Evidence
 from properties.audit.judge import judge
 from properties.audit.provenance import narrowing
 from properties.audit.render import cases, markdown, page
-from properties.audit.report import Measured, Report, Worth
+from properties.audit.report import Report, SuiteFailure, Worth
 from properties.audit.tracing import Function, Tracer, function_of, suspect
 from properties.instruments.sample_audit import PROVENANCE, run
-from properties.judging.claim import load_properties
+from properties.judging.claim import load_claims
+from properties.judging.outcome import BROKEN, HELD, Outcome
 from properties.mutation import load_catalogue
 from properties.mutation.matrix import Cell, Row
 from properties.mutation.witnesses import WITNESSES
@@ -31,7 +30,16 @@ from strategies.options import BUILT_IN
 pytestmark = pytest.mark.instruments
 
 CLAIM = "identity_at_init"
+# What runs all of a variant's own lines.
+EVERYTHING = ("the_tensors_of_a_fixed_layer_are_as_declared",)
 ROOT = Path(__file__).parents[2]
+
+
+def measured(
+    variant: str, examples: int, noise: dict[str, float], state: str = HELD, claim: str = CLAIM
+) -> Outcome:
+    """What a claim left of a method."""
+    return Outcome(claim, variant, "init", state, examples=examples, budget=60, worst=noise)
 
 
 def worth_of(
@@ -54,14 +62,13 @@ def worth_of(
         )
         for i, signal in enumerate(signals)
     ]
-    measured = [Measured(CLAIM, "hra", examples, noise)] if noise else []
-    ran = {(CLAIM, "hra")} if noise else set()
-    failures = [failure_of(f"properties/test_it.py::test_{CLAIM}[lora]", "no")] if failed else []
-    found = worth.worths(measured, rows, ran, failures)
+    outcomes = [measured("hra", examples, noise)] if noise else []
+    outcomes += [measured("lora", 1, {}, BROKEN)] if failed else []
+    found = worth.worths(outcomes, rows)
     return next(w for w in found if w.claim == CLAIM)
 
 
-def test_the_worth_of_a_property_is_counted_from_the_matrix() -> None:
+def test_the_worth_of_a_claim_is_counted_from_the_matrix() -> None:
     """Catches, alone, noise and signal; each side of the tolerance has its verdict."""
     quiet, loud, clear, faint = {"float32": 0.1}, {"float32": 0.7}, {"float32": 100.0}, {"float32": 5.0}
     found = [
@@ -72,13 +79,10 @@ def test_the_worth_of_a_property_is_counted_from_the_matrix() -> None:
     assert (worth_of(quiet, clear).kills, worth_of(quiet, clear).alone) == (["m0"], ["m0"])
     assert worth_of(quiet, clear, also="killed").alone == []
     assert worth_of(quiet, clear).tried == 1
-    unmetered = (
-        [Measured(CLAIM, "hra", 9, {})],
-        [Row("m", [Cell(CLAIM, "m", "hra", "killed", 1, signal=clear)])],
-    )
-    (one_sided,) = worth.worths(*unmetered, {(CLAIM, "hra")})
+    unmetered = [measured("hra", 9, {})]
+    (one_sided,) = worth.worths(unmetered, [Row("m", [Cell(CLAIM, "m", "hra", "killed", 1, signal=clear)])])
     assert one_sided.tolerance == "not measured"
-    (unjudged,) = worth.worths([], [], {(CLAIM, "hra")})
+    (unjudged,) = worth.worths(unmetered, [])
     assert (unjudged.tolerance, unjudged.earns, unjudged.tried) == ("exact", "not measured", 0)
 
 
@@ -103,8 +107,8 @@ def test_each_dtype_is_judged() -> None:
     )
 
 
-def replaced(report: Report, *properties: Worth) -> Report:
-    return dataclasses.replace(report, properties=list(properties))
+def replaced(report: Report, *claims: Worth) -> Report:
+    return dataclasses.replace(report, claims=list(claims))
 
 
 def test_noise_says_how_many_cases_it_is_known_from() -> None:
@@ -112,9 +116,9 @@ def test_noise_says_how_many_cases_it_is_known_from() -> None:
     noise, signal = {"float32": 0.1}, {"float32": 300.0}
     assert [cases(worth_of(noise, signal, examples=n)) for n in (9, 12_000)] == ["9 (few)", "12,000"]
     assert worth_of(noise, signal, failed=True).tolerance == "fails"
-    fact = next(p.name for p in load_properties().values() if p.cases is None)
-    failed = Evidence(failures=[failure_of(f"properties/test_x.py::test_{fact}", "no")], ran={(fact, None)})
-    (told,) = judge(failed, None, PROVENANCE, ["hra"]).properties
+    fact = next(p for p in load_claims().values() if p.cases is None)
+    failed = Evidence([Outcome(fact.name, None, fact.stage, BROKEN)])
+    (told,) = judge(failed, None, PROVENANCE, ["hra"]).claims
     assert told.tolerance == "fails"
 
 
@@ -122,26 +126,19 @@ def test_noise_is_of_correct_code() -> None:
     """Of what holds on a variant nothing is taken where another property fails on it: its code is not
     correct.
     """
-    measured = [Measured(CLAIM, "hra", 9, {"float32": 0.9}), Measured(CLAIM, "lora", 5, {"float32": 0.1})]
-    ran = {(CLAIM, m.variant) for m in measured}
-    failure = failure_of("properties/test_it.py::test_base_keeps_every_bit[hra]", "no")
+    hra, lora = measured("hra", 9, {"float32": 0.9}), measured("lora", 5, {"float32": 0.1})
+    failure = measured("hra", 1, {}, BROKEN, "base_keeps_every_bit")
     for own, noise, examples, tolerance in (
-        (measured, {"float32": 0.1}, 5, "not measured"),
-        (measured[:1], {}, 0, "not measured"),
+        ([hra, lora], {"float32": 0.1}, 5, "not measured"),
+        ([hra], {}, 0, "not measured"),
     ):
-        told = next(
-            w
-            for w in worth.worths(own, [], ran & {(CLAIM, m.variant) for m in own}, [failure])
-            if w.claim == CLAIM
-        )
+        told = next(w for w in worth.worths([*own, failure], []) if w.claim == CLAIM)
         assert (told.noise, told.examples, told.tolerance) == (noise, examples, tolerance)
 
 
 def test_what_was_not_tried_is_a_dash_and_no_zero() -> None:
     """Without a matrix nothing catches 0, and the page says why there is none."""
-    report = judge(
-        Evidence(ran={(CLAIM, "hra")}, measured=[Measured(CLAIM, "hra", 9, {})]), None, PROVENANCE, ["hra"]
-    )
+    report = judge(Evidence([measured("hra", 9, {})]), None, PROVENANCE, ["hra"])
     line = next(line for line in markdown(report).splitlines() if line.startswith("| identity at init |"))
     assert [cell.strip() for cell in line.split("|")][2:7] == ["–", "–", "=", "–", "–"]
     wanted = sum(m.equivalent is None and "hra" in m.applies_to for m in load_catalogue().values())
@@ -154,29 +151,20 @@ def test_what_was_not_tried_is_a_dash_and_no_zero() -> None:
 def test_a_matrix_with_rows_missing_says_so_and_why() -> None:
     """A test that failed before its row, and one that failed after it: neither is lost."""
     row = Row("lora_scale_lost", [Cell(CLAIM, "lora_scale_lost", "lora", "killed", 6)])
-    found = Evidence(rows=[row])
-    for name, told in (
-        ("lora_scale_lost", "replay holds"),
-        ("lora_update_subtracted", "InjectionError: occurs 0 times"),
-    ):
-        found.failures.append(
-            failure_of(f"properties/instruments/test_mutants.py::test_mutant_is_killed[{name}]", told)
-        )
+    found = Evidence(rows=[row], records={"mutant": ["lora_scale_lost", "lora_update_subtracted"]})
+    for told in ("replay holds", "InjectionError: occurs 0 times"):
+        found.failures.append(SuiteFailure("properties/instruments/test_it.py::test_it", told, ""))
     report = judge(found, None, PROVENANCE, ["lora"])
     assert [failure.message for failure in report.suite] == ["replay holds", "InjectionError: occurs 0 times"]
     assert report.must_fix == []
-    assert (report.mutation.rows, report.mutation.caught, report.blocks[0].columns["other"].state) == (
-        1,
-        1,
-        "not measured",
-    )
+    assert (report.mutation.rows, report.mutation.caught, report.blocks[0].verdict) == (1, 1, "PARTIAL")
     assert "1 test failed before anything was tried: lora_update_subtracted" in report.mutation.why
     for text in (markdown(report), page(report)):
         assert "The matrix is incomplete" in text
         assert "InjectionError" in text
 
 
-def test_every_property_says_which_failures_it_catches() -> None:
+def test_every_claim_says_which_failures_it_catches() -> None:
     found = worth_of({"float32": 0.1}, {"float32": 300.0}, {"float32": 300.0}, also="killed")
     report = replaced(judge(Evidence(rows=[Row("lora_scale_lost", [])]), None, PROVENANCE, ["lora"]), found)
     for text in (markdown(report), page(report)):
@@ -186,7 +174,7 @@ def test_every_property_says_which_failures_it_catches() -> None:
 
 def test_what_alone_catches_nothing_and_has_no_reason_is_to_be_mended() -> None:
     """Where the whole catalogue ran on every variant; a part of it says nothing."""
-    silent = next(name for name in load_properties() if name not in WITNESSES)
+    silent = next(name for name in load_claims() if name not in WITNESSES)
     names = [m.name for m in load_catalogue().values() if m.equivalent is None]
     for rows, known in ((names, True), (names[1:], False)):
         found = Evidence(
@@ -201,7 +189,7 @@ def test_what_alone_catches_nothing_and_has_no_reason_is_to_be_mended() -> None:
 
 def test_gaps_close_when_a_test_runs_the_code() -> None:
     """Coverage of a file rises with what ran, and an import counts as run."""
-    idle, busy = Tracer(), run(["ia3"])[1]
+    idle, busy = Tracer(), run(["ia3"], EVERYTHING)[1]
     for tracer in (idle, busy):
         tracer.imported()
     lines = [{f.path: f for f in tracer.files()}["lora_lite/variants/ia3.py"] for tracer in (idle, busy)]
@@ -271,11 +259,6 @@ def test_the_suspect_is_what_failing_tests_run_and_passing_ones_do_not() -> None
 def test_a_survivor_is_something_to_add_and_no_fault_of_the_library() -> None:
     cells = [Cell("identity_at_init", "lora_scale_lost", "lora", "survived", 6)]
     found = Evidence(rows=[Row("lora_scale_lost", cells)])
-    found.failures.append(
-        failure_of(
-            "properties/instruments/test_mutants.py::test_mutant_is_killed[lora_scale_lost]", "survives"
-        )
-    )
     report = judge(found, None, PROVENANCE, ["lora"])
     assert report.must_fix == []
     assert any("lora_scale_lost" in item for item in report.must_add)
@@ -293,9 +276,10 @@ def test_the_probe_is_told_by_its_tightest_figure() -> None:
         *(((0.9, 0.6), 0.6, 2), ((0.9, 0.4), 0.4, 1), ((0.45, 0.1), 0.1, 0)),
         *(((float("nan"), 0.51), None, 1), ((0.1, float("nan")), None, 0)),
     ):
-        records = json.loads(
-            to_json(record(value, variant) for value, variant in zip(values, ("hra", "dora"), strict=True))
+        records = to_json(
+            record(value, variant) for value, variant in zip(values, ("hra", "dora"), strict=True)
         )
-        (told,) = judge(Evidence(records={"probe": records}), None, PROVENANCE, ["hra"]).probe
+        training = Outcome("training_on_minilm", "hra", "training", HELD, shown={"probe": records})
+        (told,) = judge(Evidence([training]), None, PROVENANCE, ["hra"]).probe
         assert (told.got, told.holds, told.measured, told.wanted) == (got, holds, 2, "> 0.5")
         assert "luck" in told.catches

@@ -20,9 +20,11 @@ import lora_lite as ll
 from properties.claims import test_regressions as replaying
 from properties.instruments.sample_fixtures import CASE, FOUND, fixture_of_hra, set_options
 from properties.judging.assertions import Violation
-from properties.judging.claim import PROPERTIES, Property, load_properties, told
+from properties.judging.claim import CLAIMS, Claim, load_claims
 from properties.judging.life_machine import Machine
+from properties.judging.outcome import CRASHED
 from properties.judging.profiles import check_database, example_database
+from properties.judging.under_pytest import judged
 from properties.mutation import load_catalogue
 from properties.regressions.__main__ import main
 from properties.regressions.fixture import (
@@ -67,12 +69,12 @@ def test_a_recipe_that_no_longer_builds_is_an_error(change: dict[str, Any], matc
     ("change", "match"),
     [
         ({"variant": "gone"}, "there is no variant gone, known: "),
-        ({"property": "gone"}, "there is no property gone that draws cases of hra"),
+        ({"claim": "gone"}, "there is no claim gone that draws cases of hra"),
         ({"variant": "dora"}, "its recipe is of hra, the fixture of dora"),
-        ({"property": "detach_without_an_adapter_is_refused"}, "that draws cases of hra"),
-        ({"property": "zero_rows_of_hra_are_no_reflection", "variant": "lora"}, "that draws cases of lora"),
+        ({"claim": "detach_without_an_adapter_is_refused"}, "that draws cases of hra"),
+        ({"claim": "zero_rows_of_hra_are_no_reflection", "variant": "lora"}, "that draws cases of lora"),
     ],
-    ids=["variant", "property", "recipe", "fact", "does not apply"],
+    ids=["variant", "claim", "recipe", "fact", "does not apply"],
 )
 def test_a_fixture_about_nothing_is_an_error(change: dict[str, Any], match: str) -> None:
     with pytest.raises(FixtureError, match=match):
@@ -134,7 +136,7 @@ def test_what_a_hand_left_half_done_is_not_written_over(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"variant": "my-lora"}, {"property": "SVD_is_exact"}, {"error": 'a "list": [\n  1 ]b'}]
+    "change", [{"variant": "my-lora"}, {"claim": "SVD_is_exact"}, {"error": 'a "list": [\n  1 ]b'}]
 )
 def test_what_is_written_is_read(change: dict[str, Any], tmp_path: Path) -> None:
     recipe = {"kind": "AdaptedLayer", "names": ["a ]b", 'c"[', "d  e"]}
@@ -199,7 +201,7 @@ def test_a_fixture_that_a_mutant_made_is_red_with_it() -> None:
                 )
 
 
-def test_a_known_failure_is_expected_and_its_end_is_not(tmp_path: Path) -> None:
+def test_a_known_failure_is_expected_and_its_end_is_not(asking: Any, tmp_path: Path) -> None:
     known = write(
         fixture_of_hra(expect="fail", reason="to be dealt with", link="https://example.org/1"), tmp_path
     )
@@ -207,14 +209,14 @@ def test_a_known_failure_is_expected_and_its_end_is_not(tmp_path: Path) -> None:
         REVERSED.injected(),
         pytest.raises(pytest.xfail.Exception, match=r"to be dealt with \(https://example.org/1\)"),
     ):
-        replaying.test_regressions(str(known))
+        replaying.test_regressions(str(known), asking)
     with pytest.raises(
         pytest.fail.Exception, match=r"the known failure is gone \(to be dealt with\)\. Set expect to pass"
     ):
-        replaying.test_regressions(str(known))
+        replaying.test_regressions(str(known), asking)
 
 
-def test_a_known_failure_that_ends_in_another_way_is_no_longer_known(tmp_path: Path) -> None:
+def test_a_known_failure_that_ends_in_another_way_is_no_longer_known(asking: Any, tmp_path: Path) -> None:
     """A recipe that builds no layer any more fails too, and not as it was known to."""
     recipe = to_json(replace(CASE, linear=replace(CASE.linear, weight="gone")))
     known = fixture_of_hra(
@@ -223,45 +225,47 @@ def test_a_known_failure_that_ends_in_another_way_is_no_longer_known(tmp_path: P
     with pytest.raises(
         pytest.fail.Exception, match=r"the known failure is .* it ends in \"KeyError: 'gone'\" now"
     ):
-        replaying.test_regressions(str(write(known, tmp_path)))
+        replaying.test_regressions(str(write(known, tmp_path)), asking)
 
 
-def test_a_crash_in_replay_is_a_failure(tmp_path: Path) -> None:
+def test_a_crash_in_replay_is_a_failure(asking: Any, tmp_path: Path) -> None:
     """Not an expected one of a fixture that is to pass, and told with its own traceback."""
     refused = write(fixture_of_hra(recipe=to_json(replace(CASE, options=(("r", 3),)))), tmp_path)
     with pytest.raises(ll.ConfigError, match="even"):
-        replaying.test_regressions(str(refused))
+        replaying.test_regressions(str(refused), asking)
 
 
-def test_a_crash_is_written_down_too(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_crash_is_written_down_too(asking: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With its own traceback, and what a violation ends with as a note."""
 
     def stumbling(case: AdaptedLayer) -> None:
         raise ZeroDivisionError(f"in {case.linear.d_in}")
 
-    property_of_ours = Property("stumbling", stumbling, trained_layers, 1.0, lambda variant: True)
-    set_options(monkeypatch, request.config, record=tmp_path)
-    with pytest.raises(ZeroDivisionError) as crash, told("stumbling", "lora", request):
-        property_of_ours.run("lora", settings(max_examples=5, database=None))
+    claim_of_ours = Claim("stumbling", stumbling, trained_layers, "forward")
+    set_options(monkeypatch, asking.config, record=tmp_path)
+    with pytest.raises(ZeroDivisionError) as crash, judged(claim_of_ours, "lora", asking):
+        claim_of_ours.run("lora", settings(max_examples=5, database=None))
     (path,) = tmp_path.iterdir()
-    recipe, last = crash.value.__notes__[-2:]
+    recipe, written, replayed = crash.value.__notes__[-1].splitlines()
     assert recipe.startswith("recipe   AdaptedLayer(variant='lora'")
-    assert last.startswith(f"written  {path}\nreplay   pytest ")
+    assert (written, replayed[:16]) == (f"written  {path}", "replay   pytest ")
+    ((_, outcome),) = asking.node.user_properties
+    assert (outcome["state"], outcome["why"]) == (CRASHED, "ZeroDivisionError: in 1")
+    assert f"recipe   {outcome['recipe']}" == recipe
     assert read(path).error == "ZeroDivisionError: in 1"
 
 
 @pytest.mark.slow
 def test_the_steps_of_a_state_machine_are_written_down(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    asking: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Hypothesis shrinks the machine's run; the life that it ended with is the fixture."""
     fault = load_catalogue()["hook_left_after_detach"]
     machine_settings = settings(derandomize=True, max_examples=50, stateful_step_count=8, database=None)
-    set_options(monkeypatch, request.config, record=tmp_path)
+    set_options(monkeypatch, asking.config, record=tmp_path)
     failed = pytest.raises(pytest.fail.Exception, match=r"\nwritten  .*\nreplay   pytest --record")
-    with fault.injected(), failed, told("a_life_leaves_every_model_as_it_should_be", "lora", request):
+    machine = load_claims()["the_machine_finds_nothing_wrong_in_fifty_steps"]
+    with fault.injected(), failed, judged(machine, None, asking):
         run_state_machine_as_test(Machine, settings=machine_settings)
     (path,) = tmp_path.iterdir()
     fixture = read(path)
@@ -278,7 +282,7 @@ def test_recorded_tensors_win_over_the_seed(tmp_path: Path) -> None:
     """The base, the input and the adapter's init of a case are those of the file, whatever the generators
     give by then.
     """
-    check = load_properties()["forward_agrees_with_the_oracle"].check
+    check = load_claims()["forward_agrees_with_the_oracle"].check
     with REVERSED.injected():
         fixture, path = record(
             "forward_agrees_with_the_oracle",
@@ -298,7 +302,7 @@ def test_recorded_tensors_win_over_the_seed(tmp_path: Path) -> None:
         seen.append([case.x(), *(tensor.detach() for tensor in model.state_dict().values())])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(PROPERTIES, fixture.property, replace(PROPERTIES[fixture.property], check=watch))
+        patch.setitem(CLAIMS, fixture.claim, replace(CLAIMS[fixture.claim], check=watch))
         replay(fixture, path)
         # A torch whose generator gives other numbers for the same seed.
         patch.setattr("strategies.tensors._pool", lambda seed, role, size: torch.full((size,), 7.0))
@@ -403,7 +407,7 @@ def test_prune_keeps_the_simplest_and_what_nothing_implies(tmp_path: Path) -> No
         ),
         write(
             fixture_of_hra(
-                property="save_load_keeps_every_bit",
+                claim="save_load_keeps_every_bit",
                 recipe=to_json(replace(CASE, tokens=(0,), trained=False)),
             ),
             tmp_path,

@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from properties.judging.claim import load_properties
+from properties.judging.claim import load_claims
 from properties.mutation import load_catalogue
 from properties.mutation.matrix import budget, run_cell
 from strategies import lifecycles
@@ -47,7 +47,7 @@ def test_every_mutant_of_a_life_is_to_be_shown_by_one() -> None:
 @pytest.mark.parametrize("mutant", SHOWN_BY)
 def test_a_life_shows_what_needs_a_history(mutant: str) -> None:
     """The state machine itself, whatever else may kill the mutant; on the first of its variants."""
-    made = load_properties()["a_life_leaves_every_model_as_it_should_be"]
+    made = load_claims()["a_life_leaves_every_model_as_it_should_be"]
     narrow = replace(made, cases=partial(lifecycles, chosen=SHOWN_BY[mutant]), share=1.0)
     known = load_catalogue()[mutant]
     cell = run_cell(narrow, known, known.applies_to[0], budget(LIVES, shrink=False))

@@ -13,7 +13,7 @@ import lora_lite as ll
 from lora_lite import adapter, checkpoint, linear, targets
 from properties.audit.worth import mutant_rows
 from properties.judging.assertions import Violation, assert_within
-from properties.judging.claim import Property, load_properties
+from properties.judging.claim import Claim, load_claims
 from properties.mutation import CATALOGUE, Change, InjectionError, Mutant, load_catalogue, matrix
 from properties.mutation.matrix import Row, budget, run_cell, run_row, signal
 from properties.mutation.witnesses import WITNESSES
@@ -43,6 +43,8 @@ def test_mutant_is_killed(mutant: str, request: pytest.FixtureRequest, tmp_path:
     """
     wanted = request.config.getoption("--variant") or list(ll.VARIANTS)
     known = CATALOGUE[mutant]
+    # Without a row that follows, nothing was tried.
+    request.node.user_properties.append(("mutant", mutant))
     injected = replace(known, applies_to=tuple(variant for variant in known.applies_to if variant in wanted))
     # Asked for by name or for the audit, the whole matrix is filled in; else the first kill is enough.
     whole = request.config.getoption("--audit") is not None or "mutation" in request.config.getoption("-m")
@@ -77,10 +79,6 @@ ABSENT = lora(Change(ll.LoRA.adapt_output, "no such text", "x"))
 FEW = budget(5, shrink=False)
 
 
-def always(variant: type[ll.Variant]) -> bool:
-    return True
-
-
 def blind(case: AdaptedLayer) -> None:
     """Asserts nothing."""
 
@@ -94,19 +92,19 @@ def stumbling(case: AdaptedLayer) -> None:
 
 
 def test_a_blind_property_kills_nothing() -> None:
-    cell = run_cell(Property("blind", blind, trained_layers, 1.0, always), SCALE_LOST, "lora", FEW)
+    cell = run_cell(Claim("blind", blind, trained_layers, "forward"), SCALE_LOST, "lora", FEW)
     assert (cell.outcome, cell.examples) == ("survived", 5)
 
 
 def test_a_crash_is_no_kill() -> None:
-    cell = run_cell(Property("stumbling", stumbling, trained_layers, 1.0, always), SCALE_LOST, "lora", FEW)
+    cell = run_cell(Claim("stumbling", stumbling, trained_layers, "forward"), SCALE_LOST, "lora", FEW)
     assert cell.outcome == "crashed"
     assert "ZeroDivisionError" in cell.detail
 
 
 def test_a_mutant_that_does_not_apply_is_no_crash_of_the_property() -> None:
     with pytest.raises(InjectionError, match="occurs 0 times"):
-        run_cell(Property("blind", blind, trained_layers, 1.0, always), ABSENT, "lora", FEW)
+        run_cell(Claim("blind", blind, trained_layers, "forward"), ABSENT, "lora", FEW)
 
 
 def test_what_fails_on_correct_code_catches_nothing_and_hides_nothing(
@@ -115,8 +113,10 @@ def test_what_fails_on_correct_code_catches_nothing_and_hides_nothing(
     """Neither a violation nor a crash there counts as a kill; what the others notice is in the row all the
     same.
     """
-    broken = [Property(check.__name__, check, trained_layers, 0.1, always) for check in (seeing, stumbling)]
-    forward = load_properties()["forward_agrees_with_the_oracle"]
+    broken = [
+        Claim(check.__name__, check, trained_layers, "forward", share=0.1) for check in (seeing, stumbling)
+    ]
+    forward = load_claims()["forward_agrees_with_the_oracle"]
     monkeypatch.setattr(matrix, "applicable", lambda variant: [*broken, forward])
     row = run_row(SCALE_LOST, examples=5, full=5, whole=True)
     assert row.killers == [forward.name]
@@ -127,7 +127,7 @@ def test_what_fails_on_correct_code_catches_nothing_and_hides_nothing(
 
 def test_a_row_speaks_of_the_variants_that_it_was_tried_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """A mutant of several variants, in a run about one of them."""
-    forward = load_properties()["forward_agrees_with_the_oracle"]
+    forward = load_claims()["forward_agrees_with_the_oracle"]
     monkeypatch.setattr(matrix, "applicable", lambda variant: [forward])
     row = run_row(SCALE_LOST, examples=5, full=5, whole=True)
     assert (row.variants, row.survivors) == (["lora"], [])
@@ -139,7 +139,7 @@ def test_which_code_a_property_runs_does_not_depend_on_its_share() -> None:
     """Two cases each time, the same ones."""
     drawn: list[AdaptedLayer] = []
     for name, share in (("first", 1.0), ("first", 0.01)):
-        matrix.reach(Property(name, drawn.append, trained_layers, share, always), "hra")
+        matrix.reach(Claim(name, drawn.append, trained_layers, "forward", share=share), "hra")
     assert len(drawn) == 4
     assert drawn[:2] == drawn[2:]
 
@@ -151,7 +151,7 @@ def test_mutants_of_all_variants_are_of_the_built_in_ones() -> None:
 
 def test_a_kill_tells_its_shrunk_case() -> None:
     how = budget(20, shrink=True)
-    cell = run_cell(Property("seeing", seeing, trained_layers, 1.0, always), SCALE_LOST, "lora", how)
+    cell = run_cell(Claim("seeing", seeing, trained_layers, "forward"), SCALE_LOST, "lora", how)
     assert cell.outcome == "killed"
     simplest = (
         "AdaptedLayer(variant='lora', linear=LinearRecipe(d_in=1, d_out=1, bias=False, dtype='float32',"
@@ -163,7 +163,7 @@ def test_a_kill_tells_its_shrunk_case() -> None:
 def test_the_signal_of_a_mutant_is_its_error_at_its_easiest_case() -> None:
     """By dtype, in tolerances; a property on which it has no effect has none."""
     forward, moved = (
-        load_properties()[name] for name in ("forward_agrees_with_the_oracle", "base_keeps_every_bit")
+        load_claims()[name] for name in ("forward_agrees_with_the_oracle", "base_keeps_every_bit")
     )
     found = signal(forward, SCALE_LOST, "lora", {}, examples=30, full=30)
     assert found["float32"] > 10
@@ -190,10 +190,10 @@ def test_a_signal_below_the_tolerance_is_kept_and_looked_for_again() -> None:
             case: AdaptedLayer, seen: list[AdaptedLayer] = seen, share: float = share, grows: float = grows
         ) -> None:
             seen.append(case)
-            assert_within(torch.tensor(0.25), torch.tensor(0.0), 1.0, claim="hidden", dtype=torch.bfloat16)
-            assert_within(torch.tensor(share + grows * len(seen)), torch.tensor(0.0), 1.0, claim="so far off")
+            assert_within(torch.tensor(0.25), torch.tensor(0.0), 1.0, what="hidden", dtype=torch.bfloat16)
+            assert_within(torch.tensor(share + grows * len(seen)), torch.tensor(0.0), 1.0, what="so far off")
 
-        made = Property("measured", measured, trained_layers, 1.0, always)
+        made = Claim("measured", measured, trained_layers, "forward")
         found = signal(made, SCALE_LOST, "lora", {}, examples=5, full=60)
         assert len(seen) == wanted
         assert found == (
@@ -203,13 +203,13 @@ def test_a_signal_below_the_tolerance_is_kept_and_looked_for_again() -> None:
 
 def test_the_signal_is_at_least_what_the_kill_showed() -> None:
     """The cases that are drawn for it may be others."""
-    made = Property("measured", blind, trained_layers, 1.0, always)
+    made = Claim("measured", blind, trained_layers, "forward")
     assert signal(made, SCALE_LOST, "lora", {"float32": 3.0}, examples=5, full=5) == {"float32": 3.0}
 
 
 def test_a_second_variants_kill_has_no_signal(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody looked for its easiest case."""
-    forward = load_properties()["forward_agrees_with_the_oracle"]
+    forward = load_claims()["forward_agrees_with_the_oracle"]
     monkeypatch.setattr(matrix, "applicable", lambda variant: [forward])
     first, second, *_ = run_row(
         CATALOGUE["the_scale_is_one_whatever_the_config"], examples=20, full=20, whole=True
@@ -276,7 +276,7 @@ def test_no_answer_of_a_mutant_reaches_correct_code() -> None:
 
 
 def test_every_second_witness_is_a_property() -> None:
-    assert set(WITNESSES) <= set(load_properties())
+    assert set(WITNESSES) <= set(load_claims())
 
 
 def test_every_mutant_of_the_catalogue_applies() -> None:

@@ -1,6 +1,5 @@
 """Every reference, opened. Collected where the network is asked for: pytest --online, or -m online."""
 
-import json
 from dataclasses import asdict
 
 import pytest
@@ -21,7 +20,7 @@ def test_reference_is_where_it_is_said_to_be(link: Link, request: pytest.Fixture
     A file may drift after that.
     """
     found = checked(link)
-    request.node.user_properties.append(("link", json.dumps(asdict(found))))
+    request.node.user_properties.append(("link", asdict(found)))
     if found.status == UNCHECKED:
         pytest.skip(f"UNCHECKED {found.url}: {found.why}. Run it where that can be reached.")
     wrong = {GONE, WRONG_TITLE, DRIFT} if link.kind == PINNED else {GONE, WRONG_TITLE}

@@ -157,7 +157,7 @@ def test_blocks_that_are_run_once_give_what_they_always_give(model: str) -> None
 def test_what_is_not_a_number_does_not_hold() -> None:
     record = Record("some claim", "lora", "tiny-qwen3", float("nan"), "≤", 0.0, "why")
     assert not record.holds
-    assert '"value": null' in to_json([record])
+    assert to_json([record])[0]["value"] is None
     assert "FAILS" in table([record])
 
 

@@ -33,7 +33,7 @@ def test_samples_next_to_a_disturbed_base_sample_are_dropped() -> None:
 
 
 def test_a_slow_candidate_is_no_disturbance() -> None:
-    """Only base samples tell: dropping slow candidates would flatter every implementation."""
+    """Only base samples tell: dropping slow candidates would flatter every subject."""
     slow = [*CALM, Sample(1.0, 50.0, 1.0)]
     assert undisturbed(slow) == slow
 
@@ -129,8 +129,8 @@ def untimed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("untimed")
 def test_the_table_has_a_row_for_every_variant_and_size(tmp_path: Path) -> None:
+    from properties.judging.peft_layers import PEFT
     from properties.speed.__main__ import main
-    from properties.subjects.peft_layers import PEFT
 
     main(["--json", str(tmp_path / "speed.json")])
     report = json.loads((tmp_path / "speed.json").read_text())

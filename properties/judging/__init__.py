@@ -1,4 +1,1 @@
-"""What a claim is, how it is judged, and by which bound:
-
-the register, the assertions, the one error model.
-"""
+"""How claims are declared and judged: the register, the assertions, the one error model."""

@@ -1,61 +1,61 @@
-"""One helper a claim: says what came out, what was wanted, the tolerance and by how much it was missed."""
+"""The one vocabulary of assertions. A failure says what was looked at and what it is not: what came out, what
+was wanted, the bound, and by how much it was missed.
+
+what: the tensor or the argument that is looked at, in words that need no knowledge of the suite. like: what
+it should be, to be read after "is not".
+"""
 
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from properties.judging.outcome import note
 from properties.judging.tolerance import Bounded
+
+WANTED = "what it should be"
 
 
 class Violation(AssertionError):  # noqa: N818  # the term of the field: a property is violated
-    """A property does not hold. The message needs no knowledge of the test.
+    """A claim does not hold. The message needs no knowledge of the test.
 
-    case, examples: the shrunk recipe and the examples tried, where a drawn case was at fault.
+    tensor          what was off, in words; None where no tensor was compared
+    case, examples  the shrunk recipe and the examples tried, where a drawn case was at fault
+    of              claim and method that the case is one of, where they are not those that found it
     """
 
-    def __init__(self, message: str, *, case: Any = None, examples: int | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        tensor: str | None = None,
+        case: Any = None,
+        examples: int | None = None,
+        of: tuple[str, str] | None = None,
+    ) -> None:
         super().__init__(message)
+        self.tensor = tensor
         self.case = case
         self.examples = examples
+        self.of = of
 
 
-@dataclass(eq=False)
-class Meter:
-    """Counts examples, and keeps by dtype the worst error as a share of its tolerance: {"float32": 0.2}."""
-
-    examples: int = 0
-    worst: dict[str, float] = field(default_factory=dict)
-
-    def note(self, dtype: str, share: float) -> None:
-        """An error of this share of its tolerance was seen."""
-        self.worst[dtype] = max(self.worst.get(dtype, 0.0), share)
-
-
-_meters: list[Meter] = []
-
-
-@contextmanager
-def measuring(meter: Meter) -> Iterator[Meter]:
-    """Every assertion inside reports its share of tolerance to `meter`."""
-    _meters.append(meter)
-    try:
-        yield meter
-    finally:
-        _meters.remove(meter)
-
-
-def assert_close(got: Tensor, wanted: Bounded, *, claim: str) -> None:
+def assert_close(got: Tensor, wanted: Bounded, *, what: str, like: str = WANTED) -> None:
     """Every entry of `got` is within its own bound of the wanted value."""
-    assert_within(got, wanted.value.reshape(got.shape), wanted.error.reshape(got.shape), claim=claim)
+    assert_within(got, wanted.value.reshape(got.shape), wanted.error.reshape(got.shape), what=what, like=like)
 
 
 def assert_within(
-    got: Tensor, wanted: Tensor, error: Tensor | float, *, claim: str, dtype: torch.dtype | None = None
+    got: Tensor,
+    wanted: Tensor,
+    error: Tensor | float,
+    *,
+    what: str,
+    like: str = WANTED,
+    dtype: torch.dtype | None = None,
 ) -> None:
     """|got − wanted| ≤ error, entry by entry; a NaN or Inf on either side is a violation, but where the bound
     is infinite.
@@ -63,7 +63,8 @@ def assert_within(
     dtype: what `got` was computed in, where it has been cast since.
     """
     if got.shape != wanted.shape:
-        raise Violation(f"{claim}: got shape {tuple(got.shape)}, wanted {tuple(wanted.shape)}")
+        found = f"shape {tuple(got.shape)}, wanted {tuple(wanted.shape)}"
+        raise Violation(f"{what} is not {like}: got {found}", tensor=what)
     if got.numel() == 0:
         return
     computed_in = str(dtype or got.dtype).removeprefix("torch.")
@@ -71,18 +72,18 @@ def assert_within(
     off = (got - wanted).abs()
     error = torch.as_tensor(error, dtype=torch.float64, device=off.device).expand(off.shape)
     share = torch.where(off == 0, 0.0, off / error).nan_to_num(nan=torch.inf, posinf=torch.inf)
-    share = torch.where(torch.isfinite(got) & torch.isfinite(wanted), share, torch.inf).where(
-        error != torch.inf, 0.0
-    )
+    share = torch.where(torch.isfinite(got) & torch.isfinite(wanted), share, torch.inf)
+    share = share.where(error != torch.inf, 0.0)
     worst = float(share.max())
-    for meter in _meters:
-        meter.note(computed_in, worst)
+    note(computed_in, worst)
     if worst > 1:
         at = tuple(int(i) for i in torch.unravel_index(share.argmax(), share.shape))
         raise Violation(
-            f"{claim}\ngot {got[at]:+.6g}  wanted {wanted[at]:+.6g}  off by {off[at]:.4g} = {worst:.3g} ×"
-            f" tolerance ({error[at]:.3g})\nworst at {list(at)} of {list(got.shape)},"
-            f" {int((share > 1).sum())} of {share.numel()} entries are off"
+            f"{what} is not {like}: got {got[at]:+.6g}, wanted {wanted[at]:+.6g}, off by {off[at]:.4g}"
+            f" = {worst:.3g} × the bound ({error[at]:.3g})\n"
+            f"worst at {list(at)} of {list(got.shape)}, {int((share > 1).sum())} of {share.numel()} entries"
+            " are off",
+            tensor=what,
         )
 
 
@@ -94,70 +95,80 @@ def bits(tensor: Tensor) -> Tensor:
     return tensor.detach().view(STORED[tensor.element_size()])
 
 
-def assert_identical(got: Tensor, wanted: Tensor, *, claim: str) -> None:
+def assert_identical(got: Tensor, wanted: Tensor, *, what: str, like: str = WANTED) -> None:
     """Bit for bit the same, dtype and shape included: −0 is not 0."""
-    _assert_alike(got, wanted, claim)
-    _assert_same(bits(got) == bits(wanted), got, wanted, claim)
+    _assert_alike(got, wanted, what, like)
+    _assert_same(bits(got) == bits(wanted), got, wanted, f"{what} is not bit for bit {like}", what)
 
 
-def assert_equal(got: Tensor, wanted: Tensor, *, claim: str) -> None:
+def assert_equal(got: Tensor, wanted: Tensor, *, what: str, like: str = WANTED) -> None:
     """The same numbers, dtype and shape included: −0 is 0, which adding an exact zero makes of it, and NaN
     equals NaN.
     """
-    _assert_alike(got, wanted, claim)
-    _assert_same((got == wanted) | (got.isnan() & wanted.isnan()), got, wanted, claim)
+    _assert_alike(got, wanted, what, like)
+    same = (got == wanted) | (got.isnan() & wanted.isnan())
+    _assert_same(same, got, wanted, f"{what} is not exactly {like}", what)
 
 
-def _assert_alike(got: Tensor, wanted: Tensor, claim: str) -> None:
+def _assert_alike(got: Tensor, wanted: Tensor, what: str, like: str) -> None:
     if got.dtype != wanted.dtype or got.shape != wanted.shape:
-        raise Violation(
-            f"{claim}: got {got.dtype} {tuple(got.shape)}, wanted {wanted.dtype} {tuple(wanted.shape)}"
-        )
+        found = f"got {got.dtype} {tuple(got.shape)}, wanted {wanted.dtype} {tuple(wanted.shape)}"
+        raise Violation(f"{what} is not {like}: {found}", tensor=what)
 
 
-def _assert_same(same: Tensor, got: Tensor, wanted: Tensor, claim: str) -> None:
+def _assert_same(same: Tensor, got: Tensor, wanted: Tensor, message: str, what: str) -> None:
     if not bool(same.all()):
         at = tuple(int(i) for i in (~same).nonzero()[0])
         raise Violation(
-            f"{claim}\ngot {got[at].item():+.9g}  wanted exactly {wanted[at].item():+.9g} at {list(at)} of"
-            f" {list(got.shape)}, {int((~same).sum())} of {same.numel()} entries differ"
+            f"{message}: got {got[at].item():+.9g}, wanted {wanted[at].item():+.9g} at {list(at)} of"
+            f" {list(got.shape)}, {int((~same).sum())} of {same.numel()} entries differ",
+            tensor=what,
         )
 
 
-def assert_all_identical(got: dict[str, Tensor], wanted: dict[str, Tensor], *, claim: str) -> None:
+def assert_all_identical(
+    got: dict[str, Tensor], wanted: dict[str, Tensor], *, what: str, like: str = WANTED
+) -> None:
     """The same names, and every tensor bit for bit the same."""
-    if set(got) != set(wanted):
-        raise Violation(
-            f"{claim}: missing {sorted(set(wanted) - set(got))}, unexpected {sorted(set(got) - set(wanted))}"
-        )
+    if missing := sorted(set(wanted) - set(got)):
+        raise Violation(f"{what} is not {like}: {missing} are missing", tensor=f"{what}: {missing[0]}")
+    if unexpected := sorted(set(got) - set(wanted)):
+        raise Violation(f"{what} is not {like}: it has {unexpected} too", tensor=f"{what}: {unexpected[0]}")
     for name, tensor in wanted.items():
-        assert_identical(got[name], tensor, claim=f"{claim}: {name}")
+        assert_identical(got[name], tensor, what=f"{what}: {name}", like=like)
 
 
-def assert_zero(got: Tensor, *, claim: str) -> None:
+def assert_zero(got: Tensor, *, what: str) -> None:
     """Exactly zero everywhere, of either sign."""
-    assert_equal(got, torch.zeros_like(got), claim=claim)
+    assert_equal(got, torch.zeros_like(got), what=what, like="zero")
 
 
-def assert_nonzero(got: Tensor, *, claim: str) -> None:
+def assert_nonzero(got: Tensor, *, what: str) -> None:
     """Finite everywhere, and not zero everywhere."""
-    if not bool(torch.isfinite(got).all()):
-        raise Violation(
-            f"{claim}: {int((~torch.isfinite(got)).sum())} of {got.numel()} entries are not finite"
-        )
+    assert_finite(got, what=what)
     if not bool(got.any()):
-        raise Violation(f"{claim}: got exactly zero in all {got.numel()} entries")
+        raise Violation(f"{what} is exactly zero in all {got.numel()} entries", tensor=what)
+
+
+def assert_finite(got: Tensor, *, what: str) -> None:
+    """No entry is NaN or Inf."""
+    if not bool(torch.isfinite(got).all()):
+        count = int((~torch.isfinite(got)).sum())
+        raise Violation(f"{what} is not finite in {count} of {got.numel()} entries", tensor=what)
 
 
 def assert_holds(holds: bool, *, claim: str) -> None:
-    """A plain fact."""
+    """A plain fact. claim: what was found and what was wanted, as the failure is to say it."""
     if not holds:
         raise Violation(claim)
 
 
 @contextmanager
 def assert_refuses(error: type[Exception], match: str, *, claim: str) -> Iterator[None]:
-    """The body raises this error (not merely some error) with a message in which `match` is found."""
+    """The body raises this error (not merely some error) with a message in which `match` is found.
+
+    claim: what is tried, and should be refused.
+    """
     try:
         yield
     except error as caught:

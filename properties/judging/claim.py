@@ -1,11 +1,11 @@
-"""A property is defined once: here is what the decorator makes of it, for pytest and for whoever else wants
-to run it.
+"""A claim is declared once, beside its check, with all that anyone needs to know of it; here is the register.
+
+@claim(trained_layers, stage="forward", needs=("oracle",), share=0.5)
+def test_forward_agrees_with_the_oracle(case): ...
 """
 
 import importlib
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,60 +15,86 @@ from hypothesis import given, settings
 from hypothesis.strategies import SearchStrategy
 
 import lora_lite as ll
-from properties.judging.assertions import Meter, Violation, measuring
-from properties.judging.capabilities import capability
-from properties.regressions.record import last_lines
-from properties.subjects.observe import seed_inits
-from strategies.recipes import pasteable
+from properties.judging.assertions import Violation
+from properties.judging.needs import NEEDS
+from properties.judging.outcome import NOT_APPLICABLE, NOT_JUDGED, STAGES, Meter, measuring
+from properties.subjects.attaching import seed_inits
 
 Check = Callable[..., None]
 Cases = Callable[[str], SearchStrategy[Any]]
 
 
 @dataclass(frozen=True)
-class Property:
+class Standing:
+    """Whether a claim is judged of a method. state: None where it is, else not applicable or not judged."""
+
+    state: str | None
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Claim:
     """One claim.
 
-    name     as in the test's name, without "test_"
-    check    raises Violation where the claim fails: for a drawn case, or, where cases is None, as such
-    cases    what Hypothesis draws for a variant; None for a claim about the library as a whole
-    share    of the budget of examples: less for cases that take long
-    applies  the variants that the claim is about
+    name        as in the test's name, without "test_"
+    check       raises Violation where the claim fails: for a drawn case, or, where cases is None, as such
+    cases       what Hypothesis draws for a method; None for a claim about the library as a whole
+    stage       the part of an adapter's life that it is about, one of STAGES
+    needs       what the method and the machine must offer, names of NEEDS
+    share       of the budget of examples: less for cases that take long
+    about       the methods that it is about; () for all
+    capability  what a user may do with a method of which it holds, a column of the audit's table
+    subject     the library whose own Python interface it looks into; None where it is about adapters
+    slow        it takes seconds and not milliseconds, so that no mutant is tried on it
     """
 
     name: str
     check: Check
     cases: Cases | None
-    share: float
-    applies: Callable[[type[ll.Variant]], bool]
+    stage: str
+    needs: tuple[str, ...] = ()
+    share: float = 1.0
+    about: tuple[str, ...] = ()
+    capability: str | None = None
+    subject: str | None = None
+    slow: bool = False
+
+    def standing(self, variant: type[ll.Variant]) -> Standing:
+        """Whether it is judged of this method, and if not, why."""
+        if self.cases is None:
+            return Standing(NOT_APPLICABLE, "about the library as a whole")
+        if self.about and variant.name not in self.about:
+            return Standing(NOT_APPLICABLE, f"about {' and '.join(self.about)}")
+        missing = [(NEEDS[need], why) for need in self.needs if (why := NEEDS[need].missing(variant))]
+        # What it never can have comes before what it could be given.
+        for need, why in sorted(missing, key=lambda pair: not pair[0].by_nature):
+            return Standing(NOT_APPLICABLE if need.by_nature else NOT_JUDGED, why)
+        return Standing(None)
 
     def judge(self, *case: Any) -> None:
-        """The check, with torch's generator seeded: a case that fails once fails again, here and in
-        replay.
-        """
+        """The check, with torch's generator seeded: what fails once fails again, here and in replay."""
         seed_inits(0)
         self.check(*case)
 
-    def run(self, variant: str | None, budget: settings) -> Meter:
-        """Try up to the budget's examples.
+    def run(self, variant: str | None, budget: settings, meter: Meter | None = None) -> Meter:
+        """Try up to the budget's examples. Raises Violation with the shrunk case, or what else was raised.
 
-        Raises Violation with the shrunk case in its message, or what else was raised.
+        meter: what notes the examples and their errors, up to the failure where there is one.
         """
+        meter = meter or Meter()
         if self.cases is None or variant is None:
-            with measuring(Meter(examples=1)) as meter:
+            meter.examples = 1
+            with measuring(meter):
                 self.judge()
             return meter
-        meter = Meter()
-        failing: dict[str, Any] = {}
+        failing = _Failing()
 
         def check(case: Any) -> None:
             meter.examples += 1
             try:
                 self.judge(case)
             except Exception as error:
-                # Hypothesis runs the minimal case last, and the first failing one is what it took to find it.
-                failing["case"], failing["error"] = case, error
-                failing.setdefault("examples", meter.examples)
+                failing.keep(case, error, meter.examples)
                 raise
 
         # The name feeds the derandomised seed: each variant has its own.
@@ -82,119 +108,83 @@ class Property:
             with measuring(meter):
                 settings(budget, max_examples=examples)(test)()
         except Violation as violation:
-            message = f"{violation}\nrecipe   {pasteable(failing['case'])}"
-            raise Violation(message, case=failing["case"], examples=failing["examples"]) from None
+            how: dict[str, Any] = {"case": failing.case, "examples": failing.examples}
+            raise Violation(str(violation), tensor=violation.tensor, **how) from None
         except Exception as error:
             # A crash of the code under test; an error of Hypothesis itself is about no one case.
-            if error is failing.get("error"):
-                error.case = failing["case"]  # read where the failure is recorded
-                error.add_note(f"recipe   {pasteable(failing['case'])}")
+            if error is failing.error:
+                error.case = failing.case  # type: ignore[attr-defined]  # read where the failure is recorded
             raise
         return meter
 
 
-PROPERTIES: dict[str, Property] = {}
+@dataclass
+class _Failing:
+    """Hypothesis runs the minimal case last; the first failing one is what it took to find it."""
+
+    case: Any = None
+    error: Exception | None = None
+    examples: int = 0
+
+    def keep(self, case: Any, error: Exception, examples: int) -> None:
+        self.case, self.error, self.examples = case, error, self.examples or examples
 
 
-def load_properties() -> dict[str, Property]:
-    """Every property of this package, whichever test files pytest was asked for."""
+CLAIMS: dict[str, Claim] = {}
+
+
+def load_claims() -> dict[str, Claim]:
+    """Every claim of properties/claims, whichever files pytest was asked for."""
     for path in sorted((Path(__file__).parents[1] / "claims").glob("test_*.py")):
         importlib.import_module(f"properties.claims.{path.stem}")
-    return PROPERTIES
+    return CLAIMS
 
 
-def every_variant(
-    cases: Cases,
-    *,
-    share: float = 1.0,
-    applies: Callable[[type[ll.Variant]], bool] = lambda variant: True,
-    shows: str | None = None,
+def claim(
+    cases: Cases | None = None, *, stage: str, **declared: Any
 ) -> Callable[[Check], Callable[..., None]]:
-    """Make a check of one drawn case into a test of every variant, and a Property of the same name.
+    """Declare a check to be a claim: of every method, on drawn cases, or, without cases, of the library.
 
-    With `st.just` for cases the variant itself is the one case.
-
-    shows: the capability, a column of the audit's table, that a variant has where the claim holds.
+    The check becomes a pytest test of the same name. With `st.just` for cases the method itself is the one
+    case. declared: the other fields of Claim. Raises ValueError for an unknown stage or need, and for a name
+    that another claim has.
     """
 
     def decorate(check: Check) -> Callable[..., None]:
-        made = _known(Property(check.__name__.removeprefix("test_"), check, cases, share, applies))
+        made = Claim(check.__name__.removeprefix("test_"), check, cases, stage, **declared)
+        register(made)
 
-        def test(variant: str, request: pytest.FixtureRequest) -> None:
-            with capability(request, variant, shows) if shows else nullcontext():
-                run_as_test(made, variant, request)
+        if cases is None:
 
-        test.applies = applies  # type: ignore[attr-defined]  # read by the plugin when it parametrises
-        return _named(test, check)
+            def test(request: pytest.FixtureRequest) -> None:
+                request.config.stash[RUNNER](made, None, request)
+
+        else:
+
+            def test(variant: str, request: pytest.FixtureRequest) -> None:  # type: ignore[misc]
+                request.config.stash[RUNNER](made, variant, request)
+
+        test.__name__ = test.__qualname__ = check.__name__
+        test.__doc__, test.__module__ = check.__doc__, check.__module__
+        test.claim = made  # type: ignore[attr-defined]  # read by the plugin when it parametrises
+        return pytest.mark.slow(test) if made.slow else test
 
     return decorate
 
 
-def fact(check: Callable[[], None]) -> Callable[..., None]:
-    """Make a check without a drawn case, about the library as a whole, into a test and a Property of the same
-    name.
-    """
-    made = _known(Property(check.__name__.removeprefix("test_"), check, None, 1.0, lambda variant: True))
-
-    def test(request: pytest.FixtureRequest) -> None:
-        run_as_test(made, None, request)
-
-    return _named(test, check)
+# How a claim becomes a test: judging.under_pytest, which the plugin puts here.
+RUNNER = pytest.StashKey[Callable[[Claim, str | None, pytest.FixtureRequest], None]]()
 
 
-def _known(made: Property) -> Property:
-    if PROPERTIES.setdefault(made.name, made).check.__module__ != made.check.__module__:
-        raise ValueError(f"two properties are called {made.name}: in {made.check.__module__} and elsewhere")
-    PROPERTIES[made.name] = made
-    return made
-
-
-def _named(test: Callable[..., None], check: Check) -> Callable[..., None]:
-    test.__name__ = test.__qualname__ = check.__name__
-    test.__doc__, test.__module__ = check.__doc__, check.__module__
-    return test
-
-
-def run_as_test(made: Property, variant: str | None, request: pytest.FixtureRequest) -> None:
-    """Run under pytest's budget."""
-    with reported(made.name, variant, request) as meter:
-        found = made.run(variant, settings())
-        meter.examples, meter.worst = found.examples, found.worst
-
-
-@contextmanager
-def reported(name: str, variant: str | None, request: pytest.FixtureRequest) -> Iterator[Meter]:
-    """What the body measures travels with pytest's report, to the audit and across workers; failures are
-    `told`.
-    """
-    meter, began = Meter(), time.perf_counter()
-    result: tuple[int | None, dict[str, float]] = (None, {})
-    try:
-        with told(name, variant, request):
-            yield meter
-        result = meter.examples, meter.worst
-    finally:
-        if variant is not None:
-            seconds = time.perf_counter() - began
-            request.node.user_properties.append(("measured", (name, variant, *result, seconds)))
-
-
-@contextmanager
-def told(name: str, variant: str | None, request: pytest.FixtureRequest) -> Iterator[None]:
-    """A violation is told in short, a crash in full.
-
-    One on a case that was drawn is written down as a fixture of the property `name`, and the end of the
-    message says where.
-    """
-    check = PROPERTIES[name].check if name in PROPERTIES else None
-    try:
-        yield
-        return
-    except Violation as violation:
-        of = f" [{variant}]" if variant else ""
-        failure = f"{name}{of}\n{violation}\n{last_lines(request, name, variant, violation, check)}"
-    except Exception as error:
-        error.add_note(last_lines(request, name, variant, error, check))
-        raise
-    # From None: the violation that is told here is not to be told a second time as this one's context.
-    raise pytest.fail.Exception(failure, pytrace=False) from None
+def register(made: Claim) -> None:
+    """Make it known. Raises ValueError, see claim()."""
+    if made.stage not in STAGES:
+        raise ValueError(f"{made.name}: found the stage {made.stage!r}, wanted one of {', '.join(STAGES)}")
+    if unknown := [need for need in made.needs if need not in NEEDS]:
+        raise ValueError(f"{made.name}: nothing says what {unknown} needs, known are {', '.join(NEEDS)}")
+    known = CLAIMS.setdefault(made.name, made)
+    if known.check.__module__ != made.check.__module__:
+        raise ValueError(
+            f"two claims are called {made.name}: in {known.check.__module__} and in {made.check.__module__}"
+        )
+    CLAIMS[made.name] = made

@@ -2,7 +2,6 @@
 
 import copy
 import json
-import os
 import struct
 import tempfile
 from collections.abc import Callable, Iterator
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 import lora_lite as ll
 from properties.judging.assertions import Violation, assert_all_identical, assert_holds, assert_refuses
 from properties.judging.snapshot import assert_as_before, state_of
-from properties.subjects.lora_lite import implementation
+from properties.subjects import subject
 
 BASE = nn.Sequential(nn.Linear(6, 5), nn.GELU(), nn.Linear(5, 6, bias=False))
 
@@ -44,8 +43,8 @@ def adapted(config: ll.AdapterConfig | None = None) -> nn.Module:
 @contextmanager
 def saved(model: nn.Module | None = None) -> Iterator[Path]:
     """A file with the adapters of `model`, alone in its folder."""
-    with tempfile.TemporaryDirectory() as folder:
-        ll.save(model or adapted(), path := Path(folder) / "a.safetensors")
+    with scratch_file() as path:
+        ll.save(model or adapted(), path)
         yield path
 
 
@@ -72,11 +71,11 @@ def config_of(header: dict[str, Any]) -> dict[str, Any]:
     return header["adapters"][0]["config"]  # type: ignore[no-any-return]
 
 
-def scratch_file() -> Path:
-    """A place for one example's file; function-scoped fixtures do not fit inside @given."""
-    handle, name = tempfile.mkstemp(suffix=".safetensors")
-    os.close(handle)
-    return Path(name)
+@contextmanager
+def scratch_file() -> Iterator[Path]:
+    """A place for one example's file, gone afterwards; function-scoped fixtures do not fit inside @given."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder) / "adapter.safetensors"
 
 
 Tensors = dict[str, dict[str, Tensor]]
@@ -106,13 +105,13 @@ def outcome(model: nn.Module, path: Path, written: Tensors | None) -> str:
 
 
 def check_loaded(model: nn.Module, written: Tensors | None) -> None:
-    loaded = implementation.tensors(model)
+    loaded = subject.tensors(model)
     if written is not None:
         assert_holds(
             list(loaded) == list(written), claim=f"loaded onto {list(loaded)}, written for {list(written)}"
         )
         for target, tensors in written.items():
-            assert_all_identical(loaded[target], tensors, claim=f"the loaded tensors of {target}")
+            assert_all_identical(loaded[target], tensors, what=f"the loaded tensors of {target}")
     for layer in (module for module in model.modules() if isinstance(module, nn.Linear)):
         try:
             layer(torch.zeros(1, layer.in_features, dtype=layer.weight.dtype, device=layer.weight.device))

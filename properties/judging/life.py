@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 import lora_lite as ll
 from properties.judging.assertions import Violation, assert_holds, assert_refuses
+from properties.judging.expected import expected_output
+from properties.judging.fixed_models import NO_HOOK, blocked
 from properties.judging.life_model import (
     Adapted,
     Truth,
@@ -28,9 +30,8 @@ from properties.judging.life_model import (
     same_parameters,
 )
 from properties.judging.tolerance import coarser
-from properties.subjects.fixed_models import NO_HOOK, blocked
-from properties.subjects.lora_lite import implementation
-from properties.subjects.observe import expected_output, seed_inits
+from properties.subjects import subject
+from properties.subjects.attaching import seed_inits
 from strategies import (
     DTYPES,
     Attach,
@@ -120,7 +121,7 @@ class Life:
         ):
             handle = ll.attach(truth.model, config, data)
         if refusal is None:
-            now = {name: own for name, own in implementation.tensors(truth.model).items() if name in names}
+            now = {name: own for name, own in subject.tensors(truth.model).items() if name in names}
             truth.put_on(Adapted(config, step.options, copied(now), copied(now), trainable(handle), handle))
 
     @act.register

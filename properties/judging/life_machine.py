@@ -10,6 +10,9 @@ from strategies import Lifecycle, NestedRecipe, Step
 from strategies.layers import SEEDS
 from strategies.lifecycles import FROZEN, bases, kinds_of_step
 
+# What a fixture of its steps is a fixture of.
+LIFE = ("a_life_leaves_every_model_as_it_should_be", "lora")
+
 
 class Machine(RuleBasedStateMachine):
     """The same life as rules: every run has all its steps, and leaves some kinds of them out altogether."""
@@ -24,7 +27,7 @@ class Machine(RuleBasedStateMachine):
         try:
             self.life.take(step)
         except Violation as violation:
-            raise Violation(f"{violation}\nrecipe   {self.recipe!r}", case=self.recipe) from None
+            raise Violation(str(violation), case=self.recipe, of=LIFE) from None
 
     def teardown(self) -> None:
         if hasattr(self, "life"):

@@ -19,10 +19,12 @@ from properties.judging.assertions import (
     assert_identical,
     bits,
 )
+from properties.judging.expected import expected
+from properties.judging.needs import has_oracle
 from properties.judging.snapshot import hooks_of
 from properties.judging.tolerance import Bounded, coarser, finite, perturbed, scatter
-from properties.subjects.lora_lite import implementation
-from properties.subjects.observe import Layer, expected, has_oracle, watch
+from properties.subjects import subject
+from properties.subjects.observation import Layer, watch
 from strategies import DTYPES, NestedRecipe
 from strategies.options import Options
 
@@ -201,7 +203,7 @@ def look(truth: Truth, run: Callable[[nn.Module], Tensor]) -> dict[str, Layer]:
     layers = {}
     for name in truth.linear:
         one = truth.layers.get(name)
-        tensors = implementation.tensors(truth.model).get(name, {})
+        tensors = subject.tensors(truth.model).get(name, {})
         case: Any = one  # never asked for where there is no adapter
         weight, bias = truth.base[f"{name}.weight"], truth.base.get(f"{name}.bias")
         layers[name] = Layer(name, case, weight, bias, tensors, {} if one is None else one.initial[name])
@@ -220,7 +222,7 @@ def check(truth: Truth, run: Callable[[nn.Module], Tensor]) -> None:
             assert_identical(
                 layer.y,
                 F.linear(layer.x, layer.weight, layer.bias),
-                claim=f"the output of {name}, not adapted",
+                what=f"the output of {name}, not adapted",
             )
         elif has_oracle(ll.VARIANTS[truth.layers[name].variant]):
             check_layer(layer)
@@ -231,14 +233,15 @@ def check(truth: Truth, run: Callable[[nn.Module], Tensor]) -> None:
 def check_layer(layer: Layer) -> None:
     """Output and gradients by the oracle, those of parameters that the user froze aside."""
     wanted = expected(layer)
-    assert_close(layer.y, wanted.y, claim=f"the output of {layer.name} is the oracle's")
-    assert_close(layer.dx, wanted.dx, claim=f"the gradient of {layer.name}'s input is the oracle's")
+    assert_close(layer.y, wanted.y, what=f"the output of {layer.name}", like="the oracle's")
+    assert_close(layer.dx, wanted.dx, what=f"the gradient of {layer.name}'s input", like="the oracle's")
     for name, parameter in layer.trainable.items():
         if parameter.grad is not None:
             assert_close(
                 parameter.grad,
                 wanted.gradients[name],
-                claim=f"the gradient of {layer.name}.{name} is the oracle's",
+                what=f"the gradient of {layer.name}.{name}",
+                like="the oracle's",
             )
 
 
@@ -249,20 +252,20 @@ def check_untouched(truth: Truth, run: Callable[[nn.Module], Tensor]) -> None:
     check_tensors(truth)
     check_flags(truth)
     if truth.output is not None:
-        assert_identical(run(truth.model), truth.output, claim="the output of another model")
+        assert_identical(run(truth.model), truth.output, what="the output of another model")
 
 
 def check_tensors(truth: Truth) -> None:
-    live = implementation.tensors(truth.model)
+    live = subject.tensors(truth.model)
     assert_holds(
         list(live) == list(truth.layers), claim=f"adapters on {list(live)}, wanted {list(truth.layers)}"
     )
     for target, adapted in truth.layers.items():
-        assert_all_identical(live[target], adapted.tensors[target], claim=f"the adapter of {target}")
+        assert_all_identical(live[target], adapted.tensors[target], what=f"the adapter of {target}")
     own = {id(tensor) for tensors in live.values() for tensor in tensors.values()}
     named = truth.model.state_dict(keep_vars=True)
     assert_all_identical(
-        {name: t for name, t in named.items() if id(t) not in own}, truth.base, claim="the base"
+        {name: t for name, t in named.items() if id(t) not in own}, truth.base, what="the base"
     )
 
 
@@ -317,5 +320,6 @@ def check_merged(merged: nn.Module, layer: Layer, bound: Bounded) -> None:
     assert_close(
         merged(x),
         Bounded(bound.value, bound.error + rounded.error),
-        claim=f"{layer.name}, merged, is the oracle's",
+        what=f"{layer.name}, merged,",
+        like="the oracle's",
     )

@@ -10,6 +10,8 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.database import DirectoryBasedExampleDatabase, ExampleDatabase
 
 EXAMPLES = "LORA_LITE_EXAMPLES"
+# What a claim with the whole share tries of a method; fewer judge nothing.
+DEFAULT_EXAMPLES = 60
 
 
 def register_profiles() -> None:
@@ -23,9 +25,9 @@ def register_profiles() -> None:
         "suppress_health_check": [HealthCheck.too_slow],
     }
     database = example_database(os.environ.get(EXAMPLES) or ".hypothesis/examples")
-    settings.register_profile("dev", max_examples=60, database=database, **common)
+    settings.register_profile("dev", max_examples=DEFAULT_EXAMPLES, database=database, **common)
     # Hypothesis refuses a database beside derandomize: what a gate runs depends on the code alone.
-    settings.register_profile("ci", max_examples=60, derandomize=True, **common)
+    settings.register_profile("ci", max_examples=DEFAULT_EXAMPLES, derandomize=True, **common)
     settings.register_profile("nightly", max_examples=1000, database=database, **common)
 
 

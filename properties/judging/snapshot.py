@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from properties.judging.assertions import assert_holds, bits
-from properties.subjects.lora_lite import implementation
+from properties.subjects import subject
 
 # What is told of, by the name of a parameter, buffer or module.
 State = dict[str, dict[str, Any]]
@@ -50,7 +50,7 @@ def assert_as_before(model: nn.Module, before: State, *, claim: str) -> None:
 
 def base_tensors(model: nn.Module) -> dict[str, Tensor]:
     """Every parameter and buffer of the model but the adapters'."""
-    own = {id(t) for tensors in implementation.tensors(model).values() for t in tensors.values()}
+    own = {id(t) for tensors in subject.tensors(model).values() for t in tensors.values()}
     named = {
         **dict(model.named_parameters(remove_duplicate=False)),
         **dict(model.named_buffers(remove_duplicate=False)),

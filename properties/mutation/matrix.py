@@ -14,8 +14,9 @@ from typing import Any
 from hypothesis import Phase, settings
 
 import lora_lite as ll
-from properties.judging.assertions import Meter, Violation, measuring
-from properties.judging.claim import Property, load_properties
+from properties.judging.assertions import Violation
+from properties.judging.claim import Claim, load_claims
+from properties.judging.outcome import Meter, measuring
 from properties.mutation.mutant import InjectionError, Mutant
 from strategies.options import forget
 from strategies.recipes import pasteable, to_json
@@ -85,7 +86,7 @@ def budget(examples: int, *, shrink: bool) -> settings:
     return settings(settings(), max_examples=examples, database=None, phases=phases)
 
 
-def run_cell(made: Property, mutant: Mutant, variant: str, how: settings) -> Cell:
+def run_cell(made: Claim, mutant: Mutant, variant: str, how: settings) -> Cell:
     """The property under the mutant. A crash is an exception that is no Violation: loud, and so no kill.
 
     Raises InjectionError where the mutant does not apply.
@@ -118,7 +119,7 @@ def run_cell(made: Property, mutant: Mutant, variant: str, how: settings) -> Cel
 
 
 def signal(
-    made: Property, mutant: Mutant, variant: str, found: dict[str, float], *, examples: int, full: int
+    made: Claim, mutant: Mutant, variant: str, found: dict[str, float], *, examples: int, full: int
 ) -> dict[str, float]:
     """By dtype, the largest error as a share of its tolerance that the mutant causes: at its easiest case.
 
@@ -148,12 +149,13 @@ def signal(
 
 
 @cache
-def applicable(variant: str) -> Sequence[Property]:
+def applicable(variant: str) -> Sequence[Claim]:
     """Every property that is about this variant; first those that take little time and run little else of the
     library.
     """
-    properties = [p for p in load_properties().values() if p.cases is None or p.applies(ll.VARIANTS[variant])]
-    return sorted(properties, key=lambda p: (p.share < 1, len(reach(p, variant).code), p.name))
+    claims = [p for p in load_claims().values() if not p.slow]
+    claims = [p for p in claims if p.cases is None or p.standing(ll.VARIANTS[variant]).state is None]
+    return sorted(claims, key=lambda p: (p.share < 1, len(reach(p, variant).code), p.name))
 
 
 @contextmanager
@@ -193,13 +195,13 @@ def run_row(mutant: Mutant, *, examples: int, full: int, whole: bool) -> Row:
     return row
 
 
-def _cell(made: Property, mutant: Mutant, variant: str, how: settings) -> Cell:
+def _cell(made: Claim, mutant: Mutant, variant: str, how: settings) -> Cell:
     if {step.target.__code__ for step in mutant.changes} & reach(made, variant).code:
         return run_guarded(made, mutant, variant, how)
     return Cell(made.name, mutant.name, variant, "unreached")
 
 
-def run_guarded(made: Property, mutant: Mutant, variant: str, how: settings) -> Cell:
+def run_guarded(made: Claim, mutant: Mutant, variant: str, how: settings) -> Cell:
     """run_cell, but for a property that fails on correct code already: it would kill every mutant."""
     if (fails := reach(made, variant).fails) is not None:
         return Cell(made.name, mutant.name, variant, "crashed", detail=f"fails on correct code: {fails}")
@@ -227,13 +229,13 @@ class Reach:
     fails: str | None
 
 
-def reach(made: Property, variant: str) -> Reach:
+def reach(made: Claim, variant: str) -> Reach:
     """Measured once a process: the same cases each time, and as many for a property with a small share."""
     return _reach(made, None if made.cases is None else variant)
 
 
 @cache
-def _reach(made: Property, variant: str | None) -> Reach:
+def _reach(made: Claim, variant: str | None) -> Reach:
     seen: set[CodeType] = set()
 
     def note(frame: FrameType, event: str, argument: Any) -> None:

@@ -25,7 +25,7 @@ WITNESSES = {
     "calibration_does_not_depend_on_batches": "needs no oracle, so that it judges a user's variant too",
     "ranks_keep_the_total_budget": "needs no oracle, so that it judges a user's variant too",
     "detach_gives_the_base_output_back": (
-        "needs no look at hooks or children, so that it judges any implementation"
+        "needs no look at hooks or children, so that it judges any subject"
     ),
     "a_failed_attach_leaves_the_model_as_before": (
         "draws where the failure happens; the facts try one place each"

@@ -11,9 +11,9 @@ from typing import NamedTuple, Protocol
 from torch import Tensor
 
 from . import antipasto, delora, dora, eva, hra, ia3, ia3_ff, lora, pissa
-from .claims import Claim, Options, Tensors
+from .laws import Law, Options, Tensors
 
-__all__ = ["ORACLES", "Claim", "Oracle"]
+__all__ = ["ORACLES", "Law", "Oracle"]
 
 
 class Forward(Protocol):
@@ -27,7 +27,7 @@ class Forward(Protocol):
     ) -> Tensor: ...
 
 
-class InitClaims(Protocol):
+class InitLaws(Protocol):
     """What must hold right after init; no leading dimensions.
 
     inputs (tokens, d_in) are the calibration inputs.
@@ -35,18 +35,18 @@ class InitClaims(Protocol):
 
     def __call__(
         self, W: Tensor, b: Tensor | None, p: Tensors, options: Options, inputs: Tensor | None
-    ) -> list[Claim]: ...
+    ) -> list[Law]: ...
 
 
 class Oracle(NamedTuple):
     """The reference for one variant."""
 
     forward: Forward
-    init_claims: InitClaims
+    init_laws: InitLaws
 
 
 ORACLES: dict[str, Oracle] = {
-    name: Oracle(module.forward, module.init_claims)
+    name: Oracle(module.forward, module.init_laws)
     for name, module in {
         "lora": lora,
         "pissa": pissa,

@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor
 
-from .claims import Claim, Options, Tensors, is_identity, is_zero, linear, never
+from .laws import Law, Options, Tensors, is_identity, is_zero, linear, never
 
 
 def rotation(rot: Tensor, block_size: int, max_skew: float) -> Tensor:
@@ -46,30 +46,28 @@ def forward(
     return linear(x, adapted, b, e)
 
 
-def init_claims(
-    W: Tensor, b: Tensor | None, p: Tensors, options: Options, inputs: Tensor | None
-) -> list[Claim]:
+def init_laws(W: Tensor, b: Tensor | None, p: Tensors, options: Options, inputs: Tensor | None) -> list[Law]:
     """Zero trainables; U, S, Vh are singular triples of W: the r largest, or with inputs the r best
     scored.
     """
     U, S, Vh, r = p["U"], p["S"], p["Vh"], options["r"]
     _, sigma, Vh_all = torch.linalg.svd(W, full_matrices=False)
     top = sigma[0]
-    claims = [
+    laws = [
         is_zero("delta_s", p["delta_s"], (r,)),
         is_identity("U^T U = I", U.mT @ U),
         is_identity("Vh Vh^T = I", Vh @ Vh.mT),
-        Claim("W Vh^T = U diag(S)", W @ Vh.mT, U * S, top),
-        Claim("W^T U = Vh^T diag(S)", W.mT @ U, Vh.mT * S, top),
+        Law("W Vh^T = U diag(S)", W @ Vh.mT, U * S, top),
+        Law("W^T U = Vh^T diag(S)", W.mT @ U, Vh.mT * S, top),
         never("S >= 0", -S),
     ]
     if options["rotate_basis"] != "none":
         bs = options["block_size"]
-        claims.append(is_zero("rot", p["rot"], (r // bs, bs * (bs - 1) // 2)))
+        laws.append(is_zero("rot", p["rot"], (r // bs, bs * (bs - 1) // 2)))
     if inputs is None:
         return [
-            *claims,
-            Claim("S = the r largest singular values", S.sort(descending=True).values, sigma[:r], top),
+            *laws,
+            Law("S = the r largest singular values", S.sort(descending=True).values, sigma[:r], top),
         ]
 
     # A direction is unique only as far as its singular value is apart from the others, zero included.
@@ -82,5 +80,5 @@ def init_claims(
         scores = (S * (inputs @ Vh.mT).abs().mean(0)).sort(descending=True).values
         # Rounding W by eps * top turns a singular vector by up to eps * top / gap.
         magnitude = top * torch.linalg.vector_norm(inputs, dim=-1).mean() * (1 + top / gap)
-        claims.append(Claim("the r largest S_i mean|x . v_i|", scores, best, magnitude))
-    return claims
+        laws.append(Law("the r largest S_i mean|x . v_i|", scores, best, magnitude))
+    return laws

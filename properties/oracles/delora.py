@@ -6,7 +6,7 @@ The column norms are those of the authors' code and of peft; the paper has the F
 import torch
 from torch import Tensor
 
-from .claims import Claim, Options, Tensors, exactly, is_zero, kaiming, linear
+from .laws import Law, Options, Tensors, exactly, is_zero, kaiming, linear
 
 
 def delta(W: Tensor, A: Tensor, B: Tensor, lambda_: Tensor, options: Options) -> Tensor:
@@ -32,25 +32,23 @@ def forward(
     return linear(x, adapted, b, e)
 
 
-def init_claims(
-    W: Tensor, b: Tensor | None, p: Tensors, options: Options, inputs: Tensor | None
-) -> list[Claim]:
+def init_laws(W: Tensor, b: Tensor | None, p: Tensors, options: Options, inputs: Tensor | None) -> list[Law]:
     """A kaiming-uniform, B likewise or zero, lambda as configured, w the column norms, the frozen copies
     exact.
     """
     (d_out, d_in), r = W.shape, options["r"]
     norms = torch.linalg.vector_norm(W, dim=-2)
     wanted = W.new_tensor([float(options["lambda_init"])])
-    claims = [
+    laws = [
         *kaiming("A", p["A"], (r, d_in), d_in),
-        Claim("lambda_ = lambda_init", p["lambda_"], wanted, wanted.abs()),
-        Claim("w = column norms of W", p["w"], norms, norms),
+        Law("lambda_ = lambda_init", p["lambda_"], wanted, wanted.abs()),
+        Law("w = column norms of W", p["w"], norms, norms),
     ]
     if options["init"] == "zero_b":
-        return [*claims, is_zero("B", p["B"], (d_out, r))]
+        return [*laws, is_zero("B", p["B"], (d_out, r))]
     copies = (("A0", "A"), ("B0", "B"), ("lambda0", "lambda_"))
     return [
-        *claims,
+        *laws,
         *kaiming("B", p["B"], (d_out, r), r),
         *(exactly(f"{copy} = {name}", p[copy], p[name]) for copy, name in copies),
     ]

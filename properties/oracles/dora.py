@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from . import lora
-from .claims import Claim, Options, Tensors, linear, lora_scale
+from .laws import Law, Options, Tensors, linear, lora_scale
 
 
 def forward(
@@ -20,9 +20,7 @@ def forward(
     return linear(x, ratio.unsqueeze(-1) * V, b, ratio.unsqueeze(-2) * e)
 
 
-def init_claims(
-    W: Tensor, b: Tensor | None, p: Tensors, options: Options, inputs: Tensor | None
-) -> list[Claim]:
+def init_laws(W: Tensor, b: Tensor | None, p: Tensors, options: Options, inputs: Tensor | None) -> list[Law]:
     """A and B as in LoRA; m holds the row norms of W."""
     norms = torch.linalg.vector_norm(W, dim=-1)
-    return [*lora.init_claims(W, b, p, options, inputs), Claim("m = row norms of W", p["m"], norms, norms)]
+    return [*lora.init_laws(W, b, p, options, inputs), Law("m = row norms of W", p["m"], norms, norms)]

@@ -4,14 +4,12 @@ import torch
 from torch import Tensor
 
 from . import lora
-from .claims import Claim, Options, Tensors, is_identity, is_zero, never
+from .laws import Law, Options, Tensors, is_identity, is_zero, never
 
 forward = lora.forward
 
 
-def init_claims(
-    W: Tensor, b: Tensor | None, p: Tensors, options: Options, inputs: Tensor | None
-) -> list[Claim]:
+def init_laws(W: Tensor, b: Tensor | None, p: Tensors, options: Options, inputs: Tensor | None) -> list[Law]:
     """Orthonormal rows that are eigenvectors of the inputs' covariance for its largest eigenvalues; B is
     zero.
 
@@ -20,14 +18,14 @@ def init_claims(
     A = p["A"]
     r = len(A)
     peak = A.abs().amax(-1)
-    claims = [
+    laws = [
         is_zero("B", p["B"], (W.shape[0], r)),
         is_identity("A A^T = I", A @ A.mT),
         # Where the two largest entries tie with opposite signs, either may count as the largest.
         never("the largest entry of each row is positive", peak - A.amax(-1), peak),
     ]
     if inputs is None:
-        return claims
+        return laws
     mean = inputs.mean(0)
     centred = inputs - mean
     C = centred.mT @ centred / len(inputs)
@@ -36,7 +34,7 @@ def init_claims(
     # Centring rounds at the size of the mean; a covariance that cancels at the size of its square is a bug.
     magnitude = largest + torch.linalg.vector_norm(mean) * largest.sqrt()
     return [
-        *claims,
-        Claim("C A^T = A^T diag(top eigenvalues)", C @ A.mT, A.mT * eigenvalues[:r], magnitude),
-        Claim("A C A^T = diag(top eigenvalues)", A @ C @ A.mT, eigenvalues[:r].diag(), magnitude),
+        *laws,
+        Law("C A^T = A^T diag(top eigenvalues)", C @ A.mT, A.mT * eigenvalues[:r], magnitude),
+        Law("A C A^T = diag(top eigenvalues)", A @ C @ A.mT, eigenvalues[:r].diag(), magnitude),
     ]

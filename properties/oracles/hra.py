@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .claims import Claim, Options, Tensors, exactly, kaiming, linear
+from .laws import Law, Options, Tensors, exactly, kaiming, linear
 
 
 def forward(
@@ -18,17 +18,15 @@ def forward(
     return linear(x, W, b, e)
 
 
-def init_claims(
-    W: Tensor, b: Tensor | None, p: Tensors, options: Options, inputs: Tensor | None
-) -> list[Claim]:
+def init_laws(W: Tensor, b: Tensor | None, p: Tensors, options: Options, inputs: Tensor | None) -> list[Law]:
     """Kaiming-uniform rows, each twice in a row so that the reflections cancel, and no row in two pairs."""
     U, r, d_in = p["U"], options["r"], W.shape[1]
     pairs = U[0::2]
-    claims = [
+    laws = [
         *kaiming("U", U, (r, d_in), d_in, independent=pairs.numel()),
         exactly("the two rows of a pair are equal", pairs, U[1::2]),
     ]
     if d_in >= 4:  # with fewer entries two bfloat16 rows may agree by chance
         distinct = torch.unique(pairs, dim=0)
-        claims.append(exactly("pairs are distinct", U.new_tensor(len(distinct)), U.new_tensor(r // 2)))
-    return claims
+        laws.append(exactly("pairs are distinct", U.new_tensor(len(distinct)), U.new_tensor(r // 2)))
+    return laws

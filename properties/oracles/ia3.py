@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from .claims import Claim, Options, Tensors, is_zero, linear
+from .laws import Law, Options, Tensors, is_zero, linear
 
 
 def forward(
@@ -13,8 +13,6 @@ def forward(
     return linear(x, gate.unsqueeze(-1) * W, None if b is None else gate * b, gate.unsqueeze(-2) * e)
 
 
-def init_claims(
-    W: Tensor, b: Tensor | None, p: Tensors, options: Options, inputs: Tensor | None
-) -> list[Claim]:
+def init_laws(W: Tensor, b: Tensor | None, p: Tensors, options: Options, inputs: Tensor | None) -> list[Law]:
     """The gate is exactly 1."""
     return [is_zero("offset", p["offset"], (W.shape[0],))]

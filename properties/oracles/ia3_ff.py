@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from .claims import Claim, Options, Tensors, is_zero, linear
+from .laws import Law, Options, Tensors, is_zero, linear
 
 
 def forward(
@@ -12,8 +12,6 @@ def forward(
     return linear(x, W * (1 + p["offset"]).unsqueeze(-2), b, e)
 
 
-def init_claims(
-    W: Tensor, b: Tensor | None, p: Tensors, options: Options, inputs: Tensor | None
-) -> list[Claim]:
+def init_laws(W: Tensor, b: Tensor | None, p: Tensors, options: Options, inputs: Tensor | None) -> list[Law]:
     """The gate is exactly 1."""
     return [is_zero("offset", p["offset"], (W.shape[1],))]

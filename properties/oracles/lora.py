@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from .claims import Claim, Options, Tensors, is_zero, kaiming, linear, lora_scale
+from .laws import Law, Options, Tensors, is_zero, kaiming, linear, lora_scale
 
 
 def forward(
@@ -12,9 +12,7 @@ def forward(
     return linear(x, W + lora_scale(options) * p["B"] @ p["A"], b, e)
 
 
-def init_claims(
-    W: Tensor, b: Tensor | None, p: Tensors, options: Options, inputs: Tensor | None
-) -> list[Claim]:
+def init_laws(W: Tensor, b: Tensor | None, p: Tensors, options: Options, inputs: Tensor | None) -> list[Law]:
     """A is kaiming-uniform, B is zero."""
     (d_out, d_in), r = W.shape, options["r"]
     return [*kaiming("A", p["A"], (r, d_in), d_in), is_zero("B", p["B"], (d_out, r))]

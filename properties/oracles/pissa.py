@@ -5,7 +5,7 @@ W.
 import torch
 from torch import Tensor
 
-from .claims import Claim, Options, Tensors, exactly, linear, lora_scale, never
+from .laws import Law, Options, Tensors, exactly, linear, lora_scale, never
 
 
 def forward(
@@ -18,15 +18,13 @@ def forward(
     return linear(x, residual + lora_scale(options) * p["B"] @ p["A"], b, e)
 
 
-def init_claims(
-    W: Tensor, b: Tensor | None, p: Tensors, options: Options, inputs: Tensor | None
-) -> list[Claim]:
+def init_laws(W: Tensor, b: Tensor | None, p: Tensors, options: Options, inputs: Tensor | None) -> list[Law]:
     """A = sqrt(S/s) V^T and B = U sqrt(S/s) for some top-r SVD of W, whichever one the spectrum allows."""
     A, B, s, r = p["A"], p["B"], lora_scale(options), options["r"]
     sigma = torch.linalg.svdvals(W)
     top, factor = sigma[0], (sigma[0] / s).sqrt()  # factor: the largest norm of a row of A or column of B
     gram_A, gram_B = s * A @ A.mT, s * B.mT @ B
-    claims = [exactly("A0 = A", p["A0"], A), exactly("B0 = B", p["B0"], B)]
+    laws = [exactly("A0 = A", p["A0"], A), exactly("B0 = B", p["B0"], B)]
 
     if options.get("niter") is None:
         # With u_i, v_i the normalised columns and rows: u and v are orthonormal, W v_i = sigma_i u_i and W^T
@@ -35,11 +33,11 @@ def init_claims(
         # there.
         S = sigma[:r]
         return [
-            *claims,
-            Claim("s A A^T = diag(S)", gram_A, S.diag(), top),
-            Claim("s B^T B = diag(S)", gram_B, S.diag(), top),
-            Claim("W A^T = B diag(S)", W @ A.mT, B * S, top * factor),
-            Claim("W^T B = A^T diag(S)", W.mT @ B, A.mT * S, top * factor),
+            *laws,
+            Law("s A A^T = diag(S)", gram_A, S.diag(), top),
+            Law("s B^T B = diag(S)", gram_B, S.diag(), top),
+            Law("W A^T = B diag(S)", W @ A.mT, B * S, top * factor),
+            Law("W^T B = A^T diag(S)", W.mT @ B, A.mT * S, top * factor),
         ]
 
     # Halko et al., arXiv:0909.4061, algorithm 5.1: an exact SVD of Q Q^T W (or of W Q Q^T, depending on the
@@ -53,11 +51,11 @@ def init_claims(
     # sqrt(dimension).
     least = 2.0 ** (-60 / (2 * options["niter"] + 1)) / 2
     return [
-        *claims,
-        Claim("s A A^T = diag(S) for some S", gram_A, S.diag(), top),
-        Claim("s B^T B = diag(S), the same S", gram_B, S.diag(), top),
-        Claim("W A^T = B diag(S) or W^T B = A^T diag(S)", smaller, torch.zeros_like(smaller), top * factor),
-        Claim("S descends", S, S.sort(descending=True).values, top),
+        *laws,
+        Law("s A A^T = diag(S) for some S", gram_A, S.diag(), top),
+        Law("s B^T B = diag(S), the same S", gram_B, S.diag(), top),
+        Law("W A^T = B diag(S) or W^T B = A^T diag(S)", smaller, torch.zeros_like(smaller), top * factor),
+        Law("S descends", S, S.sort(descending=True).values, top),
         never("S_i <= sigma_i", S - sigma[:r], top),
         never("S_1 reaches the power iteration's floor", least**0.5 * top - S.amax()),
     ]

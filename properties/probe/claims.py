@@ -10,13 +10,13 @@ from typing import Any
 import torch
 
 import lora_lite as ll
-from properties.judging.files import scratch_file
+from properties.judging.agreement import round_trip
 from properties.probe import measures
 from properties.probe.coverage import try_paths
 from properties.probe.record import Record, Relation
 from properties.probe.training import initial, restore
 from properties.probe.trial import PERCENTILE, Trial
-from properties.subjects.lora_lite import implementation
+from properties.subjects import subject
 from strategies.options import own_options
 
 # One figure: what it is of, the value, how it must stand to the bound, and why.
@@ -135,10 +135,10 @@ def every_entry_moves(trial: Trial) -> Iterator[Figure]:
 def first_gradients_are_as_declared(trial: Trial) -> Iterator[Figure]:
     restore(trial.model, initial(trial.made))
     trial.loss(trial.model).mean().backward()  # type: ignore[no-untyped-call]
-    declared = implementation.first_gradients(trial.model)
+    declared = subject.first_gradients(trial.model)
     table: dict[str, int] = {}
     wrong = []
-    for target, tensors in implementation.tensors(trial.model).items():
+    for target, tensors in subject.tensors(trial.model).items():
         for name, wanted in declared[target].items():
             gradient = tensors[name].grad
             got = (
@@ -212,7 +212,7 @@ def the_first_step_is_continuous(trial: Trial) -> Iterator[Figure]:
         for value in choices[1:]:
             made = trial.attach(layers=trial.bench.layers[-1:], **{name: value})
             p, changes = measures.order(made, trial.loss, trial.run)
-            if implementation.continuous(made.case):
+            if subject.continuous(made.case):
                 orders.append((p, f"at {name}={value}, {_changes(changes)}"))
             else:
                 yield f"{name}={value}, declared to jump", p, "≤", HALF_ORDER, _changes(changes)
@@ -232,12 +232,7 @@ def reload_keeps_the_effect(trial: Trial) -> Iterator[Figure]:
     _, learnt = trial.learnt
     restore(trial.model, learnt)
     base, fresh = trial.made.case.build(), trial.made.case.build()
-    path = scratch_file()
-    try:
-        implementation.save(trial.model, path)
-        implementation.load(fresh, path)
-    finally:
-        path.unlink()
+    round_trip(trial.model, fresh)
     trained, reloaded = (measures.effect(model, base, trial.run) for model in (trial.model, fresh))
     size = float(torch.linalg.vector_norm(trained))
     off = float(torch.linalg.vector_norm(reloaded - trained))

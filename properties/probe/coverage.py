@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 import lora_lite as ll
 from properties.judging.assertions import bits
-from properties.subjects.lora_lite import implementation
-from properties.subjects.observe import seed_inits, usual_size
+from properties.subjects import subject
+from properties.subjects.attaching import seed_inits, usual_size
 from strategies import gaussian
 from strategies.layers import can_calibrate
 from strategies.options import build_config
@@ -171,7 +171,7 @@ def calibration(trial: "Trial") -> Iterator[str]:
         return
     with_data = trial.case().build()
     _attach(trial, with_data, [name])
-    plain, informed = (implementation.tensors(m)[name] for m in (model, with_data))
+    plain, informed = (subject.tensors(m)[name] for m in (model, with_data))
     same = all(torch.equal(plain[n], informed[n]) for n in plain)
     if same == can_calibrate(trial.variant):
         yield f"attach with data starts {'where attach without does' if same else 'elsewhere'}"
@@ -226,8 +226,8 @@ def _move(adapter: ll.Adapter) -> None:
 def _not_learning(model: nn.Module, loss: Callable[[], Tensor], *, moved: bool = False) -> Iterator[str]:
     """The parameters whose gradient is not what they declare; once moved, all must have one."""
     loss().backward()  # type: ignore[no-untyped-call]
-    declared = implementation.first_gradients(model)
-    for target, tensors in implementation.tensors(model).items():
+    declared = subject.first_gradients(model)
+    for target, tensors in subject.tensors(model).items():
         for name, wanted in declared[target].items():
             gradient = tensors[name].grad
             got = gradient is not None and bool(gradient.any())

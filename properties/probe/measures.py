@@ -16,8 +16,8 @@ from properties.judging.assertions import bits
 from properties.judging.snapshot import base_tensors
 from properties.judging.tolerance import perturbed, scatter
 from properties.probe.training import Loss, Values, fit, initial, parameters, relative, restore
-from properties.subjects.lora_lite import implementation
-from properties.subjects.observe import Subject, train, usual_size
+from properties.subjects import subject
+from properties.subjects.attaching import Attached, train, usual_size
 from strategies import gaussian
 
 Run = Callable[[nn.Module], Tensor]
@@ -27,7 +27,7 @@ RATE = 1e-3
 PROBES = 4
 
 
-def train_what_requires_a_gradient(made: Subject, loss: Loss, steps: int) -> list[str]:
+def train_what_requires_a_gradient(made: Attached, loss: Loss, steps: int) -> list[str]:
     """AdamW on all that the model offers, as a training loop takes it; the base tensors that changed or got a
     gradient.
     """
@@ -45,7 +45,7 @@ def train_what_requires_a_gradient(made: Subject, loss: Loss, steps: int) -> lis
 
 
 @contextmanager
-def leaked(made: Subject) -> Iterator[str]:
+def leaked(made: Attached) -> Iterator[str]:
     """The last target's weight requires a gradient, by mistake; as before afterwards. Gives its name."""
     target = list(made.initial)[-1]
     weight: Any = made.model.get_submodule(target).weight
@@ -109,14 +109,14 @@ def weakest(output: Callable[[], Tensor], own: dict[str, nn.Parameter], parts: P
     return min(effects)
 
 
-def weakest_parameter(made: Subject, run: Run) -> tuple[float, str]:
+def weakest_parameter(made: Attached, run: Run) -> tuple[float, str]:
     """Away from init, of every parameter of every target, by the model's output."""
     restore(made.model, initial(made))
     train(made)
     return weakest(lambda: run(made.model), parameters(made.model), whole)
 
 
-def weakest_row(made: Subject, inputs: dict[str, Tensor], most: int | None = None) -> tuple[float, str]:
+def weakest_row(made: Attached, inputs: dict[str, Tensor], most: int | None = None) -> tuple[float, str]:
     """Away from init, of all slices() of every target's parameters, by the output of its own layer."""
     restore(made.model, initial(made))
     train(made)
@@ -128,14 +128,14 @@ def weakest_row(made: Subject, inputs: dict[str, Tensor], most: int | None = Non
     return min(found)
 
 
-def rates(made: Subject) -> dict[str, float]:
+def rates(made: Attached) -> dict[str, float]:
     """A learning rate for each parameter: RATE, or the spacing of its largest entry where the base or a width
     prescribes that.
 
     bfloat16 has a spacing of 0.06 at delora's λ = 15, which no step of 1e-3 can cross; only a size that is
     the variant's own choice, as a gate's 1 or 0 is, must let RATE through.
     """
-    constant = implementation.constant_inits(made.model)
+    constant = subject.constant_inits(made.model)
     found = {}
     for target, tensors in made.initial.items():
         for name, tensor in tensors.items():
@@ -144,7 +144,7 @@ def rates(made: Subject) -> dict[str, float]:
     return found
 
 
-def unmoved(made: Subject, loss: Loss, inputs: dict[str, Tensor], steps: int) -> dict[str, int]:
+def unmoved(made: Attached, loss: Loss, inputs: dict[str, Tensor], steps: int) -> dict[str, int]:
     """Parameters with entries that no step of AdamW moved, and how many; inputs that are always zero aside.
 
     Stops when all have moved. A few may take longer: through a normalisation a gradient can cancel to exactly
@@ -173,7 +173,7 @@ def unmoved(made: Subject, loss: Loss, inputs: dict[str, Tensor], steps: int) ->
     return {name: count for name, count in left.items() if count}
 
 
-def _loss_scale(made: Subject, loss: Loss) -> float:
+def _loss_scale(made: Attached, loss: Loss) -> float:
     """As large as float16 gradients can bear."""
     loss(made.model).mean().backward()  # type: ignore[no-untyped-call]
     return min(
@@ -181,7 +181,7 @@ def _loss_scale(made: Subject, loss: Loss) -> float:
     )
 
 
-def _finite_backward(made: Subject, loss: Loss, scale: float) -> float:
+def _finite_backward(made: Attached, loss: Loss, scale: float) -> float:
     """Gradients of the scaled loss, and the scale: a sixteenth as long as one overflows, as loss scalers do,
     down to 2⁻²⁴.
     """
@@ -218,7 +218,7 @@ def _target(name: str) -> str:
 
 
 def order(
-    made: Subject, loss: Loss, run: Run, sizes: tuple[float, ...] = (1e-2, 1e-3, 1e-4)
+    made: Attached, loss: Loss, run: Run, sizes: tuple[float, ...] = (1e-2, 1e-3, 1e-4)
 ) -> tuple[float, list[float]]:
     """p in |change of the output| ~ εᵖ for the first AdamW step of size ε, and the changes: 1 is O(ε), 0 is a
     jump.
@@ -244,7 +244,7 @@ def order(
 
 
 def recovered(
-    made: Subject, inputs: dict[str, Tensor], *, rate: float, steps: int, rounds: int, enough: float
+    made: Attached, inputs: dict[str, Tensor], *, rate: float, steps: int, rounds: int, enough: float
 ) -> tuple[float, str]:
     """Teach each layer of `inputs` what it gives there with other parameters; the least share of the gap that
     is closed.

@@ -1,10 +1,9 @@
 """What a claim of the probe found, as the table, the tests and the audit print it."""
 
-import json
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Relation = Literal["≤", ">"]
 
@@ -40,19 +39,12 @@ class Record:
         return f"{self.claim}: got {self.value:.4g}, wanted {self.relation} {self.bound:.4g} ({self.why})"
 
 
-def to_json(records: Iterable[Record]) -> str:
-    """The records as a JSON list, `holds` included."""
-    return json.dumps(
-        [
-            {
-                **asdict(record),
-                "value": _printed(record.value),
-                "bound": _printed(record.bound),
-                "holds": record.holds,
-            }
-            for record in records
-        ]
-    )
+def to_json(records: Iterable[Record]) -> list[dict[str, Any]]:
+    """The records as plain values, `holds` included."""
+    return [
+        {**asdict(r), "value": _printed(r.value), "bound": _printed(r.bound), "holds": r.holds}
+        for r in records
+    ]
 
 
 def _printed(value: float) -> float | None:

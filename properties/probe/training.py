@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from lora_lite.calibration import first_argument
-from properties.subjects.lora_lite import implementation
-from properties.subjects.observe import Subject, usual_size
+from properties.subjects import subject
+from properties.subjects.attaching import Attached, usual_size
 from strategies import gaussian
 
 Loss = Callable[[nn.Module], Tensor]
@@ -22,7 +22,7 @@ def parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """The adapters' trainable tensors as "layers.0.q_proj.A"."""
     return {
         f"{target}.{name}": tensor
-        for target, tensors in implementation.tensors(model).items()
+        for target, tensors in subject.tensors(model).items()
         for name, tensor in tensors.items()
         if isinstance(tensor, nn.Parameter)
     }
@@ -41,12 +41,12 @@ def restore(model: nn.Module, to: Values) -> None:
             parameter.grad = None
 
 
-def initial(made: Subject) -> Values:
+def initial(made: Attached) -> Values:
     """The parameters right after attach."""
     return {name: made.initial[target][own] for target, own, name in _names(made)}
 
 
-def _names(made: Subject) -> Iterator[tuple[str, str, str]]:
+def _names(made: Attached) -> Iterator[tuple[str, str, str]]:
     for target, tensors in made.initial.items():
         for own in tensors:
             yield target, own, f"{target}.{own}"
@@ -100,7 +100,7 @@ def disconnected(model: nn.Module) -> Iterator[None]:
         return layer.forward(*called, **named)
 
     hooks = []
-    for target in implementation.tensors(model):
+    for target in subject.tensors(model):
         layer = model.get_submodule(target)
         hooks.append(layer.register_forward_pre_hook(note, with_kwargs=True, prepend=True))
         hooks.append(layer.register_forward_hook(plain))

@@ -24,7 +24,7 @@ from properties.probe.training import (
     restore,
 )
 from properties.probe.training import values as values_of
-from properties.subjects.observe import AnyCase, Subject, subject
+from properties.subjects.attaching import AnyCase, Attached, attach
 from properties.subjects.pretrained import options_at_rank_8
 from strategies.options import Options
 
@@ -74,9 +74,9 @@ class Trial:
     steps: int = 10
     seed: int = 0
 
-    def attach(self, *, layers: tuple[int, ...] | None = None, **options: Any) -> Subject:
+    def attach(self, *, layers: tuple[int, ...] | None = None, **options: Any) -> Attached:
         """A fresh adapter on the bench's blocks, or on `layers`."""
-        return subject(cast(AnyCase, self.case(**options)), layers=layers or self.bench.layers)
+        return attach(cast(AnyCase, self.case(**options)), layers=layers or self.bench.layers)
 
     def case(self, **options: Any) -> ProbeCase:
         return ProbeCase(
@@ -84,7 +84,7 @@ class Trial:
         )
 
     @cached_property
-    def made(self) -> Subject:
+    def made(self) -> Attached:
         """Shared by the claims, each of which starts with restore()."""
         return self.attach()
 

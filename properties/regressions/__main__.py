@@ -90,10 +90,10 @@ def prune(folder: Path, *, remove: bool) -> str:
 
 
 def show(path: Path) -> str:
-    """The recipe, as Python to paste, and what it gives now. Raises what its property raises."""
+    """The recipe, as Python to paste, and what it gives now. Raises what its claim raises."""
     fixture = read(path)
     text = (
-        f"{fixture.property} [{fixture.variant}], expected to {fixture.expect}\nrecipe  "
+        f"{fixture.claim} [{fixture.variant}], expected to {fixture.expect}\nrecipe  "
         f" {pasteable(from_json(fixture.recipe))}"
     )
     print(text, flush=True)

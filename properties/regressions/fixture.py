@@ -30,7 +30,7 @@ class FixtureError(Exception):
 class Fixture:
     """See schema.json for the fields. expect="fail" is a known failure, with a reason and a link."""
 
-    property: str
+    claim: str
     variant: str
     recipe: dict[str, Any] | str
     error: str
@@ -44,14 +44,14 @@ class Fixture:
         """8 hex digits of what fails: the same failure has the same name, whoever finds it and with whatever
         versions.
         """
-        content = json.dumps([self.property, self.variant, self.recipe], sort_keys=True)
+        content = json.dumps([self.claim, self.variant, self.recipe], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:8]
 
     def name(self) -> str:
-        return f"{self.property}-{self.variant}-{self.digest()}.json"
+        return f"{self.claim}-{self.variant}-{self.digest()}.json"
 
     def test_id(self) -> str:
-        return f"{self.variant}-{self.property}-{self.digest()}"
+        return f"{self.variant}-{self.claim}-{self.digest()}"
 
     def text(self) -> str:
         """The file's content: one field a line, so that a diff shows what it is."""

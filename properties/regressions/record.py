@@ -1,6 +1,7 @@
 """Writes a failure down when pytest reports it, and says where."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,11 @@ from hypothesis import settings
 from safetensors.torch import save_file
 
 from properties.judging.assertions import Violation
+from properties.judging.claim import Claim
+from properties.judging.under_pytest import Kept
 from properties.regressions.fixture import HERE, Fixture, tensors_of, write, write_atomically
 from strategies.draws import recorded
 from strategies.recipes import RecipeError, to_json
-
-REPLAY = HERE.parent / "claims" / "test_regressions.py"
 
 
 def add_options(group: pytest.OptionGroup) -> None:
@@ -63,9 +64,9 @@ def record(
     found: dict[str, Any],
     check: Any = None,
 ) -> tuple[Fixture, Path]:
-    """Write the fixture of a property that failed on `case` with `error`.
+    """Write the fixture of a claim that failed on `case` with `error`.
 
-    check: the property's, which is run once more so that its random numbers can be written beside the
+    check: the claim's, which is run once more so that its random numbers can be written beside the
     fixture; None for the fixture alone. Raises RecipeError where the case is no recipe, and OSError.
     """
     fixture = Fixture(name, variant, to_json(case), summary_of(error), found)
@@ -89,16 +90,17 @@ def summary_of(error: Exception) -> str:
     return line if isinstance(error, Violation) else f"{type(error).__name__}: {line}"
 
 
-def last_lines(
-    request: pytest.FixtureRequest, name: str, variant: str | None, error: Exception, check: Any
-) -> str:
-    """Where the failure was written and the command that replays it; without a drawn case, the command that
-    runs the test.
+def keep(request: pytest.FixtureRequest, claim: Claim, variant: str | None, error: Exception) -> Kept:
+    """Write the failure down, and say where and how to replay it; without a drawn case, how to run the test
+    again.
+
+    A slow claim is its own replay: as a fixture it would be run a second time in every run.
     """
-    case, folder = getattr(error, "case", None), record_folder(request.config)
     again = replay_command(request.config, request.node.nodeid)
-    if case is None or variant is None or folder is None:
-        return f"replay   {again}"
+    name, variant = getattr(error, "of", None) or (claim.name, variant)
+    case, folder = getattr(error, "case", None), record_folder(request.config)
+    if case is None or variant is None or folder is None or (claim.slow and name == claim.name):
+        return Kept("", again)
     option = request.config.getoption
     found = {
         "test": request.node.nodeid,
@@ -108,34 +110,46 @@ def last_lines(
         "device": option("--device"),
         "mutant": option("--mutant"),
     }
+    check = claim.check if option("--record-tensors") and name == claim.name else None
     try:
-        fixture, path = record(
-            name,
-            variant,
-            case,
-            error,
-            folder=folder,
-            found=found,
-            check=check if option("--record-tensors") else None,
-        )
+        fixture, path = record(name, variant, case, error, folder=folder, found=found, check=check)
     except (RecipeError, OSError) as reason:
-        return f"written  nowhere: {reason}\nreplay   {again}"
-    own = "" if folder.resolve() == HERE else f"--record {folder} "
-    replay = replay_command(
-        request.config, f"{_from_here(REPLAY)}::test_regressions[{fixture.test_id()}]", own
-    )
-    return f"written  {_from_here(path)}\nreplay   {replay}"
+        return Kept(f"nowhere: {reason}", again)
+    also = [] if folder.resolve() == HERE else [f"--record {folder}"]
+    return Kept(str(_from_here(path)), replay_command(request.config, f"-k {fixture.test_id()}", also))
 
 
 def _from_here(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
-def replay_command(config: pytest.Config, nodeid: str, also: str = "") -> str:
-    """What runs the test again, with the options that it depends on."""
+def replay_command(config: pytest.Config, chosen: str, fixture: Sequence[str] | None = None) -> str:
+    """What runs a test again, with all that its outcome depends on, as it can be pasted where this run began.
+
+    chosen: the test's id, or what selects it. fixture: further options of one that replays a fixture, whose
+    case is given; None for one that draws, which depends on seed, profile and budget too.
+    """
     option = config.getoption
-    modules = "".join(f"--variant-module {module} " for module in option("--variant-module") or ())
-    budget = "" if option("--max-examples") is None or also else f"--max-examples {option('--max-examples')} "
-    place = "" if option("--device") == "cpu" else f"--device {option('--device')} "
-    fault = "" if option("--mutant") is None else f"--mutant {option('--mutant')} "
-    return f'pytest {modules}{budget}{place}{fault}{also}"{nodeid}"'
+    modules = option("--variant-module") or ()
+    words = [f"PYTHONPATH={path}"] if modules and (path := os.environ.get("PYTHONPATH")) else []
+    words += ["pytest"]
+    words += ["-p properties.plugin"] if "properties.plugin" in (config.option.plugins or ()) else []
+    words += [f"--variant-module {module}" for module in modules]
+    words += [f"--device {option('--device')}"] if option("--device") != "cpu" else []
+    words += [f"--mutant {option('--mutant')}"] if option("--mutant") is not None else []
+    if fixture is not None:
+        return " ".join([*words, *fixture, chosen])
+    profile, seed = option("--hypothesis-profile", None), option("--hypothesis-seed", None)
+    profile = profile or ("ci" if os.environ.get("CI") else None)
+    words += [f"--hypothesis-profile {profile}"] if profile else []
+    words += [f"--hypothesis-seed {seed}"] if seed is not None else []
+    examples = option("--max-examples")
+    words += [f"--max-examples {examples}"] if examples is not None else []
+    return " ".join([*words, f'"{_from_invocation(config, chosen)}"'])
+
+
+def _from_invocation(config: pytest.Config, nodeid: str) -> str:
+    """The id as pytest takes it in the folder that this run was started in."""
+    file, colons, test = nodeid.partition("::")
+    path = Path(os.path.relpath(config.rootpath / file, config.invocation_params.dir))
+    return f"{path.as_posix()}{colons}{test}"

@@ -1,4 +1,4 @@
-"""Runs a fixture's recipe through the property that it failed."""
+"""Runs a fixture's recipe through the claim that it failed."""
 
 from contextlib import nullcontext
 from pathlib import Path
@@ -7,47 +7,48 @@ from safetensors.torch import load_file
 
 import lora_lite as ll
 from properties.judging.assertions import Violation
-from properties.judging.claim import Property, load_properties
+from properties.judging.claim import Claim, load_claims
+from properties.judging.outcome import NOT_APPLICABLE
 from properties.regressions.fixture import Fixture, FixtureError, tensors_of
 from strategies.draws import served
 from strategies.recipes import RecipeError, from_json
 
 
 def replay(fixture: Fixture, path: Path) -> None:
-    """Check the property on the recipe, with the recorded tensors where there are some.
+    """Check the claim on the recipe, with the recorded tensors where there are some.
 
-    Raises what the property raises (a Violation with its case, or the exception of the code under test), and
+    Raises what the claim raises (a Violation with its case, or the exception of the code under test), and
     FixtureError where the fixture cannot be run any more.
     """
-    made = property_of(fixture, path)
+    claim = claim_of(fixture, path)
     kept = tensors_of(path)
     try:
         case = from_json(fixture.recipe)
         with served(load_file(kept)) if kept.exists() else nullcontext():
-            made.judge(case)
+            claim.judge(case)
     except RecipeError as error:
         raise FixtureError(
             f"{path}: its recipe no longer builds. {error} Bring it up to date or delete the fixture."
         ) from error
     except Violation as violation:
-        raise Violation(str(violation), case=case) from None
+        raise Violation(str(violation), tensor=violation.tensor, case=case) from None
 
 
-def property_of(fixture: Fixture, path: Path) -> Property:
-    """The property that the fixture is about. Raises FixtureError where there is none for its variant."""
-    made = load_properties().get(fixture.property)
+def claim_of(fixture: Fixture, path: Path) -> Claim:
+    """The claim that the fixture is about. Raises FixtureError where there is none for its variant."""
+    claim = load_claims().get(fixture.claim)
     if fixture.variant not in ll.VARIANTS:
         raise FixtureError(
             f"{path}: there is no variant {fixture.variant}, known: {', '.join(ll.VARIANTS)}. {OWN} {REMEDY}"
         )
-    if made is None or made.cases is None or not made.applies(ll.VARIANTS[fixture.variant]):
+    if claim is None or claim.standing(ll.VARIANTS[fixture.variant]).state == NOT_APPLICABLE:
         raise FixtureError(
-            f"{path}: there is no property {fixture.property} that draws cases of {fixture.variant}. {REMEDY}"
+            f"{path}: there is no claim {fixture.claim} that draws cases of {fixture.variant}. {REMEDY}"
         )
     recipe = {"variant": fixture.recipe} if isinstance(fixture.recipe, str) else fixture.recipe
     if (other := recipe.get("variant", fixture.variant)) != fixture.variant:
         raise FixtureError(f"{path}: its recipe is of {other}, the fixture of {fixture.variant}. {REMEDY}")
-    return made
+    return claim
 
 
 OWN = "If it is one of your own, name its module with --variant-module."

@@ -11,8 +11,8 @@ from torch import nn
 
 from properties.speed.layers import TRAINING, Contender, Row, Size, case_of, label, phases, rows, work
 from properties.speed.sampling import compare
-from properties.subjects.lora_lite import implementation
-from properties.subjects.observe import seed_inits
+from properties.subjects import subject
+from properties.subjects.attaching import seed_inits
 
 USUAL = Size(256, 8, 64)
 # A point is one of many, and its neighbours tell whether it was disturbed.
@@ -60,7 +60,7 @@ def stacked(variant: str, count: int) -> Iterator[Row]:
         nn.Sequential(*(case.linear.build() for _ in range(count))).requires_grad_(False) for _ in range(2)
     )
     seed_inits(case.seed)
-    implementation.attach(adapted, case)
+    subject.attach(adapted, case)
     trainable = {name: p for name, p in adapted.named_parameters() if p.requires_grad}
     x, upstream = work(case)
     plain, ours = phases(Contender(base), x, upstream), phases(Contender(adapted, trainable), x, upstream)

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 
 import lora_lite as ll
 from properties.judging.assertions import assert_close
+from properties.judging.expected import Expected, expected
+from properties.judging.peft_layers import PEFT, expected_by_peft
 from properties.speed.sampling import SAMPLES, Call, Ratio, compare
-from properties.subjects.lora_lite import implementation
-from properties.subjects.observe import Expected, Layer, expected, subject
-from properties.subjects.peft_layers import PEFT, expected_by_peft
+from properties.subjects import subject
+from properties.subjects.attaching import attach
+from properties.subjects.observation import Layer
 from strategies import AdaptedLayer, LinearRecipe
 from strategies.options import Options, own_options, simplest
 
@@ -122,10 +124,10 @@ def contenders(case: AdaptedLayer, *, check: bool = True) -> tuple[Contender, di
 
     check: raises Violation where one of them does not compute what the oracle says.
     """
-    made = subject(case)
+    made = attach(case)
     (name,) = made.initial
     base = case.linear.build().requires_grad_(False)
-    tensors = implementation.tensors(made.model)[name]
+    tensors = subject.tensors(made.model)[name]
     layer = Layer(name, case, base.weight.detach(), base.bias.detach(), tensors, made.initial[name])
     found = {"lora_lite": Contender(made.model.get_submodule(name), layer.trainable)}
     _run(found["lora_lite"], layer)
@@ -153,10 +155,12 @@ def _run(contender: Contender, layer: Layer) -> None:
 
 def _agree(layer: Layer, wanted: Expected, whose: str) -> None:
     what = f"{label(layer.case)} before it is timed"
-    assert_close(layer.y, wanted.y, claim=f"{what}: the output is {whose}'s")
-    assert_close(layer.dx, wanted.dx, claim=f"{what}: the gradient of the input is {whose}'s")
+    assert_close(layer.y, wanted.y, what=f"{what}: the output", like=f"{whose}'s")
+    assert_close(layer.dx, wanted.dx, what=f"{what}: the gradient of the input", like=f"{whose}'s")
     for name, gradient in layer.gradients.items():
-        assert_close(gradient, wanted.gradients[name], claim=f"{what}: the gradient of {name} is {whose}'s")
+        assert_close(
+            gradient, wanted.gradients[name], what=f"{what}: the gradient of {name}", like=f"{whose}'s"
+        )
 
 
 def work(case: Any) -> tuple[Tensor, Tensor]:

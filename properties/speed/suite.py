@@ -15,7 +15,7 @@ from hypothesis import Phase, core, settings
 
 import lora_lite as ll
 from properties.judging.assertions import Violation
-from properties.judging.claim import Property, load_properties
+from properties.judging.claim import Claim, load_claims
 from properties.judging.profiles import register_profiles
 from properties.mutation import CATALOGUE, load_catalogue
 from properties.mutation.matrix import applicable, run_row
@@ -55,7 +55,7 @@ def rates(examples: int) -> Iterator[str]:
     """Examples a second of each property about a single layer, over all variants, in this process."""
     yield f"{'property':60} examples/s of processor time"
     total = seconds = 0.0
-    for made in load_properties().values():
+    for made in load_claims().values():
         if made.cases is None or made.share < 1:
             continue
         ran, took = rate(made, examples)
@@ -64,9 +64,9 @@ def rates(examples: int) -> Iterator[str]:
     yield f"{'together':60} {total / seconds:.0f}"
 
 
-def rate(made: Property, examples: int) -> tuple[int, float]:
+def rate(made: Claim, examples: int) -> tuple[int, float]:
     """Examples run and processor seconds taken, caches warm."""
-    variants = [name for name, kind in ll.VARIANTS.items() if made.applies(kind)]
+    variants = [name for name, kind in ll.VARIANTS.items() if made.standing(kind).state is None]
     for variant in variants:
         made.run(variant, settings(max_examples=5))
     began, ran = time.process_time(), 0
@@ -133,7 +133,7 @@ def whole_runs(names: Iterable[str], workers: Sequence[int]) -> Iterator[str]:
             )
 
 
-def examples_until_found(made: Property, mutant: Mutant, variant: str, number: int, most: int) -> int:
+def examples_until_found(made: Claim, mutant: Mutant, variant: str, number: int, most: int) -> int:
     """Examples that a run from this seed needs to notice the mutant; `most` where it does not."""
     budget = settings(max_examples=most, database=None, phases=[Phase.generate], derandomize=False)
     core.global_force_seed = number  # type: ignore[assignment]  # what --hypothesis-seed sets
@@ -154,7 +154,7 @@ def shards(name: str, claim: str, variant: str, *, seeds: int = 24, most: int = 
     the mean least of P draws from the measured ones. The database makes every later run of every shard start
     with what was found.
     """
-    made, mutant = load_properties()[claim], CATALOGUE[name]
+    made, mutant = load_claims()[claim], CATALOGUE[name]
     needed = sorted(examples_until_found(made, mutant, variant, number, most) for number in range(seeds))
     yield f"{name} by {claim}: {needed} examples from {seeds} seeds, at most {most}"
     for count in (1, 2, 4, 8, 16):

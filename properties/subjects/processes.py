@@ -1,18 +1,23 @@
-"""What one of two processes does in test_distributed.py: train every variant under torch's own engines, on
+"""What each of two processes does: train every variant under torch's own engines, on
 its half of a batch.
 
 Nothing here is a test. What comes out lies in a folder: each adapter as each process saved it, and a report
 of each process.
 """
 
+import atexit
 import hashlib
+import importlib
 import json
 import os
+import shutil
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +30,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import lora_lite as ll
-from properties.mutation import load_catalogue
-from properties.subjects.observe import seed_inits
+from properties.subjects.attaching import seed_inits
 from strategies import BlockRecipe, NestedRecipe, gaussian
 from strategies.layers import calibration_batches
 from strategies.options import build_config, ranks, simplest
@@ -164,17 +168,22 @@ def train(engine: str, variant: str, rank: int, folder: Path, seed: int = 0) -> 
     return {"sent": traffic.bytes, "own": own * STEPS, "digest": digest(adapter)}
 
 
-def work(rank: int, folder: str) -> None:
+def work(rank: int, folder: str, modules: tuple[str, ...]) -> None:
     """What each process runs: every variant under every engine, and one of them with each of MUTANTS
     inside.
     """
     torch.set_num_threads(1)
+    for module in modules:
+        importlib.import_module(module)
     store = f"file://{folder}/store"
     dist.init_process_group("gloo", init_method=store, rank=rank, world_size=PROCESSES, timeout=PATIENCE)
     found = {
         engine: {variant: attempt(engine, variant, rank, Path(folder)) for variant in ll.VARIANTS}
         for engine in ENGINES
     }
+    # Only wanted here: what is judged knows nothing of mutants.
+    from properties.mutation import load_catalogue
+
     for mutant, engine in MUTANTS.items():
         with load_catalogue()[mutant].injected():
             found[mutant] = {"lora": attempt(engine, "lora", rank, Path(folder) / mutant)}
@@ -221,5 +230,28 @@ def launch(folder: Path) -> list[dict[str, dict[str, dict[str, Any]]]]:
     """
     for name in (*MUTANTS, APART):
         (folder / name).mkdir()
-    spawn(work, (str(folder),), PROCESSES)  # type: ignore[no-untyped-call]
+    own = {variant.__module__ for variant in ll.VARIANTS.values()}
+    spawn(work, (str(folder), tuple(sorted(own))), PROCESSES)  # type: ignore[no-untyped-call]
     return [json.loads(report(folder, rank).read_text(encoding="utf-8")) for rank in range(PROCESSES)]
+
+
+@cache
+def two_processes() -> tuple[Path, list[dict[str, dict[str, dict[str, Any]]]]]:
+    """Where the files lie, and what each process reported, of processes that are started once.
+
+    Raises RuntimeError, at every call, where they could not be started or ended with an error.
+    """
+    if isinstance(launched := _launched(), Exception):
+        raise RuntimeError(f"two processes: {launched}") from launched
+    return launched
+
+
+@cache
+def _launched() -> tuple[Path, list[dict[str, dict[str, dict[str, Any]]]]] | Exception:
+    """A failure is remembered too: each try costs up to PATIENCE."""
+    folder = Path(tempfile.mkdtemp(prefix="lora-lite-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    try:
+        return folder, launch(folder)
+    except Exception as error:
+        return error

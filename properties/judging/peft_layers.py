@@ -9,11 +9,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
+from hypothesis.strategies import SearchStrategy, sampled_from
 from torch import Tensor, nn
 
+from properties.judging.expected import Expected, expected, options_of
 from properties.judging.tolerance import Bounded, rounding
-from properties.subjects.observe import Expected, Layer, expected, options_of
-from strategies import AdaptedLayer
+from properties.subjects.observation import Layer
+from strategies import AdaptedLayer, trained_layers
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftConfig
@@ -143,7 +145,6 @@ def has_zero_b_and_turns(case: AdaptedLayer) -> bool:
     return case.option["init"] == "zero_b" and min(case.linear.d_in, case.linear.d_out) > 1
 
 
-# AntiPaSTO is the one variant that peft does not have.
 PEFT = {
     "lora": Entry(lora),
     "pissa": Entry(pissa),
@@ -154,6 +155,10 @@ PEFT = {
     "hra": Entry(hra),
     "eva": Entry(lora),
 }
+
+
+# Why a built-in variant has no peer.
+NO_PEER = {"antipasto": "peft has no AntiPaSTO: its own dense formula is all that there is"}
 
 
 def _lora_config(layer: Layer, **options: Any) -> "LoraConfig":
@@ -199,3 +204,17 @@ def _peer(
         for ours, (_, value) in held.items():
             parameters[ours].copy_(value.reshape(parameters[ours].shape))
     return Peer(model, parameters)
+
+
+def shared_with_peft(variant: str) -> SearchStrategy[AdaptedLayer]:
+    """Trained layers that peft has too, one dtype throughout: where dtypes mix, each library rounds in places
+    of its own.
+
+    At init peft divides by zero for a zero row of W (DoRA) and a zero row of U (HRA). Trained parameters are
+    never there, so that every family of weights can stay.
+    """
+    dtypes = sampled_from(("float32", "float64"))
+    layers = dtypes.flatmap(
+        lambda dtype: trained_layers(variant, base_dtypes=(dtype,), adapter_dtypes=(dtype,))
+    )
+    return layers.filter(PEFT[variant].covers)

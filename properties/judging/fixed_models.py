@@ -11,12 +11,8 @@ import torch
 from torch import Tensor, nn
 
 import lora_lite as ll
-from properties.judging.assertions import (
-    Violation,
-    assert_holds,
-    assert_nonzero,
-)
-from properties.subjects.observe import seed_inits
+from properties.judging.assertions import Violation, assert_holds, assert_nonzero
+from properties.subjects.attaching import seed_inits
 from strategies import gaussian
 from strategies.options import build_config, ranks, simplest
 
@@ -71,7 +67,7 @@ def assert_trains(model: nn.Module, *adapters: ll.Adapter) -> None:
 def assert_learning(adapter: ll.Adapter) -> None:
     for name, parameter in adapter.named_parameters():
         gradient = torch.zeros(1) if parameter.grad is None else parameter.grad
-        assert_nonzero(gradient, claim=f"the gradient of {adapter.config.variant} {name}")
+        assert_nonzero(gradient, what=f"the gradient of {adapter.config.variant} {name}")
 
 
 WIDTH = 4  # of layers whose shape does not matter; every variant takes it

@@ -1,4 +1,4 @@
-"""What the oracles share: the type of a claim about an init, the dense linear map and a few common claims."""
+"""What the oracles share: the type of a law of an init, the dense linear map and a few common laws."""
 
 import math
 from collections.abc import Mapping
@@ -13,11 +13,11 @@ Options = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Claim:
+class Law:
     """``|got - wanted| <= k * eps(dtype) * magnitude`` elementwise, for a k that the caller's error model
     owns.
 
-    ``magnitude`` is the size of the terms that went into ``got``; 0.0 claims exact equality.
+    ``magnitude`` is the size of the terms that went into ``got``; 0.0 laws exact equality.
     """
 
     name: str
@@ -44,43 +44,43 @@ def lora_scale(options: Options) -> float:
     return float(options["alpha"]) / float(options["r"])
 
 
-def exactly(name: str, got: Tensor, wanted: Tensor) -> Claim:
+def exactly(name: str, got: Tensor, wanted: Tensor) -> Law:
     """``got`` is bit for bit ``wanted``."""
-    return Claim(name, got, wanted, 0.0)
+    return Law(name, got, wanted, 0.0)
 
 
-def is_zero(name: str, got: Tensor, shape: tuple[int, ...]) -> Claim:
+def is_zero(name: str, got: Tensor, shape: tuple[int, ...]) -> Law:
     """``got`` has this shape and only zeros."""
     return exactly(f"{name} = 0", got, got.new_zeros(shape))
 
 
-def never(name: str, excess: Tensor, magnitude: Tensor | float = 0.0) -> Claim:
+def never(name: str, excess: Tensor, magnitude: Tensor | float = 0.0) -> Law:
     """An inequality: no entry of ``excess`` is above zero."""
-    return Claim(name, excess.relu(), torch.zeros_like(excess), magnitude)
+    return Law(name, excess.relu(), torch.zeros_like(excess), magnitude)
 
 
-def is_identity(name: str, gram: Tensor) -> Claim:
+def is_identity(name: str, gram: Tensor) -> Law:
     """Rows or columns are orthonormal, given their Gram matrix."""
-    return Claim(name, gram, torch.eye(gram.shape[-1]).to(gram), 1.0)
+    return Law(name, gram, torch.eye(gram.shape[-1]).to(gram), 1.0)
 
 
 def kaiming(
     name: str, t: Tensor, shape: tuple[int, ...], fan_in: int, independent: int | None = None
-) -> list[Claim]:
+) -> list[Law]:
     """Kaiming-uniform with a = sqrt(5): uniform in [-bound, bound], bound = 1 / sqrt(fan_in).
 
     ``independent`` is the number of independent draws in ``t`` (default: all entries). From 64 on, a false
-    alarm of the statistical claims has probability 2^-64 and 2^-63.
+    alarm of the statistical laws has probability 2^-64 and 2^-63.
     """
     bound = 1 / math.sqrt(fan_in)
-    claims = [
+    laws = [
         exactly(f"shape of {name}", t.new_tensor(t.shape), t.new_tensor(shape)),
         # The slack is for the bound itself, which is rounded in bfloat16.
         never(f"|{name}| <= 1/sqrt({fan_in})", t.abs() - bound * (1 + 2**-8)),
     ]
     if (t.numel() if independent is None else independent) >= 64:
-        claims += [
+        laws += [
             never(f"max|{name}| reaches half of 1/sqrt({fan_in})", bound / 2 - t.abs().amax()),
             never(f"{name} has both signs", torch.stack((t.amin(), -t.amax()))),
         ]
-    return claims
+    return laws

@@ -1,0 +1,197 @@
+"""What attach leaves: an identity, and tensors as the paper and the config have them."""
+
+from dataclasses import replace
+
+import torch
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+from torch import Tensor, nn
+
+import lora_lite as ll
+from properties.judging.agreement import assert_gives_the_base, assert_init
+from properties.judging.assertions import (
+    Violation,
+    assert_all_identical,
+    assert_equal,
+    assert_finite,
+    assert_holds,
+    assert_within,
+)
+from properties.judging.claim import claim
+from properties.judging.tolerance import claim_bound
+from properties.subjects import subject
+from properties.subjects.attaching import AnyCase, attach
+from properties.subjects.observation import default_run, observe
+from properties.subjects.protocol import adapter_dtype
+from strategies import AdaptedLayer, AdaptedModel, adapted_layers, adapted_models, gaussian
+from strategies.options import accepts
+
+# What the papers train, and whose identity at init is exact; the library's own declarations are not asked.
+TRAINABLE = {
+    "lora": {"A", "B"},
+    "pissa": {"A", "B"},
+    "dora": {"A", "B", "m"},
+    "delora": {"A", "B", "lambda_"},
+    "ia3": {"offset"},
+    "ia3_ff": {"offset"},
+    "hra": {"U"},
+    "eva": {"A", "B"},
+    "antipasto": {"delta_s", "rot"},
+}
+EXACT = {"lora", "eva", "ia3", "ia3_ff", "antipasto"}
+# Variants that draw from the random generator, and the rank at r = 4 of each tensor that they draw: hra's
+# rows are pairs.
+DRAWN = {"lora": {"A": 4}, "dora": {"A": 4}, "delora": {"A": 4, "B": 4}, "hra": {"U": 2}}
+
+
+def check_identity(case: AnyCase) -> None:
+    plain = default_run(case)(case.build())
+    attached = attach(case)
+    if subject.identity(case) == "exact":
+        assert_equal(default_run(case)(attached.model), plain, what="the output at init", like="the base's")
+        return
+    for layer in observe(attached):
+        assert_gives_the_base(layer)
+
+
+@claim(adapted_layers, stage="init", needs=("identity bound",))
+def test_identity_at_init(case: AdaptedLayer) -> None:
+    """Exactly where the variant declares it so, else to rounding; in every base and adapter dtype."""
+    check_identity(case)
+
+
+@claim(adapted_models, stage="init", needs=("identity bound", "transformers"), share=0.3)
+def test_identity_at_init_of_a_whole_model(case: AdaptedModel) -> None:
+    """Every adapted layer of a model gives what its base gives on the same input; exact variants give the
+    same logits.
+    """
+    check_identity(case)
+
+
+def check_init(case: AdaptedLayer) -> None:
+    attached, batches = attach(case), case.calibration()
+    (tensors,) = attached.initial.values()
+    inputs = None if batches is None else torch.cat(batches).double()
+    assert_init(case, "0", attached.base["0.weight"], tensors, inputs)
+
+
+@claim(adapted_layers, stage="init", needs=("oracle",))
+def test_init_agrees_with_the_oracle(case: AdaptedLayer) -> None:
+    """Subspaces, norms, ranks and ranges of what init put into the tensors."""
+    check_init(case)
+
+
+def large_layers(variant: str) -> SearchStrategy[AdaptedLayer]:
+    """Layers so large that random numbers fill their range."""
+
+    def large(case: AdaptedLayer) -> AdaptedLayer:
+        options = {**case.option, "r": 8}
+        return replace(case, linear=replace(case.linear, d_in=32, d_out=24), options=tuple(options.items()))
+
+    def fits(case: AdaptedLayer) -> bool:
+        return accepts(variant, 32, 24, case.options)
+
+    return adapted_layers(variant, weights=("gaussian",)).map(large).filter(fits)
+
+
+@claim(large_layers, stage="init", needs=("oracle", "rank"), share=0.3)
+def test_init_of_a_large_layer_agrees_with_the_oracle(case: AdaptedLayer) -> None:
+    """How far random numbers reach, and where their mean lies, shows in many of them."""
+    check_init(case)
+
+
+@claim(adapted_layers, stage="init", share=0.3, about=tuple(TRAINABLE))
+def test_the_tensors_are_as_the_paper_and_the_config_say(case: AdaptedLayer) -> None:
+    """Those that the paper trains require a gradient and no others do; all have the config's dtype; exact is
+    exact.
+    """
+    attached = attach(case)
+    (tensors,) = subject.tensors(attached.model).values()
+    wanted = TRAINABLE[case.variant] - ({"rot"} if case.option.get("rotate_basis") == "none" else set())
+    live = {name for name, tensor in tensors.items() if tensor.requires_grad}
+    assert_holds(live == wanted, claim=f"{sorted(live)} require a gradient, wanted {sorted(wanted)}")
+    dtypes = {tensor.dtype for tensor in tensors.values()}
+    assert_holds(dtypes == {adapter_dtype(case)}, claim=f"tensors are {dtypes}, wanted {adapter_dtype(case)}")
+    exact = case.variant in EXACT or case.option.get("init") == "zero_b"
+    declared = subject.identity(case)
+    assert_holds(
+        declared == ("exact" if exact else "rounding"), claim=f"the identity at init is declared {declared}"
+    )
+
+
+@claim(adapted_layers, stage="init", share=0.3, subject="lora_lite")
+def test_attach_writes_every_entry(case: AdaptedLayer) -> None:
+    """Where fresh memory holds NaN, as torch fills it in deterministic mode, attach neither keeps nor refuses
+    it.
+    """
+    torch.use_deterministic_algorithms(True)
+    try:
+        (tensors,) = attach(case).initial.values()
+    except ll.ConfigError as error:
+        raise Violation(f"where memory held NaN before, attach says: {error}") from error
+    finally:
+        torch.use_deterministic_algorithms(False)
+    for name, tensor in tensors.items():
+        assert_finite(tensor, what=f"{name}, in memory that held NaN before attach,")
+
+
+@claim(adapted_layers, stage="init", share=0.3, about=("antipasto",))
+def test_antipasto_directions_come_strongest_first(case: AdaptedLayer) -> None:
+    """By S without calibration, by S_i · mean|x · v_i| with: blocks turn neighbours in that order."""
+    (tensors,) = attach(case).initial.values()
+    strength = tensors["S"].double()
+    if (batches := case.calibration()) is not None:
+        strength = strength * (torch.cat(batches).double() @ tensors["Vh"].double().mT).abs().mean(0)
+    slack = 128 * torch.finfo(torch.promote_types(adapter_dtype(case), torch.float16)).eps * strength.max()
+    falls = (strength[1:] - strength[:-1]).relu()
+    assert_within(
+        falls,
+        torch.zeros_like(falls),
+        slack.item(),
+        what="the rise of strength from one direction to the next",
+        like="zero",
+    )
+
+
+@claim(st.just, stage="init", about=tuple(DRAWN), subject="lora_lite")
+def test_random_inits_are_independent(variant: str) -> None:
+    """Of layer, of row and of attach; and torch.manual_seed repeats them."""
+
+    def drawn() -> dict[str, dict[str, Tensor]]:
+        model = nn.Sequential(nn.Linear(9, 9), nn.Linear(9, 9))
+        ll.attach(model, ll.VARIANTS[variant].config_class(r=4))
+        return subject.tensors(model)
+
+    torch.manual_seed(0)
+    first, second = drawn(), drawn()
+    torch.manual_seed(0)
+    again = drawn()
+    for name, wanted in DRAWN[variant].items():
+        rows = first["0"][name].detach()
+        rank = int(torch.linalg.matrix_rank(rows))
+        assert_holds(rank == wanted, claim=f"{name} starts with rank {rank}, wanted {wanted}")
+        assert_holds(not torch.equal(rows, first["1"][name]), claim=f"two layers start with the same {name}")
+        assert_holds(not torch.equal(rows, second["0"][name]), claim=f"{name} is the same in every run")
+    for layer, tensors in first.items():
+        what = f"the init of layer {layer} after the same torch.manual_seed"
+        assert_all_identical(again[layer], tensors, what=what, like="the same")
+
+
+@claim(st.just, stage="init", about=("pissa",), subject="lora_lite")
+def test_pissa_iterations_bring_the_randomised_svd_closer(variant: str) -> None:
+    """A spectrum that falls slowly: next to no error after 24 iterations, plenty after none."""
+    left, _ = torch.linalg.qr(gaussian(1, "left", (40, 40), torch.float64))
+    right, _ = torch.linalg.qr(gaussian(2, "right", (40, 40), torch.float64))
+    model = nn.Sequential(nn.Linear(40, 40, bias=False, dtype=torch.float64))
+    with torch.no_grad():
+        model[0].weight.copy_(left * torch.where(torch.arange(40) < 2, 1.5, 1.0) @ right)  # type: ignore[operator]
+    best = torch.tensor([1.5, 1.5], dtype=torch.float64)
+    torch.manual_seed(0)
+    ll.attach(model, ll.PiSSAConfig(r=2, alpha=2.0, niter=24, dtype=torch.float64))
+    found = torch.linalg.svdvals(subject.tensors(model)["0"]["A"].detach()).square()
+    assert_within(
+        found,
+        best,
+        claim_bound(1.5, torch.float32),
+        what="singular values of the randomised SVD after 24 iterations",
+    )

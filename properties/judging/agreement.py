@@ -1,0 +1,124 @@
+"""The comparisons that most claims end in: an observed layer with its oracle or its base, what init put into
+the tensors with the oracle's laws, and what was loaded with what was saved.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from properties.judging.assertions import (
+    assert_all_identical,
+    assert_close,
+    assert_holds,
+    assert_nonzero,
+    assert_within,
+    assert_zero,
+)
+from properties.judging.expected import Expected, expected, expected_output, options_of
+from properties.judging.files import scratch_file
+from properties.judging.tolerance import Bounded, claim_bound, coarser
+from properties.oracles import ORACLES, Law
+from properties.subjects import subject
+from properties.subjects.attaching import Attached
+from properties.subjects.observation import Layer
+from properties.subjects.protocol import Case, adapter_dtype
+
+
+def assert_agrees(
+    layer: Layer,
+    wanted: Expected | None = None,
+    *,
+    output: bool = True,
+    dx: bool = True,
+    where: str = "",
+    like: str = "the oracle's",
+) -> None:
+    """The layer's output, the gradient of each of its parameters and that of its input are the oracle's.
+
+    wanted: what to compare with in place of the oracle. output, dx: False leaves it out. where: in which
+    state of the layer, to be read after what is looked at.
+    """
+    wanted = expected(layer) if wanted is None else wanted
+    where = f" {where}" if where else ""
+    if output:
+        assert_close(layer.y, wanted.y, what=f"the output of layer {layer.name}{where}", like=like)
+    for name, gradient in layer.gradients.items():
+        what = f"the gradient of {name} of layer {layer.name}{where}"
+        assert_close(gradient, wanted.gradients[name], what=what, like=like)
+    if dx:
+        what = f"the gradient of the input of layer {layer.name}{where}"
+        assert_close(layer.dx, wanted.dx, what=what, like=like)
+
+
+def assert_gives_the_base(layer: Layer, bound: Bounded | None = None) -> None:
+    """At init, to rounding: the output is x Wᵀ + b within the bound that the oracle's output has there."""
+    base = torch.nn.functional.linear(layer.x, layer.weight, layer.bias).detach().double()
+    error = (expected_output(layer) if bound is None else bound).error.reshape(base.shape)
+    what = f"the output of layer {layer.name} at init"
+    assert_close(layer.y, Bounded(base, error), what=what, like="the base's, to rounding")
+
+
+def init_laws(
+    case: Case, W: Tensor, tensors: Mapping[str, Tensor], inputs: Tensor | None
+) -> tuple[torch.dtype, list[Law]]:
+    """The oracle's laws of these tensors right after attach, and the dtype whose rounding they may be off by.
+
+    W (d_out, d_in) in the base's dtype; inputs (tokens, d_in): what calibration gave the layer, if it did.
+    """
+    dtype = coarser(adapter_dtype(case), torch.promote_types(W.dtype, torch.float32))
+    p = {name: tensor.double() for name, tensor in tensors.items()}
+    return dtype, ORACLES[case.variant].init_laws(W.double(), None, p, options_of(case), inputs)
+
+
+def assert_init(
+    case: Case, name: str, W: Tensor, tensors: Mapping[str, Tensor], inputs: Tensor | None
+) -> None:
+    """What attach put into the tensors of layer `name` keeps init_laws()."""
+    dtype, laws = init_laws(case, W, tensors, inputs)
+    for law in laws:
+        what, bound = f"the init law {law.name} on layer {name}", claim_bound(law.magnitude, dtype)
+        assert_within(law.got, law.wanted, bound, what=what, like="kept", dtype=dtype)
+
+
+def assert_first_gradients(attached: Attached, layers: list[Layer]) -> None:
+    """Each parameter's first gradient is exactly zero or truly not, as it is declared."""
+    declared = subject.first_gradients(attached.model)
+    for layer in layers:
+        for name, gradient in layer.gradients.items():
+            what = f"the first gradient of {name} of layer {layer.name}"
+            if declared[layer.name][name] == "zero":
+                assert_zero(gradient, what=f"{what}, declared zero,")
+            else:
+                assert_nonzero(gradient, what=f"{what}, declared nonzero,")
+
+
+def assert_only_adapters_have_gradients(model: nn.Module) -> None:
+    """After a backward pass adapter parameters alone hold gradients, and each of them does."""
+    own = {id(tensor) for tensors in subject.tensors(model).values() for tensor in tensors.values()}
+    for name, parameter in model.named_parameters():
+        if id(parameter) in own:
+            frozen = "" if parameter.requires_grad else ": its requires_grad is False"
+            assert_holds(parameter.grad is not None, claim=f"{name} of the adapter got no gradient{frozen}")
+        else:
+            assert_holds(parameter.grad is None, claim=f"{name} of the base got a gradient")
+            assert_holds(not parameter.requires_grad, claim=f"{name} of the base still requires a gradient")
+
+
+def round_trip(model: nn.Module, onto: nn.Module) -> nn.Module:
+    """`onto`, a fresh base, with what was saved of `model` loaded onto it."""
+    with scratch_file() as path:
+        subject.save(model, path)
+        subject.load(onto, path)
+    return onto
+
+
+def assert_loaded(loaded: nn.Module, saved: Mapping[str, dict[str, Tensor]], *, where: str = "") -> None:
+    """The adapters on `loaded` are those, on the same layers in the same order, bit for bit."""
+    where = f" {where}" if where else ""
+    got = subject.tensors(loaded)
+    assert_holds(list(got) == list(saved), claim=f"loaded onto {list(got)}{where}, saved from {list(saved)}")
+    for target, tensors in saved.items():
+        assert_all_identical(
+            got[target], tensors, what=f"the adapter loaded onto {target}{where}", like="what was saved"
+        )

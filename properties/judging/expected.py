@@ -1,0 +1,173 @@
+"""What the oracle says of an observed layer: output and gradients, each with its bound."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import lora_lite as ll
+from properties.judging.tolerance import (
+    PROBES,
+    Bounded,
+    coarser,
+    finite,
+    handed_over,
+    perturbed,
+    perturbed_all,
+    scatter,
+)
+from properties.oracles import ORACLES
+from properties.subjects.observation import Layer
+from properties.subjects.protocol import Case, adapter_dtype
+from strategies.options import Options, build_config
+
+
+class OracleError(Exception):
+    """An oracle is at fault, and not what it judges."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The oracle's output and gradients for one layer, each with its bound."""
+
+    y: Bounded
+    dx: Bounded
+    gradients: dict[str, Bounded]
+
+
+def adapts_input(variant: str) -> bool:
+    """Whether it changes what the base layer is given, and not what it gives."""
+    return ll.VARIANTS[variant].adapt_input is not ll.Variant.adapt_input
+
+
+def has_oracle(variant: type[ll.Variant]) -> bool:
+    """Whether there is a float64 formula to compare with; a user's variant need not have one."""
+    return variant.name in ORACLES
+
+
+def expected(layer: Layer, probes: int = PROBES, base: torch.dtype | None = None) -> Expected:
+    """Evaluate the variant's float64 oracle, and its scatter, at what the layer saw.
+
+    base: what the base computes in; None for its input's dtype, as it is without autocast.
+    """
+    base, adapter = base or layer.x.dtype, adapter_dtype(layer.case)
+    y, dx, through_base, gradients = _evaluate(layer, base, x_dtype=base, probes=probes)
+    overflowed = _overflowed(layer)
+    if coarser(base, adapter) != base:
+        # Only what happens inside the adapter may be as coarse as the adapter's dtype: its parameters'
+        # gradients see x and the upstream gradient rounded to it, the base's output and dx never do.
+        *_, gradients = _evaluate(layer, base, x_dtype=adapter, probes=probes)
+    # Base and adapter each hand a gradient to x, rounded on its own: their sum may cancel, their errors and
+    # overflows do not.
+    W = layer.weight.double()
+    own = scatter(dx, base, overflowed=overflowed)
+    of_base = through_base @ W
+    of_adapter = own.value - of_base
+    of_base_error = handed_over(of_base, through_base.abs() @ W.abs(), base)
+    error = own.error + of_base_error + handed_over(of_adapter, of_adapter.abs(), adapter, base)
+    bounds = {
+        n: scatter(g, layer.tensors[n].dtype, normwise=True, overflowed=overflowed)
+        for n, g in gradients.items()
+    }
+    if adapts_input(layer.case.variant) and (lost := of_base_error.isinf()).any():
+        # The base's gradient goes through the adapter, and its overflow too: over the token's row, and into
+        # every parameter.
+        error = error.masked_fill(lost.any(-1, keepdim=True), torch.inf)
+        bounds = {
+            n: Bounded(bound.value, torch.full_like(bound.error, torch.inf)) for n, bound in bounds.items()
+        }
+    return Expected(scatter(y, base, overflowed=overflowed), Bounded(own.value, error), bounds)
+
+
+def expected_output(layer: Layer) -> Bounded:
+    """expected(layer).y alone, bit for bit: half the work, as the oracle does not go backward."""
+    base = layer.x.dtype
+    with torch.no_grad():
+        given = _given(layer, base, x_dtype=base, probes=PROBES)
+        y = given.output(layer)
+    given.refuse_broken_oracle(layer, [y])
+    return scatter(y, base, overflowed=_overflowed(layer))
+
+
+def _overflowed(layer: Layer) -> bool:
+    """Whether it was handed an Inf or NaN, which another layer left."""
+    return not finite((layer.x, layer.upstream))
+
+
+@dataclass(frozen=True)
+class _Given:
+    """The oracle's arguments, as 1 + probes copies."""
+
+    x: Tensor
+    W: Tensor
+    b: Tensor | None
+    e: Tensor
+    p: dict[str, Tensor]
+    p0: dict[str, Tensor]
+
+    def output(self, layer: Layer) -> Tensor:
+        """y (1 + probes, tokens, d_out)."""
+        case = layer.case
+        return ORACLES[case.variant].forward(
+            self.x, self.W, self.b, self.e, self.p, self.p0, options_of(case)
+        )
+
+    def refuse_broken_oracle(self, layer: Layer, results: Iterable[Tensor]) -> None:
+        """NaN or Inf that were not among the arguments are the oracle's own."""
+        if not finite(results) and finite(
+            (self.x, self.W, self.b, self.e, *self.p.values(), *self.p0.values())
+        ):
+            raise OracleError(
+                f"the oracle of {layer.case.variant} gives NaN or Inf on {layer.name}, where all that it was"
+                f" given is finite: mend ORACLES[{layer.case.variant!r}], nothing can be said of the variant"
+            )
+
+
+def _given(layer: Layer, base: torch.dtype, x_dtype: torch.dtype, probes: int) -> _Given:
+    adapter = adapter_dtype(layer.case)
+    d_in, d_out = layer.x.shape[-1], layer.y.shape[-1]
+    x = perturbed("x", layer.x.reshape(-1, d_in), x_dtype, probes, through=adapter)
+    W = perturbed("W", layer.weight, base, probes)
+    b = None if layer.bias is None else perturbed("b", layer.bias, base, probes)
+    plain = torch.nn.functional.linear(x[0], W[0], None if b is None else b[0])
+    change = (layer.y.detach().reshape(-1, d_out).double() - plain).nan_to_num(0, 0, 0)
+    e = perturbed("e", plain, base, probes) - plain + perturbed("change", change, adapter, probes) - change
+    if layer.base_error is not None:
+        e += layer.base_error.reshape(-1, d_out)
+    p = perturbed_all("now ", layer.tensors, adapter, probes)
+    p0 = perturbed_all("initial ", layer.initial, adapter, probes)
+    return _Given(x, W, b, e, p, p0)
+
+
+def _evaluate(
+    layer: Layer, base: torch.dtype, x_dtype: torch.dtype, probes: int
+) -> tuple[Tensor, Tensor, Tensor, Mapping[str, Tensor]]:
+    """y, dx, (1 + probes, tokens, ...); the gradient (tokens, d_out) at the base's own output; and gradients
+    by name.
+    """
+    given = _given(layer, base, x_dtype, probes)
+    upstream = layer.upstream.reshape(-1, layer.y.shape[-1])
+    upstream = perturbed("upstream", upstream, x_dtype, probes, through=adapter_dtype(layer.case))
+    inputs = [given.x, given.e, *(given.p[name] for name in layer.trainable)]
+    for tensor in inputs:
+        tensor.requires_grad_()
+    y = given.output(layer)
+    dx, through_base, *gradients = torch.autograd.grad(
+        y, inputs, upstream, allow_unused=True, materialize_grads=True
+    )
+    if finite([upstream]):
+        given.refuse_broken_oracle(layer, (y, dx, through_base, *gradients))
+    return y.detach(), dx, through_base[0], dict(zip(layer.trainable, gradients, strict=True))
+
+
+def options_of(case: Case) -> dict[str, Any]:
+    """Every field of the case's config by name, defaults included: what the oracle is told."""
+    return _options(case.variant, case.options)
+
+
+@lru_cache(maxsize=4096)
+def _options(variant: str, options: Options) -> dict[str, Any]:
+    return dict(vars(build_config(variant, options)))

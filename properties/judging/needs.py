@@ -1,0 +1,132 @@
+"""What a method, or the machine, must offer for a claim to be judged: by nature it has it or not, or it lacks
+it.
+
+A need that is not met by nature makes the claim not applicable; one that is lacking makes it not judged, with
+the remedy.
+"""
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+
+import torch.distributed as dist
+
+import lora_lite as ll
+from properties.judging.peft_layers import NO_PEER, PEFT
+from properties.oracles import ORACLES
+from properties.subjects.pretrained import PACKAGE as MINILM
+from strategies.quantised import calibrates_in_place
+from strategies.tensors import device
+
+Variant = type[ll.Variant]
+
+
+@dataclass(frozen=True)
+class Need:
+    """missing: why the method or the machine does not offer it, and the remedy; None where it does.
+
+    by_nature: whether a claim that needs it says nothing about a method without it.
+    """
+
+    missing: Callable[[Variant], str | None]
+    by_nature: bool
+
+
+def _nature(has: Callable[[Variant], bool], why: str) -> Need:
+    return Need(lambda variant: None if has(variant) else f"{variant.name} {why}", by_nature=True)
+
+
+def _lack(missing: Callable[[Variant], str | None]) -> Need:
+    return Need(missing, by_nature=False)
+
+
+def _package(module: str, install: str) -> Need:
+    return _lack(
+        lambda variant: (
+            None
+            if _installed(module)
+            else f"{module.replace('_', '-')} is not installed: pip install {install}"
+        )
+    )
+
+
+@cache
+def _installed(module: str) -> bool:
+    return find_spec(module) is not None
+
+
+def has_oracle(variant: Variant) -> bool:
+    """Whether there is a float64 formula to compare with."""
+    return variant.name in ORACLES
+
+
+def is_exact(variant: Variant) -> bool:
+    """Whether its identity at init is declared exact, whatever the config."""
+    own = getattr(variant.identity, "__func__", None)
+    return own is ll.Variant.identity.__func__  # type: ignore[attr-defined]
+
+
+def takes_data(variant: Variant) -> bool:
+    """Whether its init looks at calibration data."""
+    return variant.calibrator.__func__ is not ll.Variant.calibrator.__func__  # type: ignore[attr-defined]
+
+
+def _no_oracle(variant: Variant) -> str | None:
+    if has_oracle(variant):
+        return None
+    return f"no oracle: write its formula in float64 and put it into ORACLES[{variant.name!r}]"
+
+
+def _no_bound(variant: Variant) -> str | None:
+    if is_exact(variant):
+        return None
+    found = _no_oracle(variant)
+    return found and f"{found}; an identity to rounding takes its bound from there"
+
+
+def _no_peer(variant: Variant) -> str | None:
+    return None if variant.name in PEFT else NO_PEER.get(variant.name, f"peft has no {variant.name}")
+
+
+def _no_compiler(variant: Variant) -> str | None:
+    wanted = os.environ.get("CXX", "g++")
+    found = shutil.which(wanted) or shutil.which("clang++")
+    return None if found else f"torch.compile needs a C++ compiler: found no {wanted}"
+
+
+NEEDS: dict[str, Need] = {
+    # Of the method.
+    "oracle": _lack(_no_oracle),
+    "identity bound": _lack(_no_bound),
+    "peer": Need(_no_peer, by_nature=True),
+    "rank": _nature(lambda variant: "r" not in variant.config_class.unused, "has no rank"),
+    "unused setting": _nature(
+        lambda variant: bool(variant.config_class.unused), "has every setting that all configs have"
+    ),
+    "no data": _nature(lambda variant: not variant.needs_calibration, "cannot start without data"),
+    "calibration": _nature(takes_data, "looks at no data"),
+    "optional calibration": _nature(
+        lambda variant: takes_data(variant) and not variant.needs_calibration,
+        "has no choice to start from data",
+    ),
+    "shared ranks": _nature(
+        lambda variant: "rho" in variant.config_class.__dataclass_fields__, "hands out no ranks"
+    ),
+    "data after quantising": _nature(
+        lambda variant: not variant.needs_calibration or calibrates_in_place(device()),
+        "is calibrated in eval mode, where bitsandbytes repacks its four bits on the CPU for good",
+    ),
+    # Of the machine.
+    "compiler": _lack(_no_compiler),
+    "processes": _lack(
+        lambda variant: None if dist.is_available() else "this torch was built without torch.distributed"
+    ),
+    "peft": _package("peft", "peft"),
+    "bitsandbytes": _package("bitsandbytes", "bitsandbytes"),
+    "torchao": _package("torchao", "torchao"),
+    "transformers": _package("transformers", "transformers"),
+    "minilm": _package(MINILM, MINILM.replace("_", "-")),
+}

@@ -1,0 +1,99 @@
+"""What came of one claim on one method: a record that travels from the test to whoever sums up."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+# held            every example was as claimed broken          an example was not crashed         the code
+# under test raised what the claim did not ask for, or killed the process not applicable  by its nature the
+# method has nothing that the claim is about not judged      the claim is about the method, and something is
+# missing: an oracle, a package, a budget, the run
+HELD, BROKEN, CRASHED = "held", "broken", "crashed"
+NOT_APPLICABLE, NOT_JUDGED = "not applicable", "not judged"
+
+# The parts of an adapter's life; a claim is about one of them, and the audit has a column for each.
+STAGES = (
+    *("init", "forward", "gradient", "save", "load", "merge", "attach", "detach"),
+    *("scope", "calibration", "training", "engine", "refusal"),
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One record a claim and method.
+
+    method    None where the claim is about the library as a whole
+    why       of what is not held: the message, the exception, the signal, or what is missing
+    tensor    the tensor or argument that was off, where the assertion that failed named one
+    examples  how many were tried; budget: how many the run allows a claim with the whole share
+    worst     by dtype, the largest error as a share of its bound; empty where equality or a fact is claimed
+    replayed  a kept fixture was replayed, and nothing drawn
+    shown     figures that the claim leaves for the audit, as JSON
+    """
+
+    claim: str
+    method: str | None
+    stage: str
+    state: str
+    why: str = ""
+    tensor: str | None = None
+    examples: int = 0
+    budget: int = 0
+    worst: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    recipe: str | None = None
+    replay: str = ""
+    nodeid: str = ""
+    replayed: bool = False
+    shown: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, from which Outcome(**values) is the same record."""
+        return asdict(self)
+
+    @property
+    def failed(self) -> bool:
+        return self.state in (BROKEN, CRASHED)
+
+
+class NotJudgedError(Exception):
+    """A claim finds nothing to judge: says what is missing."""
+
+
+@dataclass(eq=False)
+class Meter:
+    """What a running claim measures: examples, and by dtype the worst error as a share of its bound."""
+
+    examples: int = 0
+    worst: dict[str, float] = field(default_factory=dict)
+    shown: dict[str, Any] = field(default_factory=dict)
+
+    def note(self, dtype: str, share: float) -> None:
+        """An error of this share of its bound was seen."""
+        self.worst[dtype] = max(self.worst.get(dtype, 0.0), share)
+
+
+_meters: list[Meter] = []
+
+
+@contextmanager
+def measuring(meter: Meter) -> Iterator[Meter]:
+    """Every assertion inside reports its share of the bound to `meter`, and what is shown is kept there."""
+    _meters.append(meter)
+    try:
+        yield meter
+    finally:
+        _meters.remove(meter)
+
+
+def note(dtype: str, share: float) -> None:
+    """Tell every meter that is running."""
+    for meter in _meters:
+        meter.note(dtype, share)
+
+
+def show(**figures: Any) -> None:
+    """Leave figures for the audit, as JSON, on the outcome of the claim that is running."""
+    for meter in _meters:
+        meter.shown |= figures
