@@ -42,10 +42,13 @@ class _State:
 
 
 class Adapter:
-    """One attached adapter: a config on its target layers.
+    """One attached adapter: a config on its target layers. What attach returns, and load for each in a file.
 
-    model, config    as given to attach
-    targets          names of the layers that carry it, in the order of the model
+    model    the model, without the wrappers of torch.compile or DistributedDataParallel
+    config   what attach was given, or the file held: a copy of its own
+    targets  names of the layers that carry it, in the order of the model
+
+    It ends with detach or merge: from then on its methods raise NotAttachedError.
     """
 
     def __init__(self, model: nn.Module, config: AdapterConfig, targets: tuple[str, ...]) -> None:
@@ -60,17 +63,17 @@ class Adapter:
         return {name: getattr(self.model.get_submodule(name), CHILD) for name in self.targets}
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Trainable parameters as ("layers.0.q_proj.A", parameter)."""
+        """Trainable parameters as ("layers.0.q_proj.A", parameter); shapes are in help() of the variant."""
         for target, layer in self.layers().items():
             for name, parameter in layer.named_parameters():
                 yield f"{target}.{name}", parameter
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """Trainable parameters, what an optimiser wants."""
+        """Trainable parameters: what an optimiser wants."""
         return (parameter for _, parameter in self.named_parameters())
 
     def named_buffers(self) -> Iterator[tuple[str, Tensor]]:
-        """Frozen tensors, named as the parameters are."""
+        """Frozen tensors, named as the parameters are. A variant need not have any."""
         for target, layer in self.layers().items():
             for name, buffer in layer.named_buffers():
                 yield f"{target}.{name}", buffer
@@ -83,7 +86,10 @@ class Adapter:
         return tuple(name for name, layer in self.layers().items() if not layer.reached)
 
     def detach(self) -> None:
-        """Take this adapter off. After the last one the base's requires_grad flags are back as they were."""
+        """Take this adapter off. After the last one the base's requires_grad flags are back as they were.
+
+        Raises NotAttachedError where it is off already.
+        """
         _uninstall(self.model, [self] if self.layers() else [])
 
     def __repr__(self) -> str:
@@ -97,11 +103,17 @@ def attach(model: nn.Module, config: AdapterConfig, calibration_data: Iterable[A
 
     No base parameter or buffer is ever written. If anything fails, the model is exactly as before.
 
-    calibration_data: batches for the variants whose init looks at inputs (eva must have it, antipasto may;
-        others do not look at it). A batch is a tensor, a tuple of positional arguments or a mapping of
-        keyword arguments.
+    config            of a registered variant, such as LoRAConfig; a copy of it is kept
+    calibration_data  batches, for the variants whose init looks at inputs (eva must have it, antipasto may;
+                      others do not look at it). A batch is a tensor, a tuple or list of positional arguments
+                      or a mapping of keyword arguments. Each runs through the model once, in eval mode
 
-    Raises ConfigError, TargetError, BaseWeightError, CalibrationError.
+    Returns the handle, whose parameters() an optimiser takes.
+
+    Raises ConfigError where the config is no registered variant's or cannot work on a layer, or the values
+    that the adapter starts from overflow its dtype; TargetError where the config selects nothing or a layer
+    cannot carry an adapter, or carries one; BaseWeightError where a base holds NaN or Inf, or cannot be read
+    as floating-point numbers by a variant that must; CalibrationError.
     """
     model = attachable(model)
     variant = variant_of(config)
@@ -248,7 +260,8 @@ def _without_autocast(x: Tensor, adapt: Callable[..., Tensor], *given: Any) -> T
 
 
 def detach(model: nn.Module) -> None:
-    """Take every adapter off `model` and give the base its requires_grad flags back.
+    """Take every adapter off `model` and give the base its requires_grad flags back. What they
+    learnt is gone: save first.
 
     Raises NotAttachedError if none is on, TargetError for what is no model (a handle has a detach() of its
     own).

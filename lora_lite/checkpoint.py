@@ -46,10 +46,11 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
 
     Atomic: the file is written beside its place and moved there, so that a crash leaves the old file whole. A
     model that fully_shard has split over processes is gathered: call save in all of them, the first one
-    writes. Raises NotAttachedError, TargetError where those processes hold different adapters, ConfigError
-    where the adapter was cast to a dtype that load would refuse, CheckpointError where a part of it was cast
-    or holds NaN or Inf, BaseWeightError on a base without numbers, and OSError where the place cannot be
-    written.
+    writes.
+
+    Raises NotAttachedError, TargetError where those processes hold different adapters, ConfigError where the
+    adapter was cast to a dtype that load would refuse, CheckpointError where a part of it was cast or holds
+    NaN or Inf, BaseWeightError on a base without numbers, and OSError where the place cannot be written.
     """
     tensors: dict[str, Tensor] = {}
     entries = []
@@ -181,9 +182,12 @@ def load(
 ) -> list[Adapter]:
     """Attach the adapters of a file written by save; one handle for each, in the order they were attached.
 
-    Tensors are bit-equal to what was saved. dtype: the adapters' dtype, None as in the file. check_base=False
-    takes any base whose layers have the right names and shapes, and finite numbers. No SVD and no calibration
-    is run again. Everything is read and checked before the model is touched: on any error it is as before.
+    Tensors are bit-equal to what was saved. No SVD and no calibration is run again. Everything is read and
+    checked before the model is touched: on any error it is as before.
+
+    dtype       the adapters' dtype: torch.float32, bfloat16, float16 or float64; None as in the file
+    check_base  False takes any base whose layers have the right names and shapes, and finite numbers; True
+                only the one that the file was made for, bit for bit
 
     Raises CheckpointError (not a whole, well-formed file for these layers), BaseMismatchError (made for other
     base weights), TargetError (a target carries an adapter already, or is never called; a model that is split

@@ -29,30 +29,36 @@ ADAPTER_DTYPES = {
 def option(default: Any, *, values: tuple[Any, ...], wrong: tuple[Any, ...] = ()) -> Any:
     """A variant's own config field, with what a test should try on it.
 
+        rho: float = option(1.0, values=(1.0, 2.0), wrong=(None, 0, math.nan))
+
     values: valid settings, simplest first. wrong: settings that the config must refuse by the field's name,
     whatever the other fields hold: beyond its range, NaN, of another type. The property suite wants both of
-    every field.
+    every field. They stand in the field's metadata; the config itself checks nothing by them.
     """
     return dataclasses.field(default=default, metadata={"values": values, "wrong": wrong})
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterConfig:
-    """Fields common to all variants. Subclasses add their own and set `variant`.
+    """The settings that all variants have, by keyword. A variant's config adds its own and sets `variant`.
 
-    r               rank; None for variants that have none, which refuse any other value
-    alpha           the update is scaled by alpha / r; None for variants without that scale, which refuse it
-    dtype           dtype of the adapter's tensors and computation; the base layer's own computation is never
-                    recast
-    target_names    regular expressions; each must match a whole layer name, or a whole end of one after a dot
-                    ("q_proj" matches "layers.0.q_proj", never "my_q_proj"). Empty: every linear layer but the
-                    output head
-    exclude_names   regular expressions of layers to leave out, matched the same way
-    target_roles    "reader" (takes the residual stream), "writer" (adds to it), "inner" (neither). Empty: any
-                    role
-    layers          indices of the model's layers. None: all
+    r = 8                   rank, a whole number from 1 to 2²⁰, of which variants may ask more. None for a
+                            variant that has no rank, which refuses any other value
+    alpha = 16.0            the update is scaled by s = alpha / r: above 0, s within the range of dtype. None
+                            for a variant without that scale, which refuses any other value
+    dtype = torch.float32   of the adapter's tensors and computation (norms and small solves may be wider); or
+                            torch.bfloat16, float16, float64. The base layer's own computation is never recast
+    target_names = ()       regular expressions; each must match a whole layer name, or a whole end of one
+                            after a dot ("q_proj" matches "layers.0.q_proj", never "my_q_proj"). Empty: every
+                            linear layer but the output head
+    exclude_names = ()      regular expressions of layers to leave out, matched the same way
+    target_roles = ()       "reader" (as wide at its input as the residual stream), "writer" (at its output),
+                            "inner" (neither). Empty: any role
+    layers = None           indices of the model's layers, 0 or more, at least one. None: all
 
-    Raises ConfigError where a value cannot work, whatever the layer.
+    Frozen; dataclasses.replace makes another. A list counts as a tuple, a bare string as a tuple of one.
+    Raises ConfigError, with the field's name, where a value cannot work, whatever the layer; attach raises
+    it, or TargetError, where it cannot work on this model.
     """
 
     variant: ClassVar[str]

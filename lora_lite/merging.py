@@ -15,9 +15,14 @@ def merge(model: nn.Module) -> None:
     """Fold every adapter into its layer's weight and bias and take it off: the same function as a plain
     model.
 
-    Every adapted layer is affine in x, so that its weight can be read off a basis; this is done in float64
-    and rounded once to the base dtype. All or nothing: raises BaseWeightError, the model as before, where a
-    base cannot hold the result.
+    Every adapted layer is affine in x, so that its weight (d_out, d_in) and bias can be read off a basis;
+    this is done in float64 and rounded once to the base dtype. All or nothing: on any error the model is as
+    before.
+
+    Raises NotAttachedError, TargetError for what is no model or carries an adapter that was attached through
+    another module, and BaseWeightError where a base cannot hold the result: quantised, tied or parametrised
+    weights, a forward or a hook of its own, an adapter that adds a constant to a layer without bias, a result
+    that overflows.
     """
     model = unwrapped(model)
     merged = {}
