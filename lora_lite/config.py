@@ -15,9 +15,11 @@ from lora_lite.errors import ConfigError
 
 Role = Literal["reader", "writer", "inner"]
 
+# Far above any layer's width. A larger rank would fail deep inside of torch, and not as a ConfigError.
 LARGEST_RANK = 2**20
 # What re.compile may raise; a warning where the user made them errors.
 NO_PATTERN = (re.error, OverflowError, RecursionError, Warning)
+# By the names that a file holds.
 ADAPTER_DTYPES = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
@@ -73,6 +75,7 @@ class AdapterConfig:
     layers: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
+        # First: the checks below iterate, and would take a bare string apart.
         self._normalise()
         for name in ("r", "alpha"):
             if name in self.unused:
@@ -111,6 +114,7 @@ class AdapterConfig:
         for name in ("target_names", "exclude_names", "target_roles", "layers"):
             value = getattr(self, name)
             if isinstance(value, str):
+                # Frozen: a plain assignment is refused here too.
                 object.__setattr__(self, name, (value,))
             elif isinstance(value, list):
                 object.__setattr__(self, name, tuple(value))
@@ -149,6 +153,7 @@ class AdapterConfig:
     def from_json(cls, values: dict[str, Any]) -> Self:
         """The inverse of to_json. Raises ConfigError on a missing, unknown or invalid field."""
         wanted = {field.name for field in dataclasses.fields(cls)}
+        # A missing field is not filled in: a default that changed since would change the adapter silently.
         if set(values) != wanted:
             missing, unknown = sorted(wanted - set(values)), sorted(set(values) - wanted)
             raise ConfigError(f"{cls.__name__}: missing fields {missing}, unknown fields {unknown}.")
@@ -159,6 +164,7 @@ class AdapterConfig:
         return cls(**{**values, "dtype": ADAPTER_DTYPES[values["dtype"]]})
 
 
+# Remembered: to resolve the annotations takes seven times as long as all checks of a config.
 @cache
 def _choices(config_class: Any) -> dict[str, tuple[Any, ...]]:
     """The fields annotated as a Literal, and what it allows."""
@@ -167,9 +173,11 @@ def _choices(config_class: Any) -> dict[str, tuple[Any, ...]]:
 
 
 def _is_int(value: object) -> bool:
+    # To Python True is an int, and would pass for a rank of 1.
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def is_number(value: object) -> bool:
     """Whether it is a finite int or float."""
+    # The comparison is false for NaN and Inf, and exact for an int that is too large for a float.
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

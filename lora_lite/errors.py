@@ -60,5 +60,6 @@ def naming(name: str) -> Iterator[None]:
     try:
         yield
     except LoraLiteError as error:
+        # The same error with another text: its type and its traceback stay.
         error.args = (f"{name}: {error}",)
         raise

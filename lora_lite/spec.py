@@ -147,6 +147,7 @@ class Variant(nn.Module):
         self.config: Any = config
         self.scale = config.scale
         for name, spec in self.specs(shape, config).items():
+            # Left empty: reset fills it, or marks with NaN what nothing fills.
             tensor = (
                 torch.empty(spec.shape, dtype=config.dtype, device=device)
                 if tensors is None
@@ -246,6 +247,7 @@ def register(variant: V) -> V:
     if variant.__init__ is not Variant.__init__:
         found = f"{variant.__name__}: found {variant.__init__.__qualname__}, wanted Variant.__init__"
         raise ConfigError(f"{found}: declare tensors in specs, and fill them in initialise.")
+    # A class that is defined again, by a reload or in a notebook, replaces its former self.
     known = VARIANTS.get(variant.name, variant)
     if (known.__module__, known.__qualname__) != (variant.__module__, variant.__qualname__):
         raise ConfigError(

@@ -56,16 +56,19 @@ class ProjectionSizes(Calibrator):
     """All singular triplets of a layer's weight, and mean|x · v_i| over all calibration tokens."""
 
     def __init__(self, weight: Tensor) -> None:
+        # All of them, before any batch: which r count is known after the last.
         self.U, self.S, self.Vh = singular_triplets(weight)
         self.total = torch.zeros(len(self.S), dtype=torch.float64, device=weight.device)
         self.tokens = 0
 
     def update(self, x: Tensor) -> None:
+        # The sum does for the mean: all directions have seen the same tokens.
         self.total += (x.double() @ self.Vh.double().mT).abs().sum(0)
         self.tokens += len(x)
 
     def strongest(self, r: int) -> Tensor:
         """Indices (r,) of the largest S_i · mean|x · v_i|, strongest first."""
+        # Stable, so that equal ones keep the order of the S_i.
         return torch.argsort(self.S * self.total, descending=True, stable=True)[:r]
 
 
@@ -151,6 +154,7 @@ class AntiPaSTO(Variant):
             U, S, Vh = singular_triplets(read_weight(layer))
             chosen = torch.arange(r, device=S.device)
         else:
+            # The very triplets that were measured: another SVD may give equal S_i another basis.
             U, S, Vh = statistics.U, statistics.S, statistics.Vh
             chosen = statistics.strongest(r)
         self.U.copy_(U[:, chosen])

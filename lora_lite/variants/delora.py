@@ -15,6 +15,7 @@ from lora_lite.spec import Gradient, ParamSpec, Variant, kaiming_uniform, regist
 from lora_lite.variants import references
 from lora_lite.variants.low_rank import add_up
 
+# As in peft: B = 0 has no norm to divide by.
 ZERO_B_NORM_FLOOR = 1e-4
 ROWS_AT_ONCE = 256
 

@@ -104,13 +104,16 @@ class EVA(Variant):
         for name, moments in statistics.items():
             variance, _ = moments.principal()
             most = min(round(config.r * config.rho), moments.at_most)
+            # As many tokens as components are one too few, since centring takes one: the rank below shows it.
             if moments.tokens < most:
                 raise CalibrationError(
                     f"{name}: {moments.tokens} calibration tokens for {most} components (r · rho). "
                     f"Give at least {most + 1} tokens, or lower r or rho."
                 )
+            # Inputs that never vary have shares of 0, and not of 0 / 0.
             total = variance.sum().clamp(min=torch.finfo(variance.dtype).tiny)
             shares[name] = (variance / total)[:most].tolist()
+        # sorted is stable: of equal shares the earlier layer's come first.
         ranking = sorted(((share, name) for name in shares for share in shares[name]), key=lambda s: -s[0])
         winners = [name for _, name in ranking[: config.r * len(shares)]]
         ranks = {name: winners.count(name) for name in shares if name in winners}
@@ -128,6 +131,7 @@ class EVA(Variant):
     def initialise(self, layer: nn.Module, statistics: Any) -> None:
         _, directions = statistics.principal()
         A = directions[: self.A.shape[0]]
+        # An eigenvector's sign is the solver's choice. Fixed, the same data gives the same A everywhere.
         largest = A.gather(1, A.abs().argmax(dim=1, keepdim=True))
         self.A.copy_(A * largest.sign())
 

@@ -98,6 +98,7 @@ class HRA(Variant):
         """
         U = self.U.to(torch.float64)
         norms = torch.linalg.vector_norm(U, dim=1, keepdim=True)
+        # A row u = 0 stays 0, so that its H is I and not NaN.
         N = U / torch.where(norms == 0, 1, norms)
         half = torch.eye(len(N), dtype=N.dtype, device=N.device) / 2
         P = torch.linalg.solve_triangular(half + (N @ N.mT).triu(1), N, upper=True)

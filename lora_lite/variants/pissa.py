@@ -105,6 +105,7 @@ class PiSSA(Variant):
         else:
             U, S, V = torch.svd_lowrank(W, q=r, niter=self.config.niter)
             Vh = V.mT
+        # s multiplies the product again: s B A is the principal part, whatever alpha is.
         root = (S[:r] / self.scale).sqrt()
         for name in ("A", "A0"):
             getattr(self, name).copy_(root[:, None] * Vh[:r])
@@ -112,6 +113,7 @@ class PiSSA(Variant):
             getattr(self, name).copy_(U[:, :r] * root)
 
     def adapt_output(self, x: Tensor, y: Tensor, layer: nn.Module) -> Tensor:
+        # One product of rank 2 r in place of two of rank r, each of which would pass over all tokens.
         down = torch.cat([self.A, self.A0])
         up = torch.cat([self.B, -self.B0], dim=1)
         return add_low_rank(y, x, down, up, self.scale)
