@@ -62,8 +62,8 @@ class InputMoments(Calibrator):
 
 
 def first_argument(layer: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
-    """A linear layer's input, whether it came by position or by keyword: by the name that its forward gives
-    to its first.
+    """A linear layer's input (..., d_in), by position or by keyword: by the name of its forward's first
+    parameter.
     """
     if args:
         return args[0]  # type: ignore[no-any-return]  # a tensor, or the layer itself will complain

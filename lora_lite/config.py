@@ -42,7 +42,8 @@ def option(default: Any, *, values: tuple[Any, ...], wrong: tuple[Any, ...] = ()
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterConfig:
-    """The settings that all variants have, by keyword. A variant's config adds its own and sets `variant`.
+    """The settings that all variants have, by keyword. A variant's config adds its own, and sets `variant`,
+    the variant's name, and `unused`: which of r and alpha it does not have.
 
     r = 8                   rank, a whole number from 1 to 2²⁰, of which variants may ask more. None for a
                             variant that has no rank, which refuses any other value

@@ -104,11 +104,10 @@ class Calibrator(ABC):  # noqa: B024  # update is the interface; a variant's own
 class Variant(nn.Module):
     """The adapter of one linear layer: its tensors, and how they change the layer's input or output.
 
-    A subclass sets the attributes below, declares its tensors in `specs`, overrides `adapt_input` or
+    A subclass sets the attributes below, declares all its tensors in `specs`, overrides `adapt_input` or
     `adapt_output` (one of them), and is made known by `register`. One instance belongs to one layer;
     everything per layer lives in its parameters and buffers, so that deepcopy, `.to()` and state_dict treat
-    an adapted model as any other. All of them are in `specs`, and __init__ is not overridden: load calls it
-    too.
+    an adapted model as any other. A subclass does not override __init__, which load calls too.
 
     name               what files and messages call it; the `variant` of its config
     config_class       its AdapterConfig

@@ -78,8 +78,8 @@ def _output_head(model: nn.Module, names: dict[str, list[str]]) -> set[str]:
 
 
 def residual_width(model: nn.Module, names: Iterable[str]) -> int:
-    """Width of the residual stream: the config's hidden_size where there is one, else what most linear layers
-    touch.
+    """Width of the residual stream: the config's hidden_size where there is one, else the width that most
+    linear layers have at their input or output.
 
     Raises TargetError where two widths are touched equally often.
     """

@@ -93,9 +93,9 @@ class DoRA(Variant):
     def row_norms(self, layer: nn.Module) -> Tensor:
         """n (d_out,), in float32 at least.
 
-        A block of rows at a time, so that no second d_out × d_in matrix is held. |W|² + 2 s ⟨W Aᵀ, B⟩ + s² ⟨B
-        A Aᵀ, B⟩ needs no such matrix either, but takes as long (W Aᵀ is as much work as B A), and loses half
-        the digits where the update nearly annihilates a row.
+        A block of rows at a time, so that no second d_out × d_in matrix is held.
+        |W|² + 2 s ⟨W Aᵀ, B⟩ + s² ⟨B A Aᵀ, B⟩ needs no such matrix either, but takes as long (W Aᵀ is as much
+        work as B A), and loses half the digits where the update nearly annihilates a row.
         """
         W = read_weight(layer)
         wide = self._wide(W)

@@ -90,8 +90,8 @@ class HRA(Variant):
         return "rounding"
 
     def wy_factors(self) -> tuple[Tensor, Tensor]:
-        """N and P, both (r, d_in), with R = I − Nᵀ P: unit rows N, and P = T N with T = (½ I + striu(N
-        Nᵀ))⁻¹.
+        """N and P, both (r, d_in), with R = I − Nᵀ P: N are the unit rows, and
+        P = (½ I + the strictly upper triangle of N Nᵀ)⁻¹ N.
 
         The r × r system is solved in float64: with many nearly parallel rows it loses 2e-4 of the gradient in
         float32.
