@@ -367,7 +367,7 @@ def test_random_inits_are_independent() -> None:
 
 @fact
 def test_hra_stays_accurate_with_many_nearly_parallel_rows() -> None:
-    """256 of them in float32, against the oracle in float64: fewer leave a careful kernel accurate by luck."""
+    """256 of them in float32, against an oracle in float64: fewer leave a careful kernel accurate by luck."""
     case = AdaptedLayer("hra", LinearRecipe(64, 8), (("r", 256), ("dtype", "float32")), tokens=(5,))
     made = subject(case)
     with torch.no_grad():
