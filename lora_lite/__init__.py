@@ -1,9 +1,13 @@
 """lora-lite: nine LoRA-family adapter variants as small, plain PyTorch modules.
 
-import lora_lite as ll
-adapter = ll.attach(model, ll.LoRAConfig(r=8, alpha=16))
-...train adapter.parameters()...
-ll.save(model, "adapter.safetensors")
+    import lora_lite as ll
+    adapter = ll.attach(model, ll.LoRAConfig(r=8, alpha=16))
+    ...train adapter.parameters()...
+    ll.save(model, "adapter.safetensors")
+
+help(ll.LoRA) and the like describe a method, help(ll.LoRAConfig) its settings, help(ll.AdapterConfig) those
+of all; help(ll.attach), ll.save, ll.load, ll.merge, ll.detach what is done with them; help(ll.Variant) a
+variant of your own.
 """
 
 from lora_lite import variants

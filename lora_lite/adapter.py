@@ -38,14 +38,18 @@ class _State:
     """What a model with adapters remembers: the handles, and the base parameters that attach froze."""
 
     adapters: list["Adapter"] = field(default_factory=list)
+    # Names and not parameters: fully_shard and load_state_dict(assign=True) put others in their place.
     frozen: set[str] = field(default_factory=set)
 
 
 class Adapter:
-    """One attached adapter: a config on its target layers.
+    """One attached adapter: a config on its target layers. What attach returns, and load for each in a file.
 
-    model, config    as given to attach
-    targets          names of the layers that carry it, in the order of the model
+    model    the model, without the wrappers of torch.compile or DistributedDataParallel
+    config   what attach was given, or the file held: a copy of its own
+    targets  names of the layers that carry it, in the order of the model
+
+    It ends with detach or merge: from then on its methods raise NotAttachedError.
     """
 
     def __init__(self, model: nn.Module, config: AdapterConfig, targets: tuple[str, ...]) -> None:
@@ -60,17 +64,17 @@ class Adapter:
         return {name: getattr(self.model.get_submodule(name), CHILD) for name in self.targets}
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Trainable parameters as ("layers.0.q_proj.A", parameter)."""
+        """Trainable parameters as ("layers.0.q_proj.A", parameter); shapes are in help() of the variant."""
         for target, layer in self.layers().items():
             for name, parameter in layer.named_parameters():
                 yield f"{target}.{name}", parameter
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """Trainable parameters, what an optimiser wants."""
+        """Trainable parameters: what an optimiser wants."""
         return (parameter for _, parameter in self.named_parameters())
 
     def named_buffers(self) -> Iterator[tuple[str, Tensor]]:
-        """Frozen tensors, named as the parameters are."""
+        """Frozen tensors, named as the parameters are. A variant need not have any."""
         for target, layer in self.layers().items():
             for name, buffer in layer.named_buffers():
                 yield f"{target}.{name}", buffer
@@ -83,7 +87,10 @@ class Adapter:
         return tuple(name for name, layer in self.layers().items() if not layer.reached)
 
     def detach(self) -> None:
-        """Take this adapter off. After the last one the base's requires_grad flags are back as they were."""
+        """Take this adapter off. After the last one the base's requires_grad flags are back as they were.
+
+        Raises NotAttachedError where it is off already.
+        """
         _uninstall(self.model, [self] if self.layers() else [])
 
     def __repr__(self) -> str:
@@ -97,23 +104,31 @@ def attach(model: nn.Module, config: AdapterConfig, calibration_data: Iterable[A
 
     No base parameter or buffer is ever written. If anything fails, the model is exactly as before.
 
-    calibration_data: batches for the variants whose init looks at inputs (eva must have it, antipasto may;
-        others do not look at it). A batch is a tensor, a tuple of positional arguments or a mapping of
-        keyword arguments.
+    config            of a registered variant, such as LoRAConfig; a copy of it is kept
+    calibration_data  batches, for the variants whose init looks at inputs (eva must have it, antipasto may;
+                      others do not look at it). A batch is a tensor, a tuple or list of positional arguments
+                      or a mapping of keyword arguments. Each runs through the model once, in eval mode
 
-    Raises ConfigError, TargetError, BaseWeightError, CalibrationError.
+    Returns the handle, whose parameters() an optimiser takes.
+
+    Raises ConfigError where the config is no registered variant's or cannot work on a layer, or the values
+    that the adapter starts from overflow its dtype; TargetError where the config selects nothing or a layer
+    cannot carry an adapter, or carries one; BaseWeightError where a base holds NaN or Inf, or cannot be read
+    as floating-point numbers by a variant that must; CalibrationError.
     """
     model = attachable(model)
     variant = variant_of(config)
     config = replace(config)  # what is done to the caller's own from here on has no effect
     targets = find_targets(model, config)
     refuse_overlap(targets)
+    # Every layer is checked before the first batch runs and the first SVD is taken.
     for name, layer in targets.items():
         with naming(name):
             variant.check(linear_shape(layer), config)
             refuse_non_finite_base(layer, read=variant.reads_weight)
     statistics = _statistics(model, variant, config, targets, calibration_data)
     configs = variant.allocate(config, statistics)
+    # Built beside the model: what fails before install leaves nothing to undo.
     modules = {}
     for name, layer_config in configs.items():
         layer = targets[name]
@@ -138,6 +153,7 @@ def _statistics(
             )
         return dict.fromkeys(targets)
     statistics = {name: variant.calibrator(layer, config) for name, layer in targets.items()}
+    # Where no layer wants statistics the data is not iterated: a generator stays full.
     wanted = {name: calibrator for name, calibrator in statistics.items() if calibrator is not None}
     if wanted:
         calibrate(model, {name: targets[name] for name in wanted}, wanted, data)
@@ -146,6 +162,7 @@ def _statistics(
 
 def variant_of(config: AdapterConfig) -> type[Variant]:
     """The registered variant that `config` belongs to."""
+    # By exact type: a file names the variant, and load would give a subclass back as the registered class.
     name = getattr(config, "variant", None)
     if (
         not isinstance(config, AdapterConfig)
@@ -185,16 +202,19 @@ def install(model: nn.Module, adapters: list[tuple[AdapterConfig, dict[str, Vari
         for _, modules in adapters:
             for name, module in modules.items():
                 layer = model.get_submodule(name)
+                # Noted before it is hung: one that fails half-way is taken down too.
                 hung.append(layer)
                 _hang(layer, module)
         for name in frozen:
             base[name].requires_grad_(False)
     except BaseException:
+        # After an interrupt too: half of the layers adapted would be worse than none.
         for layer in hung:
             _take_down(layer)
         for name in frozen:
             base[name].requires_grad_(True)
         raise
+    # Last: until here the model does not say that it carries them.
     state.adapters += handles
     state.frozen |= frozen
     setattr(model, STATE, state)
@@ -203,12 +223,16 @@ def install(model: nn.Module, adapters: list[tuple[AdapterConfig, dict[str, Vari
 
 def _hang(layer: nn.Module, module: Variant) -> None:
     hook: RemovableHandle
+    # A new module is in training mode; the model need not be.
     module.train(layer.training)
     layer.add_module(CHILD, module)
+    # Appended: hooks that the layer already has run first, and the adapter gets what they make of x or y.
     if type(module).adapt_input is not Variant.adapt_input:
         hook = layer.register_forward_pre_hook(_adapt_input, with_kwargs=True)
     else:
         hook = layer.register_forward_hook(_adapt_output, with_kwargs=True)
+    # torch copies a handle along with the hooks that it is of: a deep copy of the model is detached by
+    # itself.
     module.__dict__["hook"] = hook
 
 
@@ -224,6 +248,7 @@ def _adapt_input(
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     x = first_argument(layer, args, kwargs)
     adapter: Variant = layer.lora_lite
+    # Past nn.Module.__setattr__, which would take 2 µs of each forward (measured).
     adapter.__dict__["reached"] = True
     adapted = _without_autocast(x, adapter.adapt_input, x).to(x.dtype)
     if args:
@@ -241,6 +266,7 @@ def _adapt_output(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], y: 
 
 def _without_autocast(x: Tensor, adapt: Callable[..., Tensor], *given: Any) -> Tensor:
     """adapt(*given) in the dtypes that it chooses itself."""
+    # torch has no autocast for the meta device, and raises when it is asked.
     if x.is_meta or not torch.is_autocast_enabled(x.device.type):
         return adapt(*given)
     with torch.autocast(x.device.type, enabled=False):
@@ -248,7 +274,8 @@ def _without_autocast(x: Tensor, adapt: Callable[..., Tensor], *given: Any) -> T
 
 
 def detach(model: nn.Module) -> None:
-    """Take every adapter off `model` and give the base its requires_grad flags back.
+    """Take every adapter off `model` and give the base its requires_grad flags back. What they
+    learnt is gone: save first.
 
     Raises NotAttachedError if none is on, TargetError for what is no model (a handle has a detach() of its
     own).
@@ -263,6 +290,7 @@ def _uninstall(model: nn.Module, adapters: list[Adapter]) -> None:
         for name in adapter.targets:
             _take_down(model.get_submodule(name))
         state.adapters.remove(adapter)
+    # As long as one adapter is left, all of the base stays frozen.
     if not state.adapters:
         for name, parameter in model.named_parameters():
             if name in state.frozen:
@@ -285,6 +313,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
     if not isinstance(model, nn.Module):
         hint = " Use the handle's own detach(), or its .model." if isinstance(model, Adapter) else ""
         raise TargetError(f"Found {model!r}, wanted the model, an nn.Module.{hint}")
+    # Wrappers nest: a compiled model lies in DistributedDataParallel, or around it.
     inner = model.module if isinstance(model, DistributedDataParallel) else getattr(model, "_orig_mod", model)
     return model if inner is model or not isinstance(inner, nn.Module) else unwrapped(inner)
 
@@ -295,6 +324,7 @@ def attachable(model: nn.Module) -> nn.Module:
     Raises TargetError.
     """
     inner = unwrapped(model)
+    # The model as it was given: a DistributedDataParallel around it counts as split.
     refuse_split(model)
     for name, parameter in inner.named_parameters():
         if is_lazy(parameter):
@@ -351,6 +381,7 @@ def _refuse_non_finite(module: Variant) -> None:
     bad = [
         name for name in module.specs(module.shape, module.config) if not all_finite(getattr(module, name))
     ]
+    # reset puts NaN where nothing fills: a tensor that is all NaN was forgotten, any other overflowed.
     for name in bad:
         if getattr(module, name).isnan().all():
             raise ConfigError(
@@ -378,6 +409,7 @@ def refuse_non_finite_base(layer: nn.Module, *, read: bool) -> None:
 
 def _base_numbers(layer: nn.Module, read: bool) -> Iterator[tuple[str, Tensor]]:
     """What the layer computes with, as floating-point numbers."""
+    # A quantised weight is dequantised only for a variant that reads it.
     if read or has_plain_weight(layer):
         yield "weight", read_weight(layer)
     if isinstance(bias := getattr(layer, "bias", None), Tensor) and bias.dtype.is_floating_point:

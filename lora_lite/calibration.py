@@ -39,6 +39,7 @@ class InputMoments(Calibrator):
             self.scatter += scatter + torch.outer(shift, shift) * (self.tokens * len(x) / total)
             self.mean += shift * (len(x) / total)
         self.tokens = total
+        # What principal() remembers is of the batches before.
         self._principal = None
 
     def principal(self) -> tuple[Tensor, Tensor]:
@@ -47,6 +48,7 @@ class InputMoments(Calibrator):
         """
         assert self.scatter is not None, "calibrate() refuses a layer that saw no input"
         if self._principal is None:
+            # eigh sorts upwards, and rounding may make an eigenvalue of zero negative.
             variance, vectors = torch.linalg.eigh(self.scatter)
             self._principal = variance.flip(0).clamp(min=0), vectors.flip(1).mT.contiguous()
         return self._principal
@@ -54,13 +56,14 @@ class InputMoments(Calibrator):
     def rank(self) -> int:
         """The numerical rank of the centred inputs, as seen through their second moments in float64."""
         variance, _ = self.principal()
+        # numpy.linalg.matrix_rank's floor, of eigenvalues: what is smaller cannot be told from rounding.
         floor = variance[0] * len(variance) * torch.finfo(variance.dtype).eps
         return int((variance > floor).sum())
 
 
 def first_argument(layer: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
-    """A linear layer's input, whether it came by position or by keyword: by the name that its forward gives
-    to its first.
+    """A linear layer's input (..., d_in), by position or by keyword: by the name of its forward's first
+    parameter.
     """
     if args:
         return args[0]  # type: ignore[no-any-return]  # a tensor, or the layer itself will complain
@@ -82,6 +85,7 @@ def calibrate(
     Raises CalibrationError where there is no batch, one that is in no list or that the model does not take,
     or a target saw no token or a number that is not finite.
     """
+    # Iterated as they are, these would give rows or names, and no batches.
     if isinstance(data, Tensor | Mapping):
         raise CalibrationError(
             f"calibration_data: found one {type(data).__name__}, wanted batches. Put it in a list."
@@ -118,6 +122,7 @@ def _listener(name: str, calibrator: Calibrator, tokens: dict[str, int]) -> Call
             raise CalibrationError(
                 f"{name}: the calibration data gives NaN or Inf here. Leave out or mend such batches."
             )
+        # An expert that no token of the batch chose gets none, and their mean would be NaN.
         if len(x):
             calibrator.update(x)
             tokens[name] += len(x)
@@ -132,6 +137,7 @@ def _run_all(model: nn.Module, data: Iterable[Any]) -> int:
         try:
             _run(model, batch)
         except LoraLiteError:
+            # One of ours, from a listener: it says what is wrong already.
             raise
         except Exception as error:
             raise _unfit(batches, batch, error) from error
@@ -165,4 +171,5 @@ def _eval_mode(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         for module, training in flags.items():
+            # Not by train(), which would set the children too.
             module.training = training

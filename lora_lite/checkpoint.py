@@ -36,6 +36,7 @@ from lora_lite.parallel import gathered, refuse_disagreement, write_once
 from lora_lite.spec import VARIANTS, Variant
 from lora_lite.targets import refuse_uncalled
 
+# Goes up with every change of the file's layout; load reads no other.
 FORMAT = 2
 HEADER = "lora_lite"
 KEYS = ("format", "adapters", "base", "digest")
@@ -46,10 +47,11 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
 
     Atomic: the file is written beside its place and moved there, so that a crash leaves the old file whole. A
     model that fully_shard has split over processes is gathered: call save in all of them, the first one
-    writes. Raises NotAttachedError, TargetError where those processes hold different adapters, ConfigError
-    where the adapter was cast to a dtype that load would refuse, CheckpointError where a part of it was cast
-    or holds NaN or Inf, BaseWeightError on a base without numbers, and OSError where the place cannot be
-    written.
+    writes.
+
+    Raises NotAttachedError, TargetError where those processes hold different adapters, ConfigError where the
+    adapter was cast to a dtype that load would refuse, CheckpointError where a part of it was cast or holds
+    NaN or Inf, BaseWeightError on a base without numbers, and OSError where the place cannot be written.
     """
     tensors: dict[str, Tensor] = {}
     entries = []
@@ -57,6 +59,7 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
     for adapter in attached(model):
         layers = adapter.layers()
         for target, layer in layers.items():
+            # Contiguous, because safetensors refuses what is not.
             tensors |= {
                 f"{target}.{name}": tensor.detach().contiguous()
                 for name, tensor in layer.state_dict().items()
@@ -68,6 +71,7 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
         config = replace(adapter.config, dtype=_dtype(layers))
         entries.append({"variant": config.variant, "config": config.to_json(), "targets": ranks})
     header: dict[str, Any] = {"format": FORMAT, "adapters": entries, "base": fingerprint(model)}
+    # Collective: every process of a split model has to come by here and below, whichever of them writes.
     whole = {name: gathered(tensor) for name, tensor in tensors.items()}
     _refuse_non_finite(whole)
     header["digest"] = digest_of_all(header, {name: _digest(tensor) for name, tensor in whole.items()})
@@ -103,17 +107,22 @@ def _refuse_non_finite(tensors: Mapping[str, Tensor]) -> None:
 
 
 def _write_atomically(path: Path, write: Any) -> None:
+    # In the same folder: a rename is atomic within one file system alone.
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     except OSError as error:
         # By the name that the user gave, and not by that of the file beside it.
         raise OSError(error.errno, error.strerror, str(path)) from error
+    # save_file opens it anew, by name.
     os.close(handle)
     try:
         write(name)
+        # mkstemp lets its owner alone read; wanted is what open() would have made. The umask can be read only
+        # by setting it.
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(name, 0o666 & ~umask)
+        # On the disk before it takes the old file's place: whatever crashes, one of the two is whole.
         with open(name, "rb") as file:
             os.fsync(file.fileno())
         os.replace(name, path)
@@ -148,6 +157,7 @@ def _described(tensor: Tensor, *scales: Tensor) -> str:
 def digest_of_all(header: Mapping[str, Any], tensors: Mapping[str, str]) -> str:
     """One digest of a header, its own digest aside, and of the digests of the file's tensors by name."""
     own = {name: value for name, value in header.items() if name != "digest"}
+    # 64 bits, here and for tensors: enough to notice damage or another base. It is no signature.
     return hashlib.sha256(json.dumps([own, tensors], sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -181,9 +191,12 @@ def load(
 ) -> list[Adapter]:
     """Attach the adapters of a file written by save; one handle for each, in the order they were attached.
 
-    Tensors are bit-equal to what was saved. dtype: the adapters' dtype, None as in the file. check_base=False
-    takes any base whose layers have the right names and shapes, and finite numbers. No SVD and no calibration
-    is run again. Everything is read and checked before the model is touched: on any error it is as before.
+    Tensors are bit-equal to what was saved. No SVD and no calibration is run again. Everything is read and
+    checked before the model is touched: on any error it is as before.
+
+    dtype       the adapters' dtype: torch.float32, bfloat16, float16 or float64; None as in the file
+    check_base  False takes any base whose layers have the right names and shapes, and finite numbers; True
+                only the one that the file was made for, bit for bit
 
     Raises CheckpointError (not a whole, well-formed file for these layers), BaseMismatchError (made for other
     base weights), TargetError (a target carries an adapter already, or is never called; a model that is split
@@ -202,16 +215,19 @@ def load(
         for entry in header["adapters"]:
             config, modules = _rebuild(path, model, entry, tensors, dtype)
             adapters.append((config, modules))
+        # What no adapter has taken.
         if tensors:
             raise CheckpointError(
                 f"{path}: unknown tensors {sorted(tensors)[:5]}, wanted those of the adapters in its header."
             )
     _refuse_repeated(path, model, [name for _, modules in adapters for name in modules])
+    # Only now is every tensor read; and the errors above say more than that two digests differ.
     if digest_of_all(header, tensors.digests) != header["digest"]:
         raise CheckpointError(
             f"{path}: what it holds is not what save wrote (digest {digest_of_all(header, tensors.digests)},"
             f" the file says {header['digest']}): damaged, or changed by hand. Save or copy it again."
         )
+    # A base that passed the check is the one that attach has looked at.
     if not check_base:
         for name in (name for _, modules in adapters for name in modules):
             with naming(name):
@@ -272,12 +288,14 @@ def _opened(path: Path) -> Iterator[tuple[dict[str, Any], _Tensors]]:
 
 
 def _parse_header(path: Path, text: str) -> dict[str, Any]:
+    # Python's json takes NaN and Infinity, which are no JSON.
     def refuse(constant: str) -> None:
         raise ValueError(f"{constant} is no number")
 
     try:
         header: Any = json.loads(text, parse_constant=refuse)
     except (ValueError, RecursionError) as error:
+        # RecursionError: brackets that nest deeper than Python follows.
         raise CheckpointError(f"{path}: the header is not valid JSON: {error}.") from error
     _require(path, isinstance(header, dict), "the header", "a JSON object")
     if header.get("format") != FORMAT:
@@ -328,6 +346,7 @@ def _check_base(path: object, model: nn.Module, wanted: Mapping[str, str]) -> No
         if found.get(name) != wanted.get(name):
             here, there = (side.get(name, "no such parameter") for side in (found, wanted))
             lines.append(f"  {name}: found {here}, the file says {there}.")
+    # Another base differs everywhere; five parameters show it.
     if len(lines) > 6:
         lines[6:] = [f"  … {len(lines) - 6} more of {len(wanted)} parameters."]
     lines.append(

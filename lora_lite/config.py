@@ -15,9 +15,11 @@ from lora_lite.errors import ConfigError
 
 Role = Literal["reader", "writer", "inner"]
 
+# Far above any layer's width. A larger rank would fail deep inside of torch, and not as a ConfigError.
 LARGEST_RANK = 2**20
 # What re.compile may raise; a warning where the user made them errors.
 NO_PATTERN = (re.error, OverflowError, RecursionError, Warning)
+# By the names that a file holds.
 ADAPTER_DTYPES = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
@@ -29,30 +31,37 @@ ADAPTER_DTYPES = {
 def option(default: Any, *, values: tuple[Any, ...], wrong: tuple[Any, ...] = ()) -> Any:
     """A variant's own config field, with what a test should try on it.
 
+        rho: float = option(1.0, values=(1.0, 2.0), wrong=(None, 0, math.nan))
+
     values: valid settings, simplest first. wrong: settings that the config must refuse by the field's name,
     whatever the other fields hold: beyond its range, NaN, of another type. The property suite wants both of
-    every field.
+    every field. They stand in the field's metadata; the config itself checks nothing by them.
     """
     return dataclasses.field(default=default, metadata={"values": values, "wrong": wrong})
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterConfig:
-    """Fields common to all variants. Subclasses add their own and set `variant`.
+    """The settings that all variants have, by keyword. A variant's config adds its own, and sets `variant`,
+    the variant's name, and `unused`: which of r and alpha it does not have.
 
-    r               rank; None for variants that have none, which refuse any other value
-    alpha           the update is scaled by alpha / r; None for variants without that scale, which refuse it
-    dtype           dtype of the adapter's tensors and computation; the base layer's own computation is never
-                    recast
-    target_names    regular expressions; each must match a whole layer name, or a whole end of one after a dot
-                    ("q_proj" matches "layers.0.q_proj", never "my_q_proj"). Empty: every linear layer but the
-                    output head
-    exclude_names   regular expressions of layers to leave out, matched the same way
-    target_roles    "reader" (takes the residual stream), "writer" (adds to it), "inner" (neither). Empty: any
-                    role
-    layers          indices of the model's layers. None: all
+    r = 8                   rank, a whole number from 1 to 2²⁰, of which variants may ask more. None for a
+                            variant that has no rank, which refuses any other value
+    alpha = 16.0            the update is scaled by s = alpha / r: above 0, s within the range of dtype. None
+                            for a variant without that scale, which refuses any other value
+    dtype = torch.float32   of the adapter's tensors and computation (norms and small solves may be wider); or
+                            torch.bfloat16, float16, float64. The base layer's own computation is never recast
+    target_names = ()       regular expressions; each must match a whole layer name, or a whole end of one
+                            after a dot ("q_proj" matches "layers.0.q_proj", never "my_q_proj"). Empty: every
+                            linear layer but the output head
+    exclude_names = ()      regular expressions of layers to leave out, matched the same way
+    target_roles = ()       "reader" (as wide at its input as the residual stream), "writer" (at its output),
+                            "inner" (neither). Empty: any role
+    layers = None           indices of the model's layers, 0 or more, at least one. None: all
 
-    Raises ConfigError where a value cannot work, whatever the layer.
+    Frozen; dataclasses.replace makes another. A list counts as a tuple, a bare string as a tuple of one.
+    Raises ConfigError, with the field's name, where a value cannot work, whatever the layer; attach raises
+    it, or TargetError, where it cannot work on this model.
     """
 
     variant: ClassVar[str]
@@ -67,6 +76,7 @@ class AdapterConfig:
     layers: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
+        # First: the checks below iterate, and would take a bare string apart.
         self._normalise()
         for name in ("r", "alpha"):
             if name in self.unused:
@@ -105,6 +115,7 @@ class AdapterConfig:
         for name in ("target_names", "exclude_names", "target_roles", "layers"):
             value = getattr(self, name)
             if isinstance(value, str):
+                # Frozen: a plain assignment is refused here too.
                 object.__setattr__(self, name, (value,))
             elif isinstance(value, list):
                 object.__setattr__(self, name, tuple(value))
@@ -143,6 +154,7 @@ class AdapterConfig:
     def from_json(cls, values: dict[str, Any]) -> Self:
         """The inverse of to_json. Raises ConfigError on a missing, unknown or invalid field."""
         wanted = {field.name for field in dataclasses.fields(cls)}
+        # A missing field is not filled in: a default that changed since would change the adapter silently.
         if set(values) != wanted:
             missing, unknown = sorted(wanted - set(values)), sorted(set(values) - wanted)
             raise ConfigError(f"{cls.__name__}: missing fields {missing}, unknown fields {unknown}.")
@@ -153,6 +165,7 @@ class AdapterConfig:
         return cls(**{**values, "dtype": ADAPTER_DTYPES[values["dtype"]]})
 
 
+# Remembered: to resolve the annotations takes seven times as long as all checks of a config.
 @cache
 def _choices(config_class: Any) -> dict[str, tuple[Any, ...]]:
     """The fields annotated as a Literal, and what it allows."""
@@ -161,9 +174,11 @@ def _choices(config_class: Any) -> dict[str, tuple[Any, ...]]:
 
 
 def _is_int(value: object) -> bool:
+    # To Python True is an int, and would pass for a rank of 1.
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def is_number(value: object) -> bool:
     """Whether it is a finite int or float."""
+    # The comparison is false for NaN and Inf, and exact for an int that is too large for a float.
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

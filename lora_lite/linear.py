@@ -59,6 +59,7 @@ def read_weight(layer: nn.Module) -> Tensor:
         weight = _read_bitsandbytes(layer)
     elif _knows_its_scale(weight):
         weight = weight.detach().dequantize()
+    # Asked of what came out too: codes, or another layout, must not pass for W.
     if isinstance(weight, Tensor) and _holds_numbers(weight) and weight.shape == linear_sizes(layer):
         return weight.detach()
     found = f"{type(weight).__name__} {getattr(weight, 'dtype', '')} {tuple(getattr(weight, 'shape', ()))}"
@@ -105,6 +106,7 @@ def _read_bitsandbytes(layer: nn.Module) -> object:
     weight: Any = layer.weight
     if (state := getattr(weight, "quant_state", None)) is not None:
         return functional.dequantize_4bit(weight.data, state)
+    # Without codes it is not quantised yet: bitsandbytes does that on the way to the device.
     codes, scales = _eight_bit(layer, "CB"), _eight_bit(layer, "SCB")
     return weight if codes is None or scales is None else functional.int8_vectorwise_dequant(codes, scales)
 

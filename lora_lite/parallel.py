@@ -35,6 +35,7 @@ _REMEDY = (
 
 def is_sharded(tensor: Tensor) -> bool:
     """Whether it is one process's part of a tensor: a torch.distributed.tensor.DTensor."""
+    # Not by type: to import torch.distributed.tensor takes a second, which a single process need not wait.
     return hasattr(tensor, "full_tensor")
 
 
@@ -70,7 +71,9 @@ def write_once(model: nn.Module, write: Callable[[], None]) -> None:
         try:
             write()
         except Exception as error:
+            # Raised below, once all know of it: the others wait to be told.
             failure = error
+    # One dimension of the mesh after the other, until every process has it.
     for group in _groups(model):
         failure = next(filter(None, _told(failure, group)), None)
     if failure is not None:

@@ -19,12 +19,15 @@ Init = Callable[[Tensor], Any]
 
 @dataclass(frozen=True)
 class ParamSpec:
-    """One tensor of an adapter.
+    """One tensor of an adapter, in the adapter's dtype.
 
     shape           its shape
-    init            fills it in place; None where Variant.initialise computes it from the base layer
-    first_gradient  what a trainable tensor's gradient is at the first step, exactly zero or truly not (where
-                    x, the upstream gradient and W are not zero); None for a frozen buffer
+    init            fills it in place (zeros, kaiming_uniform, any such function); None where
+                    Variant.initialise computes it
+    first_gradient  what a trainable tensor's gradient is at the first step, exactly "zero" or truly "nonzero"
+                    (where x, the upstream gradient and W are not zero); None for a frozen buffer
+
+    Raises ConfigError where shape is no tuple or first_gradient none of these.
     """
 
     shape: tuple[int, ...]
@@ -41,6 +44,7 @@ class ParamSpec:
 
     @property
     def trainable(self) -> bool:
+        """Whether it is a parameter, and not a frozen buffer."""
         return self.first_gradient is not None
 
 
@@ -61,7 +65,13 @@ def kaiming_uniform(tensor: Tensor) -> None:
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file of a public implementation, and the hash by which a later change of it shows."""
+    """A file of a public implementation, and the hash by which a later change of it shows.
+
+    repository  "owner/name" on GitHub
+    path        in the repository
+    revision    tag or commit that was read
+    sha256      of the file there; None where it was not recorded
+    """
 
     repository: str
     path: str
@@ -71,7 +81,12 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class Reference:
-    """Where a variant's formula comes from. titles: every title that the paper has carried, newest first."""
+    """Where a variant's formula comes from.
+
+    arxiv   the paper's number, as "2106.09685"
+    titles  every title that the paper has carried, newest first
+    code    a public implementation, None where there is none
+    """
 
     arxiv: str
     titles: tuple[str, ...]
@@ -82,18 +97,31 @@ class Calibrator(ABC):  # noqa: B024  # update is the interface; a variant's own
     """Gathers statistics of one layer's inputs, batch by batch."""
 
     def update(self, x: Tensor) -> None:
-        """x (tokens, d_in), one batch, on the model's device and in its dtype."""
+        """x (tokens, d_in): one batch of the layer's inputs, on the model's device and in its dtype."""
         raise NotImplementedError
 
 
 class Variant(nn.Module):
     """The adapter of one linear layer: its tensors, and how they change the layer's input or output.
 
-    A subclass sets `name`, `config_class`, `reference`, declares `specs`, and overrides `adapt_input` or
-    `adapt_output` (one of them). One instance belongs to one layer; everything per layer lives in its
-    parameters and buffers, so that deepcopy, `.to()` and state_dict treat an adapted model as any other. All
-    of them are in `specs`, and __init__ is not
-    overridden: load calls it too. The runtime sets `reached` at every forward.
+    A subclass sets the attributes below, declares all its tensors in `specs`, overrides `adapt_input` or
+    `adapt_output` (one of them), and is made known by `register`. One instance belongs to one layer;
+    everything per layer lives in its parameters and buffers, so that deepcopy, `.to()` and state_dict treat
+    an adapted model as any other. A subclass does not override __init__, which load calls too.
+
+    name               what files and messages call it; the `variant` of its config
+    config_class       its AdapterConfig
+    reference          where its formula comes from; None where nowhere
+    reads_weight       whether it reads the base weight: attach then refuses one that cannot be read, and NaN
+                       and Inf in a quantised one too
+    needs_calibration  whether attach refuses it without calibration_data
+
+    An instance has `shape` (LinearShape), `config` (this layer's own), `scale` (alpha / r, or 1) and
+    `reached`, which the runtime sets at every forward.
+
+    Its class docstring is what help() and the suite's audit show: a title up to the first blank line, the
+    formula indented, then "Tensors:", "Reference:", "Identity at init:", "First step:" and "Deviations:".
+    help(ll.LoRA) is an example.
     """
 
     name: ClassVar[str]
@@ -118,6 +146,7 @@ class Variant(nn.Module):
         self.config: Any = config
         self.scale = config.scale
         for name, spec in self.specs(shape, config).items():
+            # Left empty: reset fills it, or marks with NaN what nothing fills.
             tensor = (
                 torch.empty(spec.shape, dtype=config.dtype, device=device)
                 if tensors is None
@@ -130,7 +159,7 @@ class Variant(nn.Module):
 
     @classmethod
     def specs(cls, shape: LinearShape, config: Any) -> dict[str, ParamSpec]:
-        """Every tensor of the adapter on a layer of this shape, by name."""
+        """Every tensor of the adapter on a layer of this shape, by name. A subclass must override it."""
         raise NotImplementedError
 
     @classmethod
@@ -149,12 +178,16 @@ class Variant(nn.Module):
 
     @classmethod
     def calibrator(cls, layer: nn.Module, config: Any) -> Calibrator | None:
-        """What gathers this layer's input statistics, for a variant whose init uses them."""
+        """What gathers this layer's input statistics, for a variant whose init uses them; None for any other.
+        Called only where attach has calibration_data.
+        """
         return None
 
     @classmethod
     def allocate(cls, config: Any, statistics: Mapping[str, Calibrator | None]) -> dict[str, Any]:
-        """The config of each layer, given all layers' statistics; a layer left out gets no adapter."""
+        """The config of each layer, given all layers' statistics (each None without data); a layer left out
+        gets no adapter.
+        """
         return dict.fromkeys(statistics, config)
 
     def reset(self, layer: nn.Module, statistics: Any = None) -> None:
@@ -167,7 +200,7 @@ class Variant(nn.Module):
     def initialise(self, layer: nn.Module, statistics: Any) -> None:
         """Fill the tensors whose init depends on the base layer or on calibration.
 
-        Called without gradients.
+        statistics: the layer's calibrator after all batches, None without data. Called without gradients.
         """
 
     def adapt_input(self, x: Tensor) -> Tensor:
@@ -198,8 +231,8 @@ V = TypeVar("V", bound=type[Variant])
 def register(variant: V) -> V:
     """Class decorator: make a variant known by its name. A user's own variants register in the same way.
 
-    Raises ConfigError on a name that is taken, a config that is not the variant's, an __init__ of its own, or
-    no hook or two.
+    Returns the class. Raises ConfigError on a name that is missing or taken, a config that is not the
+    variant's, an __init__ of its own, or no hook or two.
     """
     if not isinstance(getattr(variant, "name", None), str):
         raise ConfigError(
@@ -213,6 +246,7 @@ def register(variant: V) -> V:
     if variant.__init__ is not Variant.__init__:
         found = f"{variant.__name__}: found {variant.__init__.__qualname__}, wanted Variant.__init__"
         raise ConfigError(f"{found}: declare tensors in specs, and fill them in initialise.")
+    # A class that is defined again, by a reload or in a notebook, replaces its former self.
     known = VARIANTS.get(variant.name, variant)
     if (known.__module__, known.__qualname__) != (variant.__module__, variant.__qualname__):
         raise ConfigError(

@@ -22,6 +22,7 @@ def find_targets(model: nn.Module, config: AdapterConfig) -> dict[str, nn.Module
         raise TargetError(
             f"{type(model).__name__} has no linear layer (no module with in_features and out_features)."
         )
+    # Each looks at all layers: its error is about its own setting, and not about what the others left.
     wanted = _by_name(model, names, config)
     wanted &= _by_role(model, names, config.target_roles)
     wanted &= _by_layer(model, names, config.layers)
@@ -38,6 +39,7 @@ def find_targets(model: nn.Module, config: AdapterConfig) -> dict[str, nn.Module
 def _linear_names(model: nn.Module) -> dict[str, list[str]]:
     """Each linear layer's first name, and all its names."""
     names: dict[nn.Module, list[str]] = {}
+    # A layer that two parents hold has two names, and may be selected by either.
     for name, module in model.named_modules(remove_duplicate=False):
         if is_linear(module):
             names.setdefault(module, []).append(name)
@@ -76,12 +78,13 @@ def _output_head(model: nn.Module, names: dict[str, list[str]]) -> set[str]:
 
 
 def residual_width(model: nn.Module, names: Iterable[str]) -> int:
-    """Width of the residual stream: the config's hidden_size where there is one, else what most linear layers
-    touch.
+    """Width of the residual stream: the config's hidden_size where there is one, else the width that most
+    linear layers have at their input or output.
 
     Raises TargetError where two widths are touched equally often.
     """
     config = getattr(model, "config", None)
+    # A model of text and images has the width of its text part in a config of its own.
     if callable(text_config := getattr(config, "get_text_config", None)):
         config = text_config()
     if isinstance(width := getattr(config, "hidden_size", None), int):
@@ -90,6 +93,7 @@ def residual_width(model: nn.Module, names: Iterable[str]) -> int:
     touched: Counter[int] = Counter()
     for name in names:
         shape = linear_shape(modules[name])
+        # A set: a square layer touches its width once.
         touched.update({shape.d_in, shape.d_out})
     ranking = touched.most_common(2)
     if len(ranking) == 2 and ranking[0][1] == ranking[1][1]:

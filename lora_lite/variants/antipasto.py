@@ -1,19 +1,4 @@
-"""AntiPaSTO: Self-Supervised Honesty Steering via Anti-Parallel Representations. 2026, arXiv:2601.07473.
-Rotates and rescales a layer's own singular directions.
-
-    y = x Wᵀ + b + x Vhᵀ (Rᵀ diag(S + δs) − diag(S)) Uᵀ        W ≈ U diag(S) Vh, r of its singular triplets
-
-R is block-diagonal; per block R = (I − X)⁻¹ (I + X), X = K/2, K = a tanh(½ (T − Tᵀ) / a), a = 2 tan(max_skew / 2),
-T strictly upper triangular from `rot`. rotate_basis="V" turns the input basis (Vh_eff = R Vh, the formula
-above), "U" the output basis (U_eff = U Rᵀ), "none" only rescales.
-
-Reference: equation 4 of the paper, W' = U (S + ΔS) R Vᵀ + W_res, at steering coefficient 1.
-Identity at init: δs = 0 and rot = 0, bit for bit.
-First step: δs and rot learn.
-Deviations: blocks in place of one full r × r rotation; zero init in place of small noise, so that the
-identity is exact; every linear layer allowed and not only those that write to the residual stream; W stays
-whole and the unrotated part is subtracted. max_skew bounds the entries of K, not the angle of the rotation.
-"""
+"""AntiPaSTO, arXiv:2601.07473. The method: help(ll.AntiPaSTO), its settings: help(ll.AntiPaSTOConfig)."""
 
 import math
 from dataclasses import dataclass
@@ -32,12 +17,20 @@ from lora_lite.variants.low_rank import add_up
 
 @dataclass(frozen=True, kw_only=True)
 class AntiPaSTOConfig(AdapterConfig):
-    """rotate_basis: which singular basis turns.
+    """Settings of AntiPaSTO, arXiv:2601.07473, which help(ll.AntiPaSTO) describes.
 
-    block_size: of the rotation's blocks. max_skew: bound on K's entries.
+    r = 8                   how many of W's singular directions are adapted: a multiple of block_size, up to
+                            the smaller width of every target layer
+    dtype = torch.float32   of the adapter's tensors and computation; or torch.bfloat16, float16, float64
+    rotate_basis = 'V'      which singular basis turns: 'V' the input's, 'U' the output's, 'none' neither
+    block_size = 4          so many directions turn among themselves; a whole number, 2 or more
+    max_skew = 0.5          |K| stays below 2 tan(max_skew / 2), entry by entry; above 0 and below π. That is
+                            the largest angle, in radians, of blocks of 2; larger blocks can turn further
 
-    With calibration data the r directions with the largest S_i · mean|x · v_i| are taken in place of the r
-    largest S_i. AntiPaSTO has no alpha.
+    It has no alpha: anything but None is refused.
+    target_names, exclude_names, target_roles and layers choose the layers: help(ll.AdapterConfig).
+    Raises ConfigError, with the field's name, on a value out of its range. attach raises it where r exceeds a
+    layer's smaller width, and BaseWeightError where W cannot be read as floating-point numbers.
     """
 
     variant: ClassVar[str] = "antipasto"
@@ -63,16 +56,19 @@ class ProjectionSizes(Calibrator):
     """All singular triplets of a layer's weight, and mean|x · v_i| over all calibration tokens."""
 
     def __init__(self, weight: Tensor) -> None:
+        # All of them, before any batch: which r count is known after the last.
         self.U, self.S, self.Vh = singular_triplets(weight)
         self.total = torch.zeros(len(self.S), dtype=torch.float64, device=weight.device)
         self.tokens = 0
 
     def update(self, x: Tensor) -> None:
+        # The sum does for the mean: all directions have seen the same tokens.
         self.total += (x.double() @ self.Vh.double().mT).abs().sum(0)
         self.tokens += len(x)
 
     def strongest(self, r: int) -> Tensor:
         """Indices (r,) of the largest S_i · mean|x · v_i|, strongest first."""
+        # Stable, so that equal ones keep the order of the S_i.
         return torch.argsort(self.S * self.total, descending=True, stable=True)[:r]
 
 
@@ -90,7 +86,34 @@ def block_diagonal(blocks: Tensor) -> Tensor:
 
 @register
 class AntiPaSTO(Variant):
-    """Rotated and rescaled singular directions of W."""
+    """AntiPaSTO: Self-Supervised Honesty Steering via Anti-Parallel Representations. 2026, arXiv:2601.07473.
+    Rotates and rescales a layer's own singular directions.
+
+        y = x Wᵀ + b + x Vhᵀ (Rᵀ diag(S + δs) − diag(S)) Uᵀ
+        W ≈ U diag(S) Vh, r of its singular triplets
+
+    R is block-diagonal; per block R = (I − X)⁻¹ (I + X), X = K/2, K = a tanh(½ (T − Tᵀ) / a),
+    a = 2 tan(max_skew / 2), T strictly upper triangular from `rot`. rotate_basis="V" turns the input basis
+    (Vh_eff = R Vh, the formula above), "U" the output basis (U_eff = U Rᵀ), "none" only rescales.
+    The r triplets are those of the largest S_i; where attach gets calibration_data, those of the largest
+    S_i · mean|x · v_i|. It reads W at attach.
+
+    Tensors:
+        delta_s  (r,)        trained  δs, starts at 0
+        rot      (r // block_size, block_size * (block_size - 1) // 2)
+                             trained  T, starts at 0; absent with rotate_basis="none"
+        U        (d_out, r)  frozen   left singular vectors of W
+        S        (r,)        frozen   its singular values
+        Vh       (r, d_in)   frozen   right singular vectors of W
+
+    Reference: equation 4 of the paper, W' = U (S + ΔS) R Vᵀ + W_res, at steering coefficient 1.
+    Identity at init: δs = 0 and rot = 0, bit for bit.
+    First step: δs and rot learn.
+    Deviations: blocks in place of one full r × r rotation; zero init in place of small noise, so that the
+    identity is exact; every linear layer allowed and not only those that write to the residual stream; W
+    stays whole and the unrotated part is subtracted. max_skew bounds the entries of K, not the angle of the
+    rotation.
+    """
 
     name = "antipasto"
     config_class = AntiPaSTOConfig
@@ -131,6 +154,7 @@ class AntiPaSTO(Variant):
             U, S, Vh = singular_triplets(read_weight(layer))
             chosen = torch.arange(r, device=S.device)
         else:
+            # The very triplets that were measured: another SVD may give equal S_i another basis.
             U, S, Vh = statistics.U, statistics.S, statistics.Vh
             chosen = statistics.strongest(r)
         self.U.copy_(U[:, chosen])

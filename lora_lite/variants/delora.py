@@ -1,18 +1,4 @@
-"""DeLoRA: Decoupling Angles and Strength in Low-rank Adaptation. Bini et al. 2025, arXiv:2503.18225.
-
-    y = x Wᵀ + b + λ/r ((x ∘ w) Aᵀ ∘ c) Bᵀ − the same with λ₀, A₀, B₀
-    c_i = 1 / (|A_i| |B_i|), w = column norms of W
-
-Reference: equations 6 to 9 of the paper; peft's tuners/delora/layer.py (its init is `zero_b`).
-Identity at init: `frozen_copy` (default) subtracts the adapter as it stood at time zero, to rounding;
-`zero_b` sets B = 0 and subtracts nothing, bit for bit.
-First step: with `frozen_copy` A, B and λ learn (A where d_in > 1, B where d_out > 1); with `zero_b` B alone, and A and λ have gradients of exactly zero.
-Deviations: the norm of W is taken per input column, as in the authors' code and peft (the paper: one
-Frobenius norm), and w is stored in the adapter's dtype. λ₀ is subtracted as in equation 9 (the authors' code
-puts the current λ on the difference, so that λ has no first gradient). With `zero_b` |A_i| and |B_i| are
-floored at 1e-4, as in peft: the first optimiser step is a jump at any learning rate. An adapter in float16
-computes in float32.
-"""
+"""DeLoRA, arXiv:2503.18225. The method: help(ll.DeLoRA), its settings: help(ll.DeLoRAConfig)."""
 
 import math
 from dataclasses import dataclass
@@ -29,6 +15,7 @@ from lora_lite.spec import Gradient, ParamSpec, Variant, kaiming_uniform, regist
 from lora_lite.variants import references
 from lora_lite.variants.low_rank import add_up
 
+# As in peft: B = 0 has no norm to divide by.
 ZERO_B_NORM_FLOOR = 1e-4
 ROWS_AT_ONCE = 256
 
@@ -55,9 +42,22 @@ def direction(v: Tensor, dim: int, floor: float) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True, kw_only=True)
 class DeLoRAConfig(AdapterConfig):
-    """lambda_init: λ at init. init: "frozen_copy" (the paper's, continuous) or "zero_b" (peft's, for parity).
+    """Settings of DeLoRA, arXiv:2503.18225, which help(ll.DeLoRA) describes.
 
-    DeLoRA's strength is λ / r; it has no alpha.
+    r = 8                   rank of the update: a whole number from 1 to 2²⁰, also above the layer's widths
+    dtype = torch.float32   of the adapter's tensors and computation; or torch.bfloat16, float16, float64
+    lambda_init = 15.0      λ at init; the update's strength is λ / r. From 0 to the largest number of dtype,
+                            and above 0 with init="zero_b", where λ = 0 could never learn
+    init = 'frozen_copy'    'frozen_copy', the paper's: subtract the adapter as it stood at init, which leaves
+                            init continuously. 'zero_b', peft's, for parity: B = 0 and nothing to subtract;
+                            its first optimiser step is a jump, and in float16 its first gradient overflows,
+                            so that dtype=torch.float16 is refused
+
+    It has no alpha: anything but None is refused.
+    target_names, exclude_names, target_roles and layers choose the layers: help(ll.AdapterConfig).
+    Raises ConfigError, with the field's name, on a value out of its range. attach raises it on a layer with
+    one input and one output, which has no direction to learn, and BaseWeightError where W cannot be read as
+    floating-point numbers.
     """
 
     variant: ClassVar[str] = "delora"
@@ -87,7 +87,34 @@ class DeLoRAConfig(AdapterConfig):
 
 @register
 class DeLoRA(Variant):
-    """A low-rank update whose strength λ is learnt apart from its directions."""
+    """DeLoRA: Decoupling Angles and Strength in Low-rank Adaptation. Bini et al. 2025, arXiv:2503.18225.
+
+        y = x Wᵀ + b + λ/r ((x ∘ w) Aᵀ ∘ c) Bᵀ − the same with λ₀, A₀, B₀
+        c_i = 1 / (|A_i| |B_i|), w = column norms of W
+
+    A low-rank update whose strength λ is learnt apart from its directions: the lengths of the rows A_i and
+    the columns B_i are divided out. It reads W at attach.
+
+    Tensors:
+        A        (r, d_in)   trained  starts uniform in ±1/√d_in
+        B        (d_out, r)  trained  starts uniform in ±1/√r; at 0 with `zero_b`
+        lambda_  (1,)        trained  λ, starts at lambda_init
+        w        (d_in,)     frozen   column norms of W
+        A0       (r, d_in)   frozen   A₀ = A at init; this and the next two with `frozen_copy` alone
+        B0       (d_out, r)  frozen   B₀ = B at init
+        lambda0  (1,)        frozen   λ₀ = λ at init
+
+    Reference: equations 6 to 9 of the paper; peft's tuners/delora/layer.py (its init is `zero_b`).
+    Identity at init: `frozen_copy` (default) subtracts the adapter as it stood at time zero, to rounding;
+    `zero_b` sets B = 0 and subtracts nothing, bit for bit.
+    First step: with `frozen_copy` A, B and λ learn (A where d_in > 1, B where d_out > 1, both where
+    lambda_init > 0); with `zero_b` B alone, and A and λ have gradients of exactly zero.
+    Deviations: the norm of W is taken per input column, as in the authors' code and peft (the paper: one
+    Frobenius norm), and w is stored in the adapter's dtype. λ₀ is subtracted as in equation 9 (the authors'
+    code puts the current λ on the difference, so that λ has no first gradient). With `zero_b` |A_i| and |B_i|
+    are floored at 1e-4, as in peft: the first optimiser step is a jump at any learning rate. An adapter in
+    float16 computes in float32.
+    """
 
     name = "delora"
     config_class = DeLoRAConfig

@@ -1,16 +1,4 @@
-"""DoRA: Weight-Decomposed Low-Rank Adaptation. Liu et al. 2024, arXiv:2402.09353.
-
-    y = m/n ∘ (x Wᵀ + s (x Aᵀ) Bᵀ) + b        n = row norms of W + s B A, m = row norms of W at init
-
-Reference: equation 5 of the paper; peft's tuners/lora/dora.py.
-Identity at init: B = 0, so n = m, to rounding.
-First step: B and m learn, the gradient of A is exactly zero. No gradient flows through n (section 4.3).
-Deviations: no dropout. A row of W + s B A that is exactly zero counts as having n = 1, which keeps output and
-gradients finite; so does one whose squares are too small for the norms' dtype: its m is 0, and it gives its
-bias alone. Where they are too large for it, attach refuses.
-x Wᵀ is the base's output less its bias, and so no more exact than that output: m cannot learn where bias
-swallows x Wᵀ.
-"""
+"""DoRA, arXiv:2402.09353. The method: help(ll.DoRA), its settings: help(ll.DoRAConfig)."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -29,14 +17,45 @@ ROWS_AT_ONCE = 256
 
 @dataclass(frozen=True, kw_only=True)
 class DoRAConfig(AdapterConfig):
-    """Config of DoRA: the common fields alone."""
+    """Settings of DoRA, arXiv:2402.09353, which help(ll.DoRA) describes.
+
+    r = 8                   rank of the update: a whole number from 1 to 2²⁰, also above the layer's widths
+    alpha = 16.0            the update is scaled by s = alpha / r; above 0
+    dtype = torch.float32   of the adapter's tensors and computation; or torch.bfloat16, float16, float64
+
+    target_names, exclude_names, target_roles and layers choose the layers: help(ll.AdapterConfig).
+    Raises ConfigError, with the field's name, on a value out of its range. attach raises BaseWeightError
+    where W or the bias cannot be read as floating-point numbers.
+    """
 
     variant: ClassVar[str] = "dora"
 
 
 @register
 class DoRA(Variant):
-    """LoRA on the direction of each output row, and a magnitude of its own."""
+    """DoRA: Weight-Decomposed Low-Rank Adaptation. Liu et al. 2024, arXiv:2402.09353.
+
+        y = m/n ∘ (x Wᵀ + s (x Aᵀ) Bᵀ) + b
+        n = row norms of W + s B A, m = row norms of W at init, s = alpha / r
+
+    LoRA on the direction of each row of W, and a learnt magnitude for the row. All of W is read at every
+    call.
+
+    Tensors:
+        A  (r, d_in)   trained  starts uniform in ±1/√d_in
+        B  (d_out, r)  trained  starts at 0
+        m  (d_out,)    trained  starts at the row norms of W
+
+    Reference: equation 5 of the paper; peft's tuners/lora/dora.py.
+    Identity at init: B = 0, so n = m, to rounding.
+    First step: B and m learn, the gradient of A is exactly zero. No gradient flows through n
+    (section 4.3).
+    Deviations: no dropout. A row of W + s B A that is exactly zero counts as having n = 1, which keeps output
+    and gradients finite; so does one whose squares are too small for the norms' dtype: its m is 0, and it
+    gives its bias alone. Where they are too large for it, attach refuses.
+    x Wᵀ is the base's output less its bias, and so no more exact than that output: m cannot learn where bias
+    swallows x Wᵀ.
+    """
 
     name = "dora"
     config_class = DoRAConfig
@@ -74,9 +93,9 @@ class DoRA(Variant):
     def row_norms(self, layer: nn.Module) -> Tensor:
         """n (d_out,), in float32 at least.
 
-        A block of rows at a time, so that no second d_out × d_in matrix is held. |W|² + 2 s ⟨W Aᵀ, B⟩ + s² ⟨B
-        A Aᵀ, B⟩ needs no such matrix either, but takes as long (W Aᵀ is as much work as B A), and loses half
-        the digits where the update nearly annihilates a row.
+        A block of rows at a time, so that no second d_out × d_in matrix is held.
+        |W|² + 2 s ⟨W Aᵀ, B⟩ + s² ⟨B A Aᵀ, B⟩ needs no such matrix either, but takes as long (W Aᵀ is as much
+        work as B A), and loses half the digits where the update nearly annihilates a row.
         """
         W = read_weight(layer)
         wide = self._wide(W)

@@ -1,17 +1,4 @@
-"""EVA: Parameter Efficient Fine-tuning via Explained Variance Adaptation.
-
-Paischer et al. 2024, arXiv:2410.07170.
-
-    y = x Wᵀ + b + s (x Aᵀ) Bᵀ        s = alpha / r
-    A = top principal directions of the layer's calibration inputs
-
-Reference: sections 3.2 and 3.3 of the paper; peft's tuners/lora/eva.py.
-Identity at init: B = 0, bit for bit.
-First step: B learns, the gradient of A is exactly zero.
-Deviations: one exact centred PCA over all calibration tokens, from second moments in float64, in place of the
-incremental SVD, whose result depends on the batches; padding tokens count as any others, so leave them out of
-the data. Each direction's largest entry is positive. rho = 1 (every layer keeps r) by default.
-"""
+"""EVA, arXiv:2410.07170. The method: help(ll.EVA), its settings: help(ll.EVAConfig)."""
 
 import math
 from collections.abc import Mapping
@@ -32,10 +19,21 @@ from lora_lite.variants.low_rank import add_low_rank
 
 @dataclass(frozen=True, kw_only=True)
 class EVAConfig(AdapterConfig):
-    """rho: a layer may get up to r · rho components. The ranks of all layers together stay r × layers.
+    """Settings of EVA, arXiv:2410.07170, which help(ll.EVA) describes.
 
-    With rho > 1 the directions that explain most of their layer's variance win; alpha / r is the same for
-    every layer.
+    r = 8                   rank of the update on each layer, a whole number from 1 to the smaller width of
+                            every target layer; with rho > 1 their mean
+    alpha = 16.0            the update is scaled by s = alpha / r, the same for every layer; above 0
+    dtype = torch.float32   of the adapter's tensors and computation; or torch.bfloat16, float16, float64
+    rho = 1.0               a layer may get up to r · rho components; 1 or more, r · rho of 2²⁰ at most. The
+                            ranks of all layers together stay r × layers: with rho > 1 the directions that
+                            explain most of their layer's variance win, and a layer that wins none gets no
+                            adapter
+
+    target_names, exclude_names, target_roles and layers choose the layers: help(ll.AdapterConfig).
+    Raises ConfigError, with the field's name, on a value out of its range. attach raises it where r exceeds a
+    layer's smaller width, and CalibrationError without calibration_data, with fewer tokens than components,
+    or where the centred inputs of a layer have a rank below its own.
     """
 
     variant: ClassVar[str] = "eva"
@@ -52,7 +50,27 @@ class EVAConfig(AdapterConfig):
 
 @register
 class EVA(Variant):
-    """LoRA whose A looks where the data varies."""
+    """EVA: Parameter Efficient Fine-tuning via Explained Variance Adaptation.
+    Paischer et al. 2024, arXiv:2410.07170.
+
+        y = x Wᵀ + b + s (x Aᵀ) Bᵀ        s = alpha / r
+        A = top principal directions of the layer's calibration inputs
+
+    LoRA whose A looks where the data varies: attach must have calibration_data. It does not read W, which may
+    be quantised.
+
+    Tensors:
+        A  (r, d_in)   trained  starts at the top r principal directions, as rows of length 1
+        B  (d_out, r)  trained  starts at 0
+
+    Reference: sections 3.2 and 3.3 of the paper; peft's tuners/lora/eva.py.
+    Identity at init: B = 0, bit for bit.
+    First step: B learns, the gradient of A is exactly zero.
+    Deviations: one exact centred PCA over all calibration tokens, from second moments in float64, in place of
+    the incremental SVD, whose result depends on the batches; padding tokens count as any others, so leave
+    them out of the data. Each direction's largest entry is positive. rho = 1 (every layer keeps r) by
+    default.
+    """
 
     name = "eva"
     config_class = EVAConfig
@@ -86,13 +104,16 @@ class EVA(Variant):
         for name, moments in statistics.items():
             variance, _ = moments.principal()
             most = min(round(config.r * config.rho), moments.at_most)
+            # As many tokens as components are one too few, since centring takes one: the rank below shows it.
             if moments.tokens < most:
                 raise CalibrationError(
                     f"{name}: {moments.tokens} calibration tokens for {most} components (r · rho). "
                     f"Give at least {most + 1} tokens, or lower r or rho."
                 )
+            # Inputs that never vary have shares of 0, and not of 0 / 0.
             total = variance.sum().clamp(min=torch.finfo(variance.dtype).tiny)
             shares[name] = (variance / total)[:most].tolist()
+        # sorted is stable: of equal shares the earlier layer's come first.
         ranking = sorted(((share, name) for name in shares for share in shares[name]), key=lambda s: -s[0])
         winners = [name for _, name in ranking[: config.r * len(shares)]]
         ranks = {name: winners.count(name) for name in shares if name in winners}
@@ -110,6 +131,7 @@ class EVA(Variant):
     def initialise(self, layer: nn.Module, statistics: Any) -> None:
         _, directions = statistics.principal()
         A = directions[: self.A.shape[0]]
+        # An eigenvector's sign is the solver's choice. Fixed, the same data gives the same A everywhere.
         largest = A.gather(1, A.abs().argmax(dim=1, keepdim=True))
         self.A.copy_(A * largest.sign())
 

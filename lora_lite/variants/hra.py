@@ -1,14 +1,4 @@
-"""HRA: Bridging The Gap between Low-rank and Orthogonal Adaptation via Householder Reflection Adaptation.
-Yuan et al. 2024, arXiv:2405.17484.
-
-    y = (x Rᵀ) Wᵀ + b        R = H₀ H₁ … H_{r−1}, H_i = I − 2 u uᵀ / |u|², u the i-th row of U
-
-Reference: equation 3 of the paper; peft's tuners/hra/layer.py.
-Identity at init: rows come in equal pairs, H H = I, to rounding.
-First step: U learns; the two rows of a pair get opposite gradients.
-Deviations: no orthogonality regulariser (the paper's λ = 0). A row u = 0 counts as H = I. Computed in the
-compact WY form of the product rather than as r reflections one after the other.
-"""
+"""HRA, arXiv:2405.17484. The method: help(ll.HRA), its settings: help(ll.HRAConfig)."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -34,7 +24,17 @@ def paired_kaiming_uniform(tensor: Tensor) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class HRAConfig(AdapterConfig):
-    """r is the number of reflections, even so that they can start in pairs. HRA has no alpha."""
+    """Settings of HRA, arXiv:2405.17484, which help(ll.HRA) describes.
+
+    r = 8                   number of reflections, a whole number from 2 to 2²⁰ and even: they start in pairs.
+                            It may exceed the layer's widths
+    dtype = torch.float32   of the adapter's tensors and computation; or torch.bfloat16, float16, float64
+
+    It has no alpha: anything but None is refused.
+    target_names, exclude_names, target_roles and layers choose the layers: help(ll.AdapterConfig).
+    Raises ConfigError, with the field's name, on a value out of its range. attach raises it on a layer of
+    d_in = 1, where a reflection has no gradient.
+    """
 
     variant: ClassVar[str] = "hra"
     unused: ClassVar[tuple[str, ...]] = ("alpha",)
@@ -49,7 +49,23 @@ class HRAConfig(AdapterConfig):
 
 @register
 class HRA(Variant):
-    """An orthogonal map of the input, as a product of reflections."""
+    """HRA: Bridging The Gap between Low-rank and Orthogonal Adaptation via Householder Reflection Adaptation.
+    Yuan et al. 2024, arXiv:2405.17484.
+
+        y = (x Rᵀ) Wᵀ + b        R = H₀ H₁ … H_{r−1}, H_i = I − 2 u uᵀ / |u|², u the i-th row of U
+
+    An orthogonal map of the layer's input, a product of reflections: |x| stays, and the length of a row of
+    U has no effect. It does not read W, which may be quantised.
+
+    Tensors:
+        U  (r, d_in)  trained  starts as r/2 rows uniform in ±1/√d_in, each twice in a row
+
+    Reference: equation 3 of the paper; peft's tuners/hra/layer.py.
+    Identity at init: rows come in equal pairs, H H = I, to rounding.
+    First step: U learns; the two rows of a pair get opposite gradients.
+    Deviations: no orthogonality regulariser (the paper's λ = 0). A row u = 0 counts as H = I. Computed in the
+    compact WY form of the product rather than as r reflections one after the other.
+    """
 
     name = "hra"
     config_class = HRAConfig
@@ -74,14 +90,15 @@ class HRA(Variant):
         return "rounding"
 
     def wy_factors(self) -> tuple[Tensor, Tensor]:
-        """N and P, both (r, d_in), with R = I − Nᵀ P: unit rows N, and P = T N with T = (½ I + striu(N
-        Nᵀ))⁻¹.
+        """N and P, both (r, d_in), with R = I − Nᵀ P: N are the unit rows, and
+        P = (½ I + the strictly upper triangle of N Nᵀ)⁻¹ N.
 
         The r × r system is solved in float64: with many nearly parallel rows it loses 2e-4 of the gradient in
         float32.
         """
         U = self.U.to(torch.float64)
         norms = torch.linalg.vector_norm(U, dim=1, keepdim=True)
+        # A row u = 0 stays 0, so that its H is I and not NaN.
         N = U / torch.where(norms == 0, 1, norms)
         half = torch.eye(len(N), dtype=N.dtype, device=N.device) / 2
         P = torch.linalg.solve_triangular(half + (N @ N.mT).triu(1), N, upper=True)

@@ -1,14 +1,4 @@
-"""(IA)³: Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context Learning. Liu et al.
-2022, arXiv:2205.05638. This is the gate on a layer's input, which the paper puts before the down projection
-of the feed-forward block.
-
-    y = (x ∘ g) Wᵀ + b        g = 1 + offset
-
-Reference: section 3.3 of the paper; peft's tuners/ia3/layer.py with is_feedforward.
-Identity at init: offset = 0, bit for bit.
-First step: offset learns.
-Deviations: the parameter is the offset from 1 and not the gate, as in ia3.
-"""
+"""IA3FF, arXiv:2205.05638. The method: help(ll.IA3FF), its settings: help(ll.IA3FFConfig)."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -24,7 +14,16 @@ from lora_lite.variants.gate import gated
 
 @dataclass(frozen=True, kw_only=True)
 class IA3FFConfig(AdapterConfig):
-    """Config of (IA)³ on inputs. It has neither rank nor alpha."""
+    """Settings of (IA)³ on inputs, arXiv:2205.05638, which help(ll.IA3FF) describes.
+
+    dtype = torch.float32   of the adapter's tensors and computation; or torch.bfloat16, float16, float64
+
+    It has neither r nor alpha: anything but None is refused.
+    target_names, exclude_names, target_roles and layers choose the layers: help(ll.AdapterConfig).
+    The paper gates what the feed-forward block's second layer takes: target_names=("down_proj",), or as the
+    model calls it.
+    Raises ConfigError, with the field's name, on a value out of its range.
+    """
 
     variant: ClassVar[str] = "ia3_ff"
     unused: ClassVar[tuple[str, ...]] = ("r", "alpha")
@@ -34,7 +33,22 @@ class IA3FFConfig(AdapterConfig):
 
 @register
 class IA3FF(Variant):
-    """A gate on each input feature."""
+    """(IA)³: Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context Learning.
+    Liu et al. 2022, arXiv:2205.05638. The gate on a layer's input, which the paper puts before the down
+    projection of the feed-forward block.
+
+        y = (x ∘ g) Wᵀ + b        g = 1 + offset
+
+    It does not read W, which may be quantised. ll.IA3 is the gate on a layer's output.
+
+    Tensors:
+        offset  (d_in,)  trained  starts at 0
+
+    Reference: section 3.3 of the paper; peft's tuners/ia3/layer.py with is_feedforward.
+    Identity at init: offset = 0, bit for bit.
+    First step: offset learns.
+    Deviations: the parameter is the offset from 1 and not the gate, as in ia3.
+    """
 
     name = "ia3_ff"
     config_class = IA3FFConfig

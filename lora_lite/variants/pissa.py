@@ -1,15 +1,4 @@
-"""PiSSA: Principal Singular Values and Singular Vectors Adaptation of Large Language Models.
-Meng et al. 2024, arXiv:2404.02948.
-
-    y = x Wᵀ + b + s ((x Aᵀ) Bᵀ − (x A₀ᵀ) B₀ᵀ)        A₀ = √(S/s) Vᵀ, B₀ = U √(S/s), the top r of W = U S Vᵀ
-
-Reference: equations 2 to 4 of the paper; peft's tuners/lora/layer.py, pissa_init.
-Identity at init: A = A₀ and B = B₀, to rounding.
-First step: A and B both learn.
-Deviations: the paper moves the principal part out of W, W_res = W − s B₀ A₀; here W stays and the frozen
-principal part is subtracted beside it: the same function and gradients, for a second low-rank product. The
-singular values are divided by s, so that every alpha gives the same function at init.
-"""
+"""PiSSA, arXiv:2404.02948. The method: help(ll.PiSSA), its settings: help(ll.PiSSAConfig)."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -27,7 +16,20 @@ from lora_lite.variants.low_rank import add_low_rank
 
 @dataclass(frozen=True, kw_only=True)
 class PiSSAConfig(AdapterConfig):
-    """niter: None takes the exact SVD, a whole number that many iterations of the randomised one."""
+    """Settings of PiSSA, arXiv:2404.02948, which help(ll.PiSSA) describes.
+
+    r = 8                   rank of the update: how many principal directions of W are trained; a whole number
+                            from 1 to the smaller width of every target layer
+    alpha = 16.0            the update is scaled by s = alpha / r; above 0. Every alpha gives the same at init
+    dtype = torch.float32   of the adapter's tensors and computation; or torch.bfloat16, float16, float64
+    niter = None            None takes the exact SVD of W; a whole number, 0 or more, takes the randomised one
+                            with that many iterations (torch.svd_lowrank): quicker on wide layers, and drawn
+                            from torch's generator. The identity at init holds with either
+
+    target_names, exclude_names, target_roles and layers choose the layers: help(ll.AdapterConfig).
+    Raises ConfigError, with the field's name, on a value out of its range. attach raises it where r exceeds a
+    layer's smaller width or W = 0, and BaseWeightError where W cannot be read as floating-point numbers.
+    """
 
     variant: ClassVar[str] = "pissa"
     niter: int | None = option(None, values=(None, 4), wrong=(-1, 0.5, True, "eight"))
@@ -40,7 +42,27 @@ class PiSSAConfig(AdapterConfig):
 
 @register
 class PiSSA(Variant):
-    """A low-rank update that starts as W's own principal part."""
+    """PiSSA: Principal Singular Values and Singular Vectors Adaptation of Large Language Models.
+    Meng et al. 2024, arXiv:2404.02948.
+
+        y = x Wᵀ + b + s ((x Aᵀ) Bᵀ − (x A₀ᵀ) B₀ᵀ)
+        A₀ = √(S/s) Vᵀ, B₀ = U √(S/s), the top r of W = U S Vᵀ        s = alpha / r
+
+    A low-rank update that starts as W's own principal part. It reads W at attach.
+
+    Tensors:
+        A   (r, d_in)   trained  starts at A₀
+        B   (d_out, r)  trained  starts at B₀
+        A0  (r, d_in)   frozen   A₀
+        B0  (d_out, r)  frozen   B₀
+
+    Reference: equations 2 to 4 of the paper; peft's tuners/lora/layer.py, pissa_init.
+    Identity at init: A = A₀ and B = B₀, to rounding.
+    First step: A and B both learn.
+    Deviations: the paper moves the principal part out of W, W_res = W − s B₀ A₀; here W stays and the frozen
+    principal part is subtracted beside it: the same function and gradients, for a second low-rank product.
+    The singular values are divided by s, so that every alpha gives the same function at init.
+    """
 
     name = "pissa"
     config_class = PiSSAConfig
@@ -83,6 +105,7 @@ class PiSSA(Variant):
         else:
             U, S, V = torch.svd_lowrank(W, q=r, niter=self.config.niter)
             Vh = V.mT
+        # s multiplies the product again: s B A is the principal part, whatever alpha is.
         root = (S[:r] / self.scale).sqrt()
         for name in ("A", "A0"):
             getattr(self, name).copy_(root[:, None] * Vh[:r])
@@ -90,6 +113,7 @@ class PiSSA(Variant):
             getattr(self, name).copy_(U[:, :r] * root)
 
     def adapt_output(self, x: Tensor, y: Tensor, layer: nn.Module) -> Tensor:
+        # One product of rank 2 r in place of two of rank r, each of which would pass over all tokens.
         down = torch.cat([self.A, self.A0])
         up = torch.cat([self.B, -self.B0], dim=1)
         return add_low_rank(y, x, down, up, self.scale)

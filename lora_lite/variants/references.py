@@ -1,7 +1,8 @@
 """Where each formula comes from: papers, and the files of public implementations with their hashes.
 
 peft's hashes are those of the files in its 0.21.2 release. AntiPaSTO's is that of the file's text as a public
-index of repositories keeps it (25,235 characters): line endings, if it ever had others, would show as DRIFT.
+index of repositories keeps it (25,235 characters): line endings, if it ever had others, would show as DRIFT
+where the suite opens the references (pytest --online).
 """
 
 from lora_lite.spec import Reference, SourceFile

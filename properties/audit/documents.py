@@ -1,5 +1,5 @@
-"""Reads what a variant's module docstring states: title, formula, identity, deviations; and the same of its
-oracle.
+"""Reads what a variant's class docstring states: title, formula, identity, deviations; and the formula of its
+oracle, from that one's module.
 """
 
 import inspect
@@ -12,7 +12,7 @@ import lora_lite as ll
 from properties.judging.expected import adapts_input
 from properties.oracles import ORACLES
 
-SECTIONS = ("Reference", "Identity at init", "First step", "Deviations")
+SECTIONS = ("Tensors", "Reference", "Identity at init", "First step", "Deviations")
 
 
 @dataclass(frozen=True)
@@ -25,25 +25,23 @@ class Document:
 
 
 def document(text: str | None) -> Document:
-    """Title up to the first blank line, formula: the indented lines, and the named sections, each up to the
-    next.
+    """Title: up to the first blank line. Formula: the indented lines above the first section. Sections: each
+    name at the start of a line, with a colon, up to the next one or a blank line.
     """
     text = inspect.cleandoc(text or "")
-    title = " ".join(text.split("\n\n")[0].split())
-    formula = textwrap.dedent("\n".join(line for line in text.splitlines() if line.startswith("    ")))
-    found = re.split(rf"^({'|'.join(SECTIONS)}):", text, flags=re.MULTILINE)
+    head, *found = re.split(rf"^({'|'.join(SECTIONS)}):", text, flags=re.MULTILINE)
+    title = " ".join(head.split("\n\n")[0].split())
+    formula = textwrap.dedent("\n".join(line for line in head.splitlines() if line.startswith("    ")))
     sections = {
         name: " ".join(body.split("\n\n")[0].split())
-        for name, body in zip(found[1::2], found[2::2], strict=True)
+        for name, body in zip(found[::2], found[1::2], strict=True)
     }
     return Document(title, formula.strip(), sections)
 
 
 def of_variant(variant: type[ll.Variant]) -> Document:
-    """A built-in variant documents its module; a user's may document its class."""
-    module = document(sys.modules[variant.__module__].__doc__)
-    own = document(variant.__dict__.get("__doc__"))
-    return module if module.formula or not own.formula else own
+    """What the variant's own class says; a docstring that it inherits is another variant's."""
+    return document(variant.__dict__.get("__doc__"))
 
 
 def hook(variant: type[ll.Variant]) -> str:
@@ -62,9 +60,10 @@ def oracle_module(variant: str) -> str | None:
 
 
 def oracle_formula(variant: str) -> str:
-    """The reference's formula as its docstring states it."""
-    module = oracle_module(variant)
-    return inspect.cleandoc(sys.modules[module].__doc__ or "") if module else ""
+    """The reference's formula as the docstring of its module states it; empty where there is no reference."""
+    if (module := oracle_module(variant)) is None:
+        return ""
+    return inspect.cleandoc(sys.modules[module].__doc__ or f"not stated in the docstring of {module}")
 
 
 def oracle_source(variant: str) -> str:

@@ -12,7 +12,7 @@ RULE = [
     " killed the process), not applicable (by its nature the method has nothing that the claim is about), or"
     " not judged (an oracle, a package, examples or the run itself is missing, which is said).",
     "BUGGY: a claim is broken or crashed.",
-    "PARTIAL: nothing is, but a claim that applies was not judged, or the method has no oracle or no reference.",
+    "PARTIAL: nothing is, but a claim that applies was not judged, or an oracle or a reference is missing.",
     "CORRECT: every claim that applies was judged, at no less than the default budget, and held.",
     "The report: BUGGY where a method or the library as a whole is; CORRECT where all of them are, none was"
     " left out, and every test of the suite itself passed; else PARTIAL.",

@@ -253,6 +253,26 @@ def test_every_built_in_variant_documents_itself() -> None:
         assert "def forward" in documents.oracle_source(name)
 
 
+def test_the_formula_is_what_is_indented_above_the_sections() -> None:
+    """A table of tensors and a section's second line are none of it; what a class inherits is not its own."""
+    about = documents.document(
+        """A gain.
+
+            y' = (1 + g) y
+
+        Tensors:
+            g  (1,)  trained
+
+        Deviations: none,
+            but one.
+        """
+    )
+    assert (about.title, about.formula) == ("A gain.", "y' = (1 + g) y")
+    assert about.sections == {"Tensors": "g (1,) trained", "Deviations": "none, but one."}
+    undocumented = type("Undocumented", (ll.LoRA,), {})
+    assert documents.of_variant(undocumented) == documents.Document("", "", {})
+
+
 def test_the_summary_fits_a_ci_job() -> None:
     """At most 60 lines a variant, and with every mutant of the catalogue below a megabyte."""
     report = judge(everything_held(OWN), None, PROVENANCE, [*OWN])

@@ -169,8 +169,8 @@ class Own(ll.Variant):
 
 
 def test_a_users_variant_is_audited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No reference, which is said; and what can be judged is: its declared first gradient is wrong, in the
-    user's file.
+    """No docstring and no reference, which is said; and what can be judged is: its declared first gradient is
+    wrong, in the user's file.
     """
     (tmp_path / "own_variant.py").write_text(OWN)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
@@ -182,6 +182,7 @@ def test_a_users_variant_is_audited(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     )
     assert ended.returncode == pytest.ExitCode.TESTS_FAILED
     (block,) = data["blocks"]
+    assert (block["title"], block["formula"]) == ("Own", "not stated in the docstring")
     assert (block["reference"]["verdict"], block["reference"]["severity"]) == ("NO_REFERENCE", "HIGH")
     assert (block["verdict"], block["stages"]["init"]["state"]) == ("BUGGY", "broken")
     (fix,) = data["must_fix"]

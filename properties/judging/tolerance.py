@@ -1,12 +1,11 @@
 """The one error model: how far rounding alone may move a result.
 
 Rounding an intermediate result is, to first order, the same as changing the inputs that flow into it by about
-one unit
-roundoff: entry by entry, or a whole row or column together where they meet in one sum. So the float64 oracle
-is evaluated on PROBES copies of the case whose tensors are changed at random by that much (each by the
-roundoff of the dtype that it is stored or used in), and the base's own output likewise, all copies in one
-batched call. How far the copies' results scatter is how much of the dtype's eps the magnitudes of this very
-case let through, cancellation and conditioning included, for outputs and for gradients alike.
+one unit roundoff: entry by entry, or a whole row or column together where they meet in one sum. So the
+float64 oracle is evaluated on PROBES copies of the case whose tensors are changed at random by that much
+(each by the roundoff of the dtype that it is stored or used in), and the base's own output likewise, all
+copies in one batched call. How far the copies' results scatter is how much of the dtype's eps the magnitudes
+of this very case let through, cancellation and conditioning included, for outputs and for gradients alike.
 
 bound = SAFETY × scatter + one rounding of the result itself.
 """
@@ -19,7 +18,8 @@ import torch
 from torch import Tensor
 
 PROBES = 12
-# A computed result is a chain of a dozen roundings where a probe has one; measured: see properties/README.md.
+# A computed result is a chain of a dozen roundings where a probe has one. Every audit measures whether it
+# fits: the noise of correct code and the signal of mutants, as shares of the bound.
 SAFETY = 64.0
 # Claims about an init state their own magnitude; an SVD of a small matrix is off by up to 60 eps of it
 # (measured).

@@ -16,8 +16,8 @@ from properties.subjects.pretrained import encoder
 from strategies import Qwen3Recipe
 from strategies.tensors import device
 
-# Texts of each class: to train on (a multiple of the classes, see shuffles), to be judged by, for the head
-# and the calibration.
+# Texts of each class: to train on (a multiple of the classes, as data.shuffles wants), to be judged by, for
+# the head and the calibration.
 TRAIN, HELD_OUT, HEAD = 8, 4, 6
 LONGEST = 10
 ADAPTED_BLOCKS = 2

@@ -28,7 +28,9 @@ class FixtureError(Exception):
 
 @dataclass(frozen=True)
 class Fixture:
-    """See schema.json for the fields. expect="fail" is a known failure, with a reason and a link."""
+    """Its fields are described in schema.json, beside this file. expect="fail" is a known failure, with a
+    reason and a link.
+    """
 
     claim: str
     variant: str

@@ -116,8 +116,8 @@ def tokens(sentences: Sequence[str], longest: int) -> dict[str, Tensor]:
 
 @lru_cache(maxsize=1)
 def encoder() -> tuple[nn.Module, Any]:
-    """The encoder, float32 and in eval mode, and its tokenizer; nobody may change it, see
-    PretrainedCase.build.
+    """The encoder, float32 and in eval mode, and its tokenizer. Nobody may change it: PretrainedCase.build
+    gives a copy.
 
     Raises ModuleNotFoundError, with the remedy, where the weights or transformers are not installed.
     """
