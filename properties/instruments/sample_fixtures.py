@@ -1,7 +1,6 @@
 """A fixture as a test of fixtures wants it, and what a run was told about recording."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -35,10 +34,3 @@ def set_options(
         **given,
     }.items():
         monkeypatch.setattr(config.option, name, value)
-
-
-@pytest.fixture
-def asking(pytestconfig: pytest.Config) -> Any:
-    """A request of a test that is none: what it leaves is not taken for an outcome of this run."""
-    node = SimpleNamespace(nodeid="properties/claims/test_it.py::test_it[lora]", user_properties=[])
-    return SimpleNamespace(config=pytestconfig, node=node)

@@ -111,11 +111,11 @@ def test_a_killed_process_leaves_a_whole_file(milliseconds: int, tmp_path: Path)
 
 PROPERTY = """
     from properties.judging.assertions import assert_holds
-    from properties.judging.claim import every_variant
+    from properties.judging.claim import claim
     from strategies import trained_layers
 
 
-    @every_variant(trained_layers)
+    @claim(trained_layers, stage="forward")
     def test_wide_layers_have_no_bias(case):
         wide = case.linear.d_in > 12 and case.linear.d_out > 12
         assert_holds(not (wide and case.linear.bias and case.tokens == ()), claim="a wide layer has no bias")
@@ -123,7 +123,7 @@ PROPERTY = """
 EDITED = (
     PROPERTY.replace(" wide = ", " large = ")
     .replace("(wide and", "(large and")
-    .replace("trained_layers)", "trained_layers, share=0.5)")
+    .replace("trained_layers, stage", "trained_layers, share=0.5, stage")
 )
 
 
@@ -153,6 +153,16 @@ def find(tmp_path: Path, folder: str, seed: int = 1, **more: str) -> subprocess.
     return result
 
 
+def pasted(command: str) -> str:
+    """What a shell in the repository makes of a command that a failure ends with."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    kept = {name: value for name, value in environment(PATH=path).items() if name != "PYTHONPATH"}
+    ended = subprocess.run(
+        ["bash", "-c", command], cwd=REPOSITORY, env=kept, capture_output=True, text=True, timeout=300
+    )
+    return ended.stdout + ended.stderr
+
+
 def write_property(tmp_path: Path, source: str) -> None:
     (tmp_path / "test_mine.py").write_text(textwrap.dedent(source), encoding="utf-8")
 
@@ -166,7 +176,7 @@ def test_a_failure_ends_with_its_fixture_and_the_command_that_replays_it(tmp_pat
     assert told is not None, found.stdout
     assert Path(told[1]) == path
     write_property(tmp_path, EDITED)
-    replayed = run_pytest(told[2], tmp_path).stdout
+    replayed = pasted(told[2])
     assert "1 failed" in replayed, replayed
     assert f"fixture  {path}" in replayed
 
@@ -178,16 +188,22 @@ def test_what_is_not_about_the_variant_is_left_out_and_fixtures_about_nothing_fa
         (tmp_path / fixture.name()).write_text(fixture.text(), encoding="utf-8")
     (tmp_path / "damaged-hra-00000000.json").write_text("{")
     files = " ".join(
-        f"properties/test_{name}.py" for name in ("identity", "tolerance", "selection", "regressions")
+        f"properties/{name}.py"
+        for name in (
+            *("claims/test_init", "instruments/test_strategies"),
+            *("instruments/test_selection", "claims/test_regressions"),
+        )
     )
     command = f"pytest -v -rN {files} --max-examples 1 --variant ia3"
     told = run_pytest(f"{command} --record {tmp_path}", tmp_path).stdout
-    ran = re.findall(r"^properties/(\w+)\.py::\w+\[(.*?)(?:-.*)?\] (PASSED|FAILED)", told, flags=re.MULTILINE)
+    ran = re.findall(
+        r"^properties/\w+/(\w+)\.py::\w+\[(.*?)(?:-.*)?\] (PASSED|FAILED)", told, flags=re.MULTILINE
+    )
     # Regressions come first; of the suite's own tests those about the variant stay.
     assert list(dict.fromkeys(file for file, *_ in ran)) == [
         "test_regressions",
-        "test_identity",
-        "test_tolerance",
+        "test_init",
+        "test_strategies",
     ]
     failed = [variant for _, variant, verdict in ran if verdict == "FAILED"]
     assert sorted(failed) == ["damaged", "gone"]
