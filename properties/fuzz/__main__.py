@@ -173,7 +173,7 @@ def a_million_keys() -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m properties.fuzz.__main__", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m properties.fuzz", description=__doc__)
     parser.add_argument(
         "--inputs", type=int, default=100_000, help="how many damaged files (default 100,000)"
     )

@@ -43,12 +43,20 @@ def assert_agrees(
     where = f" {where}" if where else ""
     if output:
         assert_close(layer.y, wanted.y, what=f"the output of layer {layer.name}{where}", like=like)
+    assert_trains(layer)
     for name, gradient in layer.gradients.items():
         what = f"the gradient of {name} of layer {layer.name}{where}"
         assert_close(gradient, wanted.gradients[name], what=what, like=like)
     if dx:
         what = f"the gradient of the input of layer {layer.name}{where}"
         assert_close(layer.dx, wanted.dx, what=what, like=like)
+
+
+def assert_trains(layer: Layer) -> None:
+    """Each of the adapter's parameters requires a gradient: a frozen one would be told as a gradient of 0."""
+    for name, parameter in layer.trainable.items():
+        found = f"requires_grad of {name} of layer {layer.name} is False: it never learns"
+        assert_holds(parameter.requires_grad, claim=found)
 
 
 def assert_gives_the_base(layer: Layer, bound: Bounded | None = None) -> None:
@@ -85,6 +93,7 @@ def assert_first_gradients(attached: Attached, layers: list[Layer]) -> None:
     """Each parameter's first gradient is exactly zero or truly not, as it is declared."""
     declared = subject.first_gradients(attached.model)
     for layer in layers:
+        assert_trains(layer)
         for name, gradient in layer.gradients.items():
             what = f"the first gradient of {name} of layer {layer.name}"
             if declared[layer.name][name] == "zero":
