@@ -33,7 +33,6 @@ WANTED: tuple[tuple[Callable[[type[ll.Variant]], bool], Missing], ...] = (
         Missing(
             "no oracle",
             "write its formula in float64, importing nothing of the library, and put it into ORACLES",
-            for_correct=True,
         ),
     ),
     (
