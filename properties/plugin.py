@@ -18,6 +18,7 @@ from properties.judging.claim import RUNNER, Claim
 from properties.judging.outcome import NOT_APPLICABLE
 from properties.judging.profiles import check_database, register_profiles
 from properties.judging.under_pytest import KEEPER, run_as_test
+from properties.progress import Progress
 from properties.regressions.record import add_options, keep
 from strategies import set_device
 
@@ -89,6 +90,8 @@ def pytest_configure(config: pytest.Config) -> None:
             f"--variant: no variant {', '.join(sorted(unknown))}; known: {known}. One of your own wants"
             " --variant-module."
         )
+    if config.getoption("verbose") <= 0 and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Progress(config), "lora-lite-progress")
     audit.start(config)
 
 
