@@ -16,7 +16,8 @@ from hypothesis import Phase, settings
 import lora_lite as ll
 from properties.judging.assertions import Meter, Violation, measuring
 from properties.judging.claim import Property, load_properties
-from properties.mutation.mutant import InjectionError, Mutant
+from properties.mutation.mutant import Mutant
+from properties.mutation.trees import InjectionError
 from strategies.options import forget
 from strategies.recipes import pasteable, to_json
 
@@ -194,7 +195,7 @@ def run_row(mutant: Mutant, *, examples: int, full: int, whole: bool) -> Row:
 
 
 def _cell(made: Property, mutant: Mutant, variant: str, how: settings) -> Cell:
-    if {step.target.__code__ for step in mutant.changes} & reach(made, variant).code:
+    if {target.__code__ for target in mutant.targets} & reach(made, variant).code:
         return run_guarded(made, mutant, variant, how)
     return Cell(made.name, mutant.name, variant, "unreached")
 
