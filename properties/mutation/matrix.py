@@ -17,6 +17,7 @@ import lora_lite as ll
 from properties.judging.assertions import Meter, Violation, measuring
 from properties.judging.claim import Property, load_properties
 from properties.mutation.mutant import Mutant
+from properties.mutation.order import rank
 from properties.mutation.trees import InjectionError
 from strategies.options import forget
 from strategies.recipes import pasteable, to_json
@@ -157,8 +158,13 @@ def applicable(variant: str) -> Sequence[Property]:
     return sorted(properties, key=lambda p: (p.share < 1, len(reach(p, variant).code), p.name))
 
 
+def ranked(mutant: Mutant, variant: str, first: Sequence[str] = ()) -> list[Property]:
+    """As applicable; before the others those named, and those that noticed its functions fail before."""
+    return sorted(applicable(variant), key=lambda p: (p.name not in first, rank(mutant.targets, p.name)))
+
+
 @contextmanager
-def _nothing_remembered() -> Iterator[None]:
+def nothing_remembered() -> Iterator[None]:
     """Drawing asks the library what it accepts, and remembers: no answer of a mutant may reach another, or
     correct code.
     """
@@ -169,7 +175,7 @@ def _nothing_remembered() -> Iterator[None]:
         forget()
 
 
-@_nothing_remembered()
+@nothing_remembered()
 def run_row(mutant: Mutant, *, examples: int, full: int, whole: bool) -> Row:
     """On each of the mutant's variants until the first kill; with `whole`, first every property on its first
     variant.
@@ -209,7 +215,7 @@ def run_guarded(made: Property, mutant: Mutant, variant: str, how: settings) -> 
 
 def _until_killed(row: Row, mutant: Mutant, variant: str, examples: int, *, everything: bool = False) -> None:
     known = row.killers
-    for made in sorted(applicable(variant), key=lambda p: p.name not in known):
+    for made in ranked(mutant, variant, known):
         run = run_guarded if everything or made.name in known else _cell
         cell = run(made, mutant, variant, budget(examples, shrink=row.shrunk is None))
         # One kill's error is not that of the easiest case, which nobody has looked for here.

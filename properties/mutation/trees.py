@@ -31,7 +31,8 @@ class InjectionError(Exception):
 @cache
 def tree_of(function: FunctionType) -> ast.FunctionDef:
     """Of the function's source, without decorators. To be copied before it is changed."""
-    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(function))).body
+    # Of its code: of a wrapper, inspect would give the source of what is wrapped.
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(function.__code__))).body
     assert isinstance(definition, ast.FunctionDef)
     definition.decorator_list = []
     return definition
