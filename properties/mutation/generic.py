@@ -21,6 +21,9 @@ from properties.mutation.operators import edits, left_alone
 from properties.mutation.trees import InjectionError, Place, tree_of
 from strategies.options import BUILT_IN
 
+# So many of the generated ones are in the default run.
+SAMPLE = 12
+
 
 @dataclass(frozen=True, eq=False)
 class Edit:
