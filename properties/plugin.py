@@ -13,6 +13,7 @@ from hypothesis import settings
 
 import lora_lite as ll
 from properties import audit
+from properties.judging.crashes import Crashes
 from properties.judging.profiles import check_database, register_profiles
 from properties.regressions.record import add_options
 from strategies import set_device
@@ -84,6 +85,7 @@ def pytest_configure(config: pytest.Config) -> None:
             f"--variant: no variant {', '.join(sorted(unknown))}; known: {known}. One of your own wants"
             " --variant-module."
         )
+    config.pluginmanager.register(Crashes(config), "crashes")
     audit.start(config)
 
 

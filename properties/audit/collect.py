@@ -32,7 +32,7 @@ SENT = "lora_lite_coverage"
 # The test that replays a fixture, named after its property.
 REPLAY = "test_regressions"
 # A test that leaves one of these speaks of the library, and one that leaves none of the suite.
-JUDGES = {"measured", "facts", "probe", "capability"}
+JUDGES = {"measured", "facts", "probe", "capability", "crashed"}
 
 
 class Collector:
@@ -49,12 +49,22 @@ class Collector:
         self.began = time.perf_counter()
         self.speed = _speed(config)
         self.tracer = None if self.folder is None else _tracer()
+        if self.tracer is not None and (crashes := config.pluginmanager.getplugin("crashes")) is not None:
+            crashes.carry(self._traced, self.tracer.add)
         self.report: Report | None = None
         self.written: list[Path] = []
 
     def pytest_sessionstart(self) -> None:
         if self.tracer is not None:
             self.tracer.imported()
+
+    def _traced(self) -> bytes:
+        """Since it was last asked."""
+        assert self.tracer is not None
+        data = self.tracer.coverage.get_data()
+        dumped = data.dumps()
+        data.erase()
+        return dumped
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
@@ -180,12 +190,13 @@ def _count(found: Evidence, report: pytest.TestReport) -> None:
     if report.outcome == "passed":
         found.passed.add(report.nodeid)
     else:
-        crash = getattr(getattr(report.longrepr, "reprcrash", None), "message", None)
-        found.failures.append(
-            failure_of(
-                report.nodeid, report.longreprtext, crash, left=[name for name, _ in report.user_properties]
-            )
-        )
+        told = report.longrepr
+        # A plain text is of a process that died; pytest's own text of it begins with the worker.
+        crash = told if isinstance(told, str) else getattr(getattr(told, "reprcrash", None), "message", None)
+        # One that crashed has left nothing else, so that its marks must tell.
+        ours = not {"instruments", "mutation"}.isdisjoint(report.keywords)
+        left = [name for name, _ in report.user_properties if not (ours and name == "crashed")]
+        found.failures.append(failure_of(report.nodeid, report.longreprtext, crash, left=left))
 
 
 def named(nodeid: str) -> tuple[str, str | None]:

@@ -17,6 +17,7 @@ from hypothesis.strategies import SearchStrategy
 import lora_lite as ll
 from properties.judging.assertions import Meter, Violation, measuring
 from properties.judging.capabilities import capability
+from properties.judging.crashes import note
 from properties.regressions.record import last_lines
 from properties.subjects.observe import seed_inits
 from strategies.recipes import pasteable
@@ -46,6 +47,7 @@ class Property:
         """The check, with torch's generator seeded: a case that fails once fails again, here and in
         replay.
         """
+        note(" ".join(map(pasteable, case)))
         seed_inits(0)
         self.check(*case)
 
