@@ -24,9 +24,11 @@ pytestmark = pytest.mark.instruments
 
 # Writes down what a gatherer of reports gets, in the process that reports; and tells what a child carried.
 CONFTEST = """
-import json
+import json, os, time
 from pathlib import Path
+import pytest
 
+PARENT = os.getpid()
 pytest_plugins = ["properties.plugin"]
 gathered = []
 
@@ -39,11 +41,16 @@ def pytest_sessionstart(session):
         crashes.carry(drained, gathered.extend)
 
 def drained():
+    time.sleep(0.05)  # so that it is not asked for after each test
     taken = gathered[:]
     gathered.clear()
     return taken
 
 class Gatherer:
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logstart(self):
+        time.sleep(0.05 if os.getpid() == PARENT else 0)  # a child does not run ahead of its parent
+
     def pytest_runtest_logreport(self, report):
         if report.when == "call" or report.failed:
             crashed = dict(report.user_properties).get("crashed")
@@ -88,7 +95,7 @@ def test_after(made):
     gathered.append("after")
 
 def test_last(made):
-    pass
+    gathered.append("last")
 """
 
 WAITING = """
@@ -98,6 +105,8 @@ import pytest
 @pytest.fixture(scope="module")
 def made():
     yield
+    open("tearing", "w").close()
+    time.sleep(0.5)
     open("torn", "w").close()
 
 def test_before(made):
@@ -124,7 +133,7 @@ def started(folder: Path, test: str, *arguments: str) -> "subprocess.Popen[str]"
     (folder / "conftest.py").write_text(CONFTEST)
     (folder / "test_it.py").write_text(test)
     (folder / "pytest.ini").write_text("[pytest]\nmarkers =\n    instruments: of the suite\n")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYT")}
     environment |= {"PYTHONPATH": f"{ROOT}", "COLUMNS": "200", "TMPDIR": f"{folder}"}
     return subprocess.Popen(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "test_it.py", *arguments],
@@ -174,8 +183,8 @@ def test_a_death_is_a_failed_test_and_the_run_goes_on(mode: str, tmp_path: Path)
     assert "in test_dies" in reports["test_dies[abort]"]["text"]
     assert list(tmp_path.glob("lora-lite-*")) == []
     if mode == "alone":
-        # What a dead one had set up is not torn down; what it had gathered is there, and what it had printed its.
-        assert "gathered: ['after', 'before']" in printed
+        # What a dead one had set up is not torn down; what it had gathered and printed is there.
+        assert "gathered: ['after', 'before', 'last']" in printed
         assert (tmp_path / "torn").read_text() == "down "
         assert printed.count("said kill") == 1
 
@@ -194,11 +203,11 @@ def test_maxfail_counts_deaths(mode: str, tmp_path: Path) -> None:
 def test_deaths_of_tests_use_up_no_restarts(tmp_path: Path) -> None:
     """xdist gives up after four with one worker."""
     test = (
-        "import os, pytest\n@pytest.mark.parametrize('i', range(6))\ndef test_dies(i): i == 5 or os.abort()\n"
+        "import os, pytest\n@pytest.mark.parametrize('i', range(7))\ndef test_dies(i): i == 6 or os.abort()\n"
     )
     code, printed, reports = ended(tmp_path, test, "-n", "1")
     assert code == pytest.ExitCode.TESTS_FAILED, printed
-    assert sorted(report["outcome"] for report in reports.values()) == ["failed"] * 5 + ["passed"]
+    assert sorted(report["outcome"] for report in reports.values()) == ["failed"] * 6 + ["passed"]
 
 
 @pytest.mark.slow
@@ -232,16 +241,21 @@ def test_a_run_without_deaths_prints_what_it_printed_before(tmp_path: Path) -> N
             text = re.sub(r"\d+\.\d\ds (setup|call|teardown) .*|in \d+\.\d+s|=+|gw?\d+", "", text)
             junit = tmp_path / "junit.xml"
             written = junit.read_text() if junit.exists() else ""
+            assert list(tmp_path.glob("pytest-of-*/pytest-*/.lock")) == []
             printed.append((text, re.sub(r'(time|timestamp)="[^"]*"', "", written)))
         assert printed[0] == printed[1], options
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("to", ["group", "parent"])
+@pytest.mark.parametrize("to", ["group", "parent", "child and parent"])
 def test_an_interruption_ends_the_child_as_pytest_ends(to: str, tmp_path: Path) -> None:
-    """A terminal tells the group, an IDE the process that it started."""
+    """A terminal tells the group, an IDE the process that it started; told twice, it tears down all the same."""
     process = started(tmp_path, WAITING)
-    child = waited_for(tmp_path / "waits")
+    waited_for(tmp_path / "waits")
+    child = int((tmp_path / "waits").read_text())
+    if to == "child and parent":
+        os.kill(child, signal.SIGINT)
+        waited_for(tmp_path / "tearing")
     (os.killpg if to == "group" else os.kill)(process.pid, signal.SIGINT)
     printed, _ = process.communicate(timeout=60)
     assert process.returncode == pytest.ExitCode.INTERRUPTED
@@ -255,7 +269,8 @@ def test_an_interruption_ends_the_child_as_pytest_ends(to: str, tmp_path: Path) 
 def test_a_second_interruption_kills_a_child_that_ignores_the_first(tmp_path: Path) -> None:
     (tmp_path / "stubborn").touch()
     process = started(tmp_path, WAITING)
-    child = waited_for(tmp_path / "waits")
+    waited_for(tmp_path / "waits")
+    child = int((tmp_path / "waits").read_text())
     os.killpg(process.pid, signal.SIGINT)
     time.sleep(1)
     assert process.poll() is None
@@ -265,12 +280,22 @@ def test_a_second_interruption_kills_a_child_that_ignores_the_first(tmp_path: Pa
     assert not is_alive(child)
 
 
-def waited_for(path: Path) -> int:
+@pytest.mark.slow
+def test_a_process_that_a_test_left_running_holds_nothing_up(tmp_path: Path) -> None:
+    test = "import os, time\ndef test_dies():\n    time.sleep(60) if os.fork() == 0 else os.abort()\n"
+    process = started(tmp_path, test)
+    try:
+        assert process.wait(timeout=30) == pytest.ExitCode.TESTS_FAILED
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def waited_for(path: Path) -> None:
     until = time.monotonic() + 60
     while not path.exists():
         assert time.monotonic() < until
         time.sleep(0.05)
-    return int(path.read_text())
 
 
 def is_alive(pid: int) -> bool:

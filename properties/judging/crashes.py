@@ -133,7 +133,9 @@ class Crashes:
         self.reason = in_process(config) if self.alone else None
 
     def pytest_configure(self) -> None:
-        self.folder = mkdtemp(prefix="lora-lite-") if self.given is None else self.given.get(SENT, "")
+        self.folder = (
+            mkdtemp(prefix="lora-lite-journals-") if self.given is None else self.given.get(SENT, "")
+        )
         # A worker on another machine has no such folder.
         if self.given is not None and Path(self.folder or "nowhere").is_dir():
             self._keep_journal(self.given["workerid"])
