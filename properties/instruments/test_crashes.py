@@ -249,7 +249,7 @@ def test_a_run_without_deaths_prints_what_it_printed_before(tmp_path: Path) -> N
 @pytest.mark.slow
 @pytest.mark.parametrize("to", ["group", "parent", "child and parent"])
 def test_an_interruption_ends_the_child_as_pytest_ends(to: str, tmp_path: Path) -> None:
-    """A terminal tells the group, an IDE the process that it started; told twice, it tears down all the same."""
+    """A terminal tells the group, an IDE the process that it started; told twice, it still tears down."""
     process = started(tmp_path, WAITING)
     waited_for(tmp_path / "waits")
     child = int((tmp_path / "waits").read_text())
