@@ -14,6 +14,7 @@ from hypothesis import settings
 
 import lora_lite as ll
 from properties import audit
+from properties.crashes import Crashes
 from properties.judging.claim import RUNNER, Claim
 from properties.judging.outcome import NOT_APPLICABLE, STAGES
 from properties.judging.profiles import check_database, register_profiles
@@ -90,6 +91,7 @@ def pytest_configure(config: pytest.Config) -> None:
             f"--variant: no variant {', '.join(sorted(unknown))}; known: {known}. One of your own wants"
             " --variant-module."
         )
+    config.pluginmanager.register(Crashes(config), "crashes")
     if config.getoption("verbose") <= 0 and not hasattr(config, "workerinput"):
         config.pluginmanager.register(Progress(config), "lora-lite-progress")
     audit.start(config)

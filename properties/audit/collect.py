@@ -43,12 +43,22 @@ class Collector:
         self.began = time.perf_counter()
         self.speed = _speed(config)
         self.tracer = None if self.folder is None else _tracer()
+        if self.tracer is not None and (crashes := config.pluginmanager.getplugin("crashes")) is not None:
+            crashes.carry(self._traced, self.tracer.add)
         self.report: Report | None = None
         self.written: list[Path] = []
 
     def pytest_sessionstart(self) -> None:
         if self.tracer is not None:
             self.tracer.imported()
+
+    def _traced(self) -> bytes:
+        """Since it was last asked."""
+        assert self.tracer is not None
+        data = self.tracer.coverage.get_data()
+        dumped = data.dumps()
+        data.erase()
+        return dumped
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:

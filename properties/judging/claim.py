@@ -15,10 +15,12 @@ from hypothesis import given, settings
 from hypothesis.strategies import SearchStrategy
 
 import lora_lite as ll
+from properties.judging import journal
 from properties.judging.assertions import Violation
 from properties.judging.needs import NEEDS
 from properties.judging.outcome import NOT_APPLICABLE, NOT_JUDGED, STAGES, Meter, measuring
 from properties.subjects.attaching import seed_inits
+from strategies.recipes import pasteable
 
 Check = Callable[..., None]
 Cases = Callable[[str], SearchStrategy[Any]]
@@ -91,6 +93,7 @@ class Claim:
 
         def check(case: Any) -> None:
             meter.examples += 1
+            journal.note(pasteable(case))
             try:
                 self.judge(case)
             except Exception as error:

@@ -11,6 +11,7 @@ from hypothesis import settings
 from hypothesis.errors import HypothesisException
 
 import lora_lite as ll
+from properties.judging import journal
 from properties.judging.assertions import Violation
 from properties.judging.claim import Claim
 from properties.judging.expected import OracleError
@@ -59,6 +60,7 @@ def leave(request: pytest.FixtureRequest, outcome: Outcome) -> None:
 def judged(claim: Claim, variant: str | None, request: pytest.FixtureRequest) -> Iterator[Meter]:
     """What comes of the body is one outcome; a violation is told in short, a crash in full."""
     meter, began = Meter(), time.perf_counter()
+    journal.note_claim(claim.name, variant, claim.stage)
     budget, nodeid = settings().max_examples, request.node.nodeid
     outcome = Outcome(claim.name, variant, claim.stage, HELD, budget=budget, nodeid=nodeid)
     failure: str | None = None
