@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import lora_lite as ll
+from properties.judging.agreement import assert_merged
 from properties.judging.assertions import Violation, assert_holds, assert_refuses
 from properties.judging.expected import expected_output
 from properties.judging.fixed_models import NO_HOOK, blocked
@@ -21,7 +22,6 @@ from properties.judging.life_model import (
     Adapted,
     Truth,
     check,
-    check_merged,
     check_untouched,
     copied,
     look,
@@ -169,7 +169,7 @@ class Life:
             return
         wanted = {name: expected_output(layers[name]) for name in truth.layers}
         for name, bound in wanted.items():
-            check_merged(truth.model.get_submodule(name), layers[name], bound)
+            assert_merged(truth.model.get_submodule(name), layers[name], bound)
             now = {
                 f"{name}.{what}": t.detach().clone()
                 for what, t in truth.model.get_submodule(name).named_parameters()
@@ -323,7 +323,7 @@ def telling(step: str) -> Iterator[None]:
     try:
         yield
     except Violation as violation:
-        raise Violation(f"after {step}: {violation}") from None
+        raise Violation(f"after {step}: {violation}", tensor=violation.tensor) from None
     except Exception as error:
         raise Violation(f"after {step}: raised {type(error).__name__}: {error}") from error
 

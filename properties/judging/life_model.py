@@ -12,17 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import lora_lite as ll
-from properties.judging.assertions import (
-    assert_all_identical,
-    assert_close,
-    assert_holds,
-    assert_identical,
-    bits,
-)
-from properties.judging.expected import expected
+from properties.judging.agreement import assert_agrees
+from properties.judging.assertions import assert_all_identical, assert_holds, assert_identical, bits
 from properties.judging.needs import has_oracle
 from properties.judging.snapshot import hooks_of
-from properties.judging.tolerance import Bounded, coarser, finite, perturbed, scatter
+from properties.judging.tolerance import coarser
 from properties.subjects import subject
 from properties.subjects.observation import Layer, watch
 from strategies import DTYPES, NestedRecipe
@@ -232,17 +226,8 @@ def check(truth: Truth, run: Callable[[nn.Module], Tensor]) -> None:
 
 def check_layer(layer: Layer) -> None:
     """Output and gradients by the oracle, those of parameters that the user froze aside."""
-    wanted = expected(layer)
-    assert_close(layer.y, wanted.y, what=f"the output of {layer.name}", like="the oracle's")
-    assert_close(layer.dx, wanted.dx, what=f"the gradient of {layer.name}'s input", like="the oracle's")
-    for name, parameter in layer.trainable.items():
-        if parameter.grad is not None:
-            assert_close(
-                parameter.grad,
-                wanted.gradients[name],
-                what=f"the gradient of {layer.name}.{name}",
-                like="the oracle's",
-            )
+    frozen = {name for name, parameter in layer.trainable.items() if not parameter.requires_grad}
+    assert_agrees(layer, frozen=frozen)
 
 
 def check_untouched(truth: Truth, run: Callable[[nn.Module], Tensor]) -> None:
@@ -309,17 +294,3 @@ def check_gradients(truth: Truth) -> None:
             got == wanted,
             claim=f"{name} {'got a' if got else 'got no'} gradient, requires_grad should be {wanted}",
         )
-
-
-def check_merged(merged: nn.Module, layer: Layer, bound: Bounded) -> None:
-    """A plain layer that gives the oracle's output within the rounding of its new weight."""
-    x, dtype = layer.x.detach().reshape(-1, layer.weight.shape[1]), layer.x.dtype
-    copies = perturbed("merged", merged.get_parameter("weight"), dtype)
-    bias = 0 if layer.bias is None else perturbed("merged bias", merged.get_parameter("bias"), dtype)[:, None]
-    rounded = scatter(x.double() @ copies.mT + bias, dtype, overflowed=not finite([x]))
-    assert_close(
-        merged(x),
-        Bounded(bound.value, bound.error + rounded.error),
-        what=f"{layer.name}, merged,",
-        like="the oracle's",
-    )
