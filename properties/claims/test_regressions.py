@@ -3,17 +3,12 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 
 import lora_lite as ll
-from properties.judging.assertions import Violation
 from properties.judging.claim import load_claims
-from properties.judging.outcome import BROKEN, CRASHED, HELD, Outcome
-from properties.judging.under_pytest import leave
-from properties.regressions.fixture import Fixture, FixtureError, paths_in, read
-from properties.regressions.record import replay_command, replayed_folders
-from properties.regressions.replay import replay
-from strategies.recipes import from_json, pasteable
+from properties.regressions.fixture import FixtureError, paths_in, read
+from properties.regressions.record import replayed_folders
+from properties.regressions.under_pytest import replay_as_test
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -45,59 +40,4 @@ def test_regressions(regression: str, request: pytest.FixtureRequest) -> None:
     """The claim holds on the recipe that once failed it; a known failure still fails, and says so once it
     does not.
     """
-    path = Path(regression)
-    try:
-        fixture = read(path)
-        failure = failure_of(fixture, path)
-    except FixtureError as error:
-        raise pytest.fail.Exception(str(error), pytrace=False) from None
-    if fixture.expect == "fail":
-        check_known(fixture, path, failure)
-        pytest.xfail(f"{fixture.reason} ({fixture.link})")
-    leave(request, outcome_of(fixture, failure, request))
-    if isinstance(failure, Violation):
-        told = f"{failure}\nrecipe   {pasteable(failure.case)}\nfixture  {path}"
-        pytest.fail(f"{fixture.claim} [{fixture.variant}]\n{told}", pytrace=False)
-    if failure is not None:
-        raise failure
-
-
-def failure_of(fixture: Fixture, path: Path) -> Exception | None:
-    """What the replay ends in. Raises FixtureError."""
-    try:
-        replay(fixture, path)
-    except FixtureError:
-        raise
-    except Exception as error:
-        return error
-    return None
-
-
-def check_known(fixture: Fixture, path: Path, failure: Exception | None) -> None:
-    """A known failure is still there, and still the same kind of failure."""
-    if failure is None:
-        gone = f"{path}: the known failure is gone ({fixture.reason}). Set expect to pass."
-        pytest.fail(gone, pytrace=False)
-    crash = None if isinstance(failure, Violation) else f"{type(failure).__name__}: {failure}"
-    if crash is not None and crash.partition(":")[0] != fixture.error.partition(":")[0]:
-        known = f"the known failure is {fixture.error!r}, and it ends in {crash!r} now"
-        pytest.fail(f"{path}: {known}. Bring the recipe up to date, or record it anew.", pytrace=False)
-
-
-def outcome_of(fixture: Fixture, failure: Exception | None, request: pytest.FixtureRequest) -> Outcome:
-    """One more example of the claim."""
-    state = HELD if failure is None else BROKEN if isinstance(failure, Violation) else CRASHED
-    return Outcome(
-        fixture.claim,
-        fixture.variant,
-        load_claims()[fixture.claim].stage,
-        state,
-        str(failure or ""),
-        getattr(failure, "tensor", None),
-        examples=1,
-        budget=settings().max_examples,
-        recipe=pasteable(from_json(fixture.recipe)),
-        replay=replay_command(request.config, f"-k {fixture.test_id()}", []),
-        nodeid=request.node.nodeid,
-        replayed=True,
-    )
+    replay_as_test(Path(regression), request)

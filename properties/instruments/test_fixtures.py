@@ -17,7 +17,6 @@ from hypothesis.database import ExampleDatabase
 from hypothesis.stateful import run_state_machine_as_test
 
 import lora_lite as ll
-from properties.claims import test_regressions as replaying
 from properties.instruments.sample_fixtures import CASE, FOUND, fixture_of_hra, set_options
 from properties.judging.assertions import Violation
 from properties.judging.claim import CLAIMS, Claim, load_claims
@@ -40,6 +39,7 @@ from properties.regressions.fixture import (
 from properties.regressions.record import record, record_folder, replayed_folders
 from properties.regressions.replay import replay
 from properties.regressions.travel import Travelled, summary
+from properties.regressions.under_pytest import replay_as_test
 from strategies import AdaptedLayer, LinearRecipe, trained_layers
 from strategies.recipes import from_json, to_json
 
@@ -209,11 +209,11 @@ def test_a_known_failure_is_expected_and_its_end_is_not(asking: Any, tmp_path: P
         REVERSED.injected(),
         pytest.raises(pytest.xfail.Exception, match=r"to be dealt with \(https://example.org/1\)"),
     ):
-        replaying.test_regressions(str(known), asking)
+        replay_as_test(known, asking)
     with pytest.raises(
         pytest.fail.Exception, match=r"the known failure is gone \(to be dealt with\)\. Set expect to pass"
     ):
-        replaying.test_regressions(str(known), asking)
+        replay_as_test(known, asking)
 
 
 def test_a_known_failure_that_ends_in_another_way_is_no_longer_known(asking: Any, tmp_path: Path) -> None:
@@ -225,14 +225,14 @@ def test_a_known_failure_that_ends_in_another_way_is_no_longer_known(asking: Any
     with pytest.raises(
         pytest.fail.Exception, match=r"the known failure is .* it ends in \"KeyError: 'gone'\" now"
     ):
-        replaying.test_regressions(str(write(known, tmp_path)), asking)
+        replay_as_test(write(known, tmp_path), asking)
 
 
 def test_a_crash_in_replay_is_a_failure(asking: Any, tmp_path: Path) -> None:
     """Not an expected one of a fixture that is to pass, and told with its own traceback."""
     refused = write(fixture_of_hra(recipe=to_json(replace(CASE, options=(("r", 3),)))), tmp_path)
     with pytest.raises(ll.ConfigError, match="even"):
-        replaying.test_regressions(str(refused), asking)
+        replay_as_test(refused, asking)
 
 
 def test_a_crash_is_written_down_too(asking: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
