@@ -2,8 +2,8 @@
 
 import pytest
 
-from properties.claims import test_distributed as claims
 from properties.judging.assertions import Violation
+from properties.judging.distributed import check_trained
 from properties.subjects.processes import MUTANTS, two_processes
 
 pytestmark = [pytest.mark.instruments, pytest.mark.slow, pytest.mark.distributed, pytest.mark.mutation]
@@ -15,6 +15,4 @@ pytestmark = [pytest.mark.instruments, pytest.mark.slow, pytest.mark.distributed
 def test_a_mutant_that_shows_in_two_processes_is_noticed(mutant: str, match: str) -> None:
     folder, reports = two_processes()
     with pytest.raises(Violation, match=match):
-        claims.check_trained(
-            folder / mutant, MUTANTS[mutant], "lora", [found[mutant]["lora"] for found in reports]
-        )
+        check_trained(folder / mutant, MUTANTS[mutant], "lora", [found[mutant]["lora"] for found in reports])
