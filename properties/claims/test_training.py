@@ -54,7 +54,7 @@ def inputs_of(case: AdaptedLayer) -> dict[str, torch.Tensor]:
     return {"0": case.x().reshape(-1, case.linear.d_in)}
 
 
-@claim(adapted_models, stage="training", share=0.1)
+@claim(adapted_models, stage="training", needs=("transformers",), share=0.1)
 def test_only_the_adapter_trains(case: AdaptedModel) -> None:
     """An optimiser gets all that requires a gradient: base tensors keep their bits and get none; a leak would
     be seen.
@@ -122,7 +122,7 @@ def steady_models(variant: str) -> SearchStrategy[AdaptedModel]:
     return cases.filter(lambda case: case.model.dtype != "float16")
 
 
-@claim(steady_models, stage="load", share=0.1)
+@claim(steady_models, stage="load", needs=("transformers",), share=0.1)
 def test_reload_keeps_what_training_gave(case: AdaptedModel) -> None:
     """After real steps, whatever the forward passes of training left behind: the reloaded model gives the
     same bits.

@@ -39,6 +39,11 @@ def hooks_of(model: nn.Module) -> dict[str, list[Callable[..., Any]]]:
     }
 
 
+def hooked(model: nn.Module) -> list[str]:
+    """The modules with hooks, once for each."""
+    return sorted(name for name, hooks in hooks_of(model).items() for _ in hooks)
+
+
 def assert_as_before(model: nn.Module, before: State, *, claim: str) -> None:
     """Nothing of the model is other than when state_of() told."""
     for what, now in state_of(model).items():
