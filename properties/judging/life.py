@@ -217,7 +217,8 @@ class Life:
             handles = ll.load(truth.model, self.path, dtype=dtype, check_base=check_base)
         if refusal is not None:
             return
-        assert_holds(len(handles) == len(saved.adapters), claim=f"loaded {handles}, saved {saved.adapters}")
+        written = [one.config.variant for one in saved.adapters]
+        assert_holds(len(handles) == len(written), claim=f"load gives {handles}, saved were {written}")
         for one, handle in zip(saved.adapters, handles, strict=True):
             config = one.config if dtype is None else replace(one.config, dtype=dtype)
             loaded = Adapted(
@@ -331,7 +332,7 @@ def telling(step: str) -> Iterator[None]:
 @contextmanager
 def outcome(refusal: Refusal) -> Iterator[None]:
     """The body raises this error with this in its message, or, where it is None, nothing."""
-    with assert_refuses(*refusal, claim="what cannot work") if refusal else nullcontext():
+    with assert_refuses(*refusal, claim="the step") if refusal else nullcontext():
         yield
 
 

@@ -122,10 +122,9 @@ class Truth:
         """Of a deep copy, made by hand: nothing but the numbers is taken over."""
         model = copy.deepcopy(self.model)
         handles = ll.adapters_of(model)
-        assert_holds(
-            len(handles) == len(self.adapters),
-            claim=f"a copy carries {handles}, the original {self.adapters}",
-        )
+        originals = [one.handle for one in self.adapters]
+        found = f"a deep copy carries {handles}, the original {originals}"
+        assert_holds(len(handles) == len(originals), claim=found)
         adapters = [
             replace(
                 one,
@@ -213,11 +212,8 @@ def check(truth: Truth, run: Callable[[nn.Module], Tensor]) -> None:
     check_flags(truth)
     for name, layer in look(truth, run).items():
         if name not in truth.layers:
-            assert_identical(
-                layer.y,
-                F.linear(layer.x, layer.weight, layer.bias),
-                what=f"the output of {name}, not adapted",
-            )
+            plain = F.linear(layer.x, layer.weight, layer.bias)
+            assert_identical(layer.y, plain, what=f"the output of {name}, not adapted,", like="x Wᵀ + b")
         elif has_oracle(ll.VARIANTS[truth.layers[name].variant]):
             check_layer(layer)
     check_gradients(truth)
@@ -237,48 +233,49 @@ def check_untouched(truth: Truth, run: Callable[[nn.Module], Tensor]) -> None:
     check_tensors(truth)
     check_flags(truth)
     if truth.output is not None:
-        assert_identical(run(truth.model), truth.output, what="the output of another model")
+        what = "the output of a model that the step was not about"
+        assert_identical(run(truth.model), truth.output, what=what, like="as before")
 
 
 def check_tensors(truth: Truth) -> None:
     live = subject.tensors(truth.model)
-    assert_holds(
-        list(live) == list(truth.layers), claim=f"adapters on {list(live)}, wanted {list(truth.layers)}"
-    )
+    found = f"adapters are on {list(live)}, wanted {list(truth.layers)}"
+    assert_holds(list(live) == list(truth.layers), claim=found)
     for target, adapted in truth.layers.items():
-        assert_all_identical(live[target], adapted.tensors[target], what=f"the adapter of {target}")
+        what = f"the adapter of {target}"
+        assert_all_identical(live[target], adapted.tensors[target], what=what, like="as its steps left it")
     own = {id(tensor) for tensors in live.values() for tensor in tensors.values()}
     named = truth.model.state_dict(keep_vars=True)
-    assert_all_identical(
-        {name: t for name, t in named.items() if id(t) not in own}, truth.base, what="the base"
-    )
+    base = {name: tensor for name, tensor in named.items() if id(tensor) not in own}
+    assert_all_identical(base, truth.base, what="the base", like="as its steps left it")
 
 
 def check_flags(truth: Truth) -> None:
     """Whose parameters train, where hooks hang, who is in train mode, and the handles."""
     flags = {name: truth.model.get_parameter(name).requires_grad for name in truth.flags}
-    assert_holds(flags == truth.flags, claim=f"requires_grad of the base {flags}, wanted {truth.flags}")
+    assert_alike(flags, truth.flags, "requires_grad of the base")
     for one in truth.adapters:
         named = {name: parameter.requires_grad for name, parameter in one.handle.named_parameters()}
         named |= {name: buffer.requires_grad for name, buffer in one.handle.named_buffers()}
-        assert_holds(
-            named == one.flags, claim=f"requires_grad of {one.handle} is {named}, wanted {one.flags}"
-        )
-        assert_holds(
-            one.handle.config == one.config, claim=f"the handle says {one.handle.config}, wanted {one.config}"
-        )
-    handles = tuple(one.handle for one in truth.adapters)
-    assert_holds(
-        ll.adapters_of(truth.model) == handles,
-        claim=f"{ll.adapters_of(truth.model)} attached, wanted {handles}",
-    )
+        assert_alike(named, one.flags, f"requires_grad of {one.handle}")
+        found = f"the config of the handle is {one.handle.config}, wanted {one.config}"
+        assert_holds(one.handle.config == one.config, claim=found)
+    got, handles = ll.adapters_of(truth.model), tuple(one.handle for one in truth.adapters)
+    assert_holds(got == handles, claim=f"adapters_of(model) gives {got}, wanted {handles}")
     modules = dict(truth.model.named_modules())
     hooks = {name: len(own) for name, own in hooks_of(truth.model).items()}
     wanted = {name: truth.hooks.get(name, 0) + (name in truth.layers) for name in modules}
-    assert_holds(hooks == wanted, claim=f"hooks {hooks}, wanted {wanted}")
+    assert_alike(hooks, wanted, "the number of hooks")
     for name, module in modules.items():
         mode = truth.training[name if name in truth.training else name.rpartition(".")[0]]
         assert_holds(module.training == mode, claim=f"{name}.training is {module.training}, wanted {mode}")
+
+
+def assert_alike(got: dict[str, Any], wanted: dict[str, Any], what: str) -> None:
+    """Equal by name; else the names at which they are not are told."""
+    wrong = [name for name in {**wanted, **got} if got.get(name) != wanted.get(name)]
+    told = "; ".join(f"{name or 'the model'}: {got.get(name)}, wanted {wanted.get(name)}" for name in wrong)
+    assert_holds(not wrong, claim=f"{what}: {told}")
 
 
 def check_gradients(truth: Truth) -> None:
@@ -290,7 +287,5 @@ def check_gradients(truth: Truth) -> None:
         gradients |= {name: parameter.grad for name, parameter in one.handle.named_parameters()}
     for name, gradient in gradients.items():
         got, wanted = gradient is not None, flags[name]
-        assert_holds(
-            got == wanted,
-            claim=f"{name} {'got a' if got else 'got no'} gradient, requires_grad should be {wanted}",
-        )
+        found = f"{name} got {'a' if got else 'no'} gradient where requires_grad is to be {wanted}"
+        assert_holds(got == wanted, claim=found)
