@@ -102,7 +102,9 @@ def test_principal_directions_are_those_of_all_tokens(case: Calibrated) -> None:
     wanted = wanted_ranks(shared, r)
     got = calibrated(model, case)
     found = ranks_of(got)
-    assert_holds(found == wanted, claim=f"the ranks are {found}, wanted {wanted} from the shares {shared}")
+    rounded = {name: [round(share, 4) for share in own] for name, own in shared.items()}
+    told = f"the ranks are {found}, wanted {wanted}, as the shares of explained variance are {rounded}"
+    assert_holds(found == wanted, claim=told)
     (adapter,) = ll.adapters_of(model)
     for name, tensors in got.items():
         check_directions(name, tensors["A"], inputs[name])

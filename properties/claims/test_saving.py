@@ -77,7 +77,8 @@ def test_places_that_cannot_be_used_are_named() -> None:
                 ll.save(model, place)
         left = sorted(entry.name for entry in path.parent.iterdir())
         wanted = [path.name, "folder"]
-        assert_holds(left == wanted, claim=f"save to places that cannot be left {left}, wanted {wanted}")
+        found = f"after saves to places that cannot be used the folder holds {left}, wanted {wanted}"
+        assert_holds(left == wanted, claim=found)
 
 
 @claim(stage="save", subject="lora_lite")

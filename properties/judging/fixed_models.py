@@ -114,8 +114,8 @@ def assert_trains(model: nn.Module, *adapters: ll.Adapter) -> None:
     own = {id(p) for adapter in adapters for p in adapter.parameters()}
     live = {name for name, p in model.named_parameters() if p.requires_grad}
     wanted = {name for name, p in model.named_parameters() if id(p) in own}
-    assert_holds(not live - wanted, claim=f"{sorted(live - wanted)} of the base train beside {adapters}")
-    assert_holds(not wanted - live, claim=f"{sorted(wanted - live)} of {adapters} are frozen")
+    assert_holds(not live - wanted, claim=f"{sorted(live - wanted)} train, and are not listed by {adapters}")
+    assert_holds(not wanted - live, claim=f"{sorted(wanted - live)}, listed by {adapters}, are frozen")
 
 
 def assert_learning(adapter: ll.Adapter) -> None:
