@@ -60,7 +60,9 @@ class Adapter:
     def layers(self) -> dict[str, Variant]:
         """The adapter module of each target. Raises NotAttachedError after detach."""
         if self not in adapters_of(self.model):
-            raise NotAttachedError(f"This {self.config.variant} adapter is no longer attached. Attach anew.")
+            raise NotAttachedError(
+                f"This {self.config.variant} adapter is no longer attached. Attach or load it again."
+            )
         return {name: getattr(self.model.get_submodule(name), CHILD) for name in self.targets}
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:

@@ -15,9 +15,10 @@ from hypothesis import settings
 import lora_lite as ll
 from properties import audit
 from properties.judging.claim import RUNNER, Claim
-from properties.judging.outcome import NOT_APPLICABLE
+from properties.judging.outcome import NOT_APPLICABLE, STAGES
 from properties.judging.profiles import check_database, register_profiles
 from properties.judging.under_pytest import KEEPER, run_as_test
+from properties.progress import Progress
 from properties.regressions.record import add_options, keep
 from strategies import set_device
 
@@ -89,6 +90,8 @@ def pytest_configure(config: pytest.Config) -> None:
             f"--variant: no variant {', '.join(sorted(unknown))}; known: {known}. One of your own wants"
             " --variant-module."
         )
+    if config.getoption("verbose") <= 0 and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Progress(config), "lora-lite-progress")
     audit.start(config)
 
 
@@ -139,7 +142,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         (judging if _judges(item) and not beside else idle).append(item)
     if idle:
         config.hook.pytest_deselected(items=idle)
-    items[:] = sorted(judging, key=lambda item: "regression" not in _parameters(item))
+    items[:] = sorted(judging, key=_turn)
+
+
+def _turn(item: pytest.Item) -> tuple[int, int]:
+    """What is known to have failed once comes first, then claims, those of the first stages before others;
+    slow ones in the order in which they share what is costly; the suite's own tests last.
+    """
+    claim: Claim | None = getattr(getattr(item, "function", None), "claim", None)
+    if "regression" in _parameters(item):
+        return 0, 0
+    if claim is None:
+        return 3, 0
+    return (2, 0) if claim.slow else (1, STAGES.index(claim.stage))
 
 
 def is_idle(

@@ -25,7 +25,7 @@ def injected(name: str) -> Iterator[None]:
         )
         raise pytest.UsageError(f"--mutant: no mutant {name}; near it: {listed}")
     mutant = catalogue[name]
-    originals: dict[Any, CodeType] = {step.target: step.target.__code__ for step in mutant.changes}
+    originals: dict[Any, CodeType] = {target: target.__code__ for target in mutant.targets}
     with mutant.injected():
         for function, original in originals.items():
             function.__code__ = moved(function.__code__, original.co_filename, original.co_firstlineno - 1)

@@ -14,7 +14,15 @@ from properties.audit.report import Fix, Report, Stage, Worth
 from properties.audit.schema import validate
 from properties.audit.wording import counted
 from properties.audit.worth import CASES
-from properties.judging.outcome import STAGES, Outcome
+from properties.judging.outcome import (
+    BROKEN,
+    CRASHED,
+    HELD,
+    NOT_APPLICABLE,
+    NOT_JUDGED,
+    STAGES,
+    Outcome,
+)
 
 SEVERITY = {
     **dict.fromkeys(
@@ -101,11 +109,16 @@ def figure(value: float | None) -> str:
     return "–" if value is None else f"{value:.2g}" if value == value else "nan"
 
 
+# Colour alone tells nothing to who cannot see it.
+SIGNS = {HELD: "✓", NOT_JUDGED: "?", BROKEN: "✗", CRASHED: "✗", NOT_APPLICABLE: "–"}
+
+
 def count(stage: Stage) -> str:
-    """How many claims of a stage are in the state that it is told to be in, of those that apply."""
+    """The sign of a stage's worst state, and how many claims are in it, of those that apply: "? 3/9"."""
     total = stage.held + stage.failed + stage.not_judged
     worst = stage.failed or stage.not_judged or stage.held
-    return f"{worst} of {total}" if worst != total else f"{total}" if total else ""
+    figure = f"{worst}/{total}" if worst != total else str(total or "")
+    return f"{SIGNS[stage.state]} {figure}".strip()
 
 
 def shares(by_dtype: dict[str, float]) -> str:
@@ -155,5 +168,5 @@ def severity(word: str) -> str:
 
 
 def state_text(stage: Stage) -> str:
-    """A cell of the summary: the state, and of how many claims."""
-    return f"{stage.state} {count(stage)}".strip()
+    """A cell of the summary in Markdown: what is wrong stands out."""
+    return f"**{count(stage)}**" if stage.failed else count(stage)

@@ -8,7 +8,6 @@ from properties.audit.report import BUGGY, CORRECT, Report
 from properties.audit.settle import settled
 from properties.audit.verdict import verdict_of
 from properties.audit.wording import counted
-from properties.judging.needs import has_oracle
 from properties.judging.outcome import HELD, NOT_JUDGED, Outcome
 
 WIDTH = 100
@@ -39,8 +38,7 @@ def verdicts(outcomes: Sequence[Outcome], narrowed: str) -> str:
     rows = []
     for name in methods:
         variant = ll.VARIANTS[name]
-        missing = [] if has_oracle(variant) else ["no oracle"]
-        missing += [] if variant.reference is not None else ["no reference"]
+        missing = [] if variant.reference is not None else ["no reference"]
         rows.append((name, *verdict_of(settled(outcomes, name, narrowed), missing)))
     return "\n".join(_lines(rows))
 

@@ -233,9 +233,7 @@ def gaps(tracer: Tracer | None, narrowed: str = "") -> Gaps:
     """Lines and branches that no test ran, and functions that no mutant changes: of a run that was not
     narrowed.
     """
-    touched = {
-        function_of(change.target) for mutant in load_catalogue().values() for change in mutant.changes
-    }
+    touched = {function_of(target) for mutant in load_catalogue().values() for target in mutant.targets}
     untouched = [str(function) for function in functions() if function not in touched]
     why = f"only a run of everything can tell, and this one was narrowed by {narrowed}" if narrowed else ""
     return Gaps(

@@ -15,8 +15,8 @@ from torch.nn.parallel import DistributedDataParallel
 import lora_lite as ll
 from properties.judging.assertions import Violation, assert_holds, assert_refuses
 from properties.judging.claim import claim
-from properties.judging.distributed import check_trained
 from properties.judging.files import saved
+from properties.judging.two_processes import check_trained
 from properties.subjects.processes import (
     APART,
     ENGINES,

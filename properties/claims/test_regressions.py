@@ -8,7 +8,7 @@ import lora_lite as ll
 from properties.judging.claim import load_claims
 from properties.regressions.fixture import FixtureError, paths_in, read
 from properties.regressions.record import replayed_folders
-from properties.regressions.under_pytest import replay_as_test
+from properties.regressions.running import replay_as_test
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -218,7 +218,7 @@ def test_without_an_oracle_every_claim_that_wants_one_is_listed(monkeypatch: pyt
         "HIGH",
         PARTIAL,
     )
-    assert f"{len(wanting)} not judged: no oracle; no reference" in lora.reason
+    assert f"{len(wanting)} not judged: no reference; {len(wanting)} no oracle: write" in lora.reason
     assert [what.partition(":")[0] for what in lora.could_add][:2] == ["no oracle", "no reference"]
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from properties.judging.assertions import Violation
-from properties.judging.distributed import check_trained
+from properties.judging.two_processes import check_trained
 from properties.subjects.processes import MUTANTS, two_processes
 
 pytestmark = [pytest.mark.instruments, pytest.mark.slow, pytest.mark.distributed, pytest.mark.mutation]

@@ -38,8 +38,8 @@ from properties.regressions.fixture import (
 )
 from properties.regressions.record import record, record_folder, replayed_folders
 from properties.regressions.replay import replay
+from properties.regressions.running import replay_as_test
 from properties.regressions.travel import Travelled, summary
-from properties.regressions.under_pytest import replay_as_test
 from strategies import AdaptedLayer, LinearRecipe, trained_layers
 from strategies.recipes import from_json, to_json
 

@@ -16,7 +16,7 @@ import lora_lite as ll
 from properties.instruments.sample_fixtures import CASE
 from properties.judging.claim import load_claims
 from strategies import gaussian
-from strategies.draws import recorded, served
+from strategies.random_numbers import recorded, served
 from strategies.recipes import RecipeError, from_json, pasteable, to_json
 
 pytestmark = pytest.mark.instruments

@@ -17,7 +17,9 @@ import lora_lite as ll
 from properties.judging.assertions import Violation
 from properties.judging.claim import Claim, load_claims
 from properties.judging.outcome import Meter, measuring
-from properties.mutation.mutant import InjectionError, Mutant
+from properties.mutation.mutant import Mutant
+from properties.mutation.order import rank
+from properties.mutation.trees import InjectionError
 from strategies.options import forget
 from strategies.recipes import pasteable, to_json
 
@@ -158,8 +160,13 @@ def applicable(variant: str) -> Sequence[Claim]:
     return sorted(claims, key=lambda p: (p.share < 1, len(reach(p, variant).code), p.name))
 
 
+def ranked(mutant: Mutant, variant: str, first: Sequence[str] = ()) -> list[Claim]:
+    """As applicable; before the others those named, and those that noticed its functions fail before."""
+    return sorted(applicable(variant), key=lambda p: (p.name not in first, rank(mutant.targets, p.name)))
+
+
 @contextmanager
-def _nothing_remembered() -> Iterator[None]:
+def nothing_remembered() -> Iterator[None]:
     """Drawing asks the library what it accepts, and remembers: no answer of a mutant may reach another, or
     correct code.
     """
@@ -170,7 +177,7 @@ def _nothing_remembered() -> Iterator[None]:
         forget()
 
 
-@_nothing_remembered()
+@nothing_remembered()
 def run_row(mutant: Mutant, *, examples: int, full: int, whole: bool) -> Row:
     """On each of the mutant's variants until the first kill; with `whole`, first every property on its first
     variant.
@@ -196,7 +203,7 @@ def run_row(mutant: Mutant, *, examples: int, full: int, whole: bool) -> Row:
 
 
 def _cell(made: Claim, mutant: Mutant, variant: str, how: settings) -> Cell:
-    if {step.target.__code__ for step in mutant.changes} & reach(made, variant).code:
+    if {target.__code__ for target in mutant.targets} & reach(made, variant).code:
         return run_guarded(made, mutant, variant, how)
     return Cell(made.name, mutant.name, variant, "unreached")
 
@@ -210,7 +217,7 @@ def run_guarded(made: Claim, mutant: Mutant, variant: str, how: settings) -> Cel
 
 def _until_killed(row: Row, mutant: Mutant, variant: str, examples: int, *, everything: bool = False) -> None:
     known = row.killers
-    for made in sorted(applicable(variant), key=lambda p: p.name not in known):
+    for made in ranked(mutant, variant, known):
         run = run_guarded if everything or made.name in known else _cell
         cell = run(made, mutant, variant, budget(examples, shrink=row.shrunk is None))
         # One kill's error is not that of the easiest case, which nobody has looked for here.

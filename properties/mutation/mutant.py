@@ -1,72 +1,80 @@
-"""A mutant: one or more replacements in the source of lora_lite's functions, applied in memory and undone
-afterwards.
+"""A mutant: one or more changes in the syntax trees of live functions, in memory and undone afterwards.
 
-A replacement swaps the code object of a function that already exists, so that everyone who holds the
-function, under whatever name and in whatever module, runs the changed one. Nothing is written to disk.
+A change swaps the code object of a function that already exists, so that everyone who holds the function,
+under whatever name and in whatever module, runs the changed one. Nothing is written to disk.
 """
 
 import ast
 import builtins
+import copy
 import dis
 import importlib
 import inspect
-import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from types import CodeType, FunctionType
-from typing import Any
+from typing import Any, Protocol
 
-from strategies.options import BUILT_IN
-
-ALL = "all"
+from properties.mutation.trees import InjectionError, replace, tree_of
 
 
-class InjectionError(Exception):
-    """A mutant that cannot be applied: its text is not, or not once, in the function; it would test
-    nothing.
-    """
+class Step(Protocol):
+    """One change of one function."""
+
+    @property
+    def target(self) -> Any:  # a FunctionType, which mypy takes for a method wherever it is an attribute
+        ...
+
+    def apply(self, definition: ast.FunctionDef) -> None:
+        """Change the definition. Raises InjectionError where that is not possible."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """In the source of `function`, `old` (found exactly once) becomes `new`."""
+    """In the tree of `function`, `before` (found exactly once) becomes `after`: both Python, an expression or
+    statements; see trees.py. The function is a live one, or its "module:name".
+    """
 
     function: Any
-    old: str
-    new: str
+    before: str
+    after: str
 
     @property
-    def target(self) -> FunctionType:
+    def target(self) -> Any:
         """The plain function under decorators and bound methods."""
-        return inspect.unwrap(getattr(self.function, "__func__", self.function))  # type: ignore[no-any-return]
+        return plain(named(self.function) if isinstance(self.function, str) else self.function)
 
-    @property
-    def source(self) -> str:
-        """The target's, from the first column on."""
-        return textwrap.dedent(inspect.getsource(self.target))
-
-    def rewrite(self, source: str) -> str:
-        """The source with the change. Raises InjectionError where the text is not there exactly once."""
-        if source.count(self.old) != 1 or self.old == self.new:
-            name, count = self.target.__qualname__, source.count(self.old)
-            raise InjectionError(
-                f"{name}: {self.old!r} occurs {count} times, wanted once, to become {self.new!r}"
-            )
-        return source.replace(self.old, self.new)
+    def apply(self, definition: ast.FunctionDef) -> None:
+        replace(self.target, definition, self.before, self.after)
 
 
-def changed(function: FunctionType, before: str, after: str) -> CodeType:
-    """What `function` runs with its source changed. Raises InjectionError where that makes no difference."""
-    name, old, new = function.__qualname__, definition_in(before), definition_in(after)
-    if ast.dump(old.args) != ast.dump(new.args):
-        raise InjectionError(
-            f"{name}: the change is in the arguments, which do not travel with the code: change the body"
-        )
-    code = compiled(function, new)
-    # Both compiled here: the function's own code is compiled in another place, and never equal to either.
-    if effect(code) == effect(compiled(function, old)):
+def plain(function: Any) -> FunctionType:
+    """The function under a property, a class method and what wraps it."""
+    function = getattr(function, "fget", None) or function
+    found: FunctionType = inspect.unwrap(getattr(function, "__func__", function))
+    return found
+
+
+@cache
+def named(name: str) -> Any:
+    """What "module:a.b" names, as it stands in its class. Raises InjectionError where there is none."""
+    module, _, path = name.partition(":")
+    found: Any = importlib.import_module(module)
+    for part in path.split("."):
+        try:
+            found = inspect.getattr_static(found, part)
+        except AttributeError:
+            raise InjectionError(f"{name}: there is no {part} in it (renamed, or moved?)") from None
+    return found
+
+
+def changed(function: FunctionType, after: ast.FunctionDef) -> CodeType:
+    """What `function` runs with its definition changed. Raises InjectionError where it is no other code."""
+    name, before = f"{function.__module__}:{function.__qualname__}", tree_of(function)
+    code = compiled(function, after)
+    if effect_of(function, after) == effect_of(function, before):
         raise InjectionError(f"{name}: the change has no effect on what the function does")
     if code.co_freevars != (free := function.__code__.co_freevars):
         raise InjectionError(f"{name}: the change closes over {code.co_freevars}, the original over {free}")
@@ -77,12 +85,14 @@ def changed(function: FunctionType, before: str, after: str) -> CodeType:
     return code
 
 
-def definition_in(source: str) -> ast.FunctionDef:
-    """The function that is all of the source, without its decorators."""
-    (definition,) = ast.parse(source).body
-    assert isinstance(definition, ast.FunctionDef)
-    definition.decorator_list = []
-    return definition
+def effect_of(function: FunctionType, definition: ast.FunctionDef) -> tuple[Any, ...]:
+    """What a definition does, whatever its layout: two with the same are one mutant."""
+    flat = copy.deepcopy(definition)
+    for node in ast.walk(flat):
+        # A line of its own costs an instruction here and there.
+        if hasattr(node, "lineno"):
+            node.lineno, node.end_lineno, node.col_offset, node.end_col_offset = 1, 1, 0, 0  # type: ignore[attr-defined]
+    return effect(compiled(function, flat))
 
 
 def effect(code: CodeType) -> tuple[Any, ...]:
@@ -112,11 +122,6 @@ def compiled(function: FunctionType, definition: ast.FunctionDef) -> CodeType:
     return code
 
 
-def change(function: Any, old: str, new: str) -> Change:
-    """Short for Change(function, old, new)."""
-    return Change(function, old, new)
-
-
 @dataclass(frozen=True)
 class Mutant:
     """A silent failure.
@@ -128,25 +133,43 @@ class Mutant:
     equivalent  why no property can tell it from correct code; None for one that must be caught
     by_chance   what it does differs from run to run, so that the case that caught it need not show it again
     history     it shows after certain steps of a model's life alone, and a life of them must show it
+    alone       the claim that is expected to notice it where no other does; None where others do
+    elsewhere   the test that notices it where no claim can, in several processes; `equivalent` to the claims
     """
 
     name: str
     breaks: str
     models: str
     applies_to: tuple[str, ...]
-    changes: tuple[Change, ...]
+    changes: tuple[Step, ...]
     equivalent: str | None = None
     by_chance: bool = False
     history: bool = False
+    alone: str | None = None
+    elsewhere: str | None = None
+
+    @cached_property
+    def targets(self) -> tuple[FunctionType, ...]:
+        """The functions that it changes."""
+        return tuple(dict.fromkeys(step.target for step in self.changes))
+
+    @cached_property
+    def trees(self) -> dict[FunctionType, ast.FunctionDef]:
+        """What it makes of each of them. Raises InjectionError where the mutant does not apply."""
+        after = {target: copy.deepcopy(tree_of(target)) for target in self.targets}
+        for step in self.changes:
+            step.apply(after[step.target])
+        return after
 
     @cached_property
     def codes(self) -> dict[FunctionType, CodeType]:
         """What each changed function runs. Raises InjectionError where the mutant does not apply."""
-        before: dict[Any, str] = {step.target: step.source for step in self.changes}
-        after = dict(before)
-        for step in self.changes:
-            after[step.target] = step.rewrite(after[step.target])
-        return {function: changed(function, before[function], source) for function, source in after.items()}
+        return {function: changed(function, tree) for function, tree in self.trees.items()}
+
+    @property
+    def effect(self) -> frozenset[Any]:
+        """What it does: the same for two mutants that compile to the same bytecode."""
+        return frozenset((f.__module__, f.__qualname__, effect_of(f, t)) for f, t in self.trees.items())
 
     @contextmanager
     def injected(self) -> Iterator[None]:
@@ -162,49 +185,3 @@ class Mutant:
         finally:
             for function, code in originals.items():
                 function.__code__ = code
-
-
-CATALOGUE: dict[str, Mutant] = {}
-
-
-def mutant(
-    name: str,
-    *changes: Change,
-    breaks: str,
-    models: str,
-    applies_to: str | tuple[str, ...] = ALL,
-    equivalent: str | None = None,
-    by_chance: bool = False,
-    history: bool = False,
-) -> Mutant:
-    """Add a mutant to the catalogue."""
-    if name in CATALOGUE:
-        raise ValueError(f"two mutants are called {name}")
-    # A user's variant has no oracle, without which much of the catalogue cannot be seen.
-    variants = BUILT_IN if applies_to == ALL else (applies_to,) if isinstance(applies_to, str) else applies_to
-    CATALOGUE[name] = made = Mutant(name, breaks, models, variants, changes, equivalent, by_chance, history)
-    return made
-
-
-PARTS = (
-    *(
-        "of_lora",
-        "of_pissa",
-        "of_dora",
-        "of_delora",
-        "of_ia3",
-        "of_hra",
-        "of_eva",
-        "of_antipasto",
-        "of_shared",
-    ),
-    *("calibration", "targeting", "runtime", "checkpoint", "engines", "merging", "scopes", "training"),
-    *("lifecycle", "structures", "declarations"),
-)
-
-
-def load_catalogue() -> dict[str, Mutant]:
-    """Import every part of the catalogue."""
-    for part in PARTS:
-        importlib.import_module(f"properties.mutation.catalogue.{part}")
-    return CATALOGUE

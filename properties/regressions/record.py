@@ -13,7 +13,7 @@ from properties.judging.assertions import Violation
 from properties.judging.claim import Claim
 from properties.judging.under_pytest import Kept
 from properties.regressions.fixture import HERE, Fixture, tensors_of, write, write_atomically
-from strategies.draws import recorded
+from strategies.random_numbers import recorded
 from strategies.recipes import RecipeError, to_json
 
 

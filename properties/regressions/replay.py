@@ -10,7 +10,7 @@ from properties.judging.assertions import Violation
 from properties.judging.claim import Claim, load_claims
 from properties.judging.outcome import NOT_APPLICABLE
 from properties.regressions.fixture import Fixture, FixtureError, tensors_of
-from strategies.draws import served
+from strategies.random_numbers import served
 from strategies.recipes import RecipeError, from_json
 
 

@@ -1,4 +1,4 @@
-"""How a fixture runs as a pytest test."""
+"""A fixture as a pytest test: one more example of its claim, or a known failure that is still there."""
 
 from pathlib import Path
 
@@ -16,9 +16,7 @@ from strategies.recipes import from_json, pasteable
 
 
 def replay_as_test(path: Path, request: pytest.FixtureRequest) -> None:
-    """The claim holds on the recipe that once failed it; a known failure still fails, and says so once it
-    does not.
-    """
+    """Raises what pytest takes for a failed or an expected failure, or the crash of the code under test."""
     try:
         fixture = read(path)
         failure = failure_of(fixture, path)

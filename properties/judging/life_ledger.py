@@ -1,24 +1,17 @@
-"""What should be true of a model in the middle of its life, kept in plain bookkeeping, and the comparison
-with what is.
-"""
+"""What should be true of a model in the middle of its life, kept in plain bookkeeping."""
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 import lora_lite as ll
-from properties.judging.agreement import assert_agrees
-from properties.judging.assertions import assert_all_identical, assert_holds, assert_identical, bits
-from properties.judging.needs import has_oracle
-from properties.judging.snapshot import hooks_of
+from properties.judging.assertions import (
+    assert_holds,
+    bits,
+)
 from properties.judging.tolerance import coarser
-from properties.subjects import subject
-from properties.subjects.observation import Layer, watch
 from strategies import DTYPES, NestedRecipe
 from strategies.options import Options
 
@@ -69,7 +62,7 @@ class Adapted:
 
 
 @dataclass
-class Truth:
+class Ledger:
     """A model, and what should be true of it.
 
     lineage, coarsest: equal where the base's numbers are, casts aside, and the coarsest dtype that it was
@@ -118,7 +111,7 @@ class Truth:
             self.flags = {name: flag or name in self.thaw for name, flag in self.flags.items()}
             self.thaw = set()
 
-    def copied(self) -> "Truth":
+    def copied(self) -> "Ledger":
         """Of a deep copy, made by hand: nothing but the numbers is taken over."""
         model = copy.deepcopy(self.model)
         handles = ll.adapters_of(model)
@@ -147,7 +140,7 @@ class Truth:
             hooks=dict(self.hooks),
         )
 
-    def base_alone(self, fresh: "Truth") -> "Truth":
+    def base_alone(self, fresh: "Ledger") -> "Ledger":
         """A fresh model of the same names and shapes, given the numbers that the base of this one has."""
         fresh.model.to(self.dtype).load_state_dict(self.base)
         base = {name: tensor.detach().clone() for name, tensor in fresh.model.state_dict().items()}
@@ -170,12 +163,12 @@ def copied(tensors: dict[str, Tensors]) -> dict[str, Tensors]:
     }
 
 
-def new(recipe: NestedRecipe, frozen: tuple[int, ...]) -> Truth:
+def new(recipe: NestedRecipe, frozen: tuple[int, ...]) -> Ledger:
     """A plain model."""
     model = recipe.build()
     for i, parameter in enumerate(model.parameters()):
         parameter.requires_grad_(i not in frozen)
-    return Truth(
+    return Ledger(
         model,
         base={name: tensor.detach().clone() for name, tensor in model.state_dict().items()},
         flags={name: parameter.requires_grad for name, parameter in model.named_parameters()},
@@ -185,107 +178,7 @@ def new(recipe: NestedRecipe, frozen: tuple[int, ...]) -> Truth:
     )
 
 
-def same_parameters(saved: Tensors, truth: Truth) -> bool:
+def same_parameters(saved: Tensors, ledger: Ledger) -> bool:
     """Bit for bit, buffers aside."""
-    pairs = [(saved[name], truth.base[name]) for name in truth.flags]
+    pairs = [(saved[name], ledger.base[name]) for name in ledger.flags]
     return all(a.dtype == b.dtype and torch.equal(bits(a), bits(b)) for a, b in pairs)
-
-
-def look(truth: Truth, run: Callable[[nn.Module], Tensor]) -> dict[str, Layer]:
-    """What every linear layer saw and gave, adapted or not; the parameters' gradients stay where they are."""
-    layers = {}
-    for name in truth.linear:
-        one = truth.layers.get(name)
-        tensors = subject.tensors(truth.model).get(name, {})
-        case: Any = one  # never asked for where there is no adapter
-        weight, bias = truth.base[f"{name}.weight"], truth.base.get(f"{name}.bias")
-        layers[name] = Layer(name, case, weight, bias, tensors, {} if one is None else one.initial[name])
-    truth.output = watch(truth.model, layers, run, 0).detach()
-    return layers
-
-
-def check(truth: Truth, run: Callable[[nn.Module], Tensor]) -> None:
-    """The model is what it should be: tensors, flags, hooks, modes, handles, and what every layer of it
-    computes and learns.
-    """
-    check_tensors(truth)
-    check_flags(truth)
-    for name, layer in look(truth, run).items():
-        if name not in truth.layers:
-            plain = F.linear(layer.x, layer.weight, layer.bias)
-            assert_identical(layer.y, plain, what=f"the output of {name}, not adapted,", like="x Wᵀ + b")
-        elif has_oracle(ll.VARIANTS[truth.layers[name].variant]):
-            check_layer(layer)
-    check_gradients(truth)
-    truth.model.zero_grad()
-
-
-def check_layer(layer: Layer) -> None:
-    """Output and gradients by the oracle, those of parameters that the user froze aside."""
-    frozen = {name for name, parameter in layer.trainable.items() if not parameter.requires_grad}
-    assert_agrees(layer, frozen=frozen)
-
-
-def check_untouched(truth: Truth, run: Callable[[nn.Module], Tensor]) -> None:
-    """A model that the step was not about: the same tensors and flags, and the output bit for bit as
-    before.
-    """
-    check_tensors(truth)
-    check_flags(truth)
-    if truth.output is not None:
-        what = "the output of a model that the step was not about"
-        assert_identical(run(truth.model), truth.output, what=what, like="as before")
-
-
-def check_tensors(truth: Truth) -> None:
-    live = subject.tensors(truth.model)
-    found = f"adapters are on {list(live)}, wanted {list(truth.layers)}"
-    assert_holds(list(live) == list(truth.layers), claim=found)
-    for target, adapted in truth.layers.items():
-        what = f"the adapter of {target}"
-        assert_all_identical(live[target], adapted.tensors[target], what=what, like="as its steps left it")
-    own = {id(tensor) for tensors in live.values() for tensor in tensors.values()}
-    named = truth.model.state_dict(keep_vars=True)
-    base = {name: tensor for name, tensor in named.items() if id(tensor) not in own}
-    assert_all_identical(base, truth.base, what="the base", like="as its steps left it")
-
-
-def check_flags(truth: Truth) -> None:
-    """Whose parameters train, where hooks hang, who is in train mode, and the handles."""
-    flags = {name: truth.model.get_parameter(name).requires_grad for name in truth.flags}
-    assert_alike(flags, truth.flags, "requires_grad of the base")
-    for one in truth.adapters:
-        named = {name: parameter.requires_grad for name, parameter in one.handle.named_parameters()}
-        named |= {name: buffer.requires_grad for name, buffer in one.handle.named_buffers()}
-        assert_alike(named, one.flags, f"requires_grad of {one.handle}")
-        found = f"the config of the handle is {one.handle.config}, wanted {one.config}"
-        assert_holds(one.handle.config == one.config, claim=found)
-    got, handles = ll.adapters_of(truth.model), tuple(one.handle for one in truth.adapters)
-    assert_holds(got == handles, claim=f"adapters_of(model) gives {got}, wanted {handles}")
-    modules = dict(truth.model.named_modules())
-    hooks = {name: len(own) for name, own in hooks_of(truth.model).items()}
-    wanted = {name: truth.hooks.get(name, 0) + (name in truth.layers) for name in modules}
-    assert_alike(hooks, wanted, "the number of hooks")
-    for name, module in modules.items():
-        mode = truth.training[name if name in truth.training else name.rpartition(".")[0]]
-        assert_holds(module.training == mode, claim=f"{name}.training is {module.training}, wanted {mode}")
-
-
-def assert_alike(got: dict[str, Any], wanted: dict[str, Any], what: str) -> None:
-    """Equal by name; else the names at which they are not are told."""
-    wrong = [name for name in {**wanted, **got} if got.get(name) != wanted.get(name)]
-    told = "; ".join(f"{name or 'the model'}: {got.get(name)}, wanted {wanted.get(name)}" for name in wrong)
-    assert_holds(not wrong, claim=f"{what}: {told}")
-
-
-def check_gradients(truth: Truth) -> None:
-    """After a backward pass: what trains has a gradient, and nothing else."""
-    flags = dict(truth.flags)
-    gradients = {name: truth.model.get_parameter(name).grad for name in flags}
-    for one in truth.adapters:
-        flags |= one.flags
-        gradients |= {name: parameter.grad for name, parameter in one.handle.named_parameters()}
-    for name, gradient in gradients.items():
-        got, wanted = gradient is not None, flags[name]
-        found = f"{name} got {'a' if got else 'no'} gradient where requires_grad is to be {wanted}"
-        assert_holds(got == wanted, claim=found)

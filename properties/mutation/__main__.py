@@ -1,0 +1,102 @@
+"""python -m properties.mutation: mutants against the claims, outside of pytest.
+
+named                     the catalogue, each on all of its variants
+generic [--all]           what the operators make of lora_lite: a sample by --seed, or all of it
+interface                 every interface operator on every variant
+--module pkg.mod          of a user's module instead: generic mutants of its functions, and its variants
+"""
+
+import argparse
+import importlib
+import json
+import warnings
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+from hypothesis import settings
+
+import lora_lite as ll
+from properties.judging.profiles import register_profiles
+from properties.mutation import generic, load_catalogue, order
+from properties.mutation.interface import interface_mutants
+from properties.mutation.matrix import Row, run_row
+from properties.mutation.mutant import Mutant
+from properties.mutation.score import score
+from properties.mutation.survey import DEADLINE, Outcome, judged, survey, warm
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    warnings.simplefilter("error")
+    given = _arguments().parse_args()
+    register_profiles()
+    settings.register_profile("survey", settings.get_profile("ci"), max_examples=given.examples)
+    settings.load_profile("survey")
+    module = importlib.import_module(given.module) if given.module else None
+    own = [name for name, v in ll.VARIANTS.items() if module and v.__module__ == module.__name__]
+    variants = given.variant or own or list(ll.VARIANTS)
+    if given.kind == "generic":
+        mutants: Sequence[Mutant] = generic.generated([module or ll])
+        size = len(mutants) if given.all else given.sample
+        mutants = generic.sample(mutants, given.seed, size)
+    elif given.kind == "interface":
+        mutants = [mutant for variant in variants for mutant in interface_mutants(variant)]
+    else:
+        mutants = [m for m in load_catalogue().values() if m.equivalent is None]
+    warm(variants if given.kind != "generic" else ll.VARIANTS)
+    few = max(1, given.examples // 10)
+    judge = partial(on_all if given.kind == "named" else judged, examples=few, full=given.examples)
+    outcomes = list(_told(survey(mutants, judge, jobs=given.jobs, deadline=given.deadline)))
+    if given.json:
+        given.json.write_text(json.dumps([vars(outcome) for outcome in outcomes], indent=1))
+    if given.write_order:
+        targets = {m.name: m.targets for m in mutants}
+        order.write((t, o.claim) for o in outcomes if o.state == "killed" for t in targets[o.mutant])
+    made = score(given.kind, outcomes)
+    print(
+        made.told, *(f"  {name}: {why or 'no claim named'}" for name, why in made.survivors.items()), sep="\n"
+    )
+
+
+def on_all(mutant: Mutant, *, examples: int, full: int) -> Outcome:
+    """A named mutant has to be noticed on each of its variants: the outcome is that of the worst."""
+    row: Row = run_row(mutant, examples=examples, full=full, whole=False)
+    first = next((cell for cell in row.cells if cell.outcome == "killed"), None)
+    seconds = sum(cell.seconds for cell in row.cells)
+    if row.survivors or first is None:
+        return Outcome(mutant.name, "survived", variant=", ".join(row.survivors), seconds=seconds)
+    return Outcome(mutant.name, "killed", first.claim, first.variant, first.detail[:200], seconds)
+
+
+def _told(outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
+    for outcome in outcomes:
+        by = f" by {outcome.claim} on {outcome.variant}" if outcome.claim else ""
+        print(f"{outcome.state:8} {outcome.seconds:6.2f} s  {outcome.mutant}{by}", flush=True)
+        yield outcome
+
+
+def _arguments() -> argparse.ArgumentParser:
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        "python -m properties.mutation", description=__doc__, formatter_class=form
+    )
+    parser.add_argument("kind", choices=("named", "generic", "interface"))
+    parser.add_argument("--module", help="a user's module that registers variants")
+    parser.add_argument("--variant", action="append", help="interface: only these")
+    parser.add_argument("--all", action="store_true", help="generic: all of them, as a nightly run does")
+    parser.add_argument("--sample", type=int, default=generic.SAMPLE, help="generic: so many of them")
+    parser.add_argument("--seed", type=int, default=0, help="generic: of the sample")
+    parser.add_argument(
+        "--examples", type=int, default=60, help="of a claim, before a mutant has survived it"
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="processes at the same time")
+    parser.add_argument("--deadline", type=float, default=DEADLINE, help="seconds until a mutant hangs")
+    parser.add_argument("--json", type=Path, help="write every outcome there")
+    parser.add_argument("--write-order", action="store_true", help="remember which claims noticed first")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,1 +1,0 @@
-"""The named silent failures, by what they are in."""

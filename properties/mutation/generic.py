@@ -1,0 +1,167 @@
+"""Mutants that the generic operators make of every function of a package, each under a stable name."""
+
+import ast
+import copy
+import importlib
+import pkgutil
+import random
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from types import FunctionType, ModuleType
+from typing import Any
+from warnings import catch_warnings
+
+import lora_lite as ll
+from properties.mutation.mutant import Mutant, plain
+from properties.mutation.operators import edits, left_alone
+from properties.mutation.trees import InjectionError, Place, tree_of
+from strategies.options import BUILT_IN
+
+# So many of the generated ones are in the default run.
+SAMPLE = 12
+
+
+@dataclass(frozen=True, eq=False)
+class Edit:
+    """The node at one place of a function, by its number in `places`, becomes another one."""
+
+    target: Any
+    number: int
+    new: ast.AST
+
+    def apply(self, definition: ast.FunctionDef) -> None:
+        place, old = next(found for i, found in enumerate(places(definition)) if i == self.number)
+        new = copy.deepcopy(self.new)
+        for node in ast.walk(new):
+            ast.copy_location(node, old)
+        if place.at is None:
+            setattr(place.owner, place.name, new)
+        else:
+            getattr(place.owner, place.name)[place.at] = [new]
+
+
+def places(node: ast.AST) -> Iterator[tuple[Place, ast.AST]]:
+    """Every expression and statement that may be changed, with where it stands, always in the same order."""
+    alone = left_alone(node)
+    for name, value in ast.iter_fields(node):
+        for i, item in enumerate(value) if isinstance(value, list) else [(None, value)]:
+            if isinstance(item, ast.AST) and name not in alone and not _is_docstring(node, i, item):
+                if isinstance(item, ast.expr | ast.stmt):
+                    yield Place(node, name, None if i is None else slice(i, i + 1)), item
+                yield from places(item)
+
+
+def _is_docstring(owner: ast.AST, i: int | None, item: ast.AST) -> bool:
+    first = i == 0 and isinstance(owner, ast.FunctionDef) and isinstance(item, ast.Expr)
+    return first and isinstance(item.value, ast.Constant)  # type: ignore[attr-defined]  # an Expr
+
+
+def modules_of(package: ModuleType) -> list[ModuleType]:
+    """The package's modules and its packages' modules, or the module itself."""
+    names = [
+        found.name
+        for found in pkgutil.walk_packages(getattr(package, "__path__", []), package.__name__ + ".")
+    ]
+    return [package, *(importlib.import_module(name) for name in names)]
+
+
+@cache
+def functions_of(module: ModuleType) -> tuple[FunctionType, ...]:
+    """The functions written in a module and in its classes, in their order; and the wrappers around them that
+    a decorator made.
+    """
+    found: dict[Any, None] = {}
+    for thing in _inside(module, module.__name__):
+        function = plain(thing)
+        if isinstance(function, FunctionType) and function.__code__.co_filename == module.__file__:
+            found[function] = None
+            wrapper = getattr(thing, "__func__", thing)
+            if wrapper is not function and isinstance(wrapper, FunctionType):
+                found[wrapper] = None
+    return tuple(
+        sorted(found, key=lambda f: (f.__code__.co_filename != module.__file__, f.__code__.co_firstlineno))
+    )
+
+
+def _inside(owner: Any, module: str) -> Iterator[Any]:
+    for thing in vars(owner).values():
+        if isinstance(thing, type):
+            if thing.__module__ == module:
+                yield from _inside(thing, module)
+        elif getattr(getattr(thing, "__func__", thing), "__module__", module) == module:
+            yield thing
+
+
+def mutants_of(function: FunctionType, variants: Sequence[str]) -> Iterator[Mutant]:
+    """All that the operators make of a function, those without an effect too."""
+    known: Counter[str] = Counter()
+    where = f"{function.__module__}:{function.__qualname__}"
+    for number, (_, node) in enumerate(places(tree_of(function))):
+        for operator, new in edits(node):
+            told = f"{where}: {operator}: {short(node)} => {short(new)}"
+            known[told] += 1
+            name = f"{told} #{known[told]}" if known[told] > 1 else told
+            step = Edit(function, number, new)
+            yield Mutant(name, told.partition(": ")[2], f"a slip: {operator}", tuple(variants), (step,))
+
+
+def short(node: ast.AST) -> str:
+    """The node in a few words."""
+    text = " ".join(ast.unparse(ast.fix_missing_locations(copy.deepcopy(node))).split())
+    return text if len(text) <= 40 else f"{text[:24]}…{text[-15:]}"
+
+
+def variants_of(module: ModuleType) -> list[str]:
+    """The variants that run the module's code: those of a variant's own module, else all, lora first."""
+    registered = {
+        name: variant
+        for name, variant in ll.VARIANTS.items()
+        if name in BUILT_IN or variant.__module__ == module.__name__
+    }
+    own = [
+        name for name, variant in registered.items() if module in _used_by(sys.modules[variant.__module__])
+    ]
+    return own or list(registered)
+
+
+def _used_by(module: ModuleType) -> set[ModuleType]:
+    """The variant's module, and those beside it from which it takes functions."""
+    beside = {getattr(thing, "__module__", None) for thing in vars(module).values()}
+    package = module.__name__.rpartition(".")[0]
+    return {module} | {
+        sys.modules[name]
+        for name in beside
+        if name and name.startswith(f"{package}.") and package != ll.__name__
+    }
+
+
+def generated(packages: Iterable[ModuleType] = (ll,)) -> list[Mutant]:
+    """Every generic mutant of these packages, in the order of the code."""
+    return [
+        mutant
+        for package in packages
+        for module in modules_of(package)
+        for function in functions_of(module)
+        for mutant in mutants_of(function, variants_of(module))
+    ]
+
+
+def distinct(mutants: Iterable[Mutant], known: Iterable[Mutant] = ()) -> Iterator[Mutant]:
+    """Those that compile, and to other bytecode than the original and those before them."""
+    effects = {mutant.effect for mutant in known}
+    for mutant in mutants:
+        with suppress(InjectionError, SyntaxError, ValueError), catch_warnings(action="ignore"):
+            if mutant.codes and (effect := mutant.effect) not in effects:
+                effects.add(effect)
+                yield mutant
+
+
+def sample(mutants: Sequence[Mutant], seed: int, size: int) -> list[Mutant]:
+    """So many of the distinct ones: the same for the same seed."""
+    shuffled = random.Random(seed).sample(list(mutants), len(mutants))
+    some = distinct(shuffled)
+    return [mutant for mutant, _ in zip(some, range(size), strict=False)]

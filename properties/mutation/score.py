@@ -1,0 +1,71 @@
+"""The score in three lines: of the named, the generic and the interface mutants, how many are noticed."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from properties.mutation.survey import Outcome
+
+KNOWN = Path(__file__).parent / "known.txt"
+Kind = Literal["named", "generic", "interface"]
+
+
+@dataclass(frozen=True)
+class Known:
+    """Why a generated mutant is not noticed: no claim could, or one that is yet to be written would."""
+
+    equivalent: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Score:
+    """killed: a claim was violated. loud: an exception or an endless loop, which nobody overlooks. survived:
+    nothing noticed, and something should. equivalent: nothing can notice, by its reason in known.txt.
+    """
+
+    kind: Kind
+    killed: int
+    loud: int
+    survived: int
+    equivalent: int
+    survivors: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def told(self) -> str:
+        """In one line."""
+        judged = self.killed + self.survived
+        share = f"{self.killed / judged:.1%}" if judged else "none"
+        return (
+            f"{self.kind:9}  {share} noticed: {self.killed} killed, {self.survived} survived,"
+            f" {self.equivalent} equivalent; {self.loud} loud"
+        )
+
+
+@cache
+def known() -> dict[str, Known]:
+    """What known.txt says, by the mutant's name."""
+    found: dict[str, Known] = {}
+    section = ""
+    for line in KNOWN.read_text(encoding="utf-8").splitlines():
+        if line.startswith("["):
+            section = line.strip("[]")
+        elif line and section:
+            name, _, reason = line.rpartition(" <- ")
+            found[name] = Known(section == "equivalent", reason)
+    return found
+
+
+def score(kind: Kind, outcomes: Iterable[Outcome]) -> Score:
+    """Of these outcomes; of each survivor the claim that would notice it, "" where nobody has said."""
+    reasons = known()
+    by_state: dict[str, list[str]] = {"killed": [], "loud": [], "survived": [], "equivalent": []}
+    for outcome in outcomes:
+        why = reasons.get(outcome.mutant)
+        same = outcome.state == "survived" and why is not None and why.equivalent
+        by_state["equivalent" if same else outcome.state].append(outcome.mutant)
+    survivors = {n: reasons[n].reason if n in reasons else "" for n in sorted(by_state["survived"])}
+    counts = {state: len(names) for state, names in by_state.items()}
+    return Score(kind, **counts, survivors=survivors)

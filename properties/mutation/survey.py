@@ -1,0 +1,113 @@
+"""Every mutant of a list against the claims, each in a process that forks from a warm one."""
+
+import multiprocessing
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any, Literal
+
+from properties.mutation.matrix import applicable, budget, nothing_remembered, ranked, reach, run_guarded
+from properties.mutation.mutant import Mutant
+
+State = Literal["killed", "loud", "survived"]
+# A mutant that takes longer hangs, which nobody overlooks.
+DEADLINE = 240.0
+# Of a mutant that many variants show, so many are asked; these first: of outputs, of inputs, with data.
+MOST, PILOTS = 3, ("lora", "hra", "antipasto")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a mutant.
+
+    state   "killed": a claim was violated; "loud": an exception, an endless loop; "survived": neither
+    claim   that noticed, on `variant`; "" for none
+    """
+
+    mutant: str
+    state: State
+    claim: str = ""
+    variant: str = ""
+    detail: str = ""
+    seconds: float = 0.0
+
+
+def judged(mutant: Mutant, *, examples: int, full: int) -> Outcome:
+    """The first claim that notices, on any of the variants; first with few examples, then with more."""
+    began = time.perf_counter()
+    variants = showing(mutant)
+    asked: set[tuple[str, str | None, int]] = set()
+    with nothing_remembered():
+        for tried in (examples, full):
+            for variant in variants:
+                for made in ranked(mutant, variant):
+                    about = None if made.cases is None else variant
+                    key = (made.name, about, 0 if about is None else tried)
+                    reached = {target.__code__ for target in mutant.targets} & reach(made, variant).code
+                    if key in asked or not reached:
+                        continue
+                    asked.add(key)
+                    cell = run_guarded(made, mutant, variant, budget(tried, shrink=False))
+                    crashed = cell.outcome == "crashed" and not cell.detail.startswith("fails on correct")
+                    if cell.outcome == "killed" or crashed:
+                        state: State = "loud" if crashed else "killed"
+                        seconds = time.perf_counter() - began
+                        return Outcome(mutant.name, state, made.name, variant, cell.detail[:200], seconds)
+    return Outcome(mutant.name, "survived", seconds=time.perf_counter() - began)
+
+
+def showing(mutant: Mutant) -> list[str]:
+    """The variants on which to ask: those of which a drawn case runs the changed code."""
+    codes = {target.__code__ for target in mutant.targets}
+    running = [
+        v for v in mutant.applies_to if any(codes & reach(c, v).code for c in applicable(v) if c.cases)
+    ]
+    return sorted(running or mutant.applies_to, key=lambda v: v not in PILOTS)[:MOST]
+
+
+def warm(variants: Iterable[str]) -> None:
+    """Measure what each claim runs, once for all the processes that fork from this one."""
+    for variant in variants:
+        applicable(variant)
+
+
+def survey(
+    mutants: Iterable[Mutant], judge: Callable[[Mutant], Any], *, jobs: int = 1, deadline: float = DEADLINE
+) -> Iterator[Any]:
+    """What `judge` says of each mutant, as it is known; a process that ends without a word is loud."""
+    fork = multiprocessing.get_context("fork")
+    waiting, running = iter(mutants), dict[Any, tuple[Any, Mutant, float]]()
+    more = True
+    while more or running:
+        while more and len(running) < jobs:
+            if (mutant := next(waiting, None)) is None:
+                more = False
+                break
+            ours, theirs = fork.Pipe(duplex=False)
+            process = fork.Process(target=_tell, args=(judge, mutant, theirs))
+            process.start()
+            theirs.close()
+            running[ours] = (process, mutant, time.monotonic())
+        for ready in wait(list(running), timeout=1.0):
+            process, mutant, _ = running.pop(ready)
+            yield _heard(ready, process, mutant)
+        for ours, (process, mutant, began) in list(running.items()):
+            if time.monotonic() - began > deadline:
+                del running[ours]
+                process.kill()
+                process.join()
+                yield Outcome(mutant.name, "loud", detail="hangs", seconds=deadline)
+
+
+def _tell(judge: Callable[[Mutant], Any], mutant: Mutant, theirs: Connection) -> None:
+    theirs.send(judge(mutant))
+
+
+def _heard(ours: Any, process: Any, mutant: Mutant) -> Any:
+    try:
+        return ours.recv()
+    except EOFError:
+        return Outcome(mutant.name, "loud", detail="the process ended without a word")
+    finally:
+        process.join()

@@ -1,0 +1,105 @@
+"""The named mutants as tables of text: catalogue/*.txt, one row a mutant.
+
+    [module: variants]                     what the rows below it are about, unless they say so themselves
+    name: breaks <- models @@ function: before => after
+    name (lora, hra; history): ...         other variants than the section's ("all": the built-in ones), and
+                                           what Mutant says of it: history, by_chance, alone CLAIM,
+                                           elsewhere TEST
+
+A row goes on in indented lines. "@@" begins a change, and may come several times; its function may name
+another module ("module:function"). In code ";;" is a new line, indented by what follows after one space;
+nothing behind "=>" deletes. Lines before the first section say what the file is about.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from properties.mutation.mutant import Change, Mutant
+from properties.mutation.trees import InjectionError
+from strategies.options import BUILT_IN
+
+FOLDER = Path(__file__).parent / "catalogue"
+ALL = "all"
+SECTION = re.compile(r"\[([\w.]+): ([\w, ]+)\]")
+ROW = re.compile(r"(\w+)(?: \(([^)]*)\))?: (.+?) <- (.+?) @@ (.+)")
+CHANGE = re.compile(r"([\w.]+(?::[\w.]+)?): (.+?) =>(?: (.*))?")
+FLAGS = ("history", "by_chance")
+
+CATALOGUE: dict[str, Mutant] = {}
+
+
+@dataclass(frozen=True)
+class Section:
+    """What rows are about that do not say so themselves."""
+
+    module: str
+    variants: tuple[str, ...]
+
+
+def load_catalogue() -> dict[str, Mutant]:
+    """Every named mutant, of which each is read once a process."""
+    if not CATALOGUE:
+        for path in sorted(FOLDER.glob("*.txt")):
+            for mutant in read(path.read_text(encoding="utf-8"), path.name):
+                if mutant.name in CATALOGUE:
+                    raise InjectionError(f"{path.name}: two mutants are called {mutant.name}")
+                CATALOGUE[mutant.name] = mutant
+    return CATALOGUE
+
+
+def read(text: str, name: str = "a table") -> Iterator[Mutant]:
+    """The mutants of a table. Raises InjectionError, with the line's number, where it is none."""
+    section = None
+    for number, line in _joined(text.splitlines()):
+        if line.startswith("["):
+            if (found := SECTION.fullmatch(line)) is None:
+                raise InjectionError(f"{name}:{number}: wanted [module: variants], found {line!r}")
+            section = Section(found[1], _variants(found[2]))
+        elif section is not None and line:
+            if (row := ROW.fullmatch(line)) is None:
+                wanted = "name: breaks <- models @@ function: before => after"
+                raise InjectionError(f"{name}:{number}: wanted {wanted}, found {line!r}")
+            yield _mutant(row, section, f"{name}:{number}")
+
+
+def _joined(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
+    """Each row in one line, with the number of its first one."""
+    row, first = "", 0
+    for number, line in enumerate(lines, 1):
+        if line.startswith("    "):
+            row += " " + line[4:]
+        else:
+            yield first, row
+            row, first = line, number
+    yield first, row
+
+
+def _mutant(row: re.Match[str], section: Section, where: str) -> Mutant:
+    name, about, breaks, models, steps = row.groups()
+    variants, flags = section.variants, dict[str, bool | str]()
+    for part in filter(None, re.split("; *", about or "")):
+        if part in FLAGS:
+            flags[part] = True
+        elif part.startswith("alone "):
+            flags["alone"] = part.removeprefix("alone ")
+        elif part.startswith("elsewhere "):
+            flags["elsewhere"] = test = part.removeprefix("elsewhere ")
+            flags["equivalent"] = f"to the claims, which run in one process; {test} notices it"
+        else:
+            variants = _variants(part)
+    changes = tuple(_change(step, section, where) for step in steps.split(" @@ "))
+    return Mutant(name, breaks, models, variants, changes, **flags)  # type: ignore[arg-type]  # flags, and a name
+
+
+def _variants(told: str) -> tuple[str, ...]:
+    # A user's variant has no oracle, without which much of the catalogue cannot be seen.
+    return BUILT_IN if told == ALL else tuple(told.split(", "))
+
+
+def _change(step: str, section: Section, where: str) -> Change:
+    if (found := CHANGE.fullmatch(step)) is None:
+        raise InjectionError(f"{where}: wanted function: before => after, found {step!r}")
+    function = found[1] if ":" in found[1] else f"{section.module}:{found[1]}"
+    return Change(function, *(re.sub(" ?;; ?", "\n", code or "") for code in found.group(2, 3)))
