@@ -250,3 +250,9 @@ def common_ranks(variant: str, model: NestedRecipe | Qwen3Recipe, drawn: Options
 def trained_models(variant: str, **ingredients: Any) -> st.SearchStrategy[AdaptedModel]:
     """As adapted_models, at parameters away from init."""
     return adapted_models(variant, trained=True, **ingredients)
+
+
+def trained_nested(variant: str) -> st.SearchStrategy[AdaptedModel]:
+    """As trained_models, of blocks that can be run one by one."""
+    weights = FULL_RANK if ll.VARIANTS[variant].needs_calibration else WEIGHT_FAMILIES
+    return trained_models(variant, models=nested_recipes(weights=weights))

@@ -2,14 +2,11 @@
 comes and goes.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import strategies as st
-from hypothesis.strategies import SearchStrategy
-from torch import Tensor, nn
+from torch import nn
 
 import lora_lite as ll
 from properties.judging.agreement import assert_agrees
@@ -20,14 +17,8 @@ from properties.subjects import subject
 from properties.subjects.attaching import Attached, attach
 from properties.subjects.observation import Layer
 from strategies import LinearRecipe, gaussian
-from strategies.layers import calibration_batches
-from strategies.options import Options, ranks, simplest
+from strategies.compiled import CompiledCase, compiled_cases
 
-# What a compiler may get wrong: a bias, several leading dimensions, a cast between base and adapter.
-LAYERS = (
-    (LinearRecipe(12, 8, bias=True), (5,)),
-    (LinearRecipe(8, 12, dtype="bfloat16", seed=1), (2, 3)),
-)
 STEPS = 3
 
 
@@ -37,63 +28,6 @@ def counting(backend: str) -> Any:
     from torch._dynamo.testing import CompileCounterWithBackend
 
     return CompileCounterWithBackend(backend)
-
-
-class Beside(nn.Module):
-    """Layers that have nothing to do with each other, each with an input of its own: several cases in one
-    compilation.
-    """
-
-    def __init__(self, recipes: tuple[LinearRecipe, ...]) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(recipe.build() for recipe in recipes)
-
-    def forward(self, *inputs: Tensor) -> list[Tensor]:
-        return [layer(given) for layer, given in zip(self.layers, inputs, strict=True)]
-
-
-@dataclass(frozen=True)
-class CompiledCase:
-    """A trained adapter on each of LAYERS."""
-
-    variant: str
-    options: Options
-    calibrated: bool
-    trained: bool = True
-    seed: int = 0
-
-    def build(self) -> nn.Module:
-        return Beside(tuple(recipe for recipe, _ in LAYERS))
-
-    def inputs(self) -> list[Tensor]:
-        dtypes = [layer.weight.dtype for layer in self.build().layers]  # type: ignore[union-attr]
-        shapes = [(*tokens, recipe.d_in) for recipe, tokens in LAYERS]
-        return [
-            gaussian(self.seed, f"x{i}", shape, dtype)
-            for i, (shape, dtype) in enumerate(zip(shapes, dtypes, strict=True))
-        ]
-
-    def calibration(self) -> list[tuple[Tensor, ...]] | None:
-        if not self.calibrated:
-            return None
-        given = self.inputs()
-        return list(zip(*(calibration_batches(self.seed, x.shape[-1], x.dtype) for x in given), strict=True))
-
-
-def compiled_case(variant: str) -> CompiledCase:
-    """Rank 4 where there are ranks, alpha apart from it, the variant's own options at their first values."""
-    options = simplest(variant)
-    if "alpha" not in ll.VARIANTS[variant].config_class.unused:
-        options = (*options, ("alpha", 6.0))
-    rank = 4 if 4 in ranks(variant, 8, 12, options) else None
-    return CompiledCase(
-        variant, options if rank is None else (*options, ("r", rank)), ll.VARIANTS[variant].needs_calibration
-    )
-
-
-def compiled_cases(variant: str) -> SearchStrategy[CompiledCase]:
-    """The one case."""
-    return st.just(compiled_case(variant))
 
 
 def observe_whole(attached: Attached, run: Any) -> list[Layer]:
@@ -148,29 +82,41 @@ def test_a_compiled_model_sees_adapters_come_and_go() -> None:
     counter = counting("eager")
     run = torch.compile(model, backend=counter, fullgraph=True)
 
-    def assert_as_eager(what: str) -> None:
+    def assert_as_eager(when: str) -> None:
         try:
             got = run(x(3))
         except torch._dynamo.exc.TorchDynamoException as error:
-            raise Violation(f"{what}: the compiled model breaks with {error}") from error
-        assert_identical(
-            got.detach(), model(x(3)).detach(), what=f"{what}: the compiled output", like="the eager one"
-        )
+            raise Violation(f"the compiled model breaks {when}: {error}") from error
+        what = f"the output of the compiled model {when}"
+        assert_identical(got.detach(), model(x(3)).detach(), what=what, like="the eager one's")
 
-    assert_as_eager("the plain base")
+    assert_as_eager("without an adapter")
     # One after the layer, one before it.
     adapters = [
         moved(on(model, variant, target_names=name)) for name, variant in (("0", "lora"), ("1", "hra"))
     ]
-    assert_as_eager("lora and hra on a compiled model")
+    assert_as_eager("with lora and hra attached")
     compilations = counter.frame_count
     for step in range(STEPS):
         for adapter in adapters:
             moved(adapter, seed=step)
-        assert_as_eager(f"after step {step}")
-    assert_holds(
-        counter.frame_count == compilations,
-        claim=f"{counter.frame_count - compilations} of {STEPS} steps compiled",
-    )
+        assert_as_eager(f"after training step {step}")
+    anew = counter.frame_count - compilations
+    found = f"the model was compiled anew in {anew} of {STEPS} training steps, wanted in none"
+    assert_holds(anew == 0, claim=found)
     adapters[0].detach()
-    assert_as_eager("one of two detached")
+    assert_as_eager("with one of two adapters detached")
+
+
+@claim(stage="engine", subject="lora_lite")
+def test_a_compiled_wrapper_stands_for_its_model() -> None:
+    """Names carry no prefix, and detach gives the base's flags back."""
+    model = nn.ModuleDict({"part": nn.Sequential(nn.Linear(4, 4)), "rest": nn.Linear(4, 4)})
+    wrapper: nn.Module = torch.compile(model, backend="eager")  # type: ignore[assignment]  # a module for a module
+    targets = ll.attach(wrapper, ll.LoRAConfig(r=2)).targets
+    wanted = ("part.0", "rest")
+    found = f"attach through a compiled wrapper adapted {targets}, wanted {wanted}"
+    assert_holds(targets == wanted, claim=found)
+    ll.detach(wrapper)
+    frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
+    assert_holds(not frozen, claim=f"{frozen} are frozen after detach through a compiled wrapper")

@@ -32,7 +32,7 @@ from properties.subjects.processes import (
 
 
 @pytest.mark.distributed
-@claim(st.just, stage="engine", needs=("processes",), capability="DDP", slow=True)
+@claim(st.just, stage="engine", needs=("processes",), capability="DDP", slow=True, subject="lora_lite")
 def test_two_processes_train_as_one_under_ddp(variant: str) -> None:
     """DistributedDataParallel: each has the whole model and half of the batch."""
     folder, reports = two_processes()
@@ -40,7 +40,7 @@ def test_two_processes_train_as_one_under_ddp(variant: str) -> None:
 
 
 @pytest.mark.distributed
-@claim(st.just, stage="engine", needs=("processes",), capability="FSDP2", slow=True)
+@claim(st.just, stage="engine", needs=("processes",), capability="FSDP2", slow=True, subject="lora_lite")
 def test_two_processes_train_as_one_under_fsdp2(variant: str) -> None:
     """fully_shard: each has half of the model and half of the batch."""
     folder, reports = two_processes()
@@ -54,7 +54,7 @@ def test_processes_that_attached_from_seeds_of_their_own_are_refused() -> None:
     wanted = "TargetError: the processes hold adapters that differ"
     for rank, found in enumerate(two_processes()[1]):
         error = found[APART]["delora"].get("error", "no error")
-        assert_holds(wanted in error, claim=f"process {rank} ended with {error}, wanted {wanted}")
+        assert_holds(wanted in error, claim=f"save in process {rank} ended with {error}, wanted {wanted}")
 
 
 @pytest.mark.distributed
@@ -63,7 +63,7 @@ def test_every_stage_of_a_pipeline_writes_its_own_file() -> None:
     """The first process of those that share a model writes, whatever number it has among all."""
     folder, _ = two_processes()
     wrote = [place(folder, STAGES, "lora", rank).exists() for rank in range(PROCESSES)]
-    assert_holds(all(wrote), claim=f"by process, wrote a file: {wrote}, wanted each")
+    assert_holds(all(wrote), claim=f"by stage, wrote a file: {wrote}, wanted each")
 
 
 @pytest.mark.distributed
@@ -72,7 +72,10 @@ def test_a_file_that_cannot_be_written_fails_in_every_process() -> None:
     """Not only in the one that writes."""
     for rank, found in enumerate(two_processes()[1]):
         error = found[NOWHERE]["lora"].get("error", "no error")
-        assert_holds("FileNotFoundError" in error, claim=f"process {rank} ended with {error}")
+        assert_holds(
+            "FileNotFoundError" in error,
+            claim=f"save in process {rank} ended with {error}, wanted a FileNotFoundError",
+        )
 
 
 @contextmanager
@@ -90,28 +93,32 @@ def test_a_model_that_is_split_already_takes_no_adapter() -> None:
     """Its engine would not synchronise it. Refused at attach and at load, by the name of what is split."""
     plain, _ = adapted("lora")
     with saved(plain) as path, one_process():
-        around = nn.Sequential(DistributedDataParallel(MODEL.build()))
-        for model, match in (
-            (around[0], "the model: DistributedDataParallel is around it already. .* Attach or load first"),
-            (around, "^0: DistributedDataParallel is around"),
+        ddp = DistributedDataParallel(MODEL.build())
+        for split, model, match in (
             (
+                "a model inside DistributedDataParallel",
+                ddp,
+                "the model: DistributedDataParallel is around it already. .* Attach or load first",
+            ),
+            (
+                "a model with a part inside DistributedDataParallel",
+                nn.Sequential(ddp),
+                "^0: DistributedDataParallel is around",
+            ),
+            (
+                "a model after fully_shard",
                 fully_sharded(MODEL.build()),
                 r"^layers.0.norm.weight: sharded already, by fully_shard .* Attach or load first",
             ),
         ):
-            before = [
-                (name, id(parameter), parameter.requires_grad) for name, parameter in model.named_parameters()
-            ]
-            for call in (
-                lambda model=model: ll.attach(model, ll.LoRAConfig(r=2)),
-                lambda model=model: ll.load(model, path),
-            ):
-                with assert_refuses(ll.TargetError, match, claim="an adapter on a split model"):
-                    call()
-            after = [
-                (name, id(parameter), parameter.requires_grad) for name, parameter in model.named_parameters()
-            ]
-            assert_holds(after == before, claim="a refused adapter left parameters or flags on a split model")
+            before = [(name, id(p), p.requires_grad) for name, p in model.named_parameters()]
+            with assert_refuses(ll.TargetError, match, claim=f"attach to {split}"):
+                ll.attach(model, ll.LoRAConfig(r=2))
+            with assert_refuses(ll.TargetError, match, claim=f"load onto {split}"):
+                ll.load(model, path)
+            after = [(name, id(p), p.requires_grad) for name, p in model.named_parameters()]
+            found = f"a refused attach and load changed parameters or flags of {split}"
+            assert_holds(after == before, claim=found)
 
 
 @claim(stage="engine", subject="lora_lite")
@@ -127,13 +134,12 @@ def test_a_split_model_saves_the_same_file() -> None:
                 ll.save(wrapped, path)
             except ll.LoraLiteError as error:
                 raise Violation(f"{engine}: save is refused with {error}") from error
-            assert_holds(
-                path.read_bytes() == whole, claim=f"{engine}: the file differs from that of the plain model"
-            )
+            found = f"{engine}: the file that the split model saves is not the plain model's"
+            assert_holds(path.read_bytes() == whole, claim=found)
             path.unlink()
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(DeviceMesh, "get_coordinate", lambda mesh: [1])
                 ll.save(wrapped, path)
-            assert_holds(
-                path.exists() == (engine == "DDP"), claim=f"{engine}: the second process wrote, or did not"
-            )
+            wrote, wanted = path.exists(), engine == "DDP"
+            found = f"{engine}: the second process {'wrote' if wrote else 'did not write'} a file"
+            assert_holds(wrote == wanted, claim=f"{found}, wanted {'one' if wanted else 'none'} of it")

@@ -1,12 +1,11 @@
 """Every base dtype with every adapter dtype: under autocast, and with numbers far from the usual ones."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from hypothesis import strategies as st
-from hypothesis.strategies import SearchStrategy
 from torch import Tensor, nn
 
 from properties.judging.agreement import assert_agrees
@@ -14,11 +13,13 @@ from properties.judging.assertions import (
     assert_close,
     assert_finite,
     assert_holds,
+    assert_identical,
     assert_runs,
     assert_within,
 )
 from properties.judging.claim import claim
 from properties.judging.expected import adapts_input, expected, expected_output, options_of
+from properties.judging.fixed_models import Stack, adapt, adapt_and_move, x
 from properties.judging.tolerance import (
     PROBES,
     SAFETY,
@@ -34,79 +35,22 @@ from properties.subjects import subject
 from properties.subjects.attaching import attach
 from properties.subjects.observation import observe
 from properties.subjects.protocol import adapter_dtype
-from strategies import DTYPES, AdaptedLayer, LinearRecipe, trained_layers
-from strategies.options import Options, accepts, own_options
-
-
-@dataclass(frozen=True)
-class Autocast:
-    """A layer run under torch.autocast to this dtype."""
-
-    layer: AdaptedLayer
-    dtype: str
-
-    def run(self, model: nn.Module) -> Tensor:
-        x = self.layer.x()
-        with torch.autocast(x.device.type, dtype=DTYPES[self.dtype]):
-            return model(x)  # type: ignore[no-any-return]
-
-    @property
-    def base_dtype(self) -> torch.dtype:
-        """What autocast makes of the base: float64 is left alone."""
-        own = self.layer.base_dtype
-        return own if own == torch.float64 else DTYPES[self.dtype]
-
-
-def autocasts(variant: str) -> st.SearchStrategy[Autocast]:
-    """Any layer, under both dtypes that autocast knows."""
-    return st.builds(Autocast, trained_layers(variant), st.sampled_from(("bfloat16", "float16")))
+from strategies import AdaptedLayer, trained_layers
+from strategies.dtypes import Autocast, autocasts, far_layers, wide_in_half_precision
+from strategies.tensors import device
 
 
 @claim(autocasts, stage="forward", share=0.5, needs=("oracle",), capability="autocast")
 def test_under_autocast_the_output_is_the_oracles(case: Autocast) -> None:
     """Of a base that computes in autocast's dtype; and so are the gradients of the adapter's parameters."""
     (layer,) = observe(attach(case.layer), case.run)
-    assert_holds(layer.y.dtype == case.base_dtype, claim=f"under autocast the output is {layer.y.dtype}")
+    found = f"the output under autocast is {layer.y.dtype}, wanted {case.base_dtype}"
+    assert_holds(layer.y.dtype == case.base_dtype, claim=found)
     wanted = expected(layer, base=coarser(case.base_dtype, layer.x.dtype))
     # Stored in autocast's dtype, whose smallest numbers are not those of the coarser one.
     stored = rounding(wanted.y.value, case.base_dtype)
     wanted = replace(wanted, y=Bounded(wanted.y.value, wanted.y.error + stored))
     assert_agrees(layer, wanted, dx=False, where="under autocast")
-
-
-def extreme(variant: str, options: Options) -> st.SearchStrategy[Options]:
-    """Every number among the variant's own options a thousandth or a hundred times of what it is, if the
-    config takes that.
-    """
-
-    def scaled(value: Any, factor: float) -> Any:
-        return value * factor if isinstance(value, float) else value
-
-    own = own_options(variant)
-    candidates = [
-        tuple((name, scaled(value, factor) if name in own else value) for name, value in options)
-        for factor in (1, 1e-3, 100)
-    ]
-    return st.sampled_from([chosen for chosen in candidates if takes(variant, chosen)])
-
-
-def takes(variant: str, options: Options) -> bool:
-    return accepts(variant, 64, 64, options)
-
-
-@st.composite
-def far_layers(draw: st.DrawFn, variant: str) -> AdaptedLayer:
-    """Large ranks on wide layers, and extreme options. Shrinks towards what is usual."""
-    case: AdaptedLayer = draw(
-        trained_layers(variant, tokens=((3,),), weights=("gaussian", "tiny", "huge", "zero_rows"))
-    )
-    d_in, d_out = draw(st.sampled_from(((17, 24), (64, 17), (64, 64))))
-    options = draw(extreme(variant, tuple((name, value) for name, value in case.options if name != "r")))
-    ranks = [r for r in (1, 2, 4, 8, 16, 32, 64) if accepts(variant, d_in, d_out, (*options, ("r", r)))]
-    if ranks:
-        options = (("r", draw(st.sampled_from(ranks))), *options)
-    linear: LinearRecipe = replace(case.linear, d_in=d_in, d_out=d_out)
-    return replace(case, linear=linear, options=options)
 
 
 def assert_finite_where(got: Tensor, bound: Bounded, *, what: str) -> None:
@@ -126,36 +70,73 @@ def test_output_and_gradients_are_finite_at_any_rank_and_strength(case: AdaptedL
         assert_finite_where(gradient, wanted.gradients[name], what=f"the gradient of {name}")
 
 
-def wide_in_half_precision(variant: str) -> SearchStrategy[AdaptedLayer]:
-    """Trained layers with a base in float16; squares along its rows and columns add up to more than float16
-    holds.
-    """
-    cases = trained_layers(
-        variant, weights=("vast",), base_dtypes=("float16",), adapter_dtypes=("float16", "bfloat16")
-    )
-    wide = cases.map(lambda case: replace(case, linear=replace(case.linear, d_in=24, d_out=24)))
-    return wide.filter(lambda case: accepts(variant, 24, 24, case.options))
-
-
 @claim(wide_in_half_precision, stage="forward", share=0.5, needs=("oracle",))
 def test_squares_that_overflow_half_precision_leave_the_output_right(case: AdaptedLayer) -> None:
     """A norm of Inf would turn the output to zero or NaN, or make attach refuse."""
-    with assert_runs("attach on a weight that float16 holds"):
+    with assert_runs("attach to a weight that float16 holds, and its squares not,"):
         attached = attach(case)
     (layer,) = observe(attached)
-    assert_close(
-        layer.y,
-        expected_output(layer),
-        what="the output of a layer whose squares overflow",
-        like="the oracle's",
-    )
+    what = "the output of a layer whose squares overflow"
+    assert_close(layer.y, expected_output(layer), what=what, like="the oracle's")
+
+
+@claim(st.just, stage="forward", about=("lora",))
+def test_an_adapter_computes_in_its_own_dtype_under_autocast(variant: str) -> None:
+    """x = 1 + 2⁻¹⁰ is 1 in bfloat16: what depends on the difference must not vanish."""
+    given = torch.tensor([[1 + 2**-10, 1.0, 0, 0]])
+    model = adapt(Stack(), variant, target_names="first")
+    tensors = subject.tensors(model)["first"]
+    with torch.no_grad():
+        for tensor in tensors.values():
+            tensor.zero_()
+        model.first.weight.zero_()  # type: ignore[operator, union-attr]  # a Stack's
+        model.first.bias.zero_()  # type: ignore[operator, union-attr]
+        tensors["A"][0, 0], tensors["A"][0, 1], tensors["B"][:, 0] = 1, -1, 2.0**10
+    with torch.autocast(device().type, dtype=torch.bfloat16):
+        got = model.first(given)  # type: ignore[operator]
+    wanted = torch.full((1, 4), 8.0, dtype=torch.bfloat16)
+    what, like = "the output of lora at alpha / r = 8 under autocast", "s (x Aᵀ) Bᵀ of the unrounded x"
+    assert_identical(got, wanted, what=what, like=like)
+
+
+@claim(st.just, stage="forward", needs=("adapted input",))
+def test_an_adapted_input_is_the_same_under_autocast(variant: str) -> None:
+    """A variant that changes what the base is given computes it in its own dtype."""
+    model: Any = adapt_and_move(Stack(), variant, target_names="first")
+    seen: list[Tensor] = []
+    model.first.register_forward_pre_hook(lambda module, args: seen.append(args[0].detach()))
+    model.first(x(3))
+    with torch.autocast(device().type, dtype=torch.bfloat16):
+        model.first(x(3))
+    what = "what the adapter gives the base under autocast"
+    assert_identical(seen[1], seen[0], what=what, like="what it gives without")
+
+
+@claim(st.just, stage="forward")
+def test_the_output_keeps_the_base_dtype(variant: str) -> None:
+    """Whatever the adapter's; the adapter's own tensors have the config's dtype, float32 by default, and not
+    the base's.
+    """
+    for base, dtype in (
+        (torch.bfloat16, torch.float32),
+        (torch.float32, torch.bfloat16),
+        (torch.float64, torch.float32),
+    ):
+        model = adapt(nn.Sequential(nn.Linear(4, 4, dtype=base)), variant, dtype=dtype)
+        (tensors,) = subject.tensors(model).values()
+        for name, tensor in tensors.items():
+            found = f"{name} on a base in {base} is {tensor.dtype}, wanted the config's {dtype}"
+            assert_holds(tensor.dtype == dtype, claim=found)
+        got = model(x(3).to(base)).dtype
+        found = f"the output of an adapter in {dtype} on a base in {base} is {got}, wanted the base's"
+        assert_holds(got == base, claim=found)
 
 
 # Variants that work in float32 at least, whatever the dtype that all their tensors are stored in.
 WIDE = {"hra"}
 
 
-def finer_than_base(variant: str) -> SearchStrategy[AdaptedLayer]:
+def finer_than_base(variant: str) -> st.SearchStrategy[AdaptedLayer]:
     """Trained layers whose adapter works in a dtype so much finer than the base's that one rounding can be
     told from two.
     """
@@ -195,7 +176,8 @@ def test_only_the_result_is_rounded_to_the_base_dtype(case: AdaptedLayer) -> Non
         Ws, bs = perturbed("W", W, dtype), None if b is None else perturbed("b", b, dtype)
         exact = xs @ Ws.mT + (0 if bs is None else bs.unsqueeze(-2))
         y = ORACLES[case.variant].forward(xs, Ws, bs, plain - exact, p, p0, options_of(case))
-    assert_rounded_once(got, y.detach(), dtype, what="the result")
+    what = "what the adapter gives the base" if adapts_input(case.variant) else "the output"
+    assert_rounded_once(got, y.detach(), dtype, what=what)
 
 
 def assert_rounded_once(got: Tensor, results: Tensor, dtype: torch.dtype, *, what: str) -> None:
@@ -206,5 +188,5 @@ def assert_rounded_once(got: Tensor, results: Tensor, dtype: torch.dtype, *, wha
     size = (exact.abs() + error).clamp(min=torch.finfo(got.dtype).smallest_normal)
     half = unit_roundoff(got.dtype) * torch.exp2(torch.frexp(size).exponent - 1)
     unrounded = exact.clamp(got.double() - half, got.double() + half)
-    like = "rounded to the base dtype once"
+    like = "the oracle's, rounded to the base dtype once"
     assert_within(unrounded, exact, error, what=what, like=like, dtype=dtype)

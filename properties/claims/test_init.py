@@ -109,14 +109,15 @@ def test_the_tensors_are_as_the_paper_and_the_config_say(case: AdaptedLayer) -> 
     (tensors,) = subject.tensors(attached.model).values()
     wanted = TRAINABLE[case.variant] - ({"rot"} if case.option.get("rotate_basis") == "none" else set())
     live = {name for name, tensor in tensors.items() if tensor.requires_grad}
-    assert_holds(live == wanted, claim=f"{sorted(live)} require a gradient, wanted {sorted(wanted)}")
-    dtypes = {tensor.dtype for tensor in tensors.values()}
-    assert_holds(dtypes == {adapter_dtype(case)}, claim=f"tensors are {dtypes}, wanted {adapter_dtype(case)}")
+    found = f"{sorted(live)} of {case.variant} require a gradient, wanted {sorted(wanted)}"
+    assert_holds(live == wanted, claim=found)
+    dtypes = {name: tensor.dtype for name, tensor in tensors.items()}
+    found = f"the tensors have {dtypes}, wanted the config's {adapter_dtype(case)}"
+    assert_holds(set(dtypes.values()) == {adapter_dtype(case)}, claim=found)
     exact = case.variant in EXACT or case.option.get("init") == "zero_b"
-    declared = subject.identity(case)
-    assert_holds(
-        declared == ("exact" if exact else "rounding"), claim=f"the identity at init is declared {declared}"
-    )
+    declared, meant = subject.identity(case), "exact" if exact else "rounding"
+    found = f"the identity at init is declared {declared!r}, wanted {meant!r}"
+    assert_holds(declared == meant, claim=found)
 
 
 @claim(adapted_layers, stage="init", share=0.3, subject="lora_lite")
@@ -128,7 +129,7 @@ def test_attach_writes_every_entry(case: AdaptedLayer) -> None:
     try:
         (tensors,) = attach(case).initial.values()
     except ll.ConfigError as error:
-        raise Violation(f"where memory held NaN before, attach says: {error}") from error
+        raise Violation(f"attach is refused where memory held NaN before: {error}") from error
     finally:
         torch.use_deterministic_algorithms(False)
     for name, tensor in tensors.items():
@@ -148,7 +149,7 @@ def test_antipasto_directions_come_strongest_first(case: AdaptedLayer) -> None:
         falls,
         torch.zeros_like(falls),
         slack.item(),
-        what="the rise of strength from one direction to the next",
+        what="the rise in strength from one direction to the next",
         like="zero",
     )
 
@@ -171,10 +172,11 @@ def test_random_inits_are_independent(variant: str) -> None:
         rank = int(torch.linalg.matrix_rank(rows))
         assert_holds(rank == wanted, claim=f"{name} starts with rank {rank}, wanted {wanted}")
         assert_holds(not torch.equal(rows, first["1"][name]), claim=f"two layers start with the same {name}")
-        assert_holds(not torch.equal(rows, second["0"][name]), claim=f"{name} is the same in every run")
+        found = f"two calls of attach start with the same {name}"
+        assert_holds(not torch.equal(rows, second["0"][name]), claim=found)
     for layer, tensors in first.items():
-        what = f"the init of layer {layer} after the same torch.manual_seed"
-        assert_all_identical(again[layer], tensors, what=what, like="the same")
+        what = f"the init of layer {layer} after torch.manual_seed(0)"
+        assert_all_identical(again[layer], tensors, what=what, like="what it was after the same call before")
 
 
 @claim(st.just, stage="init", about=("pissa",), subject="lora_lite")
@@ -193,5 +195,6 @@ def test_pissa_iterations_bring_the_randomised_svd_closer(variant: str) -> None:
         found,
         best,
         claim_bound(1.5, torch.float32),
-        what="singular values of the randomised SVD after 24 iterations",
+        what="the squares of A's singular values after 24 iterations",
+        like="the two largest of the weight",
     )

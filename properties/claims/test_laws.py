@@ -18,6 +18,7 @@ from properties.judging.assertions import (
     assert_equal,
     assert_finite,
     assert_within,
+    assert_zero,
 )
 from properties.judging.claim import claim
 from properties.judging.expected import expected_output
@@ -44,9 +45,9 @@ def test_zero_rows_of_hra_are_no_reflection(case: AdaptedLayer) -> None:
         for tensor in subject.tensors(attached.model)["0"].values():
             tensor.zero_()
     (layer,) = observe(attached)
-    assert_equal(layer.y.detach(), plain.detach(), what="with U = 0 the output", like="the base's")
-    assert_equal(layer.dx, dx, what="with U = 0 the input's gradient", like="the base's")
-    assert_finite(layer.gradients["U"], what="with U = 0 the gradient of U")
+    assert_equal(layer.y.detach(), plain.detach(), what="the output with U = 0", like="the base's")
+    assert_equal(layer.dx, dx, what="the gradient of the input with U = 0", like="the base's")
+    assert_finite(layer.gradients["U"], what="the gradient of U with U = 0")
 
 
 def frozen_copies(variant: str, **drawn: Any) -> SearchStrategy[AdaptedLayer]:
@@ -63,10 +64,10 @@ def test_zero_rows_of_delora_give_finite_numbers(case: AdaptedLayer) -> None:
         with torch.no_grad():
             subject.tensors(attached.model)["0"][name].zero_()
         (layer,) = observe(attached)
-        assert_finite(layer.y, what=f"with {name} = 0 the output")
-        assert_finite(layer.dx, what=f"with {name} = 0 the gradient of the input")
+        assert_finite(layer.y, what=f"the output with {name} = 0")
+        assert_finite(layer.dx, what=f"the gradient of the input with {name} = 0")
         for other, gradient in layer.gradients.items():
-            assert_finite(gradient, what=f"with {name} = 0 the gradient of {other}")
+            assert_finite(gradient, what=f"the gradient of {other} with {name} = 0")
 
 
 @claim(frozen_copies, stage="forward", share=0.5, about=("delora",))
@@ -81,7 +82,8 @@ def test_the_length_of_delora_rows_does_not_matter(case: AdaptedLayer) -> None:
         tensors["B"] *= scales
     (layer,) = observe(attached)
     bound = Bounded(before.double(), expected_output(layer).error.reshape(before.shape))
-    assert_close(layer.y, bound, what="the output after a rescale of rows", like="as before")
+    what = "the output after rows of A and columns of B were shortened"
+    assert_close(layer.y, bound, what=what, like="as before")
 
 
 def half_precision_copies(variant: str, **drawn: Any) -> SearchStrategy[AdaptedLayer]:
@@ -101,7 +103,8 @@ def test_short_rows_of_delora_do_not_overflow(case: AdaptedLayer) -> None:
         tensors["A"] *= 2.0**-9
         tensors["B"] *= 2.0**-9
     (layer,) = observe(attached)
-    assert_close(layer.y, expected_output(layer), what="the output with short rows", like="the oracle's")
+    what = "the output with short rows of A and B"
+    assert_close(layer.y, expected_output(layer), what=what, like="the oracle's")
 
 
 @claim(partial(half_precision_copies, tokens=((1,),)), stage="gradient", about=("delora",))
@@ -112,7 +115,7 @@ def test_gradients_of_delora_may_cancel_in_half_precision(case: AdaptedLayer) ->
     with torch.no_grad():
         tensors["A"][:] = 2.0**-15 * (case.x() * tensors["w"].to(case.base_dtype))
     (layer,) = observe(attached)
-    assert_agrees(layer, output=False, dx=False, where="with rows along their token")
+    assert_agrees(layer, output=False, dx=False, where="with rows of A along their token")
 
 
 @claim(st.just, stage="gradient", about=("delora",), subject="lora_lite")
@@ -128,7 +131,7 @@ def test_strengths_of_delora_may_cancel_in_half_precision(variant: str) -> None:
     e = torch.eye(4, dtype=torch.float16)[:1]
     model(500 * e).backward(500 * e)
     gradient: Any = tensors["0.lambda_"].grad
-    assert_equal(gradient, torch.zeros(1, dtype=torch.float16), what="the gradient of λ whose terms cancel")
+    assert_zero(gradient, what="the gradient of λ, whose terms cancel,")
 
 
 @claim(st.just, stage="gradient", about=("hra",))
@@ -165,4 +168,4 @@ def test_small_turns_of_antipasto_keep_their_digits(variant: str) -> None:
             if isinstance(tensor, nn.Parameter):
                 tensor.copy_(1e-4 * gaussian(0, name, tuple(tensor.shape)))
     (layer,) = observe(attached)
-    assert_close(layer.y, expected_output(layer), what="the output at small turns", like="the oracle's")
+    assert_close(layer.y, expected_output(layer), what="the output with turns of 1e-4", like="the oracle's")

@@ -15,7 +15,7 @@ def raise_what_is_wrong(rows: list[Row], *names: str) -> None:
         raise Violation("\n".join(f"{name}: {why}" for name, why in wrong.items()), tensor=next(iter(wrong)))
 
 
-@claim(st.just, stage="init")
+@claim(st.just, stage="init", subject="lora_lite")
 def test_the_tensors_of_a_fixed_layer_are_as_declared(variant: str) -> None:
     """Shape, dtype, whether it trains, and its first gradient."""
     case = fixed_case(variant)

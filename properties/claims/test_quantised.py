@@ -68,10 +68,8 @@ def test_an_eight_bit_weight_is_read_as_numbers() -> None:
     """And not as integer codes, which are 1,000 times too large."""
     read = read_weight(holding(WEIGHT)[0])
     spacing = WEIGHT.abs().amax(dim=1, keepdim=True) / 127
-    assert_holds(
-        bool(((read - WEIGHT).abs() <= spacing).all()),
-        claim="the weight read from 8 bits is within a code of the original",
-    )
+    what, like = "the weight read from 8 bits", "within a code of the original"
+    assert_within(read, WEIGHT, spacing.double().expand_as(WEIGHT), what=what, like=like)
 
 
 @claim(stage="engine", needs=("bitsandbytes",), subject="lora_lite")
@@ -82,9 +80,11 @@ def test_a_four_bit_weight_is_read_as_numbers() -> None:
     weight = WEIGHT.reshape(8, 64)
     layer, largest = holding(weight, four_bit)[0], weight.abs().amax(1, keepdim=True)
     bound = claim_bound(float(largest.max()), torch.float32)
-    assert_within(read_weight(layer), codes_times_scales(layer), bound, what="the weight read from 4 bits")
-    off = (codes_times_scales(layer) - weight).abs()
-    assert_holds(bool((off <= largest / 6).all()), claim="table times scales is the original within a code")
+    what, meant = "the weight read from 4 bits", codes_times_scales(layer)
+    assert_within(read_weight(layer), meant, bound, what=what, like="what table and scales say")
+    spacing = (largest / 6).expand_as(weight)
+    what, like = "what table and scales of 4 bits say", "within a code of the original"
+    assert_within(meant, weight, spacing, what=what, like=like)
 
 
 @claim(stage="engine", needs=("bitsandbytes",), subject="lora_lite")
@@ -94,13 +94,11 @@ def test_a_fingerprint_tells_scales_apart() -> None:
         model = holding(WEIGHT, quantise)
         before = fingerprint(model)
         other = fingerprint(holding(8 * WEIGHT, quantise))
-        assert_holds(
-            before != other, claim=f"{quantise.__name__}: two bases with other scales have one fingerprint"
-        )
+        found = f"{quantise.__name__}: two bases that differ in their scales have the same fingerprint"
+        assert_holds(before != other, claim=found)
         model(torch.ones(1, 32))
-        assert_holds(
-            fingerprint(model) == before, claim=f"{quantise.__name__}: a forward changed the fingerprint"
-        )
+        found = f"{quantise.__name__}: a forward changed the fingerprint of the base"
+        assert_holds(fingerprint(model) == before, claim=found)
 
 
 @claim(stage="engine", needs=("bitsandbytes",), subject="lora_lite")
@@ -113,10 +111,10 @@ def test_a_fingerprint_tells_offsets_apart() -> None:
     states = [layer.weight.quant_state.as_dict() for layer in layers]
     tensors = [[value for value in state.values() if isinstance(value, Tensor)] for state in states]
     same = [torch.equal(a, b) for a, b in zip(*tensors, strict=True)]
-    assert_holds(all(same), claim="two 4-bit weights that differ in the offset of their scales alone")
-    assert_holds(
-        fingerprint(near) != fingerprint(far), claim="two bases with other offsets have one fingerprint"
-    )
+    found = "two 4-bit weights made to differ in the offset of their scales alone differ in their tensors"
+    assert_holds(all(same), claim=found)
+    found = "two 4-bit bases that differ in the offset of their scales have the same fingerprint"
+    assert_holds(fingerprint(near) != fingerprint(far), claim=found)
 
 
 @claim(stage="engine", needs=("bitsandbytes",), subject="lora_lite")
@@ -127,22 +125,22 @@ def test_a_subclass_of_a_quantised_layer_is_read_as_its_parent() -> None:
         wanted = read_weight(layer)
         for made in (layer, other):
             made.__class__ = type("Own", (type(made),), {})
-        with assert_runs(what := f"{quantise.__name__}: reading the weight of a subclass"):
+        kind = quantise.__name__
+        with assert_runs(f"reading the weight of a subclass of the layer of {kind}"):
             read = read_weight(layer)
-        assert_identical(read, wanted, what=what)
-        found = [fingerprint(nn.Sequential(made)) for made in (layer, other)]
-        assert_holds(
-            found[0] != found[1],
-            claim=f"{quantise.__name__}: subclasses with other scales have one fingerprint",
-        )
+        what = f"the weight read from a subclass of the layer of {kind}"
+        assert_identical(read, wanted, what=what, like="the one read from its parent")
+        prints = [fingerprint(nn.Sequential(made)) for made in (layer, other)]
+        found = f"{kind}: two subclasses that differ in their scales have the same fingerprint"
+        assert_holds(prints[0] != prints[1], claim=found)
 
 
 @claim(stage="merge", needs=("bitsandbytes",), subject="lora_lite")
 def test_merge_into_eight_bits_is_refused() -> None:
+    """By the name and the class of the layer."""
     ll.attach(model := holding(WEIGHT), ll.LoRAConfig(r=2))
-    with assert_refuses(
-        ll.BaseWeightError, "0: merge: Linear8bitLt holds no plain", claim="merge into 8 bits"
-    ):
+    match = "0: merge: Linear8bitLt holds no plain"
+    with assert_refuses(ll.BaseWeightError, match, claim="merge into a layer of 8 bits"):
         ll.merge(model)
 
 
@@ -170,8 +168,8 @@ def check_quantised(case: QuantisedLayer) -> None:
 
 def check_in_eager_mode(case: QuantisedLayer) -> None:
     """What check_quantised says."""
-    base = case.build()
-    plain, before = base(case.x()).detach(), fingerprint(base)
+    base: Any = case.build()
+    plain, meant = base(case.x()).detach(), codes_times_scales(base[0])
     layer = observe_quantised(attached := attach(case))
     assert_agrees(layer)
     if not case.trained and subject.identity(case) == "exact":
@@ -179,7 +177,9 @@ def check_in_eager_mode(case: QuantisedLayer) -> None:
     assert_loaded(round_trip(attached.model, base), subject.tensors(attached.model))
     what = "the output after load"
     assert_identical(default_run(case)(base), layer.y.detach(), what=what, like="that before save")
-    assert_holds(fingerprint(attached.model) == before, claim="the quantised base is not what it was before")
+    adapted: Any = attached.model
+    what = "the weight that the codes mean, under an adapter that ran,"
+    assert_identical(codes_times_scales(adapted[0]), meant, what=what, like="as before attach")
 
 
 @claim(
@@ -190,6 +190,7 @@ def check_in_eager_mode(case: QuantisedLayer) -> None:
     capability="8-bit",
 )
 def test_an_adapter_on_bitsandbytes_agrees_with_the_oracle(case: QuantisedLayer) -> None:
+    """Eight bits: codes for the weight and for the input."""
     check_quantised(case)
 
 
@@ -201,6 +202,7 @@ def test_an_adapter_on_bitsandbytes_agrees_with_the_oracle(case: QuantisedLayer)
     capability="4-bit",
 )
 def test_an_adapter_on_four_bits_agrees_with_the_oracle(case: QuantisedLayer) -> None:
+    """Two codes a byte for the weight, computed in floats."""
     check_quantised(case)
 
 
@@ -212,4 +214,5 @@ def test_an_adapter_on_four_bits_agrees_with_the_oracle(case: QuantisedLayer) ->
     capability="int8",
 )
 def test_an_adapter_on_torchao_agrees_with_the_oracle(case: QuantisedLayer) -> None:
+    """Eight bits for the weight, computed in floats."""
     check_quantised(case)

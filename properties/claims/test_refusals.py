@@ -1,10 +1,9 @@
-"""What cannot work is refused at once, by its name: a setting, a shape, a stranger's config, a weight that
-holds no numbers.
+"""What cannot work is refused at once, by its name: a setting, a shape, a weight that holds no numbers, one
+that overflows.
 """
 
 import re
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from hypothesis import strategies as st
@@ -12,7 +11,6 @@ from torch import Tensor, nn
 
 import lora_lite as ll
 from properties.judging.assertions import (
-    assert_holds,
     assert_identical,
     assert_nonzero,
     assert_refuses,
@@ -20,218 +18,126 @@ from properties.judging.assertions import (
     assert_within,
 )
 from properties.judging.claim import claim
-from properties.judging.files import saved, scratch_file
-from properties.judging.fixed_models import Stack, assert_learning, moved, on, simple_config, x
+from properties.judging.files import scratch_file
+from properties.judging.fixed_models import assert_learning, moved, on, simple_config, x
 from properties.judging.tolerance import claim_bound
-from strategies import LinearRecipe, gaussian
+from strategies import LinearRecipe
+from strategies.codes import STORED, OnCodes, on_codes
+from strategies.options import build_config
 from strategies.refusals import Refused, refused
 
 
-@claim(refused, stage="refusal")
+@claim(refused, stage="refusal", subject="lora_lite")
 def test_what_cannot_work_is_refused_by_its_name(case: Refused) -> None:
     """Each wrong value of each field, and what cannot work together or on a layer of that shape."""
-    found = (
-        f"{case.field} is {case.wrong}"
-        if case.wrong
-        else f"{dict(case.options)} on {case.d_in} → {case.d_out}"
-    )
+    alone = f"{case.field}={case.wrong}" if case.wrong else f"{dict(case.options)}"
+    tried = f"attach of {case.variant} with {alone} on {case.d_in} → {case.d_out}"
     name = f"^{ll.VARIANTS[case.variant].config_class.__name__}.{case.field}: " if case.field else "^0: "
-    with assert_refuses(ll.ConfigError, name, claim=found):
+    with assert_refuses(ll.ConfigError, name, claim=tried):
         config = case.config()
         data = [x(9)] if ll.VARIANTS[case.variant].needs_calibration else None
         ll.attach(nn.Sequential(LinearRecipe(case.d_in, case.d_out).build()), config, data)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Borrowed(ll.AdapterConfig):
-    """A class that has no more of a variant than its name."""
-
-    variant: ClassVar[str] = "lora"
-
-
-@claim(stage="refusal")
-def test_a_config_that_borrows_a_name_is_refused() -> None:
-    match = "Borrowed is not the config of a registered variant"
-    with assert_refuses(ll.ConfigError, match, claim="a config class of our own with variant = 'lora'"):
-        ll.attach(nn.Linear(4, 4), Borrowed())
-
-
-@claim(stage="attach")
-def test_finite_weights_are_taken_however_large() -> None:
-    """Their sum overflows, they do not."""
-    model = nn.Sequential(nn.Linear(4, 4))
-    with torch.no_grad():
-        model[0].weight.fill_(3e38)  # type: ignore[operator]  # a tensor
-    on(model, "lora")
-
-
-# Weights whose numbers cannot be had.
-
-
-class Codes(nn.Parameter):
-    """A tensor class of its own, with torch's dequantize, which knows of no scale."""
-
-
-STORED: dict[str, tuple[type[Tensor], torch.dtype, tuple[int, int]]] = {
-    "integer codes": (Tensor, torch.int8, (4, 4)),
-    "codes of one byte": (Tensor, torch.float8_e4m3fn, (4, 4)),
-    "packed numbers": (Tensor, torch.float32, (8, 2)),
-    "integer codes in a class of their own": (Codes, torch.int8, (4, 4)),
-}
-
-
-class Coded(nn.Module):
-    """A linear layer that keeps its weight a hundred times too large, in a way of its own, and takes a second
-    argument.
-    """
-
-    weight: Tensor
-
-    def __init__(self, stored: str) -> None:
-        super().__init__()
-        self.in_features = self.out_features = 4
-        kind, dtype, shape = STORED[stored]
-        codes = (gaussian(0, "codes", (4, 4)) * 40).clamp(-127, 127).round().reshape(shape).to(dtype)
-        if kind is Codes:
-            self.weight = Codes(codes, requires_grad=False)
-        else:
-            self.register_buffer("weight", codes)
-
-    def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
-        return x @ (self.weight.float().reshape(4, 4) * 0.01).mT * gain
-
-
-@dataclass(frozen=True)
-class OnCodes:
-    """A variant on a layer whose weight is `stored` so."""
-
-    variant: str
-    stored: str
-
-
-def on_codes(variant: str) -> st.SearchStrategy[OnCodes]:
-    return st.builds(OnCodes, st.just(variant), st.sampled_from(tuple(STORED)))
-
-
-@claim(on_codes, stage="refusal")
+@claim(on_codes, stage="refusal", subject="lora_lite")
 def test_codes_are_never_read_as_numbers(case: OnCodes) -> None:
     """Variants that need the layer's forward alone work; those that read the weight refuse and name the
     layer.
     """
-    model = nn.Sequential(nn.Tanh(), Coded(case.stored))
+    model: Any = case.build()
     plain = model(x(3))
     kind, dtype, shape = STORED[case.stored]
     if ll.VARIANTS[case.variant].reads_weight:
         match = rf"^1: Coded: the weight is a {kind.__name__} {re.escape(str(dtype))} {re.escape(str(shape))}"
-        with assert_refuses(ll.BaseWeightError, match, claim=case.stored):
+        tried = f"attach of {case.variant}, which reads the weight, to {case.stored}"
+        with assert_refuses(ll.BaseWeightError, match, claim=tried):
             ll.attach(model, simple_config(case.variant))
         return
     adapter = on(model, case.variant)
     twice = model[1](torch.tanh(x(3)), 2.0)
     # The identity, but for rounding.
     bound = claim_bound(2 * plain.abs().amax(), plain.dtype)
-    assert_within(twice, 2 * plain, bound, what="the output of a layer called with a second argument")
+    what = "the output at init of a layer called with a second argument"
+    assert_within(twice, 2 * plain, bound, what=what, like="the base's")
     moved(adapter)
     output = model(x(3))
-    assert_nonzero(output - plain, what=f"what the moved adapter adds to {case.stored}")
+    assert_nonzero(output - plain, what=f"what the moved adapter adds on {case.stored}")
     output.sum().backward()
     assert_learning(adapter)
-    with assert_refuses(ll.BaseWeightError, "^1: merge: Coded holds no plain", claim="merge"):
+    tried = f"merge into {case.stored}"
+    with assert_refuses(ll.BaseWeightError, "^1: merge: Coded holds no plain", claim=tried):
         ll.merge(model)
-    assert_identical(model(x(3)), output.detach(), what="the output after a refused merge")
+    what = f"the output after {tried} was refused"
+    assert_identical(model(x(3)), output.detach(), what=what, like="as before")
 
 
-class Named(nn.Module):
-    """A linear layer that calls its input x, takes a second argument, and has a bias of another kind than
-    most.
-    """
+class Flagged(nn.Module):
+    """A linear layer whose bias is a mere flag."""
 
-    def __init__(self, **bias: Any) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.in_features = self.out_features = 4
-        self.weight = nn.Parameter(gaussian(0, "weight", (4, 4)))
-        for name, value in bias.items():
-            setattr(self, name, value)
+        self.weight, self.bias = nn.Parameter(torch.eye(4)), True
 
-    def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
-        return x @ self.weight.mT * gain
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.weight.mT
 
 
-@claim(st.just, stage="forward")
-def test_a_layer_that_calls_its_input_x_is_adapted(variant: str) -> None:
-    """By position and by keyword, beside another argument; such a layer need not have a bias."""
-    layer: Any = Named()
-    plain = layer(x(3), 2.0).detach()
-    moved(on(nn.Sequential(layer), variant))
-    wanted = layer(x(3), 2.0).detach()
-    assert_nonzero(wanted - plain, what="what the moved adapter adds")
-    for given in ({"x": x(3), "gain": 2.0}, {"gain": 2.0, "x": x(3)}):
-        with assert_runs(what := f"a call by {', '.join(given)}"):
-            got = layer(**given)
-        assert_identical(got, wanted, what=f"the output of {what}")
-
-
-@claim(stage="refusal")
-def test_a_bias_that_is_a_mere_flag_is_refused() -> None:
+@claim(st.just, stage="refusal", about=("dora",), subject="lora_lite")
+def test_a_bias_that_is_a_mere_flag_is_refused(variant: str) -> None:
     """DoRA takes the bias off the output before it scales it; a flag would be taken for a one."""
-    match = "^0: Named: the bias is True, wanted a tensor or None"
-    with assert_refuses(ll.BaseWeightError, match, claim="dora on a bias that is True"):
-        ll.attach(nn.Sequential(Named(bias=True)), ll.DoRAConfig(r=2))
+    match = "^0: Flagged: the bias is True, wanted a tensor or None"
+    with assert_refuses(ll.BaseWeightError, match, claim=f"attach of {variant} to a bias that is True"):
+        ll.attach(nn.Sequential(Flagged()), simple_config(variant))
 
 
-@claim(stage="refusal")
+@claim(stage="refusal", subject="lora_lite")
 def test_a_model_without_its_parameters_is_refused() -> None:
     """A lazy layer has no shape before its first forward, a meta layer has no numbers to tell the base by."""
     lazy = nn.Sequential(nn.Linear(4, 4), nn.LazyLinear(4))
-    with assert_refuses(
-        ll.TargetError, "^1.weight: found no shape yet, .* Run one forward", claim="attach on a lazy layer"
-    ):
+    match = "^1.weight: found no shape yet, .* Run one forward"
+    with assert_refuses(ll.TargetError, match, claim="attach to a model with a lazy layer"):
         ll.attach(lazy, ll.LoRAConfig(r=2, target_names=("0",)))
     ll.attach(meta := nn.Sequential(nn.Linear(4, 4, device="meta")), ll.LoRAConfig(r=2))
-    with assert_runs("an adapted layer on meta"):
+    with assert_runs("an adapted layer on the meta device"):
         meta(x(3).to("meta"))
-    match = "^0.weight: found on the meta device"
-    with scratch_file() as path, assert_refuses(ll.BaseWeightError, match, claim="save on meta"):
+    match, tried = "^0.weight: found on the meta device", "save of a model on the meta device"
+    with scratch_file() as path, assert_refuses(ll.BaseWeightError, match, claim=tried):
         ll.save(meta, path)
 
 
-@claim(stage="save")
-def test_an_adapter_that_diverged_is_not_saved() -> None:
-    """And the file that was there before stays."""
-    adapter = on(model := Stack(), "lora")
-    with saved(model) as path:
-        whole = path.read_bytes()
-        with torch.no_grad():
-            dict(adapter.named_parameters())["second.B"][0, 0] = torch.nan
-        with assert_refuses(
-            ll.CheckpointError, "^second.B: found NaN or Inf", claim="save of an adapter with NaN"
-        ):
-            ll.save(model, path)
-        assert_holds(path.read_bytes() == whole, claim="a refused save changed the file")
+# What each variant computes of the weight, too large for which dtype at which size of the weight's entries.
+OVERFLOWS: dict[str, tuple[tuple[torch.dtype, float], ...]] = {
+    "pissa": ((torch.float16, 1e12),),
+    "antipasto": ((torch.float16, 1e12),),
+    "dora": ((torch.float16, 1e12), (torch.float32, 1e20)),
+    "delora": ((torch.float32, 1e20),),
+}
 
 
-@claim(stage="refusal")
-def test_one_batch_is_not_taken_for_many() -> None:
-    """A tensor would be a batch a row, and a mapping its own names."""
-    for data in (x(9), {"input": x(9)}):
-        match = f"found one {type(data).__name__}, wanted batches. Put it in a list"
-        with assert_refuses(ll.CalibrationError, match, claim="a batch in no list"):
-            ll.attach(nn.Sequential(nn.Linear(4, 4)), ll.EVAConfig(r=2), data)
+@claim(st.just, stage="refusal", about=tuple(OVERFLOWS), subject="lora_lite")
+def test_initial_values_that_overflow_are_refused(variant: str) -> None:
+    """A base too large for the adapter's dtype: attach refuses, and the base computes as before."""
+    layer = nn.Linear(4, 4)
+    plain = layer.weight.detach().clone()
+    model = nn.Sequential(layer)
+    for dtype, size in OVERFLOWS[variant]:
+        layer.weight.data.copy_(plain * size)
+        before = model(x(3)).detach()
+        match, tried = f"0: .* initial values overflow {dtype}", f"attach in {dtype} to weights of {size:g}"
+        with assert_refuses(ll.ConfigError, match, claim=tried):
+            ll.attach(model, build_config(variant, (("r", 4),), dtype=dtype))
+        what = f"the output after {tried} was refused"
+        assert_identical(model(x(3)).detach(), before, what=what, like="as before")
+        wider = torch.float64 if dtype == torch.float32 else torch.float32
+        with assert_runs(f"attach in {wider}, as the error says,"):
+            ll.attach(model, build_config(variant, (("r", 4),), dtype=wider)).detach()
 
 
-@claim(stage="save")
-def test_an_adapter_of_two_dtypes_is_not_saved() -> None:
-    """A part of it was cast: load would refuse the file, when what was trained is gone."""
-    adapter = on(model := Stack(), "lora")
-    adapter.layers()["second"].bfloat16()
-    match = "^second: tensor A is torch.bfloat16, wanted torch.float32"
-    with scratch_file() as path, assert_refuses(ll.CheckpointError, match, claim="save"):
-        ll.save(model, path)
-
-
-@claim(stage="attach")
-def test_an_adapter_is_built_where_its_layers_buffers_are() -> None:
-    """A linear-like layer may keep its weight in a buffer."""
-    adapter = ll.attach(nn.Sequential(Coded("integer codes").to("meta")), ll.LoRAConfig(r=1))
-    devices = {parameter.device.type for parameter in adapter.parameters()}
-    assert_holds(devices == {"meta"}, claim=f"the adapter of a layer with buffers on meta lies on {devices}")
+@claim(st.just, stage="refusal", about=("delora",), subject="lora_lite")
+def test_a_strength_of_delora_that_overflows_is_refused(variant: str) -> None:
+    """By the config, before any layer is seen."""
+    for dtype, strength in ((torch.float16, 7e4), (torch.float32, 1e39)):
+        match, tried = f"lambda_init: found .* largest of {dtype}", f"lambda_init={strength:g} in {dtype}"
+        with assert_refuses(ll.ConfigError, match, claim=tried):
+            build_config(variant, (("lambda_init", strength),), dtype=dtype)

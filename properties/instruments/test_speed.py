@@ -99,7 +99,10 @@ def test_what_is_wrong_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
         "for this test", "nothing", "nothing", ("lora",), (Change(ll.LoRA.adapt_output, "self.scale", "1.0"),)
     )
     monkeypatch.setattr(layers, "compare", lambda *_: pytest.fail("timed"))
-    with wrong.injected(), pytest.raises(Violation, match="before it is timed: the output"):
+    with (
+        wrong.injected(),
+        pytest.raises(Violation, match=r"^the output of layer 0 .* before it is timed, is not"),
+    ):
         list(layers.rows("lora", layers.Size(16, 4, 3), layers.TRAINING))
 
 

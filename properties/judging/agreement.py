@@ -2,7 +2,8 @@
 the tensors with the oracle's laws, and what was loaded with what was saved.
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from properties.judging.assertions import (
 )
 from properties.judging.expected import Expected, expected, expected_output, options_of
 from properties.judging.files import scratch_file
-from properties.judging.tolerance import Bounded, claim_bound, coarser
+from properties.judging.tolerance import Bounded, claim_bound, coarser, finite, perturbed, scatter
 from properties.oracles import ORACLES, Law
 from properties.subjects import subject
 from properties.subjects.attaching import Attached
@@ -31,32 +32,35 @@ def assert_agrees(
     *,
     output: bool = True,
     dx: bool = True,
+    frozen: Container[str] = (),
     where: str = "",
     like: str = "the oracle's",
 ) -> None:
     """The layer's output, the gradient of each of its parameters and that of its input are the oracle's.
 
-    wanted: what to compare with in place of the oracle. output, dx: False leaves it out. where: in which
-    state of the layer, to be read after what is looked at.
+    wanted: what to compare with in place of the oracle. output, dx: False leaves it out. frozen: the
+    parameters that the user froze, which get no gradient. where: in which state of the layer, to be read
+    after what is looked at.
     """
     wanted = expected(layer) if wanted is None else wanted
     where = f" {where}" if where else ""
     if output:
         assert_close(layer.y, wanted.y, what=f"the output of layer {layer.name}{where}", like=like)
-    assert_trains(layer)
+    assert_trains(layer, frozen)
     for name, gradient in layer.gradients.items():
-        what = f"the gradient of {name} of layer {layer.name}{where}"
-        assert_close(gradient, wanted.gradients[name], what=what, like=like)
+        if name not in frozen:
+            what = f"the gradient of {name} of layer {layer.name}{where}"
+            assert_close(gradient, wanted.gradients[name], what=what, like=like)
     if dx:
         what = f"the gradient of the input of layer {layer.name}{where}"
         assert_close(layer.dx, wanted.dx, what=what, like=like)
 
 
-def assert_trains(layer: Layer) -> None:
+def assert_trains(layer: Layer, frozen: Container[str] = ()) -> None:
     """Each of the adapter's parameters requires a gradient: a frozen one would be told as a gradient of 0."""
     for name, parameter in layer.trainable.items():
         found = f"requires_grad of {name} of layer {layer.name} is False: it never learns"
-        assert_holds(parameter.requires_grad, claim=found)
+        assert_holds(parameter.requires_grad or name in frozen, claim=found)
 
 
 def assert_gives_the_base(layer: Layer, bound: Bounded | None = None) -> None:
@@ -65,6 +69,19 @@ def assert_gives_the_base(layer: Layer, bound: Bounded | None = None) -> None:
     error = (expected_output(layer) if bound is None else bound).error.reshape(base.shape)
     what = f"the output of layer {layer.name} at init"
     assert_close(layer.y, Bounded(base, error), what=what, like="the base's, to rounding")
+
+
+def assert_merged(merged: Any, layer: Layer, bound: Bounded) -> None:
+    """A plain layer that gives the oracle's output at what `layer` saw before the merge.
+
+    bound: of the output, to which the rounding of the merged weight to the base dtype is added.
+    """
+    x, dtype = layer.x.detach().reshape(-1, layer.weight.shape[1]), layer.x.dtype
+    copies = perturbed("merged", merged.weight, dtype)
+    bias = 0 if merged.bias is None else perturbed("merged bias", merged.bias, dtype)[:, None]
+    rounded = scatter(x.double() @ copies.mT + bias, dtype, overflowed=not finite([x]))
+    wanted = Bounded(bound.value, bound.error + rounded.error)
+    assert_close(merged(x), wanted, what=f"the output of layer {layer.name}, merged,", like="the oracle's")
 
 
 def init_laws(

@@ -51,11 +51,11 @@ def saved(model: nn.Module | None = None) -> Iterator[Path]:
 def refused(
     model: nn.Module, path: Path, error: type[Exception], match: str, claim: str, **options: Any
 ) -> None:
-    """load raises this, and leaves the model as it was."""
+    """load raises this, and leaves the model as it was. claim: what is tried, from the word "load" on."""
     before = state_of(model)
     with assert_refuses(error, match, claim=claim):
         ll.load(model, path, **options)
-    assert_as_before(model, before, claim=f"{claim}: after the refused load")
+    assert_as_before(model, before, claim=f"after a refused {claim}")
 
 
 def rewrite(path: Path, change: Damage) -> None:
@@ -100,18 +100,19 @@ def outcome(model: nn.Module, path: Path, written: Tensors | None) -> str:
             check_loaded(model, written)
         finally:
             ll.detach(model)
-    assert_as_before(model, before, claim=f"{found}, and detached if it was loaded")
+    told = "a load and detach" if found == "loaded" else f"a load that was refused with {found}"
+    assert_as_before(model, before, claim=f"after {told}")
     return found
 
 
 def check_loaded(model: nn.Module, written: Tensors | None) -> None:
     loaded = subject.tensors(model)
     if written is not None:
-        assert_holds(
-            list(loaded) == list(written), claim=f"loaded onto {list(loaded)}, written for {list(written)}"
-        )
+        found = f"the file is loaded onto the layers {list(loaded)}, it was written for {list(written)}"
+        assert_holds(list(loaded) == list(written), claim=found)
         for target, tensors in written.items():
-            assert_all_identical(loaded[target], tensors, what=f"the loaded tensors of {target}")
+            what = f"the adapter loaded onto {target}"
+            assert_all_identical(loaded[target], tensors, what=what, like="what was saved")
     for layer in (module for module in model.modules() if isinstance(module, nn.Linear)):
         try:
             layer(torch.zeros(1, layer.in_features, dtype=layer.weight.dtype, device=layer.weight.device))

@@ -1,9 +1,10 @@
-"""What facts are about, which draw nothing: three layers of one shape and adapters on them, and a layer that
-takes no hook.
+"""What claims that draw nothing are about: three layers of one shape and simple adapters on them, and a layer
+that takes no hook.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -12,9 +13,11 @@ from torch import Tensor, nn
 
 import lora_lite as ll
 from properties.judging.assertions import Violation, assert_holds, assert_nonzero
+from properties.subjects import subject
 from properties.subjects.attaching import seed_inits
 from strategies import gaussian
-from strategies.options import build_config, ranks, simplest
+from strategies.options import Options, build_config, ranks, simplest
+from strategies.scopes import WIDTH
 
 
 class Stack(nn.Module):
@@ -36,49 +39,105 @@ def x(*leading: int, seed: int = 0) -> Tensor:
     return gaussian(seed, "x", (*leading, 4))
 
 
-def on(model: nn.Module, variant: str, **common: Any) -> ll.Adapter:
-    """The variant's simplest adapter, the same at every call. Raises Violation where attach refuses."""
+@dataclass(frozen=True)
+class Simple:
+    """The variant's simplest adapter, as a case. data: what it is calibrated with."""
+
+    variant: str
+    options: Options
+    data: Any = None
+
+    def calibration(self) -> Any:
+        return self.data
+
+
+def adapt(model: nn.Module, variant: str, **common: Any) -> nn.Module:
+    """The model with the variant's simplest adapter on it, the same at every call. Raises Violation where
+    attach refuses.
+    """
     seed_inits(0)
-    data = [x(9, seed=1), x(5, seed=2)] if ll.VARIANTS[variant].needs_calibration else None
+    case = Simple(variant, simple_options(variant), _data(model, variant))
+    with _told(variant, common):
+        subject.attach(model, case, **common)
+    return model
+
+
+def on(model: nn.Module, variant: str, **common: Any) -> ll.Adapter:
+    """As adapt(), by lora_lite's own attach: the handle that it gives."""
+    seed_inits(0)
+    with _told(variant, common):
+        return ll.attach(model, simple_config(variant, **common), _data(model, variant))
+
+
+@contextmanager
+def _told(variant: str, common: dict[str, Any]) -> Iterator[None]:
     try:
-        return ll.attach(model, simple_config(variant, **common), data)
+        yield
     except ll.LoraLiteError as error:
-        raise Violation(f"{variant} {common}: refused with {error}") from error
+        how = "".join(f" with {name}={value!r}" for name, value in common.items())
+        raise Violation(f"attach of {variant}{how} is refused: {type(error).__name__}: {error}") from error
+
+
+def _data(model: nn.Module, variant: str) -> list[Tensor] | None:
+    """What the variant cannot start without, in the dtype of the model."""
+    if not ll.VARIANTS[variant].needs_calibration:
+        return None
+    dtypes = (p.dtype for p in model.parameters() if p.is_floating_point())
+    dtype = next(dtypes, torch.float32)
+    return [x(9, seed=1).to(dtype), x(5, seed=2).to(dtype)]
 
 
 def moved(adapter: ll.Adapter, seed: int = 0) -> ll.Adapter:
     """Every trainable parameter away from where it was, each in its own way."""
-    with torch.no_grad():
-        for name, parameter in adapter.named_parameters():
-            parameter.add_(gaussian(seed, name, tuple(parameter.shape)).to(parameter) / 2)
+    _move(adapter.named_parameters(), seed)
     return adapter
+
+
+def adapt_and_move(model: nn.Module, variant: str, seed: int = 0, **common: Any) -> nn.Module:
+    """adapt(), with every trainable tensor away from where it was, each in its own way."""
+    adapt(model, variant, **common)
+    named = {f"{layer}.{name}": t for layer, own in subject.tensors(model).items() for name, t in own.items()}
+    _move(((name, tensor) for name, tensor in named.items() if tensor.requires_grad), seed)
+    return model
+
+
+def _move(named: Iterable[tuple[str, Tensor]], seed: int) -> None:
+    with torch.no_grad():
+        for name, tensor in named:
+            tensor.add_(gaussian(seed, name, tuple(tensor.shape)).to(tensor) / 2)
 
 
 def assert_trains(model: nn.Module, *adapters: ll.Adapter) -> None:
     """These adapters are those of the model, and their parameters the ones that require a gradient."""
-    assert_holds(
-        ll.adapters_of(model) == adapters, claim=f"{ll.adapters_of(model)} are attached, wanted {adapters}"
-    )
+    found = f"adapters_of(model) gives {ll.adapters_of(model)}, wanted {adapters}"
+    assert_holds(ll.adapters_of(model) == adapters, claim=found)
     own = {id(p) for adapter in adapters for p in adapter.parameters()}
-    wrong = [name for name, p in model.named_parameters() if p.requires_grad != (id(p) in own)]
-    assert_holds(not wrong, claim=f"{wrong} train or not, and should not or should, with {adapters}")
+    live = {name for name, p in model.named_parameters() if p.requires_grad}
+    wanted = {name for name, p in model.named_parameters() if id(p) in own}
+    assert_holds(not live - wanted, claim=f"{sorted(live - wanted)} train, and are not listed by {adapters}")
+    assert_holds(not wanted - live, claim=f"{sorted(wanted - live)}, listed by {adapters}, are frozen")
 
 
 def assert_learning(adapter: ll.Adapter) -> None:
+    """After a backward pass each of its parameters has a gradient that is not zero."""
     for name, parameter in adapter.named_parameters():
-        gradient = torch.zeros(1) if parameter.grad is None else parameter.grad
-        assert_nonzero(gradient, what=f"the gradient of {adapter.config.variant} {name}")
+        found = f"{name} of {adapter} has no gradient after a backward pass"
+        assert_holds(parameter.grad is not None, claim=found)
+        assert parameter.grad is not None
+        assert_nonzero(parameter.grad, what=f"the gradient of {name} of {adapter}")
 
 
-WIDTH = 4  # of layers whose shape does not matter; every variant takes it
+def simple_options(variant: str, width: int = WIDTH) -> Options:
+    """The simplest options on layers at least this wide."""
+    options = simplest(variant)
+    fits = ranks(variant, width, width, options)
+    r = 2 if 2 in fits else fits[0]
+    return options if r is None else (*options, ("r", r))
 
 
 def simple_config(variant: str, width: int = WIDTH, **common: Any) -> ll.AdapterConfig:
     """The variant's simplest config on layers at least this wide."""
-    options = simplest(variant)
-    fits = ranks(variant, width, width, options)
-    r = 2 if 2 in fits else fits[0]
-    return build_config(variant, options if r is None else (*options, ("r", r)), **common)
+    return build_config(variant, simple_options(variant, width), **common)
 
 
 NO_HOOK = (RuntimeError, "no hook here")

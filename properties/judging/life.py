@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 import lora_lite as ll
+from properties.judging.agreement import assert_merged
 from properties.judging.assertions import assert_holds
 from properties.judging.expected import expected_output
 from properties.judging.fixed_models import NO_HOOK, blocked
-from properties.judging.life_checks import check, check_merged, check_untouched, look
+from properties.judging.life_checks import check, check_untouched, look
 from properties.judging.life_ledger import Adapted, Ledger, copied, new, refused_dtype, same_parameters
 from properties.judging.life_steps import NOTHING_ON, Refusal, bounded, looks, outcome, telling, trainable
 from properties.judging.tolerance import coarser
@@ -155,7 +156,7 @@ class Life:
             return
         wanted = {name: expected_output(layers[name]) for name in ledger.layers}
         for name, bound in wanted.items():
-            check_merged(ledger.model.get_submodule(name), layers[name], bound)
+            assert_merged(ledger.model.get_submodule(name), layers[name], bound)
             now = {
                 f"{name}.{what}": t.detach().clone()
                 for what, t in ledger.model.get_submodule(name).named_parameters()
@@ -203,7 +204,8 @@ class Life:
             handles = ll.load(ledger.model, self.path, dtype=dtype, check_base=check_base)
         if refusal is not None:
             return
-        assert_holds(len(handles) == len(saved.adapters), claim=f"loaded {handles}, saved {saved.adapters}")
+        written = [one.config.variant for one in saved.adapters]
+        assert_holds(len(handles) == len(written), claim=f"load gives {handles}, saved were {written}")
         for one, handle in zip(saved.adapters, handles, strict=True):
             config = one.config if dtype is None else replace(one.config, dtype=dtype)
             loaded = Adapted(

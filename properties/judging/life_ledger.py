@@ -115,10 +115,9 @@ class Ledger:
         """Of a deep copy, made by hand: nothing but the numbers is taken over."""
         model = copy.deepcopy(self.model)
         handles = ll.adapters_of(model)
-        assert_holds(
-            len(handles) == len(self.adapters),
-            claim=f"a copy carries {handles}, the original {self.adapters}",
-        )
+        originals = [one.handle for one in self.adapters]
+        found = f"a deep copy carries {handles}, the original {originals}"
+        assert_holds(len(handles) == len(originals), claim=found)
         adapters = [
             replace(
                 one,

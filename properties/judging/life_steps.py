@@ -40,7 +40,7 @@ def telling(step: str) -> Iterator[None]:
     try:
         yield
     except Violation as violation:
-        raise Violation(f"after {step}: {violation}") from None
+        raise Violation(f"after {step}: {violation}", tensor=violation.tensor) from None
     except Exception as error:
         raise Violation(f"after {step}: raised {type(error).__name__}: {error}") from error
 
@@ -48,5 +48,5 @@ def telling(step: str) -> Iterator[None]:
 @contextmanager
 def outcome(refusal: Refusal) -> Iterator[None]:
     """The body raises this error with this in its message, or, where it is None, nothing."""
-    with assert_refuses(*refusal, claim="what cannot work") if refusal else nullcontext():
+    with assert_refuses(*refusal, claim="the step") if refusal else nullcontext():
         yield

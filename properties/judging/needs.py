@@ -103,11 +103,16 @@ NEEDS: dict[str, Need] = {
     "identity bound": _lack(_no_bound),
     "peer": Need(_no_peer, by_nature=True),
     "rank": _nature(lambda variant: "r" not in variant.config_class.unused, "has no rank"),
+    "adapted input": _nature(
+        lambda variant: variant.adapt_input is not ll.Variant.adapt_input,
+        "leaves alone what the base layer is given",
+    ),
     "unused setting": _nature(
         lambda variant: bool(variant.config_class.unused), "has every setting that all configs have"
     ),
     "no data": _nature(lambda variant: not variant.needs_calibration, "cannot start without data"),
     "calibration": _nature(takes_data, "looks at no data"),
+    "no calibration": _nature(lambda variant: not takes_data(variant), "looks at data"),
     "optional calibration": _nature(
         lambda variant: takes_data(variant) and not variant.needs_calibration,
         "has no choice to start from data",

@@ -1,6 +1,6 @@
 """What a model is, whole: for claims that it is as before."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from reprlib import repr as short
 from typing import Any
 
@@ -39,13 +39,32 @@ def hooks_of(model: nn.Module) -> dict[str, list[Callable[..., Any]]]:
     }
 
 
+def hooked(model: nn.Module) -> list[str]:
+    """The modules with hooks, once for each."""
+    return sorted(name for name, hooks in hooks_of(model).items() for _ in hooks)
+
+
 def assert_as_before(model: nn.Module, before: State, *, claim: str) -> None:
     """Nothing of the model is other than when state_of() told."""
     for what, now in state_of(model).items():
         was = before[what]
         changed = [name for name in {**was, **now} if was.get(name) != now.get(name)]
-        detail = [f"{name}: {short(now.get(name))}, was {short(was.get(name))}" for name in changed[:3]]
-        assert_holds(not changed, claim=f"{claim}: {what} changed: {'; '.join(detail)}")
+        told = [f"{name or 'the model'}: {change(now.get(name), was.get(name))}" for name in changed[:3]]
+        more = f"; and {len(changed) - 3} more" if len(changed) > 3 else ""
+        assert_holds(not changed, claim=f"{claim}: {what} changed: {'; '.join(told)}{more}")
+
+
+def change(now: Any, was: Any) -> str:
+    """In short; of names and hooks, those that came and those that went."""
+    if not (isinstance(now, list) and isinstance(was, list) and named(now) != named(was)):
+        return f"{short(now)}, was {short(was)}"
+    new, gone = named(one for one in now if one not in was), named(one for one in was if one not in now)
+    told = [f"{what} {', '.join(names)}" for what, names in (("gained", new), ("lost", gone)) if names]
+    return " and ".join(told) or f"{short(now)}, was {short(was)}"
+
+
+def named(held: Iterable[Any]) -> list[str]:
+    return [getattr(one, "__qualname__", str(one)) for one in held]
 
 
 def base_tensors(model: nn.Module) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Two processes have trained as one does: what they report and the files they wrote."""
+"""What two processes trained, against what one learns from the whole batch."""
 
 from pathlib import Path
 from typing import Any
@@ -9,18 +9,18 @@ from properties.subjects import subject
 from properties.subjects.processes import ENGINES, MODEL, PROCESSES, STEPS, adapted, place, shares, step
 
 
-def check_trained(folder: Path, engine: str, variant: str, found: list[dict[str, Any]]) -> None:
+def check_trained(folder: Path, engine: str, variant: str, reports: list[dict[str, Any]]) -> None:
     """The processes agree; the file loads in one process and holds what one learns from the whole batch, bit
     for bit.
     """
-    for rank, own in enumerate(found):
+    for rank, own in enumerate(reports):
         assert_holds("error" not in own, claim=f"{engine}: process {rank} failed with\n{own.get('error')}")
-        sent, wanted = own["sent"], own["own"]
-        assert_holds(
-            sent == wanted, claim=f"{engine}: {sent} bytes of gradients travelled, the adapter's are {wanted}"
-        )
-    digests = {own["digest"] for own in found}
-    assert_holds(len(digests) == 1, claim=f"{engine}: the processes' parameters have the digests {digests}")
+        sent, needed = own["sent"], own["own"]
+        found = f"{engine}: {sent} bytes of gradients travelled, the adapter's alone are {needed}"
+        assert_holds(sent == needed, claim=found)
+    digests = [own["digest"] for own in reports]
+    found = f"{engine}: the processes' parameters differ, by process their digests are {digests}"
+    assert_holds(len(set(digests)) == 1, claim=found)
     check_files(folder, engine, variant)
     model, adapter = adapted(variant)
     for number in range(STEPS):
@@ -30,11 +30,10 @@ def check_trained(folder: Path, engine: str, variant: str, found: list[dict[str,
         subject.load(fresh, place(folder, engine, variant, 0))
     except ll.LoraLiteError as error:
         raise Violation(f"{engine}: what the first process saved does not load: {error}") from error
-    wanted, got = subject.tensors(model), subject.tensors(fresh)
-    for target, tensors in wanted.items():
-        assert_all_identical(
-            got[target], tensors, what=f"{engine}: {target} after {STEPS} steps in two processes"
-        )
+    got = subject.tensors(fresh)
+    for target, tensors in subject.tensors(model).items():
+        what = f"the adapter of {target} after {STEPS} steps of two processes under {engine}"
+        assert_all_identical(got[target], tensors, what=what, like="what one process learns")
 
 
 def check_files(folder: Path, engine: str, variant: str) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import lora_lite as ll
-from properties.judging.assertions import assert_close
+from properties.judging.agreement import assert_agrees
 from properties.judging.expected import Expected, expected
 from properties.judging.peft_layers import PEFT, expected_by_peft
 from properties.speed.sampling import SAMPLES, Call, Ratio, compare
@@ -154,13 +154,8 @@ def _run(contender: Contender, layer: Layer) -> None:
 
 
 def _agree(layer: Layer, wanted: Expected, whose: str) -> None:
-    what = f"{label(layer.case)} before it is timed"
-    assert_close(layer.y, wanted.y, what=f"{what}: the output", like=f"{whose}'s")
-    assert_close(layer.dx, wanted.dx, what=f"{what}: the gradient of the input", like=f"{whose}'s")
-    for name, gradient in layer.gradients.items():
-        assert_close(
-            gradient, wanted.gradients[name], what=f"{what}: the gradient of {name}", like=f"{whose}'s"
-        )
+    where = f"with {label(layer.case)} on it, before it is timed,"
+    assert_agrees(layer, wanted, where=where, like=f"{whose}'s")
 
 
 def work(case: Any) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,149 @@
+"""The ways in which a model is called: by position and keyword, with batches of any shape, in either mode,
+functionally.
+"""
+
+import copy
+from typing import Any
+
+import torch
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+
+from properties.judging.assertions import (
+    assert_all_identical,
+    assert_close,
+    assert_holds,
+    assert_identical,
+    assert_nonzero,
+    assert_runs,
+    assert_within,
+)
+from properties.judging.claim import claim
+from properties.judging.expected import expected_output
+from properties.judging.fixed_models import Stack, adapt_and_move, x
+from properties.judging.tolerance import claim_bound
+from properties.subjects.attaching import attach
+from properties.subjects.observation import default_run, observe
+from strategies import AdaptedModel, gaussian, trained_models
+from strategies.layouts import Laid, laid_layers
+from strategies.models import trained_nested
+
+
+@claim(trained_models, stage="forward", needs=("transformers",), share=0.3)
+def test_train_and_eval_mode_give_the_same_output(case: AdaptedModel) -> None:
+    """And so do recorded and unrecorded passes: no variant here has dropout."""
+    model, run = attach(case).model, default_run(case)
+    wanted, like = run(model.train()), "that in train mode"
+    assert_identical(run(model.eval()), wanted, what="the output in eval mode", like=like)
+    for unrecorded in (torch.no_grad, torch.inference_mode):
+        with unrecorded():
+            what = f"the output under torch.{unrecorded.__name__}"
+            assert_identical(run(model), wanted.detach(), what=what, like=like)
+
+
+@claim(st.just, stage="forward")
+def test_keyword_calls_reach_the_adapter(variant: str) -> None:
+    """layer(input=x) is layer(x)."""
+    model = adapt_and_move(Stack(), variant)
+    for name in ("first", "second", "third"):
+        layer: Any = model.get_submodule(name)
+        wanted = layer(x(3)).detach()
+        plain = torch.nn.functional.linear(x(3), layer.weight, layer.bias)
+        assert_nonzero(wanted - plain, what=f"what the moved adapter adds to the output of {name}")
+        what = f"the output of {name}, called with input=x,"
+        assert_identical(layer(input=x(3)), wanted, what=what, like=f"that of {name}(x)")
+
+
+class Named(nn.Module):
+    """A linear layer that calls its input x, takes a second argument, and has no bias."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.in_features = self.out_features = 4
+        self.weight = nn.Parameter(gaussian(0, "weight", (4, 4)))
+
+    def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
+        return x @ self.weight.mT * gain
+
+
+@claim(st.just, stage="forward")
+def test_a_layer_that_calls_its_input_x_is_adapted(variant: str) -> None:
+    """By position and by keyword, beside another argument; such a layer need not have a bias."""
+    layer: Any = Named()
+    plain = layer(x(3), 2.0).detach()
+    adapt_and_move(nn.Sequential(layer), variant)
+    wanted = layer(x(3), 2.0).detach()
+    assert_nonzero(wanted - plain, what="what the moved adapter adds to layer(x, 2.0)")
+    for given in ({"x": x(3), "gain": 2.0}, {"gain": 2.0, "x": x(3)}):
+        called = f"layer({', '.join(f'{name}=…' for name in given)})"
+        with assert_runs(called):
+            got = layer(**given)
+        assert_identical(got, wanted, what=f"the output of {called}", like="that of layer(x, 2.0)")
+
+
+@claim(st.just, stage="forward")
+def test_batches_of_any_shape_are_taken_row_by_row(variant: str) -> None:
+    """Empty, none, one and four leading dimensions; the same numbers as in one flat batch."""
+    model = nn.Sequential(Stack().first)
+    layer = adapt_and_move(model, variant, dtype=torch.float64).double()
+    for leading in ((), (1,), (2, 1, 3), (1, 2, 2, 2), (0,), (2, 0)):
+        given = x(*leading).double()
+        rows = layer(given.reshape(-1, 4)).detach()
+        got = layer(given).detach()
+        found = f"an input of shape {tuple(given.shape)} gives an output of shape {tuple(got.shape)}"
+        assert_holds(got.shape == given.shape, claim=found)
+        # One kernel or another, a float64 rounding apart.
+        bound = claim_bound(rows.abs().amax() if rows.numel() else 0.0, torch.float64)
+        what = f"the output for an input of shape {tuple(given.shape)}"
+        assert_within(got.reshape(-1, 4), rows, bound, what=what, like="what its rows give")
+
+
+@claim(laid_layers, stage="forward", share=0.5, needs=("oracle",))
+def test_a_batch_of_any_shape_and_layout_is_taken_row_by_row(case: Laid) -> None:
+    """Whatever its strides, the output is the oracle's at those numbers and has the input's leading
+    dimensions.
+    """
+    made = attach(case.layer)
+    (layer,) = observe(made, lambda model: model(case.x().contiguous()))
+    got = made.model(case.x())
+    found = (
+        f"a {case.layout} input of shape {tuple(case.x().shape)} gives an output of shape {tuple(got.shape)}"
+    )
+    assert_holds(got.shape[:-1] == case.layer.tokens, claim=found)
+    what = f"the output for {case.layout} input"
+    assert_close(got, expected_output(layer), what=what, like="the oracle's")
+
+
+@claim(trained_nested, stage="engine", share=0.3, capability="functional_call")
+def test_a_functional_call_uses_the_parameters_that_it_is_given(case: AdaptedModel) -> None:
+    """Its output and gradients are those of a model that holds them; the model's own stay as they are."""
+    model = attach(case).model
+    given = {name: p.detach() * 0.75 for name, p in model.named_parameters() if p.requires_grad}
+    holder = copy.deepcopy(model)
+    holder.load_state_dict({**model.state_dict(), **given})
+    own = default_run(case)(model).detach()
+
+    def loss(parameters: dict[str, Tensor]) -> Tensor:
+        output: Tensor = functional_call(model, parameters, (), case.batch())
+        return output.square().sum()
+
+    wanted = default_run(case)(holder)
+    torch.autograd.backward(wanted.square().sum())
+    like = "that of a model that holds the parameters"
+    got = functional_call(model, given, (), case.batch())
+    assert_identical(got, wanted, what="the output of a functional call", like=like)
+    learnt = {name: p.grad for name, p in holder.named_parameters() if name in given and p.grad is not None}
+    assert_all_identical(grad(loss)(given), learnt, what="the gradient of a functional call", like=like)
+    what = "the model's own output after a functional call"
+    assert_identical(default_run(case)(model), own, what=what, like="as before")
+
+
+@claim(st.just, stage="engine")
+def test_vmap_gives_each_row_its_own_output(variant: str) -> None:
+    """A batch mapped row by row is the batch."""
+    model = adapt_and_move(Stack().double(), variant, dtype=torch.float64)
+    rows = x(5).double()
+    wanted = model(rows).detach()
+    bound = claim_bound(16 * float(wanted.abs().amax()), torch.float64)
+    assert_within(vmap(model)(rows), wanted, bound, what="the output under vmap", like="that of the batch")

@@ -1,0 +1,105 @@
+"""What save writes, and where: a whole file or none, the old one where it fails, nothing that load would
+refuse.
+"""
+
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import lora_lite as ll
+from properties.judging.assertions import assert_holds, assert_refuses
+from properties.judging.claim import claim
+from properties.judging.files import adapted, base, refused, saved, scratch_file
+from properties.judging.fixed_models import Stack, on
+
+
+def assert_untouched(path: Path, whole: bytes, after: str) -> None:
+    """The file holds what it held, and lies alone in its folder."""
+    assert_holds(path.read_bytes() == whole, claim=f"{after} the old file is another")
+    left = sorted(entry.name for entry in path.parent.iterdir())
+    assert_holds(left == [path.name], claim=f"{after} the folder holds {left}, wanted the old file alone")
+
+
+@claim(stage="save", subject="lora_lite")
+def test_a_crash_while_saving_leaves_the_old_file() -> None:
+    """And nothing else in its folder."""
+
+    def crash(tensors: Any, place: str, metadata: Any) -> None:
+        Path(place).write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with saved() as path, pytest.MonkeyPatch.context() as patch:
+        old = path.read_bytes()
+        patch.setattr("lora_lite.checkpoint.save_file", crash)
+        with pytest.raises(KeyboardInterrupt):
+            ll.save(adapted(ll.IA3Config()), path)
+        assert_untouched(path, old, "after a crash while saving")
+
+
+@contextmanager
+def full_disk(room: int) -> Iterator[None]:
+    """No file can grow beyond `room` bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@claim(stage="save", subject="lora_lite")
+def test_a_full_disk_leaves_the_old_file() -> None:
+    """And an OSError that says so, and no half-written file."""
+    with saved() as path:
+        old, match = path.read_bytes(), f"{path.name}: it could not be written"
+        with full_disk(room=100), assert_refuses(OSError, match, claim="save to a full disk"):
+            ll.save(adapted(ll.HRAConfig(r=4)), path)
+        assert_untouched(path, old, "after save to a full disk")
+
+
+@claim(stage="save", subject="lora_lite")
+def test_places_that_cannot_be_used_are_named() -> None:
+    """An OSError, as open() would raise; the folder as before."""
+    with saved(model := adapted()) as path:
+        (folder := path.with_name("folder")).mkdir()
+        for place, saving in (
+            (path / "below-a-file", NotADirectoryError),
+            (folder, IsADirectoryError),
+            (folder / "no" / "such", FileNotFoundError),
+        ):
+            refused(base(), place, FileNotFoundError, "no such file", f"load from {place.name}")
+            with assert_refuses(saving, place.name, claim=f"save to {place.name}"):
+                ll.save(model, place)
+        left = sorted(entry.name for entry in path.parent.iterdir())
+        wanted = [path.name, "folder"]
+        found = f"after saves to places that cannot be used the folder holds {left}, wanted {wanted}"
+        assert_holds(left == wanted, claim=found)
+
+
+@claim(stage="save", subject="lora_lite")
+def test_an_adapter_that_diverged_is_not_saved() -> None:
+    """And the file that was there before stays."""
+    adapter = on(model := Stack(), "lora")
+    with saved(model) as path:
+        whole, match = path.read_bytes(), "^second.B: found NaN or Inf"
+        with torch.no_grad():
+            dict(adapter.named_parameters())["second.B"][0, 0] = torch.nan
+        with assert_refuses(ll.CheckpointError, match, claim="save of an adapter that holds NaN"):
+            ll.save(model, path)
+        assert_untouched(path, whole, "after save of an adapter that holds NaN")
+
+
+@claim(stage="save", subject="lora_lite")
+def test_an_adapter_of_two_dtypes_is_not_saved() -> None:
+    """A part of it was cast: load would refuse the file, when what was trained is gone."""
+    adapter = on(model := Stack(), "lora")
+    adapter.layers()["second"].bfloat16()
+    match = "^second: tensor A is torch.bfloat16, wanted torch.float32"
+    tried = "save of an adapter in two dtypes"
+    with scratch_file() as path, assert_refuses(ll.CheckpointError, match, claim=tried):
+        ll.save(model, path)
