@@ -17,7 +17,7 @@ import lora_lite as ll
 from properties.judging.assertions import Meter, Violation, measuring
 from properties.judging.claim import Property, load_properties
 from properties.mutation.mutant import Mutant
-from properties.mutation.order import rank
+from properties.mutation.order import noticed, rank
 from properties.mutation.trees import InjectionError
 from strategies.options import forget
 from strategies.recipes import pasteable, to_json
@@ -194,14 +194,20 @@ def run_row(mutant: Mutant, *, examples: int, full: int, whole: bool) -> Row:
                 )
                 row.cells.append(replace(cell, signal=found))
         else:
-            _until_killed(row, mutant, variant, examples)
+            # Patience first with the claims that noticed such a failure before: all others take longer.
+            known = [*row.killers, *noticed(mutant.targets)]
+            _ = (
+                _until_killed(row, mutant, variant, examples, among=known)
+                or _until_killed(row, mutant, variant, full, among=known)
+                or _until_killed(row, mutant, variant, examples)
+            )
     for variant in row.survivors:
         _until_killed(row, mutant, variant, full, everything=True)
     return row
 
 
 def _cell(made: Property, mutant: Mutant, variant: str, how: settings) -> Cell:
-    if {target.__code__ for target in mutant.targets} & reach(made, variant).code:
+    if mutant.reached & reach(made, variant).code:
         return run_guarded(made, mutant, variant, how)
     return Cell(made.name, mutant.name, variant, "unreached")
 
@@ -213,15 +219,26 @@ def run_guarded(made: Property, mutant: Mutant, variant: str, how: settings) -> 
     return run_cell(made, mutant, variant, how)
 
 
-def _until_killed(row: Row, mutant: Mutant, variant: str, examples: int, *, everything: bool = False) -> None:
+def _until_killed(
+    row: Row,
+    mutant: Mutant,
+    variant: str,
+    examples: int,
+    *,
+    everything: bool = False,
+    among: Sequence[str] | None = None,
+) -> bool:
     known = row.killers
     for made in ranked(mutant, variant, known):
+        if among is not None and made.name not in among:
+            continue
         run = run_guarded if everything or made.name in known else _cell
         cell = run(made, mutant, variant, budget(examples, shrink=row.shrunk is None))
         # One kill's error is not that of the easiest case, which nobody has looked for here.
         row.cells.append(replace(cell, signal={}))
         if cell.outcome == "killed":
-            return
+            return True
+    return False
 
 
 @dataclass(frozen=True)

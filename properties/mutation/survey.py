@@ -44,8 +44,7 @@ def judged(mutant: Mutant, *, examples: int, full: int) -> Outcome:
                 for made in ranked(mutant, variant):
                     about = None if made.cases is None else variant
                     key = (made.name, about, 0 if about is None else tried)
-                    reached = {target.__code__ for target in mutant.targets} & reach(made, variant).code
-                    if key in asked or not reached:
+                    if key in asked or not mutant.reached & reach(made, variant).code:
                         continue
                     asked.add(key)
                     cell = run_guarded(made, mutant, variant, budget(tried, shrink=False))
@@ -59,10 +58,8 @@ def judged(mutant: Mutant, *, examples: int, full: int) -> Outcome:
 
 def showing(mutant: Mutant) -> list[str]:
     """The variants on which to ask: those of which a drawn case runs the changed code."""
-    codes = {target.__code__ for target in mutant.targets}
-    running = [
-        v for v in mutant.applies_to if any(codes & reach(c, v).code for c in applicable(v) if c.cases)
-    ]
+    drawn = {v: [claim for claim in applicable(v) if claim.cases] for v in mutant.applies_to}
+    running = [v for v, claims in drawn.items() if any(mutant.reached & reach(c, v).code for c in claims)]
     return sorted(running or mutant.applies_to, key=lambda v: v not in PILOTS)[:MOST]
 
 
