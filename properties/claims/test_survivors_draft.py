@@ -12,11 +12,19 @@ import torch
 from torch import nn
 
 import lora_lite as ll
+from lora_lite.calibration import InputMoments
 from lora_lite.checkpoint import fingerprint
 from lora_lite.spec import kaiming_uniform
-from properties.judging.assertions import assert_holds, assert_identical, assert_refuses, assert_runs
+from properties.judging.assertions import (
+    assert_holds,
+    assert_identical,
+    assert_refuses,
+    assert_runs,
+    assert_within,
+)
 from properties.judging.claim import fact
 from properties.judging.files import adapted, base, refused, saved
+from properties.subjects.lora_lite import implementation
 from strategies import gaussian
 from strategies.quantised import torchao
 
@@ -199,3 +207,36 @@ def test_figures_in_messages_are_right() -> None:
 def stack(layers: int) -> Any:
     """So many layers with other numbers each time."""
     return nn.Sequential(*(nn.Linear(2, 2, bias=False) for _ in range(layers)))
+
+
+@fact
+def test_moments_of_unequal_batches_are_those_of_all_tokens() -> None:
+    """Batches of other lengths and far apart: what joins them is most of the answer."""
+    torch.manual_seed(0)
+    batches = [torch.randn(n, 3, dtype=torch.float64) + mean for n, mean in ((1, 0.0), (5, 10.0), (2, -30.0))]
+    moments, seen = InputMoments(3), torch.empty(0, 3, dtype=torch.float64)
+    for batch in batches:
+        moments.update(batch)
+        seen = torch.cat([seen, batch])
+        off = seen - seen.mean(0)
+        wanted = off.mT @ off
+        bound = 100 * torch.finfo(torch.float64).eps * (seen.mT @ seen).abs().max()
+        assert moments.scatter is not None
+        what = f"moments of {len(seen)} tokens"
+        assert_within(moments.scatter, wanted, bound, claim=what)
+        largest = torch.linalg.eigvalsh(wanted).max()
+        assert_within(moments.principal()[0][0], largest, bound, claim=f"the largest of the {what}")
+
+
+@fact
+def test_on_a_line_first_gradients_of_delora_are_as_declared() -> None:
+    """With one output a direction of B cannot turn, with one input none of A: exactly zero."""
+    for d_in, d_out in ((3, 1), (1, 3), (3, 3)):
+        torch.manual_seed(0)
+        model: Any = nn.Sequential(nn.Linear(d_in, d_out))
+        ll.attach(model, ll.DeLoRAConfig(r=2))
+        model(torch.randn(4, d_in)).square().sum().backward()
+        for name, declared in implementation.first_gradients(model)["0"].items():
+            found = "nonzero" if implementation.tensors(model)["0"][name].grad.any() else "zero"  # type: ignore[union-attr]
+            told = f"delora on {d_in} → {d_out}: the first gradient of {name} is {found}, declared {declared}"
+            assert_holds(found == declared, claim=told)
