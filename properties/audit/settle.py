@@ -31,7 +31,8 @@ def settled(outcomes: Iterable[Outcome], method: str | None, narrowed: str = "")
 
 def _settle(claim: Claim, method: str | None, left: Sequence[Outcome], narrowed: str) -> Outcome:
     nothing = Outcome(claim.name, method, claim.stage, NOT_JUDGED)
-    if method is not None and (standing := claim.standing(ll.VARIANTS[method])).state is not None:
+    variant = None if method is None else ll.VARIANTS[method]
+    if (standing := claim.standing(variant)).state is not None:
         return replace(nothing, state=standing.state, why=standing.why)
     # Replayed fixtures judge no claim by themselves: they are a few cases that are known to hold.
     if all(outcome.replayed and not outcome.failed for outcome in left):

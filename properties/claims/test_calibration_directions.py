@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import lora_lite as ll
+from lora_lite.calibration import InputMoments
 from properties.judging.assertions import assert_holds, assert_runs, assert_within
 from properties.judging.calibrating import batches, two_layers
 from properties.judging.claim import claim
@@ -224,3 +225,22 @@ def test_a_layer_gets_up_to_r_times_rho_ranks(variant: str) -> None:
         told = f"the ranks of sharp and flat at r = 3, rho = {rho} are {found}, wanted {wanted}"
         assert_holds(found == wanted, claim=told)
         ll.detach(model)
+
+
+@claim(stage="calibration", subject="lora_lite")
+def test_moments_of_unequal_batches_are_those_of_all_tokens() -> None:
+    """Batches of other lengths and far apart: what joins them is most of the answer."""
+    torch.manual_seed(0)
+    batches = [torch.randn(n, 3, dtype=torch.float64) + mean for n, mean in ((1, 0.0), (5, 10.0), (2, -30.0))]
+    moments, seen = InputMoments(3), torch.empty(0, 3, dtype=torch.float64)
+    for batch in batches:
+        moments.update(batch)
+        seen = torch.cat([seen, batch])
+        off = seen - seen.mean(0)
+        wanted = off.mT @ off
+        bound = 100 * torch.finfo(torch.float64).eps * (seen.mT @ seen).abs().max()
+        assert moments.scatter is not None
+        what = f"moments of {len(seen)} tokens"
+        assert_within(moments.scatter, wanted, bound, what=what)
+        largest = torch.linalg.eigvalsh(wanted).max()
+        assert_within(moments.principal()[0][0], largest, bound, what=f"the largest of the {what}")

@@ -1,12 +1,15 @@
 """A config says what an adapter does: each of its fields counts, at attach and never again."""
 
 import dataclasses
+from dataclasses import fields
+from typing import Any
 
+import torch
 from hypothesis import strategies as st
 
 import lora_lite as ll
 from properties.judging.agreement import round_trip
-from properties.judging.assertions import assert_holds, assert_identical, assert_refuses
+from properties.judging.assertions import assert_holds, assert_identical, assert_refuses, assert_runs
 from properties.judging.claim import claim
 from properties.judging.fixed_models import moved
 from properties.subjects import subject
@@ -85,3 +88,43 @@ def test_a_setting_that_a_variant_does_not_have_is_refused(variant: str) -> None
         match = f"^{kind.__name__}.{name}: found 8, wanted nothing: {variant} has no such setting"
         with assert_refuses(ll.ConfigError, match, claim=f"{kind.__name__}({name}=8)"):
             build_config(variant, ((name, 8),))
+
+
+@claim(stage="refusal", subject="lora_lite")
+def test_the_ends_of_stated_ranges_are_accepted() -> None:
+    """And what lies beyond is not, which others claim."""
+    tiny, large = torch.finfo(torch.float32).tiny, torch.finfo(torch.float32).max
+    ends: list[tuple[type[ll.AdapterConfig], dict[str, Any]]] = [
+        (ll.LoRAConfig, {"r": 1, "alpha": tiny}),
+        (ll.LoRAConfig, {"r": 1, "alpha": large}),
+        (ll.LoRAConfig, {"r": 1}),
+        (ll.LoRAConfig, {"r": 2**20, "alpha": 1.0}),
+        (ll.LoRAConfig, {"layers": (0,)}),
+        (ll.DeLoRAConfig, {"lambda_init": 0}),
+        (ll.DeLoRAConfig, {"lambda_init": large}),
+        (ll.EVAConfig, {"rho": 1.0}),
+        (ll.EVAConfig, {"r": 2**19, "rho": 2.0}),
+    ]
+    for kind, options in ends:
+        with assert_runs(f"{kind.__name__}({', '.join(f'{k}={v!r}' for k, v in options.items())})"):
+            kind(**options)
+
+
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "lora": {"r": 8, "alpha": 16.0},
+    "pissa": {"r": 8, "alpha": 16.0, "niter": None},
+    "dora": {"r": 8, "alpha": 16.0},
+    "delora": {"r": 8, "lambda_init": 15.0, "init": "frozen_copy"},
+    "hra": {"r": 8},
+    "eva": {"r": 8, "alpha": 16.0, "rho": 1.0},
+}
+
+
+@claim(stage="attach", subject="lora_lite")
+def test_defaults_are_as_documented() -> None:
+    """A default that jumps trains another adapter than yesterday's, without a word."""
+    for variant, wanted in DEFAULTS.items():
+        config = ll.VARIANTS[variant].config_class()
+        own = {f.name: getattr(config, f.name) for f in fields(config) if f.name in wanted}
+        assert_holds(repr(own) == repr(wanted), claim=f"{variant}: the defaults are {own}, wanted {wanted}")
+        assert_holds(config.dtype == torch.float32, claim=f"{variant}: the default dtype is {config.dtype}")

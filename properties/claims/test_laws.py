@@ -17,6 +17,7 @@ from properties.judging.assertions import (
     assert_close,
     assert_equal,
     assert_finite,
+    assert_holds,
     assert_within,
     assert_zero,
 )
@@ -169,3 +170,17 @@ def test_small_turns_of_antipasto_keep_their_digits(variant: str) -> None:
                 tensor.copy_(1e-4 * gaussian(0, name, tuple(tensor.shape)))
     (layer,) = observe(attached)
     assert_close(layer.y, expected_output(layer), what="the output with turns of 1e-4", like="the oracle's")
+
+
+@claim(st.just, stage="gradient", about=("delora",), subject="lora_lite")
+def test_on_a_line_first_gradients_of_delora_are_as_declared(variant: str) -> None:
+    """With one output a direction of B cannot turn, with one input none of A: exactly zero."""
+    for d_in, d_out in ((3, 1), (1, 3), (3, 3)):
+        torch.manual_seed(0)
+        model: Any = nn.Sequential(nn.Linear(d_in, d_out))
+        ll.attach(model, ll.DeLoRAConfig(r=2))
+        model(torch.randn(4, d_in)).square().sum().backward()
+        for name, declared in subject.first_gradients(model)["0"].items():
+            found = "nonzero" if subject.tensors(model)["0"][name].grad.any() else "zero"  # type: ignore[union-attr]
+            told = f"delora on {d_in} → {d_out}: the first gradient of {name} is {found}, declared {declared}"
+            assert_holds(found == declared, claim=told)

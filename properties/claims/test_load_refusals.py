@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import lora_lite as ll
+from properties.judging.assertions import assert_refuses
 from properties.judging.claim import claim
 from properties.judging.files import Damage, adapted, base, config_of, refused, rewrite, saved
 from properties.judging.fixed_models import NO_HOOK, blocked
@@ -241,3 +242,34 @@ def test_another_option_in_the_header_is_noticed(variant: str) -> None:
 
 def _set_option(name: str, value: object, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
     config_of(header)[name] = value
+
+
+@claim(stage="load", subject="lora_lite")
+def test_figures_in_messages_are_right() -> None:
+    """How many, of how many, how many more."""
+    ll.attach(model := base(), ll.LoRAConfig(r=2, target_names=("0",)))
+    with assert_refuses(
+        ll.TargetError, r"^0: 1 of 2 target layers already carry", claim="attach over one of two"
+    ):
+        ll.attach(model, ll.LoRAConfig(r=2, target_names=("0", "2")))
+    for layers, more in (
+        (1, ""),
+        (5, ""),
+        (6, "  … 1 more of 6 parameters.\n"),
+        (9, "  … 4 more of 9 parameters.\n"),
+    ):
+        ll.attach(wide := stack(layers), ll.LoRAConfig(r=1))
+        with saved(wide) as path:
+            told = (
+                rf"(?s)made for another base\.\n(  \d\.weight: found [^\n]*\n){{{min(layers, 5)}}}{more}Load"
+            )
+            refused(stack(layers), path, ll.BaseMismatchError, told, f"{layers} other layers")
+            ll.detach(wide)
+            wide[0].weight.data.neg_()
+            told = r"(?s)another base\.\n  0\.weight: found [^\n]*\nLoad"
+            refused(wide, path, ll.BaseMismatchError, told, f"one other layer of {layers}")
+
+
+def stack(layers: int) -> Any:
+    """So many layers with other numbers each time."""
+    return nn.Sequential(*(nn.Linear(2, 2, bias=False) for _ in range(layers)))

@@ -173,3 +173,52 @@ def test_merge_of_what_the_base_cannot_hold_is_refused() -> None:
         tried = "merge of an adapter that adds a constant, into a layer without a bias"
         with assert_refuses(ll.BaseWeightError, match, claim=tried):
             ll.merge(model)
+
+
+@claim(stage="merge", subject="lora_lite")
+def test_a_merged_weight_that_overflows_is_refused() -> None:
+    """The weight alone, and the bias alone: a look at one of them misses the other."""
+    for variant in ("lora", "ia3"):
+        model: Any = nn.Sequential(nn.Linear(3, 3))
+        if variant == "lora":
+            ll.attach(model, ll.LoRAConfig(r=2, dtype=torch.float64))
+            factor = 1e25
+        else:
+            model[0].weight.data.zero_()
+            model[0].bias.data.fill_(1e30)
+            ll.attach(model, ll.IA3Config(dtype=torch.float64))
+            factor = 1e30
+        for parameter in ll.adapters_of(model)[0].parameters():
+            parameter.data.fill_(factor)
+        before = {name: tensor.detach().clone() for name, tensor in model[0].named_parameters(recurse=False)}
+        with assert_refuses(
+            ll.BaseWeightError,
+            "0: merge: the merged weight is not finite in torch.float32",
+            claim=f"merge of {variant}",
+        ):
+            ll.merge(model)
+        for name, tensor in before.items():
+            assert_identical(
+                getattr(model[0], name), tensor, what=f"{name} after a refused merge of {variant}"
+            )
+
+
+@claim(stage="merge", subject="lora_lite")
+def test_merge_beside_any_hook_of_the_users_is_refused() -> None:
+    """Every kind of hook beside every kind of adapter: what it does would be folded in, and happen again."""
+    hooks = ("register_forward_pre_hook", "register_forward_hook")
+    for config in (ll.LoRAConfig(r=2), ll.HRAConfig(r=2), ll.IA3Config(), ll.IA3FFConfig()):
+        for hook in hooks:
+            for first in (True, False):
+                model: Any = nn.Sequential(nn.Linear(4, 4))
+                if first:
+                    getattr(model[0], hook)(lambda layer, *args: None)
+                ll.attach(model, config)
+                if not first:
+                    getattr(model[0], hook)(lambda layer, *args: None)
+                with assert_refuses(
+                    ll.BaseWeightError,
+                    "0: merge: Linear computes more",
+                    claim=f"merge of {config.variant} beside {hook}",
+                ):
+                    ll.merge(model)

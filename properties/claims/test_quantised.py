@@ -27,7 +27,7 @@ from properties.subjects import subject
 from properties.subjects.attaching import Attached, attach
 from properties.subjects.observation import Layer, default_run, observe
 from strategies import QuantisedLayer, gaussian, quantised_layers
-from strategies.quantised import bitsandbytes, four_bit
+from strategies.quantised import bitsandbytes, four_bit, torchao
 
 WEIGHT = gaussian(0, "weight", (16, 32))
 
@@ -216,3 +216,17 @@ def test_an_adapter_on_four_bits_agrees_with_the_oracle(case: QuantisedLayer) ->
 def test_an_adapter_on_torchao_agrees_with_the_oracle(case: QuantisedLayer) -> None:
     """Eight bits for the weight, computed in floats."""
     check_quantised(case)
+
+
+@claim(stage="load", needs=("torchao",), subject="lora_lite")
+def test_a_fingerprint_tells_the_numbers_of_torchao_apart() -> None:
+    """Its codes and its scales, one at a time: W, a W with other codes, and 8 W with the same ones."""
+    weight = gaussian(0, "weight", (16, 32))
+    other = weight.clone()
+    other[3, 5] = -other[3, 5]
+    found = []
+    for numbers in (weight, other, 8 * weight):
+        plain = nn.Linear(32, 16, bias=False)
+        plain.weight = nn.Parameter(numbers)
+        found.append(fingerprint(nn.Sequential(torchao(plain)))["0.weight"])
+    assert_holds(len(set(found)) == 3, claim=f"torchao: three bases have the fingerprints {found}")

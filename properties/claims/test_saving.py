@@ -2,7 +2,9 @@
 refuse.
 """
 
+import os
 import resource
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -103,3 +105,20 @@ def test_an_adapter_of_two_dtypes_is_not_saved() -> None:
     tried = "save of an adapter in two dtypes"
     with scratch_file() as path, assert_refuses(ll.CheckpointError, match, claim=tried):
         ll.save(model, path)
+
+
+@claim(stage="save", subject="lora_lite")
+def test_a_saved_file_has_the_mode_of_any_new_file() -> None:
+    """What open() gives, by the umask; not the 0o600 of a temporary file, and no other bit."""
+    for umask in (0o022, 0o027, 0o077):
+        before = os.umask(umask)
+        try:
+            with saved() as path:
+                mode, wanted = stat.S_IMODE(path.stat().st_mode), 0o666 & ~umask
+            now = os.umask(umask)
+        finally:
+            os.umask(before)
+        assert_holds(
+            mode == wanted, claim=f"umask {umask:03o}: the file's mode is {mode:04o}, wanted {wanted:04o}"
+        )
+        assert_holds(now == umask, claim=f"save left the umask at {now:03o}, found {umask:03o}")

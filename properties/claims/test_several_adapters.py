@@ -15,6 +15,7 @@ from properties.judging.assertions import (
     assert_refuses,
 )
 from properties.judging.claim import claim
+from properties.judging.files import adapted, base, saved
 from properties.judging.fixed_models import (
     Stack,
     assert_learning,
@@ -124,3 +125,21 @@ def test_detach_without_an_adapter_is_refused() -> None:
     for name, act in {"detach": ll.detach, "merge": ll.merge}.items():
         with assert_refuses(ll.NotAttachedError, nothing, claim=f"{name} after detach"):
             act(model)
+
+
+@claim(stage="load", subject="lora_lite")
+def test_loading_a_second_adapter_leaves_the_first_one_learning() -> None:
+    """Saved from another model, detached there, loaded beside one that trains; and the other way round."""
+    first, second = ll.LoRAConfig(r=2, target_names=("0",)), ll.HRAConfig(r=2, target_names=("2",))
+    for here, there in ((first, second), (second, first)):
+        with saved(adapted(there)) as path:
+            ll.attach(model := base(), here)
+            flags = {name: p.requires_grad for name, p in ll.adapters_of(model)[0].named_parameters()}
+            ll.load(model, path)
+            now = {
+                n: p.requires_grad for adapter in ll.adapters_of(model) for n, p in adapter.named_parameters()
+            }
+            assert_holds(
+                all(flags.values()) and all(now.values()),
+                claim=f"beside {here.variant}, load of {there.variant} leaves requires_grad {now}",
+            )

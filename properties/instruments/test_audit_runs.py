@@ -139,6 +139,7 @@ def test_a_users_variant_is_audited(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     ended, data = audited(
         tmp_path / "audit",
         "--variant-module=own_variant",
+        "--no-record",
         "--variant=own",
         "properties/claims/test_portrait.py",
     )

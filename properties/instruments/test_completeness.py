@@ -7,6 +7,8 @@ import pytest
 import lora_lite as ll
 from properties.audit import missing
 from properties.judging import needs, peft_layers
+from properties.judging.claim import Claim, load_claims, register
+from properties.judging.outcome import NOT_APPLICABLE, NOT_JUDGED
 from properties.oracles import ORACLES
 from strategies.options import BUILT_IN
 
@@ -42,3 +44,22 @@ def test_what_is_missing_is_told(what: str, monkeypatch: pytest.MonkeyPatch) -> 
 def test_no_peer_is_excused_that_there_is() -> None:
     assert not set(peft_layers.NO_PEER) & set(peft_layers.PEFT)
     assert needs.NEEDS["peer"].missing(ll.AntiPaSTO) == peft_layers.NO_PEER["antipasto"]
+
+
+def test_what_lacks_a_package_is_not_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a method and of the library; what is about no such method stays not applicable."""
+    monkeypatch.setitem(needs.MACHINE, "bitsandbytes", lambda: "bitsandbytes is not installed")
+    for name, variant, state in (
+        ("an_adapter_on_bitsandbytes_agrees_with_the_oracle", ll.LoRA, NOT_JUDGED),
+        ("an_eight_bit_weight_is_read_as_numbers", None, NOT_JUDGED),
+        ("an_adapter_on_four_bits_agrees_with_the_oracle", ll.EVA, NOT_APPLICABLE),
+    ):
+        assert load_claims()[name].standing(variant).state == state
+
+
+def test_a_claim_about_the_library_needs_nothing_of_a_method() -> None:
+    def check() -> None:
+        """Nothing."""
+
+    with pytest.raises(ValueError, match=r"found the needs \['oracle'\], wanted some of compiler"):
+        register(Claim("an_odd_one", check, None, "init", needs=("oracle",)))

@@ -17,7 +17,7 @@ from hypothesis.strategies import SearchStrategy
 import lora_lite as ll
 from properties.judging import journal
 from properties.judging.assertions import Violation
-from properties.judging.needs import NEEDS
+from properties.judging.needs import MACHINE, NEEDS, unmet
 from properties.judging.outcome import NOT_APPLICABLE, NOT_JUDGED, STAGES, Meter, measuring
 from properties.subjects.attaching import seed_inits
 from strategies.recipes import pasteable
@@ -42,7 +42,7 @@ class Claim:
     check       raises Violation where the claim fails: for a drawn case, or, where cases is None, as such
     cases       what Hypothesis draws for a method; None for a claim about the library as a whole
     stage       the part of an adapter's life that it is about, one of STAGES
-    needs       what the method and the machine must offer, names of NEEDS
+    needs       what the method and the machine must offer, names of NEEDS and MACHINE
     share       of the budget of examples: less for cases that take long
     about       the methods that it is about; () for all
     capability  what a user may do with a method of which it holds, a column of the audit's table
@@ -61,16 +61,16 @@ class Claim:
     subject: str | None = None
     slow: bool = False
 
-    def standing(self, variant: type[ll.Variant]) -> Standing:
-        """Whether it is judged of this method, and if not, why."""
-        if self.cases is None:
-            return Standing(NOT_APPLICABLE, "about the library as a whole")
-        if self.about and variant.name not in self.about:
+    def standing(self, variant: type[ll.Variant] | None) -> Standing:
+        """Whether it is judged of this method (None: of the library as a whole), and if not, why."""
+        if (self.cases is None) != (variant is None):
+            of = "the library as a whole" if self.cases is None else "methods"
+            return Standing(NOT_APPLICABLE, f"about {of}")
+        if variant is not None and self.about and variant.name not in self.about:
             return Standing(NOT_APPLICABLE, f"about {' and '.join(self.about)}")
-        missing = [(NEEDS[need], why) for need in self.needs if (why := NEEDS[need].missing(variant))]
-        # What it never can have comes before what it could be given.
-        for need, why in sorted(missing, key=lambda pair: not pair[0].by_nature):
-            return Standing(NOT_APPLICABLE if need.by_nature else NOT_JUDGED, why)
+        # What a method never can have comes before what it could be given.
+        for by_nature, why in sorted(unmet(self.needs, variant), reverse=True):
+            return Standing(NOT_APPLICABLE if by_nature else NOT_JUDGED, why)
         return Standing(None)
 
     def judge(self, *case: Any) -> None:
@@ -183,8 +183,9 @@ def register(made: Claim) -> None:
     """Make it known. Raises ValueError, see claim()."""
     if made.stage not in STAGES:
         raise ValueError(f"{made.name}: found the stage {made.stage!r}, wanted one of {', '.join(STAGES)}")
-    if unknown := [need for need in made.needs if need not in NEEDS]:
-        raise ValueError(f"{made.name}: nothing says what {unknown} needs, known are {', '.join(NEEDS)}")
+    known_needs = MACHINE if made.cases is None else {**NEEDS, **MACHINE}
+    if unknown := [need for need in made.needs if need not in known_needs]:
+        raise ValueError(f"{made.name}: found the needs {unknown}, wanted some of {', '.join(known_needs)}")
     known = CLAIMS.setdefault(made.name, made)
     if known.check.__module__ != made.check.__module__:
         raise ValueError(

@@ -7,7 +7,7 @@ the remedy.
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -26,7 +26,7 @@ Variant = type[ll.Variant]
 
 @dataclass(frozen=True)
 class Need:
-    """missing: why the method or the machine does not offer it, and the remedy; None where it does.
+    """Of a method. missing: why it does not offer it, and the remedy; None where it does.
 
     by_nature: whether a claim that needs it says nothing about a method without it.
     """
@@ -43,14 +43,9 @@ def _lack(missing: Callable[[Variant], str | None]) -> Need:
     return Need(missing, by_nature=False)
 
 
-def _package(module: str, install: str) -> Need:
-    return _lack(
-        lambda variant: (
-            None
-            if _installed(module)
-            else f"{module.replace('_', '-')} is not installed: pip install {install}"
-        )
-    )
+def _package(module: str, install: str) -> Callable[[], str | None]:
+    why = f"{module.replace('_', '-')} is not installed: pip install {install}"
+    return lambda: None if _installed(module) else why
 
 
 @cache
@@ -91,14 +86,18 @@ def _no_peer(variant: Variant) -> str | None:
     return None if variant.name in PEFT else NO_PEER.get(variant.name, f"peft has no {variant.name}")
 
 
-def _no_compiler(variant: Variant) -> str | None:
+def _no_processes() -> str | None:
+    return None if dist.is_available() else "this torch was built without torch.distributed"
+
+
+def _no_compiler() -> str | None:
     wanted = os.environ.get("CXX", "g++")
     found = shutil.which(wanted) or shutil.which("clang++")
     return None if found else f"torch.compile needs a C++ compiler: found no {wanted}"
 
 
+# Of a method.
 NEEDS: dict[str, Need] = {
-    # Of the method.
     "oracle": _lack(_no_oracle),
     "identity bound": _lack(_no_bound),
     "peer": Need(_no_peer, by_nature=True),
@@ -124,14 +123,31 @@ NEEDS: dict[str, Need] = {
         lambda variant: not variant.needs_calibration or calibrates_in_place(device()),
         "is calibrated in eval mode, where bitsandbytes repacks its four bits on the CPU for good",
     ),
-    # Of the machine.
-    "compiler": _lack(_no_compiler),
-    "processes": _lack(
-        lambda variant: None if dist.is_available() else "this torch was built without torch.distributed"
-    ),
+}
+
+# Of the machine, the same for every method: why it does not offer it, and the remedy; None where it does.
+MACHINE: dict[str, Callable[[], str | None]] = {
+    "compiler": _no_compiler,
+    "processes": _no_processes,
     "peft": _package("peft", "peft"),
     "bitsandbytes": _package("bitsandbytes", "bitsandbytes"),
     "torchao": _package("torchao", "torchao"),
     "transformers": _package("transformers", "transformers"),
     "minilm": _package(MINILM, MINILM.replace("_", "-")),
 }
+
+
+def unmet(needs: Iterable[str], variant: Variant | None) -> Iterator[tuple[bool, str]]:
+    """Of each need that is not met, whether that is so by nature, and why.
+
+    variant: None for the library as a whole, which can need something of the machine alone.
+    """
+    for name in needs:
+        if name in MACHINE:
+            by_nature, why = False, MACHINE[name]()
+        elif variant is None:
+            raise ValueError(f"a claim about the library as a whole needs {name} of a method")
+        else:
+            by_nature, why = NEEDS[name].by_nature, NEEDS[name].missing(variant)
+        if why is not None:
+            yield by_nature, why

@@ -44,7 +44,8 @@ KEEPER = pytest.StashKey[Keeper]()
 
 def run_as_test(claim: Claim, variant: str | None, request: pytest.FixtureRequest) -> None:
     """Under pytest's budget. A claim that lacks something that it needs is skipped, with the reason."""
-    if variant is not None and (standing := claim.standing(ll.VARIANTS[variant])).state is not None:
+    method = None if variant is None else ll.VARIANTS[variant]
+    if (standing := claim.standing(method)).state is not None:
         leave(request, Outcome(claim.name, variant, claim.stage, NOT_JUDGED, standing.why))
         pytest.skip(f"not judged: {standing.why}")
     with judged(claim, variant, request) as meter:

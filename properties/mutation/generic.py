@@ -21,6 +21,7 @@ from properties.mutation.operators import edits, left_alone
 from properties.mutation.trees import InjectionError, Place, tree_of
 from strategies.options import BUILT_IN
 
+ASKED = ("dtype", "shape", "device", "ndim", "is_meta", "data")
 # So many of the generated ones are in the default run.
 SAMPLE = 12
 
@@ -100,8 +101,14 @@ def mutants_of(function: FunctionType, variants: Sequence[str]) -> Iterator[Muta
     """All that the operators make of a function, those without an effect too."""
     known: Counter[str] = Counter()
     where = f"{function.__module__}:{function.__qualname__}"
-    for number, (_, node) in enumerate(places(tree_of(function))):
+    # A wrapper is the decorator's own code: that the library has it at all is what can be wrong.
+    wrapper = hasattr(function, "__wrapped__")
+    for number, (place, node) in enumerate(places(tree_of(function))):
+        # Where only its dtype or shape is asked, a tensor may as well be detached.
+        asked = isinstance(place.owner, ast.Attribute) and place.owner.attr in ASKED
         for operator, new in edits(node):
+            if (asked and operator == "detached") or (wrapper and operator != "context dropped"):
+                continue
             told = f"{where}: {operator}: {short(node)} => {short(new)}"
             known[told] += 1
             name = f"{told} #{known[told]}" if known[told] > 1 else told

@@ -18,7 +18,7 @@ from properties.judging.assertions import Violation
 from properties.judging.claim import Claim, load_claims
 from properties.judging.outcome import Meter, measuring
 from properties.mutation.mutant import Mutant
-from properties.mutation.order import rank
+from properties.mutation.order import noticed, rank
 from properties.mutation.trees import InjectionError
 from strategies.options import forget
 from strategies.recipes import pasteable, to_json
@@ -152,11 +152,12 @@ def signal(
 
 @cache
 def applicable(variant: str) -> Sequence[Claim]:
-    """Every property that is about this variant; first those that take little time and run little else of the
-    library.
+    """Every claim about this variant or about the library; first those that take little time and run little
+    else of the library.
     """
+    kind = ll.VARIANTS[variant]
     claims = [p for p in load_claims().values() if not p.slow]
-    claims = [p for p in claims if p.cases is None or p.standing(ll.VARIANTS[variant]).state is None]
+    claims = [p for p in claims if p.standing(None if p.cases is None else kind).state is None]
     return sorted(claims, key=lambda p: (p.share < 1, len(reach(p, variant).code), p.name))
 
 
@@ -196,14 +197,20 @@ def run_row(mutant: Mutant, *, examples: int, full: int, whole: bool) -> Row:
                 )
                 row.cells.append(replace(cell, signal=found))
         else:
-            _until_killed(row, mutant, variant, examples)
+            # Patience first with the claims that noticed such a failure before: all others take longer.
+            known = [*row.killers, *noticed(mutant.targets)]
+            _ = (
+                _until_killed(row, mutant, variant, examples, among=known)
+                or _until_killed(row, mutant, variant, full, among=known)
+                or _until_killed(row, mutant, variant, examples)
+            )
     for variant in row.survivors:
         _until_killed(row, mutant, variant, full, everything=True)
     return row
 
 
 def _cell(made: Claim, mutant: Mutant, variant: str, how: settings) -> Cell:
-    if {target.__code__ for target in mutant.targets} & reach(made, variant).code:
+    if mutant.reached & reach(made, variant).code:
         return run_guarded(made, mutant, variant, how)
     return Cell(made.name, mutant.name, variant, "unreached")
 
@@ -215,15 +222,26 @@ def run_guarded(made: Claim, mutant: Mutant, variant: str, how: settings) -> Cel
     return run_cell(made, mutant, variant, how)
 
 
-def _until_killed(row: Row, mutant: Mutant, variant: str, examples: int, *, everything: bool = False) -> None:
+def _until_killed(
+    row: Row,
+    mutant: Mutant,
+    variant: str,
+    examples: int,
+    *,
+    everything: bool = False,
+    among: Sequence[str] | None = None,
+) -> bool:
     known = row.killers
     for made in ranked(mutant, variant, known):
+        if among is not None and made.name not in among:
+            continue
         run = run_guarded if everything or made.name in known else _cell
         cell = run(made, mutant, variant, budget(examples, shrink=row.shrunk is None))
         # One kill's error is not that of the easiest case, which nobody has looked for here.
         row.cells.append(replace(cell, signal={}))
         if cell.outcome == "killed":
-            return
+            return True
+    return False
 
 
 @dataclass(frozen=True)

@@ -153,6 +153,11 @@ class Mutant:
         """The functions that it changes."""
         return tuple(dict.fromkeys(step.target for step in self.changes))
 
+    @property
+    def reached(self) -> set[CodeType]:
+        """The code that a claim has to run in order to notice: of a decorator's wrapper, what is wrapped."""
+        return {inspect.unwrap(target).__code__ for target in self.targets}
+
     @cached_property
     def trees(self) -> dict[FunctionType, ast.FunctionDef]:
         """What it makes of each of them. Raises InjectionError where the mutant does not apply."""

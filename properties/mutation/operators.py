@@ -161,8 +161,10 @@ def _arguments(node: ast.Call) -> Edits:
     for i, (first, second) in enumerate(pairwise(node.args)):
         swapped = [*node.args[:i], second, first, *node.args[i + 2 :]]
         yield "arguments swapped", _with(node, args=swapped)
-    for i in range(len(node.keywords)):
-        yield "keyword dropped", _with(node, keywords=_without(node.keywords, i))
+    for i, keyword in enumerate(node.keywords):
+        # zip(strict=True) asserts what holds.
+        if keyword.arg != "strict":
+            yield "keyword dropped", _with(node, keywords=_without(node.keywords, i))
 
 
 @operator(ast.Call)

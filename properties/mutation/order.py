@@ -22,12 +22,18 @@ def known() -> Known:
     return json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
 
 
+def noticed(functions: Iterable[FunctionType]) -> list[str]:
+    """The claims that noticed a mutant of one of these functions."""
+    told = known()
+    return [claim for f in functions for claim in told.get(f.__module__, {}).get(f.__qualname__, [])]
+
+
 @cache
 def ranking(function: FunctionType) -> dict[str, int]:
     """A place for each claim that is known: those of the function, of its module, and of the library."""
     told = known()
     module = told.get(function.__module__, {})
-    own = module.get(function.__qualname__, [])
+    own = noticed([function])
     everywhere = (claims for functions in told.values() for claims in functions.values())
     names = [*own, *_frequent(module.values()), *_frequent(everywhere)]
     return {name: place for place, name in enumerate(dict.fromkeys(names))}
@@ -43,17 +49,16 @@ def rank(functions: Iterable[FunctionType], claim: str) -> int:
 
 
 def write(kills: Iterable[tuple[FunctionType, str]]) -> None:
-    """Write the file anew, from which claim noticed a mutant of which function first."""
+    """Write the file anew: which claim noticed a mutant of which function first, and those known before."""
     counted: dict[str, dict[str, Counter[str]]] = {}
     for function, claim in kills:
         functions = counted.setdefault(function.__module__, {})
         functions.setdefault(function.__qualname__, Counter())[claim] += 1
-    told: Known = {
-        module: {
-            name: [claim for claim, _ in claims.most_common()] for name, claims in sorted(functions.items())
-        }
-        for module, functions in sorted(counted.items())
-    }
+    told: Known = {module: dict(functions) for module, functions in known().items()}
+    for module, found in counted.items():
+        for name, claims in found.items():
+            before = told.setdefault(module, {}).get(name, [])
+            told[module][name] = list(dict.fromkeys([*(claim for claim, _ in claims.most_common()), *before]))
     # One line a module, so that a change of one is a change of one line.
-    lines = ",\n".join(f"{json.dumps(module)}: {json.dumps(functions)}" for module, functions in told.items())
-    FILE.write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
+    lines = (f"{json.dumps(name)}: {json.dumps(told[name], sort_keys=True)}" for name in sorted(told))
+    FILE.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")

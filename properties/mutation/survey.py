@@ -1,6 +1,9 @@
 """Every mutant of a list against the claims, each in a process that forks from a warm one."""
 
+import math
 import multiprocessing
+import resource
+import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -11,8 +14,8 @@ from properties.mutation.matrix import applicable, budget, nothing_remembered, r
 from properties.mutation.mutant import Mutant
 
 State = Literal["killed", "loud", "survived"]
-# A mutant that takes longer hangs, which nobody overlooks.
-DEADLINE = 240.0
+# Processor seconds after which a mutant hangs, which nobody overlooks; and by the clock so many times more.
+DEADLINE, PATIENCE = 180.0, 10
 # Of a mutant that many variants show, so many are asked; these first: of outputs, of inputs, with data.
 MOST, PILOTS = 3, ("lora", "hra", "antipasto")
 
@@ -40,12 +43,12 @@ def judged(mutant: Mutant, *, examples: int, full: int) -> Outcome:
     asked: set[tuple[str, str | None, int]] = set()
     with nothing_remembered():
         for tried in (examples, full):
-            for variant in variants:
+            # The second round, with more examples, is long: on the first variant alone.
+            for variant in variants if tried == examples else variants[:1]:
                 for made in ranked(mutant, variant):
                     about = None if made.cases is None else variant
                     key = (made.name, about, 0 if about is None else tried)
-                    reached = {target.__code__ for target in mutant.targets} & reach(made, variant).code
-                    if key in asked or not reached:
+                    if key in asked or not mutant.reached & reach(made, variant).code:
                         continue
                     asked.add(key)
                     cell = run_guarded(made, mutant, variant, budget(tried, shrink=False))
@@ -59,10 +62,8 @@ def judged(mutant: Mutant, *, examples: int, full: int) -> Outcome:
 
 def showing(mutant: Mutant) -> list[str]:
     """The variants on which to ask: those of which a drawn case runs the changed code."""
-    codes = {target.__code__ for target in mutant.targets}
-    running = [
-        v for v in mutant.applies_to if any(codes & reach(c, v).code for c in applicable(v) if c.cases)
-    ]
+    drawn = {v: [claim for claim in applicable(v) if claim.cases] for v in mutant.applies_to}
+    running = [v for v, claims in drawn.items() if any(mutant.reached & reach(c, v).code for c in claims)]
     return sorted(running or mutant.applies_to, key=lambda v: v not in PILOTS)[:MOST]
 
 
@@ -85,7 +86,7 @@ def survey(
                 more = False
                 break
             ours, theirs = fork.Pipe(duplex=False)
-            process = fork.Process(target=_tell, args=(judge, mutant, theirs))
+            process = fork.Process(target=_tell, args=(judge, mutant, theirs, deadline))
             process.start()
             theirs.close()
             running[ours] = (process, mutant, time.monotonic())
@@ -93,14 +94,15 @@ def survey(
             process, mutant, _ = running.pop(ready)
             yield _heard(ready, process, mutant)
         for ours, (process, mutant, began) in list(running.items()):
-            if time.monotonic() - began > deadline:
+            if time.monotonic() - began > PATIENCE * deadline:
                 del running[ours]
                 process.kill()
                 process.join()
                 yield Outcome(mutant.name, "loud", detail="hangs", seconds=deadline)
 
 
-def _tell(judge: Callable[[Mutant], Any], mutant: Mutant, theirs: Connection) -> None:
+def _tell(judge: Callable[[Mutant], Any], mutant: Mutant, theirs: Connection, deadline: float) -> None:
+    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(time.process_time() + deadline),) * 2)
     theirs.send(judge(mutant))
 
 
@@ -108,6 +110,8 @@ def _heard(ours: Any, process: Any, mutant: Mutant) -> Any:
     try:
         return ours.recv()
     except EOFError:
-        return Outcome(mutant.name, "loud", detail="the process ended without a word")
+        process.join()
+        hangs = process.exitcode in (-signal.SIGXCPU, -signal.SIGKILL)
+        return Outcome(mutant.name, "loud", detail="hangs" if hangs else "the process ended without a word")
     finally:
         process.join()

@@ -1,0 +1,49 @@
+"""Generated mutants are noticed, or known.txt says why not: a sample of the generic, all of the interface.
+
+All generic ones: `python -m properties.mutation generic --all --jobs 2`, as a nightly run does.
+"""
+
+import pytest
+from hypothesis import settings
+
+from properties.mutation import generic, score
+from properties.mutation.interface import interface_mutants
+from properties.mutation.score import known
+from properties.mutation.survey import judged, survey
+
+pytestmark = [pytest.mark.instruments, pytest.mark.mutation, pytest.mark.slow]
+
+
+def given_seed(request: pytest.FixtureRequest) -> int:
+    """--hypothesis-seed where it is a number, so that each shard of a nightly run has a sample of its own."""
+    told = str(request.config.getoption("--hypothesis-seed"))
+    return int(told) if told.isdecimal() else 0
+
+
+def test_a_sample_of_the_generic_mutants_is_noticed(request: pytest.FixtureRequest) -> None:
+    """Loud ones are no kills and no survivors."""
+    seed, full = given_seed(request), settings().max_examples
+    mutants = generic.sample(generic.generated(), seed, generic.SAMPLE)
+    outcomes = survey(mutants, lambda mutant: judged(mutant, examples=max(1, full // 10), full=full))
+    made = score.score("generic", outcomes)
+    told = [name for name, why in made.survivors.items() if not why]
+    assert not told, f"survive seed {seed}: name the claim that should notice them in known.txt\n{told}"
+
+
+def test_interface_mutants_are_noticed(variant: str) -> None:
+    """Those of one variant, built in or a user's."""
+    full = settings().max_examples
+    outcomes = [
+        judged(mutant, examples=max(1, full // 10), full=full) for mutant in interface_mutants(variant)
+    ]
+    made = score.score("interface", outcomes)
+    assert [name for name, why in made.survivors.items() if not why] == []
+    assert made.killed > made.loud
+
+
+def test_what_is_known_is_of_mutants_that_there_are() -> None:
+    """A reason about code that is gone, or was changed since, is none."""
+    names = {mutant.name for mutant in generic.generated()}
+    gone = [name for name in known() if name not in names and name.partition(": ")[1] and "lora_lite" in name]
+    assert gone == []
+    assert all(one.reason for one in known().values())

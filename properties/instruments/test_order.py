@@ -1,0 +1,80 @@
+"""The order in which claims are asked changes how long a run takes, and nothing else."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import lora_lite as ll
+from properties.judging.claim import load_claims
+from properties.mutation import load_catalogue, matrix, order
+from properties.mutation.matrix import ranked, run_row
+from properties.mutation.mutant import plain
+
+pytestmark = pytest.mark.instruments
+
+
+@pytest.fixture(autouse=True)
+def _read_anew() -> Iterator[None]:
+    forget()
+    yield
+    forget()
+
+
+def forget() -> None:
+    """What was read of the file."""
+    order.known.cache_clear()
+    order.ranking.cache_clear()
+
+
+def test_the_file_speaks_of_what_there_is() -> None:
+    """What is renamed is no error; but most of what it says has to hold, or it is of no use."""
+    told = [(module, name, claims) for module, of in order.known().items() for name, claims in of.items()]
+    claims = {claim for _, _, found in told for claim in found}
+    assert len(claims & load_claims().keys()) > 0.9 * len(claims)
+    changed = {(t.__module__, t.__qualname__) for m in load_catalogue().values() for t in m.targets}
+    asked = {(module, name) for module, name, _ in told}
+    assert len(changed & asked) > 0.9 * len(changed)
+
+
+def test_claims_that_noticed_before_are_asked_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the function, then of its module, then of any other; and none of the rest is left out."""
+    mutant = load_catalogue()["lora_scale_lost"]
+    function = plain(ll.LoRA.adapt_output)
+    (module, name), path = (function.__module__, function.__qualname__), tmp_path / "order.json"
+    own, beside, other = "merge_leaves_a_plain_layer", "base_gets_no_gradient", "identity_at_init"
+    path.write_text(json.dumps({module: {name: [own], "LoRA.specs": [beside]}, "elsewhere": {"f": [other]}}))
+    monkeypatch.setattr(order, "FILE", path)
+    names = [claim.name for claim in ranked(mutant, "lora")]
+    assert names[:3] == [own, beside, other]
+    assert {*names} == {claim.name for claim in matrix.applicable("lora")}
+    assert [claim.name for claim in ranked(mutant, "lora", [other])][:2] == [other, own]
+
+
+def test_a_row_stops_at_the_claim_that_noticed_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One cell; and where that claim notices no longer, all the others are asked as before."""
+    mutant, function = load_catalogue()["lora_scale_lost"], plain(ll.LoRA.adapt_output)
+    path = tmp_path / "order.json"
+    monkeypatch.setattr(order, "FILE", path)
+    known = [load_claims()[name] for name in ("base_gets_no_gradient", "forward_agrees_with_the_oracle")]
+    monkeypatch.setattr(matrix, "applicable", lambda variant: known)
+    for first, cells in (("forward_agrees_with_the_oracle", 1), ("base_gets_no_gradient", 4)):
+        path.unlink(missing_ok=True)
+        forget()
+        order.write([(function, first)])
+        forget()
+        row = run_row(mutant, examples=6, full=12, whole=False)
+        assert (row.killers, len(row.cells)) == (["forward_agrees_with_the_oracle"], cells)
+
+
+def test_what_was_known_before_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    function, path = plain(ll.LoRA.specs), tmp_path / "order.json"
+    monkeypatch.setattr(order, "FILE", path)
+    for claims in (["old", "both"], ["new", "both", "both"]):
+        forget()
+        order.write((function, claim) for claim in claims)
+    forget()
+    assert order.noticed([function]) == ["both", "new", "old"]
