@@ -3,13 +3,19 @@
 All generic ones: `python -m properties.mutation generic --all --jobs 2`, as a nightly run does.
 """
 
-import pytest
-from hypothesis import settings
+from typing import Any
 
+import pytest
+import torch
+from hypothesis import settings
+from torch import nn
+
+import lora_lite as ll
 from properties.mutation import generic, score
 from properties.mutation.interface import interface_mutants
 from properties.mutation.score import known
 from properties.mutation.survey import judged, survey
+from strategies.options import BUILT_IN
 
 pytestmark = [pytest.mark.instruments, pytest.mark.mutation, pytest.mark.slow]
 
@@ -47,3 +53,21 @@ def test_what_is_known_is_of_mutants_that_there_are() -> None:
     gone = [name for name in known() if name not in names and name.partition(": ")[1] and "lora_lite" in name]
     assert gone == []
     assert all(one.reason for one in known().values())
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_merging_leaves_the_bias_where_that_is_why_a_mutant_is_equivalent(name: str) -> None:
+    """By the merged numbers: the reason given in known.txt holds for these variants, and for no other."""
+    torch.manual_seed(0)
+    model: Any = nn.Sequential(nn.Linear(4, 4))
+    bias = model[0].bias.detach().clone()
+    kind: Any = ll.VARIANTS[name]
+    ll.attach(
+        model, kind.config_class(**({} if "r" in kind.config_class.unused else {"r": 4})), [torch.randn(9, 4)]
+    )
+    with torch.no_grad():
+        for parameter in ll.adapters_of(model)[0].parameters():
+            parameter.add_(torch.randn_like(parameter))
+    ll.merge(model)
+    same = torch.allclose(model[0].bias, bias, rtol=0, atol=64 * torch.finfo(bias.dtype).eps)
+    assert same == (f"{name}: merge_without_bias" in known())

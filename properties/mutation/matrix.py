@@ -246,8 +246,8 @@ def _until_killed(
 
 @dataclass(frozen=True)
 class Reach:
-    """The code of lora_lite that a property runs on REACH cases; fails: how it fails on correct code, where
-    it does.
+    """The code of lora_lite, and of a user's variants, that a property runs on REACH cases; fails: how it
+    fails on correct code, where it does.
     """
 
     code: frozenset[CodeType]
@@ -262,9 +262,10 @@ def reach(made: Claim, variant: str) -> Reach:
 @cache
 def _reach(made: Claim, variant: str | None) -> Reach:
     seen: set[CodeType] = set()
+    users = {sys.modules[v.__module__].__file__ for v in ll.VARIANTS.values()}
 
     def note(frame: FrameType, event: str, argument: Any) -> None:
-        if frame.f_code.co_filename.startswith(LIBRARY):
+        if frame.f_code.co_filename.startswith(LIBRARY) or frame.f_code.co_filename in users:
             seen.add(frame.f_code)
 
     # Tells of calls alone, where setprofile would tell of returns and of every function in C.

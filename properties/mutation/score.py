@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from properties.mutation.survey import Outcome
+from properties.mutation.table import joined
 
 KNOWN = Path(__file__).parent / "known.txt"
 Kind = Literal["named", "generic", "interface"]
@@ -49,7 +50,7 @@ def known() -> dict[str, Known]:
     """What known.txt says, by the mutant's name."""
     found: dict[str, Known] = {}
     section = ""
-    for line in KNOWN.read_text(encoding="utf-8").splitlines():
+    for _, line in joined(KNOWN.read_text(encoding="utf-8").splitlines()):
         if line.startswith("["):
             section = line.strip("[]")
         elif line and section:

@@ -52,7 +52,7 @@ def load_catalogue() -> dict[str, Mutant]:
 def read(text: str, name: str = "a table") -> Iterator[Mutant]:
     """The mutants of a table. Raises InjectionError, with the line's number, where it is none."""
     section = None
-    for number, line in _joined(text.splitlines()):
+    for number, line in joined(text.splitlines()):
         if line.startswith("["):
             if (found := SECTION.fullmatch(line)) is None:
                 raise InjectionError(f"{name}:{number}: wanted [module: variants], found {line!r}")
@@ -64,7 +64,7 @@ def read(text: str, name: str = "a table") -> Iterator[Mutant]:
             yield _mutant(row, section, f"{name}:{number}")
 
 
-def _joined(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
+def joined(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
     """Each row in one line, with the number of its first one."""
     row, first = "", 0
     for number, line in enumerate(lines, 1):
