@@ -120,7 +120,7 @@ def attach(model: nn.Module, config: AdapterConfig, calibration_data: Iterable[A
     """
     model = attachable(model)
     variant = variant_of(config)
-    config = replace(config)  # what is done to the caller's own from here on has no effect
+    config = config.tried()  # a copy: what is done to the caller's own from here on has no effect
     targets = find_targets(model, config)
     refuse_overlap(targets)
     # Every layer is checked before the first batch runs and the first SVD is taken.
