@@ -25,10 +25,9 @@ from lora_lite.adapter import (
 from lora_lite.config import ADAPTER_DTYPES
 from lora_lite.errors import BaseMismatchError, BaseWeightError, CheckpointError, ConfigError, naming
 from lora_lite.linear import all_finite, quantisation_scales
-from lora_lite.parallel import gathered, is_sharded, refuse_disagreement, write_once
+from lora_lite.parallel import gathered, refuse_disagreement, shard, write_once
 from lora_lite.reading import FORMAT, HEADER, opened
 from lora_lite.rebuilding import rebuild
-from lora_lite.spec import Variant
 from lora_lite.writing import plain_path, save_file, shown, write_atomically
 
 
@@ -50,36 +49,32 @@ def save(model: nn.Module, path: str | bytes | os.PathLike[str] | os.PathLike[by
     place = plain_path(path)
     model = unwrapped(model)
     entries = []
+    live: dict[str, Tensor] = {}
     for adapter in attached(model):
         layers = adapter.layers()
+        held = {target: layer.state_dict(keep_vars=True) for target, layer in layers.items()}
+        for target, tensors in held.items():
+            live |= {f"{target}.{name}": tensor for name, tensor in tensors.items()}
         ranks = {
             target: {"r": layer.config.r, "alpha": layer.config.alpha} for target, layer in layers.items()
         }
         # The user may have cast the model since attach: what counts is what the tensors are.
-        config = replace(adapter.config, dtype=_dtype(layers))
+        config = replace(adapter.config, dtype=_dtype(held))
         entries.append({"variant": config.variant, "config": config.to_json(), "targets": ranks})
     # Collective: every process of a split model has to come by here and below, whichever of them writes.
     # Copies: what is digested, what is compared and what is written are the same numbers.
-    whole = {name: _copied(gathered(tensor)) for name, tensor in _tensors(model).items()}
+    whole = {name: _copied(gathered(tensor.detach())) for name, tensor in live.items()}
     header: dict[str, Any] = {"format": FORMAT, "adapters": entries, "base": fingerprint(model)}
     _refuse_non_finite(whole)
     header["digest"] = digest_of_all(header, {name: _digest(tensor) for name, tensor in whole.items()})
     metadata = {HEADER: json.dumps(header, allow_nan=False)}
-    _refuse_change(whole, _tensors(model))
-    refuse_disagreement(model, header["digest"])
+    if (part := shard(model)) is None:
+        # To refuse in one of several processes would leave the others waiting.
+        _refuse_change(whole, live)
+    refuse_disagreement(part, header["digest"])
     write_once(
-        model, lambda: write_atomically(place, lambda beside: save_file(whole, beside, metadata=metadata))
+        part, lambda: write_atomically(place, lambda beside: save_file(whole, beside, metadata=metadata))
     )
-
-
-def _tensors(model: nn.Module) -> dict[str, Tensor]:
-    """The adapters' tensors as they are, by the names that a file gives them."""
-    return {
-        f"{target}.{name}": tensor.detach()
-        for adapter in attached(model)
-        for target, layer in adapter.layers().items()
-        for name, tensor in layer.state_dict().items()
-    }
 
 
 def _copied(tensor: Tensor) -> Tensor:
@@ -91,14 +86,7 @@ def _refuse_change(copies: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> N
     """Raise CheckpointError where an adapter is no longer what was copied: half of it may be of one optimiser
     step and half of the next.
     """
-    if any(map(is_sharded, now.values())):
-        # To refuse in one process alone would leave the others waiting; they step together, or not at all.
-        return
-    changed = [
-        name
-        for name in {**copies, **now}
-        if name not in copies or name not in now or not _same(copies[name], now[name])
-    ]
+    changed = [name for name, copy in copies.items() if not _same(copy, now[name])]
     if changed:
         raise CheckpointError(
             f"{', '.join(changed[:5])}: {len(changed)} of {len(copies)} tensors changed while they were"
@@ -111,15 +99,15 @@ def _same(copy: Tensor, now: Tensor) -> bool:
     return copy.dtype == now.dtype and torch.equal(copy, now.cpu())
 
 
-def _dtype(layers: Mapping[str, Variant]) -> torch.dtype:
-    """The one dtype of all tensors of an adapter. Raises CheckpointError where there are two."""
+def _dtype(held: Mapping[str, Mapping[str, Tensor]]) -> torch.dtype:
+    """The one dtype of all tensors of an adapter, by layer. Raises CheckpointError where there are two."""
     wanted: torch.dtype | None = None
-    for target, layer in layers.items():
-        for name, tensor in layer.state_dict().items():
+    for target, tensors in held.items():
+        for name, tensor in tensors.items():
             wanted = wanted or tensor.dtype
             if tensor.dtype != wanted:
                 raise CheckpointError(
-                    f"{target}: tensor {name} is {tensor.dtype}, wanted {wanted} as in {next(iter(layers))}. "
+                    f"{target}: tensor {name} is {tensor.dtype}, wanted {wanted} as in {next(iter(held))}. "
                     "Cast the whole adapter, or none of it."
                 )
     assert wanted is not None, "an adapter has a target, and that a tensor"

@@ -150,7 +150,8 @@ class AdapterConfig:
 
     def tried(self) -> Self:
         """A copy, whose patterns are regular expressions: those of a file need not be. Raises ConfigError."""
-        return dataclasses.replace(self, **{name: tuple(map(str, getattr(self, name))) for name in PATTERNS})
+        plain: dict[str, Any] = {name: tuple(map(str, getattr(self, name))) for name in PATTERNS}
+        return dataclasses.replace(self, **plain)
 
     @property
     def scale(self) -> float:

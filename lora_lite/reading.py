@@ -20,14 +20,13 @@ from torch import Tensor
 
 from lora_lite.errors import CheckpointError
 from lora_lite.memory import raw
-from lora_lite.writing import shown
+from lora_lite.writing import KINDS, shown
 
 # Goes up with every change of the file's layout; load reads no other.
 FORMAT = 2
 HEADER = "lora_lite"
 KEYS = ("format", "adapters", "base", "digest")
-# As safetensors names those that an adapter can have.
-DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16, "F64": torch.float64}
+DTYPES = {kind: dtype for dtype, kind in KINDS.items()}
 # Bytes of a header, as safetensors has it.
 LONGEST = 100_000_000
 # A file may be larger than what it takes on the disk, where it has holes; one with real numbers never by so

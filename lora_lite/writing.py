@@ -2,23 +2,30 @@
 
 import errno
 import hashlib
+import json
 import os
 import platform
 import re
 import stat
+import struct
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from pathlib import Path
 from secrets import token_hex
 from typing import Any, BinaryIO
 
-import safetensors.torch
+import torch
 from torch import Tensor
+
+from lora_lite.memory import raw
 
 try:
     import fcntl
 except ImportError:  # Windows has no flock: left-over files stay there until somebody deletes them
     fcntl = None  # type: ignore[assignment]
+
+
+# The dtypes of adapters, as safetensors names them.
+KINDS = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.float64: "F64"}
 
 
 def plain_path(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> str:
@@ -32,8 +39,25 @@ def shown(path: str) -> str:
 
 
 def save_file(tensors: Mapping[str, Tensor], place: str, *, metadata: dict[str, str]) -> None:
-    """A safetensors file. safetensors' own takes no place whose name is no UTF-8."""
-    Path(place).write_bytes(safetensors.torch.save(dict(tensors), metadata))
+    """A safetensors file, of contiguous tensors on the CPU: byte for byte what safetensors makes of them.
+
+    safetensors' own function takes no place whose name is no UTF-8, tells the system's errors as none, and
+    takes three times as long for an adapter's many small tensors.
+    """
+    # The widest numbers first, as it does: each then lies at a multiple of its size.
+    ordered = sorted(tensors.items(), key=lambda named: (-named[1].element_size(), named[0]))
+    header: dict[str, Any] = {"__metadata__": metadata}
+    end = 0
+    for name, tensor in ordered:
+        begin, end = end, end + tensor.nbytes
+        kind = KINDS[tensor.dtype]
+        header[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [begin, end]}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    with open(place, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for _, tensor in ordered:
+            file.write(raw(tensor))
 
 
 def write_atomically(path: str, write: Callable[[str], Any]) -> None:
