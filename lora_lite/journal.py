@@ -63,17 +63,19 @@ class Journal:
 
     def take_back(self) -> None:
         """Put everything back, the last entry first."""
-        while self.entries:
-            try:
-                entry = self.entries[-1]
-                self._file.seek(entry.at)
-                steps: list[Step] = []
-                for view in entry.tensors:
-                    held = torch.empty(view.shape, dtype=view.dtype)
-                    self._file.readinto(raw(held))
-                    steps.append((view.copy_, held))
-                at_once([*steps, *entry.back, (self.entries.pop,)])
-            except KeyboardInterrupt:
-                # An impatient second one. The first is on its way to whoever called merge: the weights come
-                # first, and to put an entry back twice does no harm.
-                continue
+        try:
+            while self.entries:
+                self._put_back(self.entries[-1])
+        except KeyboardInterrupt:
+            # An impatient second one. The first is on its way to whoever called merge: the weights come
+            # first, and to put an entry back twice does no harm.
+            self.take_back()
+
+    def _put_back(self, entry: _Entry) -> None:
+        self._file.seek(entry.at)
+        steps: list[Step] = []
+        for view in entry.tensors:
+            held = torch.empty(view.shape, dtype=view.dtype)
+            self._file.readinto(raw(held))
+            steps.append((view.copy_, held))
+        at_once([*steps, *entry.back, (self.entries.pop,)])
