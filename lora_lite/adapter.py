@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain
+from operator import setitem
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.parameter import is_lazy
 from torch.utils.hooks import RemovableHandle
 
+from lora_lite.atomic import HOOKS, Step, at_once, attribute_as_it_is, layer_as_it_is
 from lora_lite.calibration import calibrate, first_argument
 from lora_lite.config import AdapterConfig
 from lora_lite.errors import (
@@ -120,7 +122,7 @@ def attach(model: nn.Module, config: AdapterConfig, calibration_data: Iterable[A
     """
     model = attachable(model)
     variant = variant_of(config)
-    config = replace(config)  # what is done to the caller's own from here on has no effect
+    config = config.tried()  # a copy: what is done to the caller's own from here on has no effect
     targets = find_targets(model, config)
     refuse_overlap(targets)
     # Every layer is checked before the first batch runs and the first SVD is taken.
@@ -189,59 +191,70 @@ def refuse_overlap(targets: Mapping[str, nn.Module]) -> None:
 
 
 def install(model: nn.Module, adapters: list[tuple[AdapterConfig, dict[str, Variant]]]) -> list[Adapter]:
-    """Hang finished adapter modules on their layers and freeze the base: all of it, or nothing."""
+    """Hang finished adapter modules on their layers and freeze the base: all of it, or nothing, whatever
+    interrupts it.
+    """
     refuse_strays(model)
     state: _State = getattr(model, STATE, None) or _State()
     handles = [Adapter(model, config, tuple(modules)) for config, modules in adapters]
     base = dict(base_parameters(model))
     frozen = {name for name, parameter in base.items() if parameter.requires_grad}
-    hung: list[nn.Module] = []
     if "torch._dynamo" in sys.modules:
         # Code that torch.compile made earlier does not look for new hooks (skip_nnmodule_hook_guards): it
         # would run on without.
         torch.compiler.reset()
-    try:
-        for _, modules in adapters:
-            for name, module in modules.items():
-                layer = model.get_submodule(name)
-                # Noted before it is hung: one that fails half-way is taken down too.
-                hung.append(layer)
-                _hang(layer, module)
-        for name in frozen:
-            base[name].requires_grad_(False)
-    except BaseException:
-        # After an interrupt too: half of the layers adapted would be worse than none.
-        for layer in hung:
-            _take_down(layer)
-        for name in frozen:
-            base[name].requires_grad_(True)
-        raise
-    # Last: until here the model does not say that it carries them.
-    state.adapters += handles
-    state.frozen |= frozen
-    setattr(model, STATE, state)
+    steps: list[Step] = []
+    back = [attribute_as_it_is(model, STATE)]
+    for _, modules in adapters:
+        for name, module in modules.items():
+            layer = model.get_submodule(name)
+            back += layer_as_it_is(layer)
+            steps += _hang(layer, module)
+    steps += [(base[name].requires_grad_, False) for name in frozen]
+    back += [(base[name].requires_grad_, True) for name in frozen]
+    # Another state and not a changed one: the model says that it carries them when it does.
+    state = _State([*state.adapters, *handles], state.frozen | frozen)
+    at_once([*steps, (vars(model).__setitem__, STATE, state)], back)
     return handles
 
 
-def _hang(layer: nn.Module, module: Variant) -> None:
-    hook: RemovableHandle
+def _hang(layer: nn.Module, module: Variant) -> list[Step]:
+    """What puts the module on its layer: child and hook, as add_module and register_forward_hook do it."""
+    if hasattr(layer, CHILD):
+        raise TargetError(
+            f"{type(layer).__name__}: its attribute {CHILD!r} is taken by a {type(layer.lora_lite).__name__}."
+            " Rename it, or leave the layer out with exclude_names."
+        )
     # A new module is in training mode; the model need not be.
     module.train(layer.training)
-    layer.add_module(CHILD, module)
     # Appended: hooks that the layer already has run first, and the adapter gets what they make of x or y.
+    hook: Callable[..., Any]
     if type(module).adapt_input is not Variant.adapt_input:
-        hook = layer.register_forward_pre_hook(_adapt_input, with_kwargs=True)
+        hook, hooks, with_kwargs = (
+            _adapt_input,
+            layer._forward_pre_hooks,
+            layer._forward_pre_hooks_with_kwargs,
+        )
     else:
-        hook = layer.register_forward_hook(_adapt_output, with_kwargs=True)
+        hook, hooks, with_kwargs = _adapt_output, layer._forward_hooks, layer._forward_hooks_with_kwargs
     # torch copies a handle along with the hooks that it is of: a deep copy of the model is detached by
     # itself.
-    module.__dict__["hook"] = hook
+    handle = RemovableHandle(hooks, extra_dict=with_kwargs)
+    module.__dict__["hook"] = handle
+    return [
+        (setitem, layer._modules, CHILD, module),
+        (setitem, hooks, handle.id, hook),
+        (setitem, with_kwargs, handle.id, True),
+    ]
 
 
-def _take_down(layer: nn.Module) -> None:
-    module = layer._modules.pop(CHILD, None)
-    if module is not None and (hook := getattr(module, "hook", None)) is not None:
-        hook.remove()
+def take_down(layer: nn.Module) -> list[Step]:
+    """What takes its adapter off a layer; nothing where it has none."""
+    module = layer._modules.get(CHILD)
+    if module is None or (hook := getattr(module, "hook", None)) is None:
+        return [(layer._modules.pop, CHILD, None)]
+    gone = [(getattr(layer, hooks).pop, hook.id, None) for hooks in HOOKS]
+    return [(layer._modules.pop, CHILD, None), *gone]
 
 
 # The hooks find their adapter through the layer that calls them, so that a deep copy of a model uses its own.
@@ -287,17 +300,25 @@ def detach(model: nn.Module) -> None:
 
 
 def _uninstall(model: nn.Module, adapters: list[Adapter]) -> None:
+    at_once(*uninstalling(model, adapters))
+
+
+def uninstalling(model: nn.Module, adapters: Iterable[Adapter]) -> tuple[list[Step], list[Step]]:
+    """What takes these adapters off the model, and what puts them back on."""
     state: _State = getattr(model, STATE)
-    for adapter in adapters:
-        for name in adapter.targets:
-            _take_down(model.get_submodule(name))
-        state.adapters.remove(adapter)
-    # As long as one adapter is left, all of the base stays frozen.
-    if not state.adapters:
-        for name, parameter in model.named_parameters():
-            if name in state.frozen:
-                parameter.requires_grad_(True)
-        delattr(model, STATE)
+    back = [attribute_as_it_is(model, STATE)]
+    steps: list[Step] = []
+    for layer in (model.get_submodule(name) for adapter in adapters for name in adapter.targets):
+        back += layer_as_it_is(layer)
+        steps += take_down(layer)
+    if left := [adapter for adapter in state.adapters if adapter not in adapters]:
+        # As long as one adapter is left, all of the base stays frozen.
+        return [*steps, (vars(model).__setitem__, STATE, replace(state, adapters=left))], back
+    for name, parameter in model.named_parameters():
+        if name in state.frozen:
+            steps.append((parameter.requires_grad_, True))
+            back.append((parameter.requires_grad_, parameter.requires_grad))
+    return [*steps, (vars(model).pop, STATE, None)], back
 
 
 def adapters_of(model: nn.Module) -> tuple[Adapter, ...]:

@@ -1,13 +1,15 @@
 """Streams batches through the model once and hands each target's inputs to its calibrator."""
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from operator import setitem
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
+from lora_lite.atomic import Step, at_once, attribute_as_it_is
 from lora_lite.errors import CalibrationError, LoraLiteError
 from lora_lite.spec import Calibrator
 
@@ -91,16 +93,26 @@ def calibrate(
             f"calibration_data: found one {type(data).__name__}, wanted batches. Put it in a list."
         )
     tokens = dict.fromkeys(targets, 0)
-    handles = []
+    back = [*_modes(model), (torch.set_grad_enabled, torch.is_grad_enabled())]
+    listen: list[Step] = []
+    for name, layer in targets.items():
+        hooks, with_kwargs = layer._forward_pre_hooks, layer._forward_pre_hooks_with_kwargs
+        own = RemovableHandle(hooks).id
+        listen += [
+            (setitem, hooks, own, _listener(name, calibrators[name], tokens)),
+            (setitem, with_kwargs, own, True),
+        ]
+        back += [(hooks.pop, own, None), (with_kwargs.pop, own, None)]
     try:
-        for name, layer in targets.items():
-            hook = _listener(name, calibrators[name], tokens)
-            handles.append(layer.register_forward_pre_hook(hook, with_kwargs=True))
-        with torch.no_grad(), _eval_mode(model):
-            batches = _run_all(model, data)
-    finally:
-        for handle in handles:
-            handle.remove()
+        at_once(listen)
+        model.eval()
+        batches = _run_all(model, data)
+        at_once(back)
+    except BaseException:
+        # Not `finally`, nor the end of a `with`: an interrupt at its first line would leave all as it is.
+        # Here that line lies inside, and to do it twice does no harm.
+        at_once(back)
+        raise
     if batches == 0:
         raise CalibrationError(
             "The calibration data holds no batch. Give at least one (a generator can be used only once)."
@@ -130,6 +142,7 @@ def _listener(name: str, calibrator: Calibrator, tokens: dict[str, int]) -> Call
     return hook
 
 
+@torch.no_grad()
 def _run_all(model: nn.Module, data: Iterable[Any]) -> int:
     """How many batches there were."""
     batches = 0
@@ -162,14 +175,7 @@ def _run(model: nn.Module, batch: Any) -> None:
         model(batch)
 
 
-@contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
-    """Eval mode inside; each module's own training flag back outside (they need not be all alike)."""
-    flags = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in flags.items():
-            # Not by train(), which would set the children too.
-            module.training = training
+def _modes(model: nn.Module) -> list[Step]:
+    """What gives each module its own training flag back (they need not be all alike)."""
+    # Not by train(), which would set the children too.
+    return [attribute_as_it_is(module, "training") for module in model.modules()]

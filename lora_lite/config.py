@@ -19,6 +19,10 @@ Role = Literal["reader", "writer", "inner"]
 LARGEST_RANK = 2**20
 # What re.compile may raise; a warning where the user made them errors.
 NO_PATTERN = (re.error, OverflowError, RecursionError, Warning)
+PATTERNS = ("target_names", "exclude_names")
+# Of a file's patterns, characters in all, that are tried as regular expressions: compiling may take
+# milliseconds for each.
+TRIED = 500
 # By the names that a file holds.
 ADAPTER_DTYPES = {
     "float32": torch.float32,
@@ -36,6 +40,9 @@ def option(default: Any, *, values: tuple[Any, ...], wrong: tuple[Any, ...] = ()
     values: valid settings, simplest first. wrong: settings that the config must refuse by the field's name,
     whatever the other fields hold: beyond its range, NaN, of another type. The property suite wants both of
     every field. They stand in the field's metadata; the config itself checks nothing by them.
+
+    A file that was written before the field existed loads with the default: let it mean what the variant did
+    until then.
     """
     return dataclasses.field(default=default, metadata={"values": values, "wrong": wrong})
 
@@ -96,7 +103,7 @@ class AdapterConfig:
         smallest = torch.finfo(torch.promote_types(self.dtype, torch.float32)).tiny
         in_range = smallest <= self.scale <= torch.finfo(self.dtype).max
         self.require(in_range, "alpha", f"alpha / r within the range of {self.dtype}")
-        for name in ("target_names", "exclude_names"):
+        for name in PATTERNS:
             self._check_patterns(name)
         roles = get_args(Role)
         self.require(all(r in roles for r in self.target_roles), "target_roles", f"any of {', '.join(roles)}")
@@ -125,6 +132,8 @@ class AdapterConfig:
     def _check_patterns(self, name: str) -> None:
         for pattern in getattr(self, name):
             self.require(isinstance(pattern, str) and pattern != "", name, "non-empty regular expressions")
+            if isinstance(pattern, _Untried):
+                continue
             try:
                 re.compile(pattern)
             except NO_PATTERN as error:
@@ -139,6 +148,11 @@ class AdapterConfig:
                 f"{type(self).__name__}.{name}: found {getattr(self, name)!r}, wanted {wanted}."
             )
 
+    def tried(self) -> Self:
+        """A copy, whose patterns are regular expressions: those of a file need not be. Raises ConfigError."""
+        plain: dict[str, Any] = {name: tuple(map(str, getattr(self, name))) for name in PATTERNS}
+        return dataclasses.replace(self, **plain)
+
     @property
     def scale(self) -> float:
         """s = alpha / r; 1 for a variant without alpha."""
@@ -152,17 +166,44 @@ class AdapterConfig:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
-        """The inverse of to_json. Raises ConfigError on a missing, unknown or invalid field."""
-        wanted = {field.name for field in dataclasses.fields(cls)}
-        # A missing field is not filled in: a default that changed since would change the adapter silently.
-        if set(values) != wanted:
-            missing, unknown = sorted(wanted - set(values)), sorted(set(values) - wanted)
-            raise ConfigError(f"{cls.__name__}: missing fields {missing}, unknown fields {unknown}.")
+        """The inverse of to_json. A setting of the variant's own that is missing, as it is newer than the
+        values, has its default. Raises ConfigError on any other missing field, an unknown or an invalid one.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        # Every file has had these. A default in their place would change the adapter silently.
+        missing = sorted({field.name for field in dataclasses.fields(AdapterConfig)} - set(values))
+        unknown = sorted(set(values) - known)
+        if missing or unknown:
+            raise ConfigError(
+                f"{cls.__name__}: missing fields {missing[:5]}, unknown fields {unknown[:5]}. What is unknown"
+                " may come from a newer version: install the one that wrote it."
+            )
         if not isinstance(values["dtype"], str) or values["dtype"] not in ADAPTER_DTYPES:
             raise ConfigError(
                 f"{cls.__name__}.dtype: found {values['dtype']!r}, wanted one of {sorted(ADAPTER_DTYPES)}."
             )
-        return cls(**{**values, "dtype": ADAPTER_DTYPES[values["dtype"]]})
+        return cls(**{**values, **_untried(values), "dtype": ADAPTER_DTYPES[values["dtype"]]})
+
+
+class _Untried(str):
+    """A pattern of a file with many or long ones. load takes the layers that the file lists: it need not find
+    out, at whatever cost, whether this is a regular expression. Whoever attaches with the config will.
+    """
+
+
+def _untried(values: dict[str, Any]) -> dict[str, list[Any]]:
+    """The patterns, where there are so many that they are not tried."""
+    lists = {name: values[name] for name in PATTERNS}
+    # A bare string counts as a list of one.
+    lists = {name: [held] if isinstance(held, str) else held for name, held in lists.items()}
+    strings = [pattern for held in lists.values() if isinstance(held, list) for pattern in held]
+    if sum(len(pattern) for pattern in strings if isinstance(pattern, str)) <= TRIED:
+        return {}
+    return {
+        name: [_Untried(pattern) if isinstance(pattern, str) else pattern for pattern in held]
+        for name, held in lists.items()
+        if isinstance(held, list)
+    }
 
 
 # Remembered: to resolve the annotations takes seven times as long as all checks of a config.

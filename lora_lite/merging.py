@@ -1,13 +1,16 @@
 """merge: fold adapters into the base."""
 
 import copy
+from contextlib import closing
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lora_lite.adapter import attached, detach, unwrapped
+from lora_lite.adapter import attached, take_down, uninstalling, unwrapped
+from lora_lite.atomic import at_once, layer_as_it_is
 from lora_lite.errors import BaseWeightError, naming
+from lora_lite.journal import Journal
 from lora_lite.linear import has_plain_weight
 
 
@@ -16,42 +19,55 @@ def merge(model: nn.Module) -> None:
     model.
 
     Every adapted layer is affine in x, so that its weight (d_out, d_in) and bias can be read off a basis;
-    this is done in float64 and rounded once to the base dtype. All or nothing: on any error the model is as
-    before.
+    this is done in float64 and rounded once to the base dtype, one layer after the other. All or nothing: on
+    any error or interrupt the model is as before, bit for bit. Up to then the old weights are kept, where
+    they take more than 64 MiB in a temporary file (TMPDIR): no second copy of the model is held in memory.
 
     Raises NotAttachedError, TargetError for what is no model or carries an adapter that was attached through
-    another module, and BaseWeightError where a base cannot hold the result: quantised, tied or parametrised
+    another module, BaseWeightError where a base cannot hold the result: quantised, tied or parametrised
     weights, a forward or a hook of its own, an adapter that adds a constant to a layer without bias, a result
-    that overflows.
+    that overflows; and OSError where there is no room for the old weights.
     """
     model = unwrapped(model)
-    # All results before the first is written: where one layer refuses, no other has changed.
-    merged = {}
-    for adapter in attached(model):
-        for name in adapter.targets:
-            with naming(name):
-                merged[name] = _merged(model, model.get_submodule(name))
-    with torch.no_grad():
-        for name, (weight, bias) in merged.items():
-            layer: Any = model.get_submodule(name)
-            # In place: whoever holds the parameter holds the merged one.
-            layer.weight.copy_(weight)
-            if bias is not None:
-                layer.bias.copy_(bias)
-    detach(model)
+    adapters = attached(model)
+    # Prepared while they are on.
+    off, _ = uninstalling(model, adapters)
+    layers = {name: model.get_submodule(name) for adapter in adapters for name in adapter.targets}
+    for name, layer in layers.items():
+        with naming(name):
+            _refuse_unmergeable(model, layer)
+    with closing(Journal()) as journal:
+        try:
+            for name, layer in layers.items():
+                with naming(name):
+                    _fold(layer, journal)
+            # The line between before and after: from here on there is nothing to take back.
+            at_once([*off, (journal.entries.clear,)])
+        except BaseException:
+            journal.take_back()
+            raise
 
 
-def _merged(model: nn.Module, layer: Any) -> tuple[Tensor, Tensor | None]:
+def _fold(layer: Any, journal: Journal) -> None:
+    """Merge one layer and take its adapter off, in one go: at any time it computes the same."""
+    weight, bias = _merged(layer)
+    merged = [(layer.weight, weight), *([] if bias is None else [(layer.bias, bias)])]
+    journal.keep([parameter for parameter, _ in merged], layer_as_it_is(layer))
+    # In place: whoever holds the parameter holds the merged one.
+    at_once([*((parameter.detach().copy_, new) for parameter, new in merged), *take_down(layer)])
+
+
+# A decorator: an interrupt at the last line of a `with` would leave all of torch without gradients.
+@torch.no_grad()
+def _merged(layer: Any) -> tuple[Tensor, Tensor | None]:
     """The weight and bias of the adapted layer, in the base dtype."""
-    _refuse_unmergeable(model, layer)
     # A copy, with adapter and hook: nothing of the model is widened. In eval mode: a user's variant may have
     # dropout.
     twin = copy.deepcopy(layer).double().eval()
     basis = torch.eye(layer.in_features, dtype=torch.float64, device=layer.weight.device)
-    with torch.no_grad():
-        # f(0) is the bias; f of the i-th unit vector less the bias is the i-th column of the weight.
-        bias = twin(torch.zeros_like(basis[:1]))
-        weight = (twin(basis) - bias).mT
+    # f(0) is the bias; f of the i-th unit vector less the bias is the i-th column of the weight.
+    bias = twin(torch.zeros_like(basis[:1]))
+    weight = (twin(basis) - bias).mT
     if layer.bias is None and bias.any():
         raise BaseWeightError(
             "merge: the adapter adds a constant and the layer has no bias to hold it. Give the layer a bias."

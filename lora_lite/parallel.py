@@ -45,14 +45,20 @@ def gathered(tensor: Tensor) -> Tensor:
     return whole
 
 
-def refuse_disagreement(model: nn.Module, digest: str) -> None:
+def shard(model: nn.Module) -> Any:
+    """One of the parameters of a model that is split over processes, or None."""
+    return next(filter(is_sharded, model.parameters()), None)
+
+
+def refuse_disagreement(part: Any, digest: str) -> None:
     """Raise TargetError where the processes of a sharded model made different digests of what they gathered.
+    part: its shard().
 
     fully_shard takes each process's own share of every parameter and leaves buffers alone: adapters that were
     attached from different seeds or data are stitched together, or stay apart. (DistributedDataParallel
     copies the first process's.)
     """
-    for group in _groups(model):
+    for group in _groups(part):
         if len(set(digests := _told(digest, group))) > 1:
             raise TargetError(
                 f"the processes hold adapters that differ: digests {digests}, wanted one. Attach in every"
@@ -61,44 +67,38 @@ def refuse_disagreement(model: nn.Module, digest: str) -> None:
             )
 
 
-def write_once(model: nn.Module, write: Callable[[], None]) -> None:
+def write_once(part: Any, write: Callable[[], None]) -> None:
     """Call `write` in the first of the processes that share a sharded model, in the only one of any other.
+    part: the model's shard(), None for any other.
 
     Every process returns when it is done, and raises what it raised.
     """
     failure: Exception | None = None
-    if is_first(model):
+    if is_first(part):
         try:
             write()
         except Exception as error:
             # Raised below, once all know of it: the others wait to be told.
             failure = error
     # One dimension of the mesh after the other, until every process has it.
-    for group in _groups(model):
+    for group in _groups(part):
         failure = next(filter(None, _told(failure, group)), None)
     if failure is not None:
         raise failure
 
 
-def is_first(model: nn.Module) -> bool:
+def is_first(part: Any) -> bool:
     """Whether this process leads those that share the model: they need not be all there are. True where
     nothing is sharded.
     """
-    sharded = _sharded(model)
-    return sharded is None or not any(sharded.device_mesh.get_coordinate())
+    return part is None or not any(part.device_mesh.get_coordinate())
 
 
-def _sharded(model: nn.Module) -> Any:
-    """One of its sharded parameters, or None."""
-    return next(filter(is_sharded, model.parameters()), None)
-
-
-def _groups(model: nn.Module) -> Sequence[Any]:
+def _groups(part: Any) -> Sequence[Any]:
     """The groups of processes that share a sharded model, one a dimension of their mesh; none for any other
     model.
     """
-    sharded = _sharded(model)
-    return () if sharded is None else sharded.device_mesh.get_all_groups()
+    return () if part is None else part.device_mesh.get_all_groups()
 
 
 def _told(mine: Any, group: Any) -> list[Any]:

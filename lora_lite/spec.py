@@ -190,12 +190,13 @@ class Variant(nn.Module):
         """
         return dict.fromkeys(statistics, config)
 
+    # A decorator: an interrupt at the last line of a `with` would leave all of torch without gradients.
+    @torch.no_grad()
     def reset(self, layer: nn.Module, statistics: Any = None) -> None:
         """Give every tensor its value at attach; NaN where nothing does, which attach refuses."""
-        with torch.no_grad():
-            for name, spec in self.specs(self.shape, self.config).items():
-                (spec.init or unfilled)(getattr(self, name))
-            self.initialise(layer, statistics)
+        for name, spec in self.specs(self.shape, self.config).items():
+            (spec.init or unfilled)(getattr(self, name))
+        self.initialise(layer, statistics)
 
     def initialise(self, layer: nn.Module, statistics: Any) -> None:
         """Fill the tensors whose init depends on the base layer or on calibration.

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from safetensors import SafetensorError
 from safetensors.torch import load as tensors_of
 
-from lora_lite.checkpoint import HEADER, _digest, digest_of_all
+from lora_lite.checkpoint import _digest, digest_of_all
+from lora_lite.reading import HEADER
 from strategies.layers import BOOLEANS, AdaptedLayer, trained_layers
 
 # ("flip", 93, 3): what is done, where (taken modulo what there is), and with what.

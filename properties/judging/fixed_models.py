@@ -2,6 +2,7 @@
 that takes no hook.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -147,15 +148,13 @@ NO_HOOK = (RuntimeError, "no hook here")
 def blocked(layer: nn.Module) -> Iterator[None]:
     """The layer takes no hook once an adapter is on it; before that, calibration may listen."""
 
-    def guarded(register: Callable[..., Any]) -> Callable[..., Any]:
-        def registers(*args: Any, **kwargs: Any) -> Any:
+    class Guarded(OrderedDict[int, Callable[..., Any]]):
+        def __setitem__(self, key: int, hook: Callable[..., Any]) -> None:
             if list(layer.children()):
                 raise NO_HOOK[0](NO_HOOK[1])
-            return register(*args, **kwargs)
-
-        return registers
+            super().__setitem__(key, hook)
 
     with pytest.MonkeyPatch.context() as patch:
-        for kind in ("register_forward_hook", "register_forward_pre_hook"):
-            patch.setattr(layer, kind, guarded(getattr(layer, kind)))
+        for kind in ("_forward_hooks", "_forward_pre_hooks"):
+            patch.setattr(layer, kind, Guarded(getattr(layer, kind)))
         yield

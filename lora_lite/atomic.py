@@ -1,0 +1,51 @@
+"""Changes of a model that no interrupt splits: prepared in Python, then made in one call that runs none."""
+
+from collections import deque
+from collections.abc import MutableMapping, Sequence
+from itertools import starmap
+from operator import call
+from typing import Any
+
+from torch import nn
+
+# A function and its arguments. It should be one written in C, as the methods of dicts and tensors are.
+Step = tuple[Any, ...]
+
+HOOKS = (
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+)
+
+
+def at_once(steps: Sequence[Step], back: Sequence[Step] = ()) -> None:
+    """Call each of `steps` in turn, as a single bytecode.
+
+    Python looks for signals between bytecodes: an interrupt comes before the first step or after the last
+    one, and whoever catches it finds all of them done or none. A step that fails all the same (a dict that
+    refuses an entry, no memory for one) does end it half-way: then, and on an interrupt right after the last
+    step, `back` is called. It must do no harm to what was not changed yet.
+    """
+    try:
+        deque(starmap(call, steps), maxlen=0)
+    except BaseException:
+        deque(starmap(call, back), maxlen=0)
+        raise
+
+
+def as_it_is(mapping: MutableMapping[Any, Any]) -> list[Step]:
+    """What makes the mapping what it is now again, its order included. The object stays: others hold it."""
+    return [(mapping.clear,), (mapping.update, dict(mapping))]
+
+
+def layer_as_it_is(layer: nn.Module) -> list[Step]:
+    """What gives a layer the children and forward hooks back that it has now."""
+    held = (layer._modules, *(getattr(layer, hooks) for hooks in HOOKS))
+    return [step for mapping in held for step in as_it_is(mapping)]
+
+
+def attribute_as_it_is(owner: Any, name: str) -> Step:
+    """What gives an object the attribute back that it has now, or none."""
+    held = vars(owner)
+    return (held.__setitem__, name, held[name]) if name in held else (held.pop, name, None)

@@ -1,0 +1,112 @@
+"""Files that claim more than they weigh, and files of other versions: refused cheaply, or by name."""
+
+import json
+import os
+import time
+import tracemalloc
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+import lora_lite as ll
+from lora_lite import reading, spec
+from properties.judging.assertions import assert_holds, assert_refuses
+from properties.judging.claim import claim
+from properties.judging.files import adapted, base, config_of, refused, rewrite, saved
+
+# What a small file can claim, by the field of its config that holds it.
+EXPENSIVE: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "patterns that take long to compile": lambda c: c.update(target_names=["(?i)" + "[\0-\uffff]" * 600]),
+    "one such, as a bare string": lambda c: c.update(exclude_names="(?i)" + "[\0-\uffff]" * 600),
+    "many short ones": lambda c: c.update(target_names=[f"(?i)[\0-\uffff]{i}" for i in range(600)]),
+    "a wide list": lambda c: c.update(target_names=[[]] * 200_000),
+    "a deep list": lambda c: c.update(target_names=json.loads("[" * 400 + "]" * 400)),
+    "a long number": lambda c: c.update(r=10**4000),
+    "a rank of a million": lambda c: c.update(r=2**20),
+}
+
+
+@claim(stage="load", subject="lora_lite")
+def test_what_a_file_claims_costs_no_more_than_it_weighs() -> None:
+    """Half a second, and a hundred times its size in memory."""
+    for what, change in EXPENSIVE.items():
+        with saved() as path:
+            rewrite(path, lambda tensors, header, change=change: change(config_of(header)))  # type: ignore[misc]
+            assert_cheaply_refused(path, what)
+
+
+@claim(stage="load", subject="lora_lite")
+def test_a_file_of_holes_is_refused_unread() -> None:
+    """Of a tebibyte that takes a few kilobytes: in the tensors, and in a header that is said to be long."""
+    for where in ("tensors", "header"):
+        with saved() as path:
+            whole = path.read_bytes()
+            if where == "header":
+                path.write_bytes((99_000_000).to_bytes(8, "little") + whole[8:])
+                os.truncate(path, 100_000_000)
+            else:
+                os.truncate(path, 2**40)
+            with pytest.MonkeyPatch.context() as patch:
+                # As a file system that does not tell how much a file takes.
+                patch.setattr(reading, "SMALL", 2**50 if where == "header" else reading.SMALL)
+                assert_cheaply_refused(path, f"holes in the {where}")
+
+
+def assert_cheaply_refused(path: Path, what: str) -> None:
+    tracemalloc.start()
+    began = time.process_time()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            refused(base(), path, ll.CheckpointError, "", what)
+        seconds, (_, most) = time.process_time() - began, tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert_holds(seconds < 0.5, claim=f"{what}: refused after {seconds:.1f} s")
+    size = min(path.stat().st_blocks * 512, path.stat().st_size)
+    assert_holds(most < 100 * size + 2**22, claim=f"{what}: {most} bytes for a file of {size}")
+
+
+@claim(stage="load", subject="lora_lite")
+def test_long_patterns_are_saved_and_loaded_again() -> None:
+    """Those that choose the layers by a list of their names, as long as it may be; and attach with them."""
+    names = tuple("|".join(["0", *(f"block.{i}.q_proj" for i in range(500))]) for _ in range(3))
+    with saved(adapted(ll.LoRAConfig(r=2, target_names=names))) as path:
+        (handle,) = ll.load(base(), path)
+        assert_holds(handle.config.target_names == names, claim="long patterns came back as others")
+        ll.attach(base(), handle.config)
+        rewrite(path, lambda tensors, header: config_of(header).update(target_names=["(" * 600]))
+        refused(base(), path, ll.CheckpointError, "what it holds is not", "a file with no regular expression")
+    wrong = ll.LoRAConfig.from_json({**ll.LoRAConfig().to_json(), "target_names": ["(" * 600]})
+    with assert_refuses(ll.ConfigError, "is no regular expression", claim="attach with such a pattern"):
+        ll.attach(base(), wrong)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OlderConfig(ll.AdapterConfig):
+    variant: ClassVar[str] = "lora"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewerConfig(ll.AdapterConfig):
+    variant: ClassVar[str] = "lora"
+    gain: float = ll.option(1.0, values=(1.0, 2.0), wrong=(None,))
+
+
+@claim(stage="load", subject="lora_lite")
+def test_a_file_of_an_older_config_loads_and_of_a_newer_one_says_what_is_unknown() -> None:
+    """A setting that was added since has its default."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spec.VARIANTS["lora"], "config_class", OlderConfig)
+        with saved(adapted(OlderConfig(r=2))) as path:
+            patch.setattr(spec.VARIANTS["lora"], "config_class", NewerConfig)
+            (handle,) = ll.load(base(), path)
+            assert_holds(handle.config == NewerConfig(r=2), claim=f"an older file loads as {handle.config}")
+        with saved(adapted(NewerConfig(r=2, gain=2.0))) as path:
+            patch.setattr(spec.VARIANTS["lora"], "config_class", OlderConfig)
+            match = r"unknown fields \['gain'\].*newer version"
+            refused(base(), path, ll.CheckpointError, match, "a file of a newer config")
