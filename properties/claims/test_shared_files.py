@@ -3,7 +3,8 @@
 import os
 import stat
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,20 @@ def test_save_keeps_owner_and_attributes() -> None:
         assert_holds(os.getxattr(path, "user.note") == b"mine", claim="save lost an extended attribute")
 
 
+@contextmanager
+def nobody_special(folder: Path) -> Iterator[None]:
+    """Inside, this process has no more rights than any user, and all of them in the folder: root is refused
+    nothing, and a save that goes wrong under it could replace a device.
+    """
+    folder.chmod(0o777)
+    user = os.geteuid()
+    os.seteuid(65534 if user == 0 else user)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
 @claim(stage="save", subject="lora_lite")
 def test_what_is_no_plain_file_is_written_into_or_left() -> None:
     """A pipe and /dev/null stay what they are; another hard link keeps the old content; a file without the
@@ -89,10 +104,16 @@ def test_what_is_no_plain_file_is_written_into_or_left() -> None:
         os.link(path, other := path.with_name("other"))
         (null := path.with_name("null")).symlink_to("/dev/null")
         os.mkfifo(pipe := path.with_name("pipe"))
-        ll.save(model, null)
+        with nobody_special(path.parent):
+            ll.save(model, null)
         assert_holds(stat.S_ISCHR(os.stat("/dev/null").st_mode), claim="save replaced /dev/null")
-        with child(lambda: ll.save(model, pipe)):
-            got = pipe.read_bytes()
+        # Open before there is a writer, so that neither waits for the other: a pipe holds 64 KiB.
+        reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            ll.save(model, pipe)
+            got = os.read(reader, 2**20)
+        finally:
+            os.close(reader)
         assert_holds(got == old, claim=f"a pipe carried {len(got)} bytes, wanted the file's {len(old)}")
         refused(base(), pipe, FileNotFoundError, "no such file, but a pipe", "load from a pipe")
         ll.save(adapted(ll.IA3Config()), path)
@@ -103,15 +124,12 @@ def test_what_is_no_plain_file_is_written_into_or_left() -> None:
 def test_a_place_that_may_not_be_written_is_refused() -> None:
     """As open() refuses it: a file that is read-only, '' and a folder by its slash."""
     with saved(model := adapted()) as path:
-        path.parent.chmod(0o777)
         path.chmod(0o444)
-        user = os.geteuid()
-        try:
-            os.seteuid(65534 if user == 0 else user)
-            with assert_refuses(PermissionError, path.name, claim="save over a read-only file"):
-                ll.save(model, path)
-        finally:
-            os.seteuid(user)
+        with (
+            nobody_special(path.parent),
+            assert_refuses(PermissionError, path.name, claim="save over a read-only file"),
+        ):
+            ll.save(model, path)
         for place, error in (("", FileNotFoundError), (f"{path.parent}/new/", IsADirectoryError)):
             with assert_refuses(error, "No such file|Is a directory", claim=f"save to {place!r}"):
                 ll.save(model, place)
