@@ -148,9 +148,11 @@ NO_HOOK = (RuntimeError, "no hook here")
 def blocked(layer: nn.Module) -> Iterator[None]:
     """The layer takes no hook once an adapter is on it; before that, calibration may listen."""
 
+    there = {*layer._forward_hooks, *layer._forward_pre_hooks}
+
     class Guarded(OrderedDict[int, Callable[..., Any]]):
         def __setitem__(self, key: int, hook: Callable[..., Any]) -> None:
-            if list(layer.children()):
+            if key not in there and list(layer.children()):
                 raise NO_HOOK[0](NO_HOOK[1])
             super().__setitem__(key, hook)
 
