@@ -139,7 +139,11 @@ class Scene:
         told: dict[str, Any] = {**state_of(self.model)}
         # Other objects with the same numbers are the same adapter.
         told["identity"] = None
-        told["handles"] = [(a.config, a.targets, list(a.layers())) for a in ll.adapters_of(self.model)]
+        try:
+            told["handles"] = [(a.config, a.targets, list(a.layers())) for a in ll.adapters_of(self.model)]
+        except AttributeError as error:
+            # A handle whose layers carry nothing: neither before nor after.
+            told["handles"] = str(error)
         told["gradients on"] = torch.is_grad_enabled()
         told["files"] = {path.name: path.read_bytes() for path in self.path.parent.iterdir()}
         os.umask(umask := os.umask(0))
