@@ -135,10 +135,18 @@ def localise(
         "memory": likeness(red.keys(), memory.faults, red.keys() | green.keys()),
         "strays": strays,
     }
+    order = sorted(lines, key=lambda s: (s.step not in turns, -lines[s], -s.size, s.line))
+    return ranked(_places(order, figures, module))
+
+
+def _places(
+    order: Sequence[Statement], figures: Mapping[str, Mapping[str, float]], module: str | None
+) -> list[Place]:
+    """Not yet scored; each with its statements in this order."""
     by_function = defaultdict(list)
-    for statement in sorted(lines, key=lambda s: (s.step not in turns, -lines[s], -s.size, s.line)):
+    for statement in order:
         by_function[statement.function].append(statement)
-    places = [
+    return [
         Place(
             function,
             own[0].file,
@@ -149,7 +157,6 @@ def localise(
         )
         for function, own in by_function.items()
     ]
-    return ranked(places)
 
 
 def ranked(places: Sequence[Place], weights: Mapping[str, tuple[float, float]] = WEIGHTS) -> list[Place]:
