@@ -7,6 +7,7 @@ import lora_lite as ll
 from properties.audit import documents, links, missing, worth
 from properties.audit.evidence import Evidence
 from properties.audit.fixes import fixes
+from properties.audit.places.remember import figures
 from properties.audit.report import Block, Library, Portrait, Provenance, ReferenceFact, Report, Worth
 from properties.audit.settle import settled
 from properties.audit.tracing import Tracer
@@ -49,6 +50,7 @@ def judge(
         speed=evidence.speed.rows if evidence.speed else [],
         speed_of=evidence.speed.of if evidence.speed else None,
         links=links.merged(evidence.records.get("link", []), variants),
+        localisation=figures(),
     )
     return replace(report, nice_to_have=_nice_to_have(report), must_add=_must_add(report, variants))
 

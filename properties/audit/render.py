@@ -24,6 +24,16 @@ from properties.judging.outcome import (
     Outcome,
 )
 
+# Columns of the table of localisation.
+PLACES = {
+    "function_first": "function first",
+    "function_in_three": "in three",
+    "function_in_five": "in five",
+    "file_first": "file first",
+    "line_first": "line first",
+    "line_in_five": "in five",
+    "line_in_ten": "in ten",
+}
 SEVERITY = {
     **dict.fromkeys(
         ("CORRECT", "held", "sound", "exact", "HAS_REFERENCE", "OK", "MATCH", "yes", "killed", "ok"), "good"
@@ -75,6 +85,7 @@ def _context(report: Report) -> dict[str, Any]:
         "capability_names": list(dict.fromkeys(c["name"] for c in report.capabilities)),
         "capability": {(c["variant"], c["name"]): c["outcome"] for c in report.capabilities},
         "good_links": links.GOOD,
+        "places": PLACES,
     }
 
 
@@ -100,6 +111,7 @@ def _environment() -> Environment:
         "severity": severity,
         "text": state_text,
         "counted": counted,
+        "reasons": reasons,
     }
     return environment
 
@@ -107,6 +119,11 @@ def _environment() -> Environment:
 def figure(value: float | None) -> str:
     """A share of a tolerance or the like, short: "0.031", "2.1e+05"; a dash where none was measured."""
     return "–" if value is None else f"{value:.2g}" if value == value else "nan"
+
+
+def reasons(figures: dict[str, float]) -> str:
+    """What makes a function a suspect: "claims 0.71, variants 1.00"."""
+    return ", ".join(f"{name} {value:.2f}" for name, value in figures.items())
 
 
 # Colour alone tells nothing to who cannot see it.

@@ -65,18 +65,35 @@ class SuiteFailure:
 
 @dataclass(frozen=True)
 class Suspect:
-    """A function that may be at fault, as "path:line name", with what speaks for it."""
+    """A function that may be at fault, as "path:line name". lines: where in it to look, the likeliest first.
+
+    score: its share of 1 over all functions. why: the figures that made it, see audit/places/localise.py.
+    """
 
     place: str
+    lines: list[int]
     score: float
-    why: str
+    why: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Localisation:
+    """How often the first suspect, and the first few, are where the fault is; see audit/places/__main__.py.
+
+    rows: by evidence, and by what is left out of earlier runs, shares of the faults whose places are known.
+    """
+
+    how: str
+    unseen: list[str]
+    rows: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Fix:
     """What must be fixed: failures that lead to the same place, the simplest first.
 
-    method    None for the library as a whole
+    method    None for the library as a whole, and where several methods fail at one place outside their own
+              files
     suspects  most likely first; none where nothing that failed left a trace
     stages    those whose claims fail
     """
@@ -312,6 +329,7 @@ class Report:
     speed: list[dict[str, Any]]
     speed_of: SpeedSource | None
     links: list[Link]
+    localisation: Localisation | None = None
 
     @property
     def verdict(self) -> str:

@@ -1,25 +1,28 @@
-"""Which code of lora_lite each test runs: coverage.py by test, merged over workers, and the function most
-likely at fault.
+"""Which lines of lora_lite, and of a user's variants, each test runs: coverage.py by test, merged over
+workers.
 """
 
 import ast
 import importlib
 import sys
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from math import sqrt
+from itertools import count
 from pathlib import Path
 from types import ModuleType
 
 import coverage
 
 import lora_lite as ll
+from properties.audit.places.localise import Line, Statement
 from properties.audit.report import FileCoverage
+from properties.judging.claim import failing_again
 
 LIBRARY = Path(ll.__file__).parent
+# The context of a test's smallest failing case is the test's own, with this behind it.
+SMALLEST = " smallest failing case"
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,11 @@ class Function:
 
     def __str__(self) -> str:
         return f"{self.path}:{self.line} {self.name}"
+
+    @property
+    def key(self) -> str:
+        """As earlier runs know it, whatever has been written above it since."""
+        return f"{self.path} {self.name}"
 
 
 @lru_cache(maxsize=1)
@@ -57,8 +65,65 @@ def _functions(path: Path, node: ast.AST, prefix: str) -> Iterator[Function]:
 
 
 def relative(path: Path | str) -> str:
-    """As "lora_lite/adapter.py"."""
-    return Path(path).relative_to(LIBRARY.parent).as_posix()
+    """As "lora_lite/adapter.py"; a user's file as seen from the working directory, or in full."""
+    path = Path(path)
+    for root in (LIBRARY.parent, Path.cwd()):
+        if path.is_relative_to(root):
+            return path.relative_to(root).as_posix()
+    return path.as_posix()
+
+
+def users_files() -> list[Path]:
+    """The modules of registered variants that are not lora_lite's."""
+    modules = {variant.__module__ for variant in ll.VARIANTS.values()}
+    files = {Path(file) for name in modules if (file := getattr(sys.modules.get(name), "__file__", None))}
+    return sorted(file for file in files if not file.is_relative_to(LIBRARY))
+
+
+def module_of(variant: str) -> str:
+    """The file that a variant is written in."""
+    return relative(sys.modules[ll.VARIANTS[variant].__module__].__file__ or "")
+
+
+def statements() -> Mapping[Line, Statement]:
+    """Of every line inside a function of lora_lite, or of a user's variant, the statement that it is part
+    of.
+    """
+    return _statements((*sorted(LIBRARY.rglob("*.py")), *users_files()))
+
+
+@lru_cache(maxsize=1)
+def _statements(files: tuple[Path, ...]) -> Mapping[Line, Statement]:
+    found: dict[Line, Statement] = {}
+    for path in files:
+        tree = ast.parse(path.read_text("utf-8"))
+        owned = {f.first: f for f in _functions(path, tree, "")}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef):
+                first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+                if function := owned.get(first):
+                    _fill(found, function, node.body, count())
+    return found
+
+
+# What stands inside of a compound statement.
+_INSIDE = (ast.stmt, ast.excepthandler, ast.match_case)
+
+
+def _fill(
+    found: dict[Line, Statement], function: Function, body: list[ast.stmt], number: Iterator[int]
+) -> None:
+    """An outer statement's lines before those of the ones inside of it, which take theirs over."""
+    for node in body:
+        head = [part for part in ast.iter_child_nodes(node) if not isinstance(part, _INSIDE)]
+        size = sum(1 for part in head for _ in ast.walk(part))
+        made = Statement(function.key, function.path, node.lineno, next(number), size)
+        found.update({(made.file, line): made for line in range(node.lineno, (node.end_lineno or 0) + 1)})
+        holders = [node, *getattr(node, "handlers", []), *getattr(node, "cases", [])]
+        for holder in holders:
+            for name in ("body", "orelse", "finalbody"):
+                if isinstance(inner := getattr(holder, name, None), list):
+                    _fill(found, function, inner, number)
 
 
 class Tracer:
@@ -66,7 +131,11 @@ class Tracer:
 
     def __init__(self) -> None:
         self.coverage = coverage.Coverage(
-            data_file=None, branch=True, config_file=False, include=[f"{LIBRARY}/*"], messages=False
+            data_file=None,
+            branch=True,
+            config_file=False,
+            include=[f"{LIBRARY}/*", *map(str, users_files())],
+            messages=False,
         )
         # A worker that ran no test has nothing to report, and that is no fault.
         self.coverage.set_option(
@@ -75,11 +144,21 @@ class Tracer:
 
     @contextmanager
     def during(self, test: str) -> Iterator[None]:
-        """Trace the body as this test's."""
+        """Trace the body as this test's, and the smallest failing case of its claim apart."""
+
+        @contextmanager
+        def smallest() -> Iterator[None]:
+            self.coverage.switch_context(test + SMALLEST)
+            try:
+                yield
+            finally:
+                self.coverage.switch_context(test)
+
         self.coverage.start()
         self.coverage.switch_context(test)
         try:
-            yield
+            with failing_again(smallest):
+                yield
         finally:
             self.coverage.stop()
 
@@ -127,17 +206,15 @@ class Tracer:
             [*_ranges(sorted(never)), *half],
         )
 
-    def tests_of(self) -> dict[Function, set[str]]:
-        """The tests that run each function."""
+    def lines_of(self) -> dict[str, frozenset[Line]]:
+        """The lines that each test ran, and each smallest failing case."""
         data = self.coverage.get_data()
-        found: dict[Function, set[str]] = {}
+        found: dict[str, set[Line]] = {}
         for file in data.measured_files():
-            contexts = data.contexts_by_lineno(file)
-            for function in functions():
-                if function.path == relative(file):
-                    lines = range(function.body, function.last + 1)
-                    found[function] = {test for line in lines for test in contexts.get(line, ()) if test}
-        return found
+            for line, tests in data.contexts_by_lineno(file).items():
+                for test in tests:
+                    found.setdefault(test, set()).add((relative(file), line))
+        return {test: frozenset(lines) for test, lines in found.items() if test}
 
 
 def _forgotten() -> dict[str, ModuleType]:
@@ -156,34 +233,6 @@ def _ranges(lines: list[int]) -> list[str]:
         else:
             groups.append([line])
     return [str(group[0]) if len(group) == 1 else f"{group[0]}-{group[-1]}" for group in groups]
-
-
-def suspect(
-    tests_of: Mapping[Function, set[str]], failing: set[str], passing: set[str], preferred: Function | None
-) -> Function | None:
-    """The function whose running goes best with failing: Ochiai's coefficient (Abreu et al. 2006).
-
-    Of equally suspect ones `preferred`, then one of the same file, then the longest one of the file that has
-    the most of them.
-    """
-
-    def score(function: Function) -> float:
-        ran = tests_of[function]
-        with_it, without = len(ran & failing), len(ran & passing)
-        return round(with_it / sqrt(len(failing) * (with_it + without)), 9) if with_it else 0.0
-
-    scores = {function: score(function) for function in tests_of}
-    highest = max(scores.values(), default=0.0)
-    if not highest:
-        return preferred
-    best = [function for function, reached in scores.items() if reached == highest]
-    files = Counter(function.path for function in best)
-
-    def rank(function: Function) -> tuple[bool, bool, int, int]:
-        near = preferred is not None and function.path == preferred.path
-        return function == preferred, near, files[function.path], function.last - function.line
-
-    return max(best, key=rank)
 
 
 def function_of(code_owner: object) -> Function | None:

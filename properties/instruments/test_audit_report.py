@@ -17,7 +17,7 @@ from properties.audit.judge import judge
 from properties.audit.render import markdown, others, page, state_text
 from properties.audit.report import Stage
 from properties.audit.speed import read as read_speed
-from properties.audit.tracing import Function, Tracer, function_of, functions
+from properties.audit.tracing import Tracer, function_of, functions
 from properties.audit.wording import counted
 from properties.instruments.sample_audit import PORTRAIT, PROVENANCE, audit, everything_held
 from properties.judging.claim import load_claims
@@ -75,18 +75,19 @@ def test_an_entry_is_headed_by_the_smallest_case_of_one_layer() -> None:
     again = failed("merged_model_agrees_with_the_oracle", "Longer()")
     other, hook = functions()[0], function_of(ll.LoRA.adapt_output)
     assert hook is not None
-    ran = {hook: {f.nodeid for f in (forward, real, whole)}, other: {compiled.nodeid}}
+    lines = {f.nodeid: frozenset({(hook.path, hook.last)}) for f in (forward, real, whole, again)}
+    lines[compiled.nodeid] = frozenset({(other.path, other.last)})
 
     class Traced(Tracer):
-        def tests_of(self) -> dict[Function, set[str]]:
-            return ran
+        def lines_of(self) -> dict[str, frozenset[tuple[str, int]]]:
+            return lines
 
     found = Evidence([compiled, real, whole, again, forward])
     report = judge(found, Traced(), PROVENANCE, ["lora"])
     (fix,) = report.must_fix
-    assert (fix.suspects[0].place, fix.failures[0]) == (str(hook), forward)
+    assert (fix.suspects[0].place, fix.failures[0]) == (f"{hook.path}:{hook.last} {hook.name}", forward)
     assert [failure.claim for failure in others(fix)] == [whole.claim, real.claim, compiled.claim]
-    ran.clear()
+    lines.clear()
     (alone,) = judge(Evidence([compiled]), Traced(), PROVENANCE, ["lora"]).must_fix
     assert alone.failures == [compiled]
 

@@ -17,7 +17,7 @@ from properties.audit.judge import judge
 from properties.audit.provenance import narrowing
 from properties.audit.render import cases, markdown, page
 from properties.audit.report import Report, SuiteFailure, Worth
-from properties.audit.tracing import Function, Tracer, function_of, suspect
+from properties.audit.tracing import Tracer, function_of
 from properties.instruments.sample_audit import PROVENANCE, run
 from properties.judging.claim import load_claims
 from properties.judging.outcome import BROKEN, HELD, Outcome
@@ -244,16 +244,6 @@ def test_functions_that_no_mutant_changes_are_listed(monkeypatch: pytest.MonkeyP
     everything = worth.gaps(None)
     assert name in everything.untouched
     assert len(everything.untouched) == everything.functions
-
-
-def test_the_suspect_is_what_failing_tests_run_and_passing_ones_do_not() -> None:
-    broken, shared, other = (
-        Function("lora_lite/a.py", name, 1, 1, 2, 3) for name in ("broken", "shared", "other")
-    )
-    ran = {broken: {"red", "red2"}, shared: {"red", "red2", "green"}, other: {"green"}}
-    assert suspect(ran, {"red", "red2"}, {"green"}, other) == broken
-    assert suspect(ran | {broken: set()}, {"red"}, set(), None) == shared
-    assert suspect({}, {"red"}, set(), other) == other
 
 
 def test_a_survivor_is_something_to_add_and_no_fault_of_the_library() -> None:

@@ -1,6 +1,6 @@
-"""Generated mutants are noticed, or known.txt says why not: a sample of the generic, all of the interface.
+"""Generated mutants are noticed, or known.txt says why not: a few generic ones, all of the interface.
 
-All generic ones: `python -m properties.mutation generic --all --jobs 2`, as a nightly run does.
+All generic ones: `python -m properties.mutation generic --all --jobs 2`, which takes hours.
 """
 
 from typing import Any
@@ -14,34 +14,33 @@ import lora_lite as ll
 from properties.mutation import generic, score
 from properties.mutation.interface import interface_mutants
 from properties.mutation.score import known
-from properties.mutation.survey import judged, survey
+from properties.mutation.survey import judged
 from strategies.options import BUILT_IN
+
+# Of the generic ones: a survivor takes minutes.
+FEW = 8
 
 pytestmark = [pytest.mark.instruments, pytest.mark.mutation, pytest.mark.slow]
 
 
-def given_seed(request: pytest.FixtureRequest) -> int:
-    """--hypothesis-seed where it is a number, so that each shard of a nightly run has a sample of its own."""
-    told = str(request.config.getoption("--hypothesis-seed"))
-    return int(told) if told.isdecimal() else 0
-
-
-def test_a_sample_of_the_generic_mutants_is_noticed(request: pytest.FixtureRequest) -> None:
-    """Loud ones are no kills and no survivors."""
-    seed, full = given_seed(request), settings().max_examples
-    mutants = generic.sample(generic.generated(), seed, generic.SAMPLE)
-    outcomes = survey(mutants, lambda mutant: judged(mutant, examples=max(1, full // 10), full=full))
+def test_some_generic_mutants_of_the_variants_are_noticed() -> None:
+    """The same ones each time: many of the rest have not been looked at. Loud ones are no survivors."""
+    full = settings().max_examples
+    own = [mutant for mutant in generic.generated() if mutant.name.startswith("lora_lite.variants.")]
+    some = generic.sample(own, 0, FEW)
+    # In this process, which then knows what each claim runs for the tests that follow: none of these hangs.
+    outcomes = [judged(mutant, examples=max(1, full // 10), full=full) for mutant in some]
     made = score.score("generic", outcomes)
     told = [name for name, why in made.survivors.items() if not why]
-    assert not told, f"survive seed {seed}: name the claim that should notice them in known.txt\n{told}"
+    assert not told, f"name the claim that should notice them in known.txt: {told}"
+    assert made.killed > 0
 
 
 def test_interface_mutants_are_noticed(variant: str) -> None:
-    """Those of one variant, built in or a user's."""
+    """Those of one variant, built in or a user's, but the equivalent ones: of them nothing is to be seen."""
     full = settings().max_examples
-    outcomes = [
-        judged(mutant, examples=max(1, full // 10), full=full) for mutant in interface_mutants(variant)
-    ]
+    mutants = [mutant for mutant in interface_mutants(variant) if mutant.name not in known()]
+    outcomes = [judged(mutant, examples=max(1, full // 10), full=full) for mutant in mutants]
     made = score.score("interface", outcomes)
     assert [name for name, why in made.survivors.items() if not why] == []
     assert made.killed > made.loud

@@ -5,7 +5,8 @@ def test_forward_agrees_with_the_oracle(case): ...
 """
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,14 +112,39 @@ class Claim:
             with measuring(meter):
                 settings(budget, max_examples=examples)(test)()
         except Violation as violation:
+            self._again(failing.case)
             how: dict[str, Any] = {"case": failing.case, "examples": failing.examples}
             raise Violation(str(violation), tensor=violation.tensor, **how) from None
         except Exception as error:
             # A crash of the code under test; an error of Hypothesis itself is about no one case.
             if error is failing.error:
+                self._again(failing.case)
                 error.case = failing.case  # type: ignore[attr-defined]  # read where the failure is recorded
             raise
         return meter
+
+    def _again(self, case: Any) -> None:
+        for watch in _watching:
+            # What it raises is told already.
+            with watch(), suppress(Exception):
+                self.judge(case)
+
+
+Watch = Callable[[], AbstractContextManager[None]]
+_watching: list[Watch] = []
+
+
+@contextmanager
+def failing_again(watch: Watch) -> Iterator[None]:
+    """While the body runs, the smallest failing case of a claim runs once more, inside of `watch()`.
+
+    A tracer wants its lines apart from those of all the cases that were tried on the way to it.
+    """
+    _watching.append(watch)
+    try:
+        yield
+    finally:
+        _watching.remove(watch)
 
 
 @dataclass
