@@ -20,8 +20,8 @@ from properties.judging.files import adapted, base, config_of, refused, rewrite,
 
 # What a small file can claim, by the field of its config that holds it.
 EXPENSIVE: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "patterns that take long to compile": lambda c: c.update(target_names=["(?i)" + "[\0-\uffff]" * 120]),
-    "one such, as a bare string": lambda c: c.update(exclude_names="(?i)" + "[\0-\uffff]" * 120),
+    "patterns that take long to compile": lambda c: c.update(target_names=["(?i)" + "[\0-\uffff]" * 600]),
+    "one such, as a bare string": lambda c: c.update(exclude_names="(?i)" + "[\0-\uffff]" * 600),
     "many short ones": lambda c: c.update(target_names=[f"(?i)[\0-\uffff]{i}" for i in range(120)]),
     "a wide list": lambda c: c.update(target_names=[[]] * 200_000),
     "a deep list": lambda c: c.update(target_names=json.loads("[" * 400 + "]" * 400)),
