@@ -136,7 +136,9 @@ def started(folder: Path, test: str, *arguments: str) -> "subprocess.Popen[str]"
     (folder / "conftest.py").write_text(CONFTEST)
     (folder / "test_it.py").write_text(test)
     (folder / "pytest.ini").write_text("[pytest]\nmarkers =\n    instruments: of the suite\n")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYT")}
+    # Under CI another profile is the default one, and a replay command says so.
+    mine = ("PYT", "CI")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(mine)}
     environment |= {"PYTHONPATH": f"{ROOT}", "COLUMNS": "200", "TMPDIR": f"{folder}"}
     return subprocess.Popen(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "test_it.py", *arguments],
