@@ -178,28 +178,27 @@ def test_merge_of_what_the_base_cannot_hold_is_refused() -> None:
 @claim(stage="merge", subject="lora_lite")
 def test_a_merged_weight_that_overflows_is_refused() -> None:
     """The weight alone, and the bias alone: a look at one of them misses the other."""
-    for variant in ("lora", "ia3"):
+    overflowing = {
+        "weight": (ll.LoRAConfig(r=2, dtype=torch.float64), 0.0, 1e25),
+        "bias": (ll.IA3Config(dtype=torch.float64), 1e30, 1e30),
+    }
+    for part, (config, bias, factor) in overflowing.items():
         model: Any = nn.Sequential(nn.Linear(3, 3))
-        if variant == "lora":
-            ll.attach(model, ll.LoRAConfig(r=2, dtype=torch.float64))
-            factor = 1e25
-        else:
-            model[0].weight.data.zero_()
-            model[0].bias.data.fill_(1e30)
-            ll.attach(model, ll.IA3Config(dtype=torch.float64))
-            factor = 1e30
+        model[0].weight.data.zero_()
+        model[0].bias.data.fill_(bias)
+        ll.attach(model, config)
         for parameter in ll.adapters_of(model)[0].parameters():
             parameter.data.fill_(factor)
         before = {name: tensor.detach().clone() for name, tensor in model[0].named_parameters(recurse=False)}
         with assert_refuses(
             ll.BaseWeightError,
             "0: merge: the merged weight is not finite in torch.float32",
-            claim=f"merge of {variant}",
+            claim=f"merge of a {part} that overflows",
         ):
             ll.merge(model)
         for name, tensor in before.items():
             assert_identical(
-                getattr(model[0], name), tensor, what=f"{name} after a refused merge of {variant}"
+                getattr(model[0], name), tensor, what=f"{name} after a refused merge, its {part} overflows"
             )
 
 
