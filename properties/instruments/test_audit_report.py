@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 import lora_lite as ll
+from lora_lite import merging
 from properties.audit import start
 from properties.audit.evidence import Evidence
 from properties.audit.judge import judge
 from properties.audit.render import markdown, others, page, state_text
-from properties.audit.report import Stage
+from properties.audit.report import Fix, Stage
 from properties.audit.speed import read as read_speed
-from properties.audit.tracing import Tracer, function_of, functions
+from properties.audit.tracing import Function, Tracer, function_of, functions
 from properties.audit.wording import counted
 from properties.instruments.sample_audit import PORTRAIT, PROVENANCE, audit, everything_held
 from properties.judging.claim import load_claims
@@ -61,6 +62,35 @@ def test_must_fix_names_every_claim_with_its_recipe() -> None:
         assert html.escape(str(failure.recipe), quote=False).replace("'", "&#39;") in page(report)
 
 
+def traced(lines: dict[str, frozenset[tuple[str, int]]]) -> Tracer:
+    """A tracer that has seen each test run these lines."""
+
+    class Traced(Tracer):
+        def lines_of(self) -> dict[str, frozenset[tuple[str, int]]]:
+            return lines
+
+    return Traced()
+
+
+def test_a_place_that_several_methods_lead_to_is_the_librarys() -> None:
+    """Unless it lies in a method's own file; and one method alone keeps its entry."""
+    merged, scaled = function_of(merging.merge), function_of(ll.LoRA.adapt_output)
+    assert merged is not None
+    assert scaled is not None
+    red = [failed("merged_layer_agrees_with_the_oracle", variant=name) for name in ("hra", "dora")]
+
+    def fixed(at: Function, failures: list[Outcome]) -> list[Fix]:
+        ran = traced({failure.nodeid: frozenset({(at.path, at.last)}) for failure in failures})
+        return judge(Evidence(failures), ran, PROVENANCE, ["dora", "hra"]).must_fix
+
+    (fix,) = fixed(merged, red)
+    assert fix.method is None
+    assert fix.suspects[0].place.startswith("lora_lite/merging.py:")
+    assert {failure.method for failure in fix.failures} == {"dora", "hra"}
+    assert [fix.method for fix in fixed(merged, red[:1])] == ["hra"]
+    assert [fix.method for fix in fixed(scaled, red)] == ["dora", "hra"]
+
+
 LAYER = "AdaptedLayer(variant='lora', of=1)"
 
 
@@ -77,18 +107,13 @@ def test_an_entry_is_headed_by_the_smallest_case_of_one_layer() -> None:
     assert hook is not None
     lines = {f.nodeid: frozenset({(hook.path, hook.last)}) for f in (forward, real, whole, again)}
     lines[compiled.nodeid] = frozenset({(other.path, other.last)})
-
-    class Traced(Tracer):
-        def lines_of(self) -> dict[str, frozenset[tuple[str, int]]]:
-            return lines
-
     found = Evidence([compiled, real, whole, again, forward])
-    report = judge(found, Traced(), PROVENANCE, ["lora"])
+    report = judge(found, traced(lines), PROVENANCE, ["lora"])
     (fix,) = report.must_fix
     assert (fix.suspects[0].place, fix.failures[0]) == (f"{hook.path}:{hook.last} {hook.name}", forward)
     assert [failure.claim for failure in others(fix)] == [whole.claim, real.claim, compiled.claim]
     lines.clear()
-    (alone,) = judge(Evidence([compiled]), Traced(), PROVENANCE, ["lora"]).must_fix
+    (alone,) = judge(Evidence([compiled]), traced(lines), PROVENANCE, ["lora"]).must_fix
     assert alone.failures == [compiled]
 
 
