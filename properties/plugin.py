@@ -46,6 +46,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="write DIR/index.html, audit.md and audit.json: what was measured, and verdicts",
     )
     group.addoption(
+        "--matrix",
+        action="store_true",
+        help="try every claim under every silent failure, and not each failure to its first kill (long)",
+    )
+    group.addoption(
+        "--matrix-from",
+        metavar="FILE",
+        help="show the whole matrix that an earlier run wrote (DIR/matrix.json of --matrix --audit DIR)",
+    )
+    group.addoption(
         "--speed",
         metavar="FILE",
         help="show the figures of python -m properties.speed --json FILE in the audit",

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import lora_lite as ll
-from properties.audit.evidence import Evidence, Speed
+from properties.audit import kept_matrix
+from properties.audit.evidence import Evidence, Matrix, Speed
 from properties.audit.matrix import matrix
 from properties.audit.provenance import narrowing
-from properties.audit.report import BUGGY, Report, SuiteFailure
+from properties.audit.report import BUGGY, MatrixSource, Report, SuiteFailure
 from properties.audit.terminal import summary, table, verdicts
 from properties.judging.outcome import Outcome
 from properties.judging.under_pytest import RECORD
@@ -41,7 +42,7 @@ class Collector:
         self.reports: list[pytest.TestReport] = []
         self.broken: list[pytest.CollectReport] = []
         self.began = time.perf_counter()
-        self.speed = _speed(config)
+        self.speed, self.matrix = _speed(config), kept_matrix.of_run(config)
         self.tracer = None if self.folder is None else _tracer()
         if self.tracer is not None and (crashes := config.pluginmanager.getplugin("crashes")) is not None:
             crashes.carry(self._traced, self.tracer.add)
@@ -100,6 +101,8 @@ class Collector:
         wanted = session.config.getoption("--variant") or list(ll.VARIANTS)
         self.report = judge(found, self.tracer, provenance, [name for name in ll.VARIANTS if name in wanted])
         self.written = write(self.report, Path(self.folder))
+        if session.config.getoption("--matrix"):
+            self.written.append(kept_matrix.write(found.rows, Path(self.folder)))
         if self.report.verdict == BUGGY and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -121,7 +124,7 @@ class Collector:
         if config.getoption("verbose") > 0 or "A" in config.getoption("reportchars"):
             parts |= {
                 "claims": table(found.outcomes) if found.outcomes else "",
-                "mutants": matrix(found.rows) if found.rows else "",
+                "mutants": matrix(found.rows, whole=config.getoption("--matrix")) if found.rows else "",
                 "regressions": travel.summary(self.reports),
             }
         for title, text in parts.items():
@@ -143,6 +146,9 @@ class Collector:
                 found.skipped[report.nodeid] = why[2] if isinstance(why, tuple) else report.longreprtext
             elif report.outcome == "failed" and not left:
                 found.failures.append(self._of_the_suite(report.nodeid, told_of(report)))
+        found.matrix = self.matrix
+        if self.config.getoption("--matrix"):
+            found.matrix = Matrix(found.rows, MatrixSource("", "", True))
         for broken in self.broken:
             found.failures.append(self._of_the_suite(broken.nodeid, broken.longreprtext))
             found.tests["errors"] = found.tests.get("errors", 0) + 1

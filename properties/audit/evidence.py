@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from properties.audit.report import SpeedSource, SuiteFailure
+from properties.audit.report import MatrixSource, SpeedSource, SuiteFailure
 from properties.judging.outcome import Outcome
 from properties.mutation.matrix import Row
 
@@ -16,12 +16,22 @@ class Speed:
     of: SpeedSource
 
 
+@dataclass(frozen=True)
+class Matrix:
+    """Every claim under every mutant, and where that was measured."""
+
+    rows: list[Row]
+    of: MatrixSource
+
+
 @dataclass
 class Evidence:
     """What a run left behind, whole or not.
 
     outcomes  as the tests left them, several of one claim and method where fixtures were replayed
     failures  tests of the suite itself that did not pass
+    rows      of each mutant what was tried until its first kills, or, with --matrix, every claim
+    matrix    a whole matrix, of this run or another; None where there is none
     records   what else tests left, by kind
     skipped   why, by test
     narrowed  the options that left tests out, "" where everything ran
@@ -33,6 +43,7 @@ class Evidence:
     records: dict[str, list[Any]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     speed: Speed | None = None
+    matrix: Matrix | None = None
     tests: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     narrowed: str = ""

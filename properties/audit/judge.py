@@ -29,6 +29,7 @@ def judge(
     failed = [o for outcomes in (*(b.outcomes for b in blocks), library) for o in outcomes if o.failed]
     probe = [record for o in evidence.outcomes for record in o.shown.get("probe", [])]
     verdict, reason = verdict_of(library)
+    matrix = evidence.matrix.rows if evidence.matrix else []
     report = Report(
         provenance=provenance,
         rule=RULE,
@@ -40,9 +41,10 @@ def judge(
         skipped=evidence.skipped,
         nice_to_have=[],
         must_add=[],
-        claims=worth.worths(evidence.outcomes, evidence.rows),
+        claims=worth.worths(evidence.outcomes, matrix),
         mutation=worth.mutation(evidence, variants),
         mutants=worth.mutant_rows(evidence.rows),
+        matrix=worth.mutant_rows(matrix) if evidence.matrix and evidence.matrix.of.file else [],
         gaps=worth.gaps(tracer, provenance.narrowed),
         probe=worth.probed(probe),
         probe_records=probe,
@@ -125,7 +127,7 @@ def _nice_to_have(report: Report) -> list[str]:
         for w in report.claims
         if w.tolerance.startswith("too")
     ]
-    if report.mutation.complete:
+    if report.mutation.matrix:
         seconds = [w.claim for w in report.claims if w.kills and not w.alone]
         idle = [w.claim for w in report.claims if w.tried and not w.kills]
         found += [f"caught by others too is all that these catch: {', '.join(seconds)}"] if seconds else []
@@ -169,7 +171,7 @@ def _must_add(report: Report, variants: Sequence[str]) -> list[str]:
         functions = counted(report.gaps.functions, "function")
         found.append(f"a mutant in each of {len(report.gaps.untouched)} of {functions} that none changes")
     # Only over all variants and mutants can it be said that a claim alone catches nothing.
-    if report.mutation.complete and {*BUILT_IN} <= {*variants}:
+    if report.mutation.matrix and {*BUILT_IN} <= {*variants}:
         found += [
             f"a sentence in properties/mutation/witnesses.py on why {w.claim} stays, which alone catches"
             " nothing; or it goes"

@@ -10,9 +10,9 @@ from properties.mutation.matrix import Row, summary
 MARKS = {"killed": "#", "survived": "·", "crashed": "!"}
 
 
-def matrix(rows: Sequence[Row]) -> str:
-    """One line a mutant with a mark a property, then the properties with what they kill and what they alone
-    kill.
+def matrix(rows: Sequence[Row], *, whole: bool) -> str:
+    """One line a mutant with a mark a property, then the first kills; of a whole matrix also the properties
+    with what they kill and what they alone kill.
     """
     claims = list(dict.fromkeys(cell.claim for row in rows for cell in row.cells))
     width = max(len(row.mutant) for row in rows)
@@ -30,11 +30,13 @@ def matrix(rows: Sequence[Row]) -> str:
         (
             "or is not about the first of the mutant's variants: there all are tried, on the others until the"
             " first kill"
+            if whole
+            else "or came after the first kill (--matrix tries all)"
         ),
         "",
     ]
-    lines += _worth(rows, claims)
-    lines += ["", "First kills, shrunk:", *(_first_kill(row) for row in rows if row.killers)]
+    lines += [*_worth(rows, claims), ""] if whole else []
+    lines += ["First kills, shrunk:", *(_first_kill(row) for row in rows if row.killers)]
     return "\n".join([*lines, "", *_totals(rows)])
 
 

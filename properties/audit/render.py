@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup
 
 from properties.audit import figures, links
-from properties.audit.report import Fix, Report, Stage, Worth
+from properties.audit.report import Fix, Mutation, Report, Stage, Worth
 from properties.audit.schema import validate
 from properties.audit.wording import counted
 from properties.audit.worth import CASES
@@ -68,7 +68,7 @@ def page(report: Report) -> str:
     claims = [w.claim for w in report.claims]
     pictures = {
         "heat": {block.variant: _picture(figures.heat_map(block)) for block in report.blocks},
-        "matrix": _picture(figures.matrix(report.mutants, claims)),
+        "matrix": _picture(figures.matrix(report.whole_matrix, claims)),
         "growth": _picture(figures.growth(report.speed)),
     }
     return _environment().get_template("index.html.j2").render(**_context(report), pictures=pictures)
@@ -104,6 +104,7 @@ def _environment() -> Environment:
         "noise": noise,
         "cases": cases,
         "faint": faint,
+        "matrix_told": matrix_told,
     }
     environment.filters |= {
         "others": others,
@@ -114,6 +115,19 @@ def _environment() -> Environment:
         "reasons": reasons,
     }
     return environment
+
+
+def matrix_told(mutation: Mutation) -> str:
+    """Where the table below has what claims catch from."""
+    if (of := mutation.matrix) is None:
+        return (
+            "Each was tried until a claim noticed it on each of its variants. What each claim catches, and"
+            " alone catches, takes a run with --matrix (long), or --matrix-from the matrix.json of one."
+        )
+    if not of.file:
+        return "Every claim was tried under every one of them."
+    changed = "" if of.same else ", of a lora_lite that was changed since"
+    return f"What each claim catches is that of another run: {of.file}, {of.made}{changed}."
 
 
 def figure(value: float | None) -> str:

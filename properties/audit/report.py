@@ -186,23 +186,52 @@ class MutantRow:
 
 
 @dataclass(frozen=True)
+class MatrixSource:
+    """Where a whole matrix was measured.
+
+    file: "" for this run. same: on the lora_lite that is judged here.
+    """
+
+    file: str
+    made: str
+    same: bool
+
+
+@dataclass(frozen=True)
+class Score:
+    """Of one kind of mutants ("named", "generic", "interface") how many were noticed.
+
+    loud        an exception or an endless loop, which nobody overlooks
+    equivalent  nothing can notice, by its reason in mutation/known.txt or the catalogue
+    survivors   what should be noticed, with what is known of the claim that would; told: all in one line
+    """
+
+    kind: str
+    killed: int
+    loud: int
+    survived: int
+    equivalent: int
+    survivors: dict[str, str]
+    told: str
+
+
+@dataclass(frozen=True)
 class Mutation:
-    """How much of the matrix this run has.
+    """What this run injected.
 
-    wanted: mutants of the catalogue that must be caught on the judged variants.
-
-    why: of those without a row, in which nothing was tried.
+    wanted   mutants of the catalogue that must be caught on the judged variants
+    rows     those that were injected; caught: on all of these variants
+    why      there are others
+    scores   by kind of mutant, where this run has any
+    matrix   where every claim was tried under every one of them; None where each was tried to its first kill
     """
 
     wanted: int
     rows: int
     caught: int
     why: str
-
-    @property
-    def complete(self) -> bool:
-        """Whether each of them has a row."""
-        return 0 < self.wanted == self.rows
+    scores: list[Score]
+    matrix: MatrixSource | None
 
 
 @dataclass(frozen=True)
@@ -306,6 +335,8 @@ class Report:
     library    the claims about the library as a whole, as a block's
     left_out   methods that this run was told not to judge
     suite      failures that speak of no method
+    mutants    those that this run injected
+    matrix     those of another run's whole matrix
     skipped    why, by test
     """
 
@@ -322,6 +353,7 @@ class Report:
     claims: list[Worth]
     mutation: Mutation
     mutants: list[MutantRow]
+    matrix: list[MutantRow]
     gaps: Gaps
     probe: list[ProbeClaim]
     probe_records: list[dict[str, Any]]
@@ -330,6 +362,11 @@ class Report:
     speed_of: SpeedSource | None
     links: list[Link]
     localisation: Localisation | None = None
+
+    @property
+    def whole_matrix(self) -> list[MutantRow]:
+        """Of this run or of another; empty where there is none."""
+        return self.mutants if (of := self.mutation.matrix) and not of.file else self.matrix
 
     @property
     def verdict(self) -> str:

@@ -58,7 +58,7 @@ def summary(report: Report) -> str:
     if report.suite:
         told.append(f"{counted(len(report.suite), 'test')} of the suite itself did not pass.")
     if report.mutation.why:
-        told.append(f"The mutation matrix is incomplete: {report.mutation.why}.")
+        told.append(f"Not every silent failure was injected: {report.mutation.why}.")
     return "\n".join([*told, f"To fix: {len(report.must_fix) or 'nothing'}."])
 
 

@@ -7,13 +7,14 @@ from math import inf
 from typing import Any
 
 from properties.audit.evidence import Evidence
-from properties.audit.report import Gaps, MutantRow, Mutation, ProbeClaim, Worth
+from properties.audit.report import Gaps, MutantRow, Mutation, ProbeClaim, Score, Worth
 from properties.audit.tracing import Tracer, function_of, functions
 from properties.audit.wording import counted
 from properties.judging.claim import Claim, load_claims
 from properties.judging.outcome import HELD, NOT_JUDGED, Outcome
-from properties.mutation import load_catalogue
+from properties.mutation import load_catalogue, survey
 from properties.mutation.matrix import CLEAR, Cell, Row, summary
+from properties.mutation.score import Kind, score
 from properties.mutation.witnesses import WITNESSES
 from properties.probe.claims import CLAIMS
 
@@ -25,7 +26,7 @@ CASES = 10_000
 
 
 def worths(outcomes: Sequence[Outcome], rows: Sequence[Row]) -> list[Worth]:
-    """One entry a claim that ran, in this run or under a mutant of the matrix.
+    """One entry a claim that ran, in this run or under a mutant of the whole matrix, which `rows` are.
 
     Noise is that of correct code: not of a method of which anything fails.
     """
@@ -147,7 +148,7 @@ def _earns(name: str, kills: Sequence[str], alone: Sequence[str], tried: int) ->
 
 
 def mutation(evidence: Evidence, variants: Iterable[str]) -> Mutation:
-    """How much of the catalogue about these variants has a row, and why the rest has none."""
+    """How much of the catalogue about these variants was injected, and why the rest was not."""
     rows = {row.mutant for row in evidence.rows}
     judged = {*variants}
     wanted = [m.name for m in load_catalogue().values() if m.equivalent is None and judged & {*m.applies_to}]
@@ -160,7 +161,23 @@ def mutation(evidence: Evidence, variants: Iterable[str]) -> Mutation:
         why.append(f"{tests} failed before anything was tried: {', '.join(broken)}")
     if idle > 0:
         why.append(f"{counted(idle, 'mutant')} not run")
-    return Mutation(len(wanted), len(rows), sum(not row.survivors for row in evidence.rows), "; ".join(why))
+    caught = sum(not row.survivors for row in evidence.rows)
+    matrix = evidence.matrix
+    whole = matrix is not None and wanted and {row.mutant for row in matrix.rows} >= {*wanted}
+    of = matrix.of if matrix and whole else None
+    return Mutation(len(wanted), len(rows), caught, "; ".join(why), scores(evidence), of)
+
+
+def scores(evidence: Evidence) -> list[Score]:
+    """By kind: of the named mutants from their rows, of the generated ones from what their tests left."""
+    found: dict[Kind, list[survey.Outcome]] = {}
+    for row in evidence.rows:
+        state: survey.State = "survived" if row.survivors else "killed"
+        found.setdefault("named", []).append(survey.Outcome(row.mutant, state))
+    for kind, outcomes in evidence.records.get("surveyed", []):
+        found.setdefault(kind, []).extend(survey.Outcome(**outcome) for outcome in outcomes)
+    made = [score(kind, outcomes) for kind, outcomes in found.items()]
+    return [Score(**vars(one), told=one.told) for one in made]
 
 
 def mutant_rows(rows: Sequence[Row]) -> list[MutantRow]:

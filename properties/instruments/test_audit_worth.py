@@ -12,11 +12,11 @@ import pytest
 
 import lora_lite as ll
 from properties.audit import worth
-from properties.audit.evidence import Evidence
+from properties.audit.evidence import Evidence, Matrix
 from properties.audit.judge import judge
 from properties.audit.provenance import narrowing
 from properties.audit.render import cases, markdown, page
-from properties.audit.report import Report, SuiteFailure, Worth
+from properties.audit.report import MatrixSource, Report, SuiteFailure, Worth
 from properties.audit.tracing import Tracer, function_of
 from properties.instruments.sample_audit import PROVENANCE, run
 from properties.judging.claim import load_claims
@@ -142,7 +142,7 @@ def test_what_was_not_tried_is_a_dash_and_no_zero() -> None:
     line = next(line for line in markdown(report).splitlines() if line.startswith("| identity at init |"))
     assert [cell.strip() for cell in line.split("|")][2:7] == ["–", "–", "=", "–", "–"]
     wanted = sum(m.equivalent is None and "hra" in m.applies_to for m in load_catalogue().values())
-    assert (report.mutation.wanted, report.mutation.rows, report.mutation.complete) == (wanted, 0, False)
+    assert (report.mutation.wanted, report.mutation.rows, report.mutation.matrix) == (wanted, 0, None)
     assert '<td class="number">–</td><td class="number">–</td>' in page(report)
     for text in (markdown(report), page(report)):
         assert f"{wanted} mutants not run" in text
@@ -160,7 +160,7 @@ def test_a_matrix_with_rows_missing_says_so_and_why() -> None:
     assert (report.mutation.rows, report.mutation.caught, report.blocks[0].verdict) == (1, 1, "PARTIAL")
     assert "1 test failed before anything was tried: lora_update_subtracted" in report.mutation.why
     for text in (markdown(report), page(report)):
-        assert "The matrix is incomplete" in text
+        assert "Not all were injected" in text
         assert "InjectionError" in text
 
 
@@ -173,13 +173,13 @@ def test_every_claim_says_which_failures_it_catches() -> None:
 
 
 def test_what_alone_catches_nothing_and_has_no_reason_is_to_be_mended() -> None:
-    """Where the whole catalogue ran on every variant; a part of it says nothing."""
+    """Where every claim ran under the whole catalogue; a part of it, and first kills, say nothing."""
     silent = next(name for name in load_claims() if name not in WITNESSES)
     names = [m.name for m in load_catalogue().values() if m.equivalent is None]
-    for rows, known in ((names, True), (names[1:], False)):
-        found = Evidence(
-            rows=[Row(n, [Cell(c, n, "lora", "killed", 1) for c in (CLAIM, silent)]) for n in rows]
-        )
+    of = MatrixSource("", "", True)
+    for tried, whole, known in ((names, True, True), (names[1:], True, False), (names, False, False)):
+        rows = [Row(n, [Cell(c, n, "lora", "killed", 1) for c in (CLAIM, silent)]) for n in tried]
+        found = Evidence(rows=rows, matrix=Matrix(rows, of) if whole else None)
         report = judge(found, None, PROVENANCE, BUILT_IN)
         added = report.must_add
         assert any("caught by others too" in line for line in report.nice_to_have) == known

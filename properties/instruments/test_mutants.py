@@ -46,8 +46,7 @@ def test_mutant_is_killed(mutant: str, request: pytest.FixtureRequest, tmp_path:
     # Without a row that follows, nothing was tried.
     request.node.user_properties.append(("mutant", mutant))
     injected = replace(known, applies_to=tuple(variant for variant in known.applies_to if variant in wanted))
-    # Asked for by name or for the audit, the whole matrix is filled in; else the first kill is enough.
-    whole = request.config.getoption("--audit") is not None or "mutation" in request.config.getoption("-m")
+    whole = request.config.getoption("--matrix")
     few = max(1, settings().max_examples // 10)
     row = run_row(injected, examples=few, full=settings().max_examples, whole=whole)
     request.node.user_properties.append(("row", json.dumps([vars(cell) for cell in row.cells])))

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from properties.mutation.matrix import applicable, budget, nothing_remembered, ranked, reach, run_guarded
 from properties.mutation.mutant import Mutant
 
-State = Literal["killed", "loud", "survived"]
+State = Literal["killed", "loud", "survived", "equivalent"]
 # Processor seconds after which a mutant hangs, which nobody overlooks; and by the clock so many times more.
 DEADLINE, PATIENCE = 180.0, 10
 # Of a mutant that many variants show, so many are asked; these first: of outputs, of inputs, with data.
@@ -24,7 +24,8 @@ MOST, PILOTS = 3, ("lora", "hra", "antipasto")
 class Outcome:
     """What became of a mutant.
 
-    state   "killed": a claim was violated; "loud": an exception, an endless loop; "survived": neither
+    state   "killed": a claim was violated; "loud": an exception, an endless loop; "survived": neither;
+            "equivalent": not tried, since known.txt says why nothing can notice
     claim   that noticed, on `variant`; "" for none
     """
 

@@ -26,8 +26,8 @@ RUNS: dict[str, tuple[str, ...]] = {
     "collection": ("properties", "--collect-only", "-q"),
     "one variant, cold": ("properties", "--variant", "lora", "-m", "not mutation"),
     "all but mutation": ("properties", "-m", "not mutation"),
-    "mutation, first kills": ("properties", "-m", "", "-k", "test_mutant_is_killed"),
-    "mutation, whole matrix": ("properties", "-m", "mutation", "-k", "test_mutant_is_killed"),
+    "mutation, first kills": ("properties", "-k", "test_mutant_is_killed"),
+    "mutation, whole matrix": ("properties", "--matrix", "-k", "test_mutant_is_killed"),
     "everything": ("properties",),
 }
 # A mutant that shows in few of the drawn cases, the property that sees it, and a variant.
