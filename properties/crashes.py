@@ -34,11 +34,21 @@ import pytest
 from hypothesis import settings
 
 from properties.judging import journal
+from properties.judging.claim import load_claims
 from properties.judging.outcome import CRASHED, Outcome
-from properties.judging.under_pytest import RECORD
-from properties.regressions.record import replay_command
+from properties.judging.under_pytest import RECORD, Kept
+from properties.regressions.record import kept, replay_command
+from strategies.recipes import from_json, pasteable
 
 SENT = "lora_lite_journals"
+# Of a dead process's stack, as many frames are told.
+FRAMES = 4
+
+
+class DiedError(Exception):
+    """The process that tried `case` died of it."""
+
+    case: Any = None
 
 
 def _how(code: int | None) -> tuple[str, str | None]:
@@ -281,22 +291,30 @@ class Crashes:
             "pytest_warning_recorded", warning_message=plain, when=when, nodeid=nodeid, location=location
         )
 
-    def _crash(self, nodeid: str, kept: str, code: int | None) -> pytest.TestReport:
+    def _crash(self, nodeid: str, journal_of: str, code: int | None) -> pytest.TestReport:
         path, _, test = nodeid.partition("::")
         how, name = _how(code)
-        doing, frames = journal.read(Path(self.folder, kept), nodeid)
-        recipe, replay = doing.recipe, replay_command(self.config, nodeid)
-        told = [how, *frames, *([f"recipe   {recipe}"] if recipe else []), f"replay   {replay}"]
-        text = "\n".join(told)
+        doing, stack = journal.read(Path(self.folder, journal_of), nodeid)
+        why = "\n".join([how, *map(str, stack[:FRAMES])])
+        died = DiedError(how)
+        died.case = None if doing.recipe is None else from_json(doing.recipe)
+        recipe = None if died.case is None else pasteable(died.case)
+        left = Kept("", replay_command(self.config, nodeid))
+        if doing.claim:
+            left = kept(self.config, nodeid, load_claims()[doing.claim], doing.method, died)
+        lines = {"recipe": recipe, "fixture": left.written, "replay": left.replay}
+        text = "\n".join([why, *(f"{name:<9}{line}" for name, line in lines.items() if line)])
         when, marks = self.seen.get(nodeid, ("setup", {}))
         place = (path, None, test.replace("::", "."))
         report = pytest.TestReport(nodeid, place, marks, "failed", text, when)
         crashed = {"nodeid": nodeid, "signal": name, "status": code, "recipe": recipe}
         report.user_properties.append(("crashed", crashed))
         if doing.claim:
-            why, budget = "\n".join([how, *frames]), settings().max_examples
-            outcome = Outcome(doing.claim, doing.method, doing.stage, CRASHED, why, budget=budget)
-            outcome = replace(outcome, recipe=recipe, replay=replay, nodeid=nodeid)
+            outcome = Outcome(
+                doing.claim, doing.method, doing.stage, CRASHED, why, nodeid=nodeid, stack=stack
+            )
+            budget = settings().max_examples
+            outcome = replace(outcome, recipe=recipe, replay=left.replay, budget=budget)
             report.user_properties.append((RECORD, outcome.to_json()))
         return report
 

@@ -172,7 +172,7 @@ def _kept(found: Evidence, report: pytest.TestReport) -> bool:
     left: list[tuple[str, Any]] = report.user_properties
     for name, value in left:
         if name == RECORD:
-            found.outcomes.append(outcome := Outcome(**value))
+            found.outcomes.append(outcome := Outcome.from_json(value))
             tells |= outcome.failed
         elif name == "row":
             cells = [Cell(**cell) for cell in json.loads(value)]

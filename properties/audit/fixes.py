@@ -1,5 +1,6 @@
 """Where to look: failures by the function that is most likely at fault, the simplest one first."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ from properties.audit.evidence import Evidence
 from properties.audit.places.localise import Line, Place, Ran, Statement, localise
 from properties.audit.places.remember import memory
 from properties.audit.report import Fix, Suspect
-from properties.audit.tracing import SMALLEST, Function, Tracer, function_of, module_of, statements
+from properties.audit.tracing import SMALLEST, Function, Tracer, function_of, module_of, relative, statements
 from properties.judging.claim import load_claims
 from properties.judging.outcome import HELD, Outcome
 
@@ -115,7 +116,7 @@ def _by_place(failures: Sequence[Outcome], traces: _Traces) -> list[tuple[list[S
         ranked = [place for place in ranked if any(known.reaches(ran, place) for ran in mine)]
         explained = [f for f in own if not ranked or known.reaches(traces.failing[f.nodeid], ranked[0])]
         left = {test: ran for test, ran in left.items() if ranked and not known.reaches(ran, ranked[0])}
-        suspects = [_shown(place) for place in ranked[:PLACES]] or _hook_alone(method, hook)
+        suspects = [_shown(place) for place in ranked[:PLACES]] or _where_it_died(own)
         at = suspects[0].place if suspects else ""
         found.setdefault(at, (suspects, []))[1].extend(explained)
         own = [f for f in own if f not in explained]
@@ -133,10 +134,15 @@ def hook_of(variant: str) -> Function | None:
     return function_of(getattr(ll.VARIANTS[variant], documents.hook(ll.VARIANTS[variant])))
 
 
-def _hook_alone(variant: str | None, hook: Function | None) -> list[Suspect]:
-    """Where nothing that failed left a trace: the method's hook, in a file of the user's where it is his."""
-    if variant is None:
-        return []
-    code = getattr(ll.VARIANTS[variant], documents.hook(ll.VARIANTS[variant])).__code__
-    place = str(hook) if hook else f"{code.co_filename}:{code.co_firstlineno} {code.co_qualname}"
-    return [Suspect(place, [code.co_firstlineno], 0.0, {})]
+def _where_it_died(failures: Sequence[Outcome]) -> list[Suspect]:
+    """Of processes that left no trace, the innermost frames in code that is judged, most frequent first."""
+    known, found = statements(), Counter[tuple[str, int, str]]()
+    for failure in failures:
+        places = [(relative(frame.file), frame.line) for frame in failure.stack]
+        inside = next((known[place] for place in places if place in known), None)
+        if inside is not None:
+            found[inside.file, inside.line, inside.function.partition(" ")[2]] += 1
+    return [
+        Suspect(f"{file}:{line} {name}", [line], round(count / found.total(), 4), {"stacks": count})
+        for (file, line, name), count in found.most_common(PLACES)
+    ]

@@ -17,17 +17,16 @@ from properties.judging.assertions import Violation, assert_holds, assert_refuse
 from properties.judging.claim import claim
 from properties.judging.files import saved
 from properties.judging.two_processes import check_trained
+from properties.subjects.pair import asked, folder
 from properties.subjects.processes import (
-    APART,
     ENGINES,
     MODEL,
-    NOWHERE,
-    PROCESSES,
-    STAGES,
     adapted,
     fully_sharded,
-    place,
-    two_processes,
+    save_nowhere,
+    save_stage,
+    train,
+    train_apart,
 )
 
 
@@ -35,43 +34,40 @@ from properties.subjects.processes import (
 @claim(st.just, stage="engine", needs=("processes",), capability="DDP", slow=True, subject="lora_lite")
 def test_two_processes_train_as_one_under_ddp(variant: str) -> None:
     """DistributedDataParallel: each has the whole model and half of the batch."""
-    folder, reports = two_processes()
-    check_trained(folder, "DDP", variant, [found["DDP"][variant] for found in reports])
+    check_trained(folder(), "DDP", variant, asked(train, "DDP", variant))
 
 
 @pytest.mark.distributed
 @claim(st.just, stage="engine", needs=("processes",), capability="FSDP2", slow=True, subject="lora_lite")
 def test_two_processes_train_as_one_under_fsdp2(variant: str) -> None:
     """fully_shard: each has half of the model and half of the batch."""
-    folder, reports = two_processes()
-    check_trained(folder, "FSDP2", variant, [found["FSDP2"][variant] for found in reports])
+    check_trained(folder(), "FSDP2", variant, asked(train, "FSDP2", variant))
 
 
 @pytest.mark.distributed
-@claim(stage="engine", slow=True, subject="lora_lite")
+@claim(stage="engine", needs=("processes",), slow=True, subject="lora_lite")
 def test_processes_that_attached_from_seeds_of_their_own_are_refused() -> None:
     """fully_shard would stitch their adapters together; save says so in every process."""
     wanted = "TargetError: the processes hold adapters that differ"
-    for rank, found in enumerate(two_processes()[1]):
-        error = found[APART]["delora"].get("error", "no error")
+    for rank, found in enumerate(asked(train_apart)):
+        error = found.get("error", "no error")
         assert_holds(wanted in error, claim=f"save in process {rank} ended with {error}, wanted {wanted}")
 
 
 @pytest.mark.distributed
-@claim(stage="engine", slow=True, subject="lora_lite")
+@claim(stage="engine", needs=("processes",), slow=True, subject="lora_lite")
 def test_every_stage_of_a_pipeline_writes_its_own_file() -> None:
     """The first process of those that share a model writes, whatever number it has among all."""
-    folder, _ = two_processes()
-    wrote = [place(folder, STAGES, "lora", rank).exists() for rank in range(PROCESSES)]
+    wrote = [found.get("wrote", False) for found in asked(save_stage)]
     assert_holds(all(wrote), claim=f"by stage, wrote a file: {wrote}, wanted each")
 
 
 @pytest.mark.distributed
-@claim(stage="engine", slow=True, subject="lora_lite")
+@claim(stage="engine", needs=("processes",), slow=True, subject="lora_lite")
 def test_a_file_that_cannot_be_written_fails_in_every_process() -> None:
     """Not only in the one that writes."""
-    for rank, found in enumerate(two_processes()[1]):
-        error = found[NOWHERE]["lora"].get("error", "no error")
+    for rank, found in enumerate(asked(save_nowhere)):
+        error = found.get("error", "no error")
         assert_holds(
             "FileNotFoundError" in error,
             claim=f"save in process {rank} ended with {error}, wanted a FileNotFoundError",
@@ -88,7 +84,7 @@ def one_process() -> Iterator[None]:
         dist.destroy_process_group()
 
 
-@claim(stage="engine", subject="lora_lite")
+@claim(stage="engine", needs=("processes",), subject="lora_lite")
 def test_a_model_that_is_split_already_takes_no_adapter() -> None:
     """Its engine would not synchronise it. Refused at attach and at load, by the name of what is split."""
     plain, _ = adapted("lora")
@@ -121,7 +117,7 @@ def test_a_model_that_is_split_already_takes_no_adapter() -> None:
             assert_holds(after == before, claim=found)
 
 
-@claim(stage="engine", subject="lora_lite")
+@claim(stage="engine", needs=("processes",), subject="lora_lite")
 def test_a_split_model_saves_the_same_file() -> None:
     """Byte for byte what the plain model saves; and where it is sharded, from the first process alone."""
     for engine in ENGINES:

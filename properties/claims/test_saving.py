@@ -38,7 +38,7 @@ def test_a_crash_while_saving_leaves_the_old_file() -> None:
     with saved() as path, pytest.MonkeyPatch.context() as patch:
         old = path.read_bytes()
         patch.setattr("lora_lite.checkpoint.save_file", crash)
-        with pytest.raises(KeyboardInterrupt):
+        with assert_refuses(KeyboardInterrupt, "", claim="a crash in the middle of save"):
             ll.save(adapted(ll.IA3Config()), path)
         assert_untouched(path, old, "after a crash while saving")
 

@@ -52,7 +52,7 @@ def outcome_of(claim: Claim, variant: str, nodeid: str) -> Outcome:
         tensor = getattr(error, "tensor", None)
         outcome = replace(outcome, state=state, why=str(error), tensor=tensor, recipe=recipe)
     outcome = replace(outcome, examples=meter.examples, worst=meter.worst, shown=meter.shown)
-    return Outcome(**json.loads(json.dumps(outcome.to_json())))
+    return Outcome.from_json(json.loads(json.dumps(outcome.to_json())))
 
 
 def held(claim: Claim, variant: str | None) -> Outcome:

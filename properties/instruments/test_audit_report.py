@@ -6,6 +6,7 @@ import html
 import json
 import logging
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from properties.audit.tracing import Function, Tracer, function_of, functions
 from properties.audit.wording import counted
 from properties.instruments.sample_audit import PORTRAIT, PROVENANCE, audit, everything_held
 from properties.judging.claim import load_claims
-from properties.judging.outcome import BROKEN, NOT_APPLICABLE, Outcome
+from properties.judging.outcome import BROKEN, CRASHED, NOT_APPLICABLE, Frame, Outcome
 
 pytestmark = pytest.mark.instruments
 
@@ -56,7 +57,8 @@ def test_must_fix_names_every_claim_with_its_recipe() -> None:
     report = judge(found, None, PROVENANCE, ["dora", "hra"])
     assert [fix.method for fix in report.must_fix] == ["dora", "hra"]
     for fix in report.must_fix:
-        assert fix.suspects[0].place.startswith(f"lora_lite/variants/{fix.method}.py:")
+        # No trace was taken, and a guess is no evidence.
+        assert fix.suspects == []
     for failure in found.outcomes:
         assert str(failure.recipe) in markdown(report)
         assert html.escape(str(failure.recipe), quote=False).replace("'", "&#39;") in page(report)
@@ -89,6 +91,21 @@ def test_a_place_that_several_methods_lead_to_is_the_librarys() -> None:
     assert {failure.method for failure in fix.failures} == {"dora", "hra"}
     assert [fix.method for fix in fixed(merged, red[:1])] == ["hra"]
     assert [fix.method for fix in fixed(scaled, red)] == ["dora", "hra"]
+
+
+def test_a_dead_process_leads_to_where_it_stood() -> None:
+    """It left no trace: the innermost frame in code that is judged tells."""
+    merged = function_of(merging.merge)
+    assert merged is not None
+    stack = [Frame("torch/nn/modules/linear.py", 7, "forward"), Frame(merging.__file__, merged.body, "merge")]
+    dead = [
+        replace(failed("merged_layer_agrees_with_the_oracle", variant=name), state=CRASHED, stack=stack)
+        for name in ("hra", "dora")
+    ]
+    (fix,) = judge(Evidence(dead), None, PROVENANCE, ["dora", "hra"]).must_fix
+    assert fix.method is None
+    assert fix.suspects[0].place.startswith("lora_lite/merging.py:")
+    assert fix.suspects[0].place.endswith(" merge")
 
 
 LAYER = "AdaptedLayer(variant='lora', of=1)"

@@ -1,18 +1,46 @@
-"""Failures that show in two processes alone are noticed by the claims about two processes."""
+"""Failures that show in two processes alone are noticed by the claims about two processes; one that dies is
+told by its signal, and costs nobody else the answer.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
 
 import pytest
+import torch.distributed as dist
 
 from properties.judging.assertions import Violation
 from properties.judging.two_processes import check_trained
-from properties.subjects.processes import MUTANTS, two_processes
+from properties.mutation.in_two_processes import MUTANTS, train_with
+from properties.subjects.pair import DiedError, asked, folder
 
-pytestmark = [pytest.mark.instruments, pytest.mark.slow, pytest.mark.distributed, pytest.mark.mutation]
+pytestmark = [pytest.mark.instruments, pytest.mark.slow, pytest.mark.distributed]
 
 
+@pytest.mark.mutation
 @pytest.mark.parametrize(
     ("mutant", "match"), [*zip(MUTANTS, ("adapters that differ", "process 1 failed"), strict=True)]
 )
 def test_a_mutant_that_shows_in_two_processes_is_noticed(mutant: str, match: str) -> None:
-    folder, reports = two_processes()
+    reports = asked(train_with, mutant)
     with pytest.raises(Violation, match=match):
-        check_trained(folder / mutant, MUTANTS[mutant], "lora", [found[mutant]["lora"] for found in reports])
+        check_trained(folder() / mutant, MUTANTS[mutant], "lora", reports)
+
+
+def die(rank: int, folder: Path) -> dict[str, Any]:
+    """The second process."""
+    if rank == 1:
+        os.abort()
+    dist.barrier()
+    return {}
+
+
+def count(rank: int, folder: Path) -> dict[str, Any]:
+    return {"rank": rank}
+
+
+def test_one_that_dies_is_told_and_the_next_question_is_answered() -> None:
+    for _ in range(2):
+        with pytest.raises(DiedError, match="process 1 was killed by SIGABRT"):
+            asked(die)
+    assert asked(count) == [{"rank": 0}, {"rank": 1}]

@@ -11,10 +11,10 @@ import pytest
 
 import lora_lite as ll
 from properties.mutation import Change, InjectionError, Mutant, load_catalogue, trees
+from properties.mutation.in_two_processes import MUTANTS
 from properties.mutation.mutant import changed, named, plain
 from properties.mutation.score import KNOWN
 from properties.mutation.table import FOLDER, read
-from properties.subjects.processes import MUTANTS
 
 pytestmark = pytest.mark.instruments
 

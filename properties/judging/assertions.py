@@ -164,7 +164,7 @@ def assert_holds(holds: bool, *, claim: str) -> None:
 
 
 @contextmanager
-def assert_refuses(error: type[Exception], match: str, *, claim: str) -> Iterator[None]:
+def assert_refuses(error: type[BaseException], match: str, *, claim: str) -> Iterator[None]:
     """The body raises this error (not merely some error) with a message in which `match` is found.
 
     claim: what is tried, and should be refused.

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings
+from hypothesis.errors import Flaky, HypothesisException
 from hypothesis.strategies import SearchStrategy
 
 import lora_lite as ll
@@ -21,9 +22,10 @@ from properties.judging.assertions import Violation
 from properties.judging.needs import MACHINE, NEEDS, unmet
 from properties.judging.outcome import NOT_APPLICABLE, NOT_JUDGED, STAGES, Meter, measuring
 from properties.subjects.attaching import seed_inits
-from strategies.recipes import pasteable
 
 Check = Callable[..., None]
+
+AT_TIMES = "At times: tried again, the same case holds. What it runs is not deterministic."
 Cases = Callable[[str], SearchStrategy[Any]]
 
 
@@ -75,9 +77,18 @@ class Claim:
         return Standing(None)
 
     def judge(self, *case: Any) -> None:
-        """The check, with torch's generator seeded: what fails once fails again, here and in replay."""
+        """The check, with torch's generator seeded: what fails once fails again, here and in replay.
+
+        Raises Violation, or the Exception of the code under test; Ctrl-C ends the run.
+        """
         seed_inits(0)
-        self.check(*case)
+        try:
+            self.check(*case)
+        except pytest.fail.Exception as failed:
+            # Of pytest.raises, and no Exception.
+            raise Violation(str(failed)) from None
+        except SystemExit as ended:
+            raise RuntimeError(f"the code under test wants to end the process: {ended!r}") from ended
 
     def run(self, variant: str | None, budget: settings, meter: Meter | None = None) -> Meter:
         """Try up to the budget's examples. Raises Violation with the shrunk case, or what else was raised.
@@ -91,12 +102,30 @@ class Claim:
                 self.judge()
             return meter
         failing = _Failing()
+        examples = max(1, round(budget.max_examples * self.share))
+        test = self._drawn(variant, meter, failing)
+        try:
+            with measuring(meter):
+                settings(budget, max_examples=examples)(test)()
+        except Exception as error:
+            # Else an error of Hypothesis itself, which is about no one case.
+            if (found := failing.told(error)) is None:
+                raise
+            self._again(failing.case)
+            raise found from None
+        return meter
+
+    def _drawn(self, variant: str, meter: Meter, failing: "_Failing") -> Callable[[], None]:
+        """The check as a test of Hypothesis's: counts examples, keeps the failing ones."""
+        assert self.cases is not None
 
         def check(case: Any) -> None:
             meter.examples += 1
-            journal.note(pasteable(case))
+            journal.note(case)
             try:
                 self.judge(case)
+            except HypothesisException:
+                raise
             except Exception as error:
                 failing.keep(case, error, meter.examples)
                 raise
@@ -107,21 +136,7 @@ class Claim:
         # As hypothesis.find does. Left alone, Hypothesis has no key under --hypothesis-seed, which every
         # nightly shard has, and one that an edit of this file changes.
         test._hypothesis_internal_database_key = check.__name__.encode()  # type: ignore[attr-defined]
-        examples = max(1, round(budget.max_examples * self.share))
-        try:
-            with measuring(meter):
-                settings(budget, max_examples=examples)(test)()
-        except Violation as violation:
-            self._again(failing.case)
-            how: dict[str, Any] = {"case": failing.case, "examples": failing.examples}
-            raise Violation(str(violation), tensor=violation.tensor, **how) from None
-        except Exception as error:
-            # A crash of the code under test; an error of Hypothesis itself is about no one case.
-            if error is failing.error:
-                self._again(failing.case)
-                error.case = failing.case  # type: ignore[attr-defined]  # read where the failure is recorded
-            raise
-        return meter
+        return test
 
     def _again(self, case: Any) -> None:
         for watch in _watching:
@@ -157,6 +172,20 @@ class _Failing:
 
     def keep(self, case: Any, error: Exception, examples: int) -> None:
         self.case, self.error, self.examples = case, error, self.examples or examples
+
+    def told(self, ended: Exception) -> Exception | None:
+        """The failure, with its case, where what the run ended with is one."""
+        error, flaky = self.error, isinstance(ended, Flaky)
+        if error is None or not (error is ended or flaky):
+            return None
+        if isinstance(error, Violation):
+            text = f"{error}\n{AT_TIMES}" if flaky else str(error)
+            return Violation(text, tensor=error.tensor, case=self.case, examples=self.examples)
+        if flaky:
+            error.add_note(AT_TIMES)
+        # Read where the failure is recorded.
+        error.case = self.case  # type: ignore[attr-defined]
+        return error
 
 
 CLAIMS: dict[str, Claim] = {}

@@ -3,22 +3,26 @@
 import faulthandler
 import json
 import re
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
-# Of a dead process's stack, as many frames are told.
-FRAMES = 4
+from properties.judging.outcome import Frame
+from strategies.recipes import RecipeError, to_json
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A test, the claim that it judges on which method, and the recipe of the example that is being tried."""
+    """A test, the claim that it judges on which method, and the recipe (as JSON) of the example that is being
+    tried.
+    """
 
     nodeid: str = ""
     claim: str = ""
     method: str | None = None
     stage: str = ""
-    recipe: str | None = None
+    recipe: Any = None
 
 
 class Journal:
@@ -71,14 +75,15 @@ def note_claim(claim: str, method: str | None, stage: str) -> None:
         _journal.write(replace(_journal.entry, claim=claim, method=method, stage=stage))
 
 
-def note(recipe: str) -> None:
+def note(case: Any) -> None:
     """This is being tried."""
     if _journal is not None:
-        _journal.write(replace(_journal.entry, recipe=recipe))
+        with suppress(RecipeError):
+            _journal.write(replace(_journal.entry, recipe=to_json(case)))
 
 
-def read(path: Path, nodeid: str) -> tuple[Entry, list[str]]:
-    """What was being done in this test, and the innermost frames of the thread that died."""
+def read(path: Path, nodeid: str) -> tuple[Entry, list[Frame]]:
+    """What was being done in this test, and the frames of the thread that died, the innermost first."""
     if not path.exists():
         return Entry(nodeid), []
     page = path.read_bytes()
@@ -86,5 +91,6 @@ def read(path: Path, nodeid: str) -> tuple[Entry, list[str]]:
     text = path.with_suffix(".stack").read_text("utf-8", "replace")
     text = text[max(text.find("Current thread"), 0) :]
     ours = re.split("^  File .*/_pytest/", text, flags=re.MULTILINE)[0]
-    frames = re.findall("^  File .*", ours, re.MULTILINE)[:FRAMES]
+    found = re.findall(r'^  File "(.*)", line (\d+) in (.*)', ours, re.MULTILINE)
+    frames = [Frame(file, int(line), function) for file, line, function in found]
     return (entry if entry.nodeid == nodeid else Entry(nodeid)), frames

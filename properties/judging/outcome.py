@@ -5,18 +5,34 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-# held            every example was as claimed broken          an example was not crashed         the code
-# under test raised what the claim did not ask for, or killed the process not applicable  by its nature the
-# method has nothing that the claim is about not judged      the claim is about the method, and something is
-# missing: an oracle, a package, a budget, the run
-HELD, BROKEN, CRASHED = "held", "broken", "crashed"
-NOT_APPLICABLE, NOT_JUDGED = "not applicable", "not judged"
+# Every example was as claimed.
+HELD = "held"
+# Some example was not.
+BROKEN = "broken"
+# The code under test raised what the claim did not ask for, or killed the process.
+CRASHED = "crashed"
+# By its nature the method has nothing that the claim is about.
+NOT_APPLICABLE = "not applicable"
+# The claim is about the method, and something is missing: an oracle, a package, a budget, the run.
+NOT_JUDGED = "not judged"
 
 # The parts of an adapter's life; a claim is about one of them, and the audit has a column for each.
 STAGES = (
     *("init", "forward", "gradient", "save", "load", "merge", "attach", "detach"),
     *("scope", "calibration", "training", "engine", "refusal"),
 )
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Of a stack: where a call stood when its process died."""
+
+    file: str
+    line: int
+    function: str
+
+    def __str__(self) -> str:
+        return f'  File "{self.file}", line {self.line} in {self.function}'
 
 
 @dataclass(frozen=True)
@@ -30,6 +46,7 @@ class Outcome:
     worst     by dtype, the largest error as a share of its bound; empty where equality or a fact is claimed
     replayed  a kept fixture was replayed, and nothing drawn
     shown     figures that the claim leaves for the audit, as JSON
+    stack     of a process that died, the innermost frame first
     """
 
     claim: str
@@ -47,9 +64,15 @@ class Outcome:
     nodeid: str = ""
     replayed: bool = False
     shown: dict[str, Any] = field(default_factory=dict)
+    stack: list[Frame] = field(default_factory=list)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "Outcome":
+        """What to_json gave."""
+        return cls(**values | {"stack": [Frame(**frame) for frame in values["stack"]]})
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, from which Outcome(**values) is the same record."""
+        """Plain values, from which from_json makes the same record."""
         return asdict(self)
 
     @property

@@ -6,7 +6,8 @@ from typing import Any
 import lora_lite as ll
 from properties.judging.assertions import Violation, assert_all_identical, assert_holds
 from properties.subjects import subject
-from properties.subjects.processes import ENGINES, MODEL, PROCESSES, STEPS, adapted, place, shares, step
+from properties.subjects.pair import PROCESSES
+from properties.subjects.processes import ENGINES, MODEL, STEPS, adapted, place, shares, step
 
 
 def check_trained(folder: Path, engine: str, variant: str, reports: list[dict[str, Any]]) -> None:

@@ -63,10 +63,14 @@ def judged(claim: Claim, variant: str | None, request: pytest.FixtureRequest) ->
     meter, began = Meter(), time.perf_counter()
     journal.note_claim(claim.name, variant, claim.stage)
     budget, nodeid = settings().max_examples, request.node.nodeid
-    outcome = Outcome(claim.name, variant, claim.stage, HELD, budget=budget, nodeid=nodeid)
+    # Until the body is through, nothing is known: an interrupt ends it too.
+    outcome = Outcome(
+        claim.name, variant, claim.stage, NOT_JUDGED, "the run was cut off", budget=budget, nodeid=nodeid
+    )
     failure: str | None = None
     try:
         yield meter
+        outcome = replace(outcome, state=HELD, why="")
     except Violation as violation:
         outcome, failure = _failed(outcome, BROKEN, str(violation), violation, claim, request)
     except NotJudgedError as missing:

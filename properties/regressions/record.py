@@ -96,14 +96,19 @@ def keep(request: pytest.FixtureRequest, claim: Claim, variant: str | None, erro
 
     A slow claim is its own replay: as a fixture it would be run a second time in every run.
     """
-    again = replay_command(request.config, request.node.nodeid)
+    return kept(request.config, request.node.nodeid, claim, variant, error)
+
+
+def kept(config: pytest.Config, nodeid: str, claim: Claim, variant: str | None, error: Exception) -> Kept:
+    """As keep, of the test with this id."""
+    again = replay_command(config, nodeid)
     name, variant = getattr(error, "of", None) or (claim.name, variant)
-    case, folder = getattr(error, "case", None), record_folder(request.config)
+    case, folder = getattr(error, "case", None), record_folder(config)
     if case is None or variant is None or folder is None or (claim.slow and name == claim.name):
         return Kept("", again)
-    option = request.config.getoption
+    option = config.getoption
     found = {
-        "test": request.node.nodeid,
+        "test": nodeid,
         "profile": settings.get_current_profile_name(),
         "seed": option("--hypothesis-seed", None),
         "examples": getattr(error, "examples", None),
@@ -116,7 +121,7 @@ def keep(request: pytest.FixtureRequest, claim: Claim, variant: str | None, erro
     except (RecipeError, OSError) as reason:
         return Kept(f"nowhere: {reason}", again)
     also = [] if folder.resolve() == HERE else [f"--record {folder}"]
-    return Kept(str(_from_here(path)), replay_command(request.config, f"-k {fixture.test_id()}", also))
+    return Kept(str(_from_here(path)), replay_command(config, f"-k {fixture.test_id()}", also))
 
 
 def _from_here(path: Path) -> Path:

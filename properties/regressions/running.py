@@ -1,10 +1,12 @@
 """A fixture as a pytest test: one more example of its claim, or a known failure that is still there."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from properties.judging import journal
 from properties.judging.assertions import Violation
 from properties.judging.claim import load_claims
 from properties.judging.outcome import BROKEN, CRASHED, HELD, Outcome
@@ -19,11 +21,17 @@ def replay_as_test(path: Path, request: pytest.FixtureRequest) -> None:
     """Raises what pytest takes for a failed or an expected failure, or the crash of the code under test."""
     try:
         fixture = read(path)
+        # Should its process die, this is what it was doing.
+        if (known := load_claims().get(fixture.claim)) is not None:
+            journal.note_claim(fixture.claim, fixture.variant, known.stage)
         failure = failure_of(fixture, path)
     except FixtureError as error:
         raise pytest.fail.Exception(str(error), pytrace=False) from None
     if fixture.expect == "fail":
         check_known(fixture, path, failure)
+        # Known or not, the claim is broken.
+        known_as = f"{failure} (known: {fixture.reason}, {fixture.link})"
+        leave(request, replace(outcome_of(fixture, failure, request), why=known_as))
         pytest.xfail(f"{fixture.reason} ({fixture.link})")
     leave(request, outcome_of(fixture, failure, request))
     if isinstance(failure, Violation):
