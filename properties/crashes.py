@@ -202,10 +202,11 @@ class Crashes:
         _flush()
 
     def _died(self, session: pytest.Session, code: int | None) -> None:
-        # After the last test, it died of what that had left behind.
-        item = session.items[min(self.at, len(session.items) - 1)]
+        # After the last test, it died of what that had left behind: no claim's fault.
+        over = self.at >= len(session.items)
+        item = session.items[-1 if over else self.at]
         self.seen.setdefault(item.nodeid, ("setup", dict.fromkeys(item.keywords, 1)))
-        report = self._crash(item.nodeid, "child", code)
+        report = self._crash(item.nodeid, "none" if over else "child", code)
         if (capture := self.config.pluginmanager.getplugin("capturemanager")) is not None:
             # Left there, the next test would be said to have printed it.
             for stream, text in zip(("stdout", "stderr"), capture.read_global_capture(), strict=True):

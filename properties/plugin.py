@@ -2,7 +2,6 @@
 properties/audit.
 """
 
-import importlib
 import os
 from collections.abc import Container
 from pathlib import Path
@@ -21,6 +20,7 @@ from properties.judging.profiles import check_database, register_profiles
 from properties.judging.under_pytest import KEEPER, run_as_test
 from properties.progress import Progress
 from properties.regressions.record import add_options, keep
+from properties.subjects.users import import_variants
 from strategies import set_device
 
 register_profiles()
@@ -83,17 +83,17 @@ def pytest_configure(config: pytest.Config) -> None:
     if not config.getoption("--hypothesis-profile", None):
         settings.load_profile("ci" if os.environ.get("CI") else "dev")
     if (examples := config.getoption("--max-examples")) is not None:
+        if examples < 1:
+            raise pytest.UsageError(f"--max-examples is {examples}, wanted at least 1.")
         settings.register_profile("budget", settings(), max_examples=examples)
         settings.load_profile("budget")
     check_database()
     config.stash[RUNNER], config.stash[KEEPER] = run_as_test, keep
     for module in config.getoption("--variant-module") or ():
         try:
-            importlib.import_module(module)
+            import_variants(module)
         except ImportError as error:
-            raise pytest.UsageError(
-                f"--variant-module {module}: {error} (is its folder on PYTHONPATH?)"
-            ) from error
+            raise pytest.UsageError(str(error)) from error
     unknown = set(config.getoption("--variant") or ()) - set(ll.VARIANTS)
     if unknown:
         known = ", ".join(ll.VARIANTS)

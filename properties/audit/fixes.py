@@ -13,6 +13,7 @@ from properties.audit.report import Fix, Suspect
 from properties.audit.tracing import SMALLEST, Function, Tracer, function_of, module_of, relative, statements
 from properties.judging.claim import load_claims
 from properties.judging.outcome import HELD, Outcome
+from properties.oracles import ORACLES
 
 # Of each fix the likeliest places, and of each place the likeliest lines.
 PLACES, LINES = 3, 5
@@ -22,7 +23,7 @@ def simplicity(outcome: Outcome) -> tuple[bool, bool, float, int]:
     """Orders failures: drawn cases first, of them those that run on one layer, of them the smallest."""
     claim = load_claims()[outcome.claim]
     # A claim whose cases are whole models takes a share of the budget.
-    return outcome.recipe is None, claim.slow, -claim.share, len(outcome.recipe or outcome.why)
+    return outcome.recipe is None, claim.slow, -claim.share, len(outcome.recipe or "")
 
 
 def fixes(failures: Sequence[Outcome], evidence: Evidence, tracer: Tracer | None) -> list[Fix]:
@@ -91,6 +92,11 @@ class _Known:
         return any(known[line].function == place.function for line in ran.lines if line in known)
 
 
+def _oracle_of(method: str | None) -> set[str]:
+    """The functions of a method's oracle, which may stand in the method's own file: they judge."""
+    return {getattr(function, "__qualname__", "") for function in ORACLES.get(method or "", ())}
+
+
 def _by_place(failures: Sequence[Outcome], traces: _Traces) -> list[tuple[list[Suspect], list[Outcome]]]:
     """One method's failures, of one or more faults: what the likeliest place does not explain is looked at
     again.
@@ -100,7 +106,14 @@ def _by_place(failures: Sequence[Outcome], traces: _Traces) -> list[tuple[list[S
     module = None if method is None else module_of(method)
     # Where the variant is a user's, so is the fault: lora_lite is judged with its own.
     users = method is not None and hook is None
-    known = _Known({at: of for at, of in statements().items() if not users or of.file == module})
+    oracle = _oracle_of(method) if users else set()
+    known = _Known(
+        {
+            at: of
+            for at, of in statements().items()
+            if not users or (of.file == module and of.function.partition(" ")[2] not in oracle)
+        }
+    )
     # What runs compiled or in another process leaves no trace of the hook, and so points nowhere.
     blind = [f for f in failures if hook and f.recipe is None and not traces.runs(f, hook)]
     own = [f for f in failures if f not in blind] or blind

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from properties.mutation import load_catalogue
+from properties.mutation import Mutant, load_catalogue
 
 
 @contextmanager
-def injected(name: str) -> Iterator[None]:
+def injected(name: str) -> Iterator[Mutant]:
     """The named mutant of the catalogue. Raises UsageError where there is none of that name."""
     catalogue = load_catalogue()
     if name not in catalogue:
@@ -29,7 +29,7 @@ def injected(name: str) -> Iterator[None]:
     with mutant.injected():
         for function, original in originals.items():
             function.__code__ = moved(function.__code__, original.co_filename, original.co_firstlineno - 1)
-        yield
+        yield mutant
 
 
 def moved(code: CodeType, filename: str, lines: int) -> CodeType:

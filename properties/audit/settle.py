@@ -59,7 +59,7 @@ def _united(outcomes: Sequence[Outcome]) -> Outcome:
 
 def _within_budget(claim: Claim, outcome: Outcome) -> Outcome:
     """What holds for few examples is not said to hold; a claim that draws nothing has no budget."""
-    if outcome.state != HELD or claim.cases is None or outcome.budget >= DEFAULT_EXAMPLES:
+    if outcome.state != HELD or not claim.draws or outcome.budget >= DEFAULT_EXAMPLES:
         return outcome
     why = f"a budget of {outcome.budget}, wanted the default of {DEFAULT_EXAMPLES} examples"
     return replace(outcome, state=NOT_JUDGED, why=why)

@@ -17,7 +17,7 @@ def test_a_life_leaves_every_model_as_it_should_be(case: Lifecycle) -> None:
     live(case)
 
 
-@claim(stage="attach", slow=True, subject="lora_lite")
+@claim(stage="attach", slow=True, budgeted=True, subject="lora_lite")
 def test_the_machine_finds_nothing_wrong_in_fifty_steps() -> None:
     """Of fifty steps each, so that a tenth of the examples will do. Those that fail are kept as a life."""
     runs = max(1, settings().max_examples // 10)

@@ -54,7 +54,7 @@ def full_disk(room: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@claim(stage="save", subject="lora_lite")
+@claim(stage="save", needs=("posix",), subject="lora_lite")
 def test_a_full_disk_leaves_the_old_file() -> None:
     """And an OSError that says so, and no half-written file."""
     with saved() as path:
@@ -107,7 +107,7 @@ def test_an_adapter_of_two_dtypes_is_not_saved() -> None:
         ll.save(model, path)
 
 
-@claim(stage="save", subject="lora_lite")
+@claim(stage="save", needs=("posix",), subject="lora_lite")
 def test_a_saved_file_has_the_mode_of_any_new_file() -> None:
     """What open() gives, by the umask; not the 0o600 of a temporary file, and no other bit."""
     for umask in (0o022, 0o027, 0o077):

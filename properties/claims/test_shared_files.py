@@ -38,7 +38,7 @@ def lay(folder: Path, place: Place) -> tuple[Path, Path]:
     return path, target
 
 
-@claim(places, stage="save", about=("lora",), subject="lora_lite")
+@claim(places, stage="save", needs=("posix",), about=("lora",), subject="lora_lite")
 def test_any_place_is_saved_to_and_keeps_what_it_was(place: Place) -> None:
     """Any name; links stay links; an old file keeps its mode, a new one gets what open() would give it."""
     before = os.umask(place.umask)
@@ -64,7 +64,7 @@ def test_any_place_is_saved_to_and_keeps_what_it_was(place: Place) -> None:
         os.umask(before)
 
 
-@claim(stage="save", subject="lora_lite")
+@claim(stage="save", needs=("posix", "extended attributes"), subject="lora_lite")
 def test_save_keeps_owner_and_attributes() -> None:
     """Where the system lets us: root may give a file away."""
     with saved() as path:
@@ -95,7 +95,7 @@ def nobody_special(folder: Path) -> Iterator[None]:
         os.seteuid(user)
 
 
-@claim(stage="save", subject="lora_lite")
+@claim(stage="save", needs=("posix",), subject="lora_lite")
 def test_what_is_no_plain_file_is_written_into_or_left() -> None:
     """A pipe and /dev/null stay what they are; another hard link keeps the old content; a file without the
     right to be written is refused, as open() does.
@@ -121,7 +121,7 @@ def test_what_is_no_plain_file_is_written_into_or_left() -> None:
         assert_holds(other.read_bytes() == old, claim="save changed another hard link to its file")
 
 
-@claim(stage="save", subject="lora_lite")
+@claim(stage="save", needs=("posix",), subject="lora_lite")
 def test_a_place_that_may_not_be_written_is_refused() -> None:
     """As open() refuses it: a file that is read-only, '' and a folder by its slash."""
     with saved(model := adapted()) as path:
@@ -148,14 +148,14 @@ def test_a_file_is_what_safetensors_makes_of_it() -> None:
         assert_holds(same, claim="the file is not what safetensors writes of the same tensors and metadata")
 
 
-@claim(stage="save", subject="lora_lite")
+@claim(stage="save", needs=("posix",), subject="lora_lite")
 def test_killed_savers_leave_the_old_file_and_what_the_next_one_clears() -> None:
     """A handful here; python -m properties.fuzz.races kills hundreds."""
     with scratch_file() as path:
         kill_savers(path, 6)
 
 
-@claim(stage="save", subject="lora_lite")
+@claim(stage="save", needs=("posix",), subject="lora_lite")
 def test_what_another_living_saver_writes_is_left_alone() -> None:
     """Its half-made file is told from a dead one's, whichever of them was first."""
     with scratch_file() as path, pytest.MonkeyPatch.context() as patch:
@@ -178,7 +178,7 @@ def test_what_another_living_saver_writes_is_left_alone() -> None:
         assert_holds(loaded(path) == VALUES[1], claim="the other saver's file is not what it saved")
 
 
-@claim(stage="load", subject="lora_lite")
+@claim(stage="load", needs=("posix",), subject="lora_lite")
 def test_savers_and_readers_of_one_file_race_without_harm() -> None:
     """Two writers and three readers, twenty loads each; python -m properties.fuzz.races has a thousand."""
     with scratch_file() as path:

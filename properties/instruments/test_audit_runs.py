@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from properties.audit import kept_matrix
 from properties.instruments.audited import audited
 
 pytestmark = [pytest.mark.instruments, pytest.mark.slow]
@@ -84,7 +85,8 @@ def test_a_red_run_keeps_its_matrix(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     mutants = ("lora_scale_lost", "save_rounds_to_bfloat16")
     ended, data = audited(
         tmp_path / "audit",
-        *("--variant-module=test_never", "--variant=lora", "--no-record", f"{tmp_path}/test_never.py"),
+        *("--variant-module=test_never", "--variant=lora", "--matrix", "--no-record"),
+        f"{tmp_path}/test_never.py",
         *(f"properties/instruments/test_mutants.py::test_mutant_is_killed[{name}]" for name in mutants),
     )
     assert ended.returncode == pytest.ExitCode.TESTS_FAILED
@@ -98,6 +100,7 @@ def test_a_red_run_keeps_its_matrix(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (never,) = (worth for worth in data["claims"] if worth["claim"] == "that_never_holds")
     assert (never["tolerance"], never["kills"]) == ("fails", [])
     assert (data["mutation"]["rows"], data["mutation"]["caught"]) == (2, 2)
+    assert {row.mutant for row in kept_matrix.read(tmp_path / "audit" / kept_matrix.NAME).rows} == {*mutants}
     assert f"{data['mutation']['wanted'] - 2} mutants not run" in ended.stdout
 
 

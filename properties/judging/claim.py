@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from hypothesis.errors import Flaky, HypothesisException
 from hypothesis.strategies import SearchStrategy
 
@@ -51,6 +52,7 @@ class Claim:
     capability  what a user may do with a method of which it holds, a column of the audit's table
     subject     the library whose own Python interface it looks into; None where it is about adapters
     slow        it takes seconds and not milliseconds, so that no mutant is tried on it
+    budgeted    without drawn cases, it tries as much as the budget of examples allows all the same
     """
 
     name: str
@@ -63,6 +65,12 @@ class Claim:
     capability: str | None = None
     subject: str | None = None
     slow: bool = False
+    budgeted: bool = False
+
+    @property
+    def draws(self) -> bool:
+        """Whether a smaller budget tries less: not where the library or the method itself is the one case."""
+        return self.budgeted or self.cases not in (None, st.just)
 
     def standing(self, variant: type[ll.Variant] | None) -> Standing:
         """Whether it is judged of this method (None: of the library as a whole), and if not, why."""
@@ -125,6 +133,8 @@ class Claim:
             try:
                 self.judge(case)
             except HypothesisException:
+                # The claim is not about this case: it counts for nothing.
+                meter.examples -= 1
                 raise
             except Exception as error:
                 failing.keep(case, error, meter.examples)

@@ -43,11 +43,6 @@ def adapts_input(variant: str) -> bool:
     return ll.VARIANTS[variant].adapt_input is not ll.Variant.adapt_input
 
 
-def has_oracle(variant: type[ll.Variant]) -> bool:
-    """Whether there is a float64 formula to compare with; a user's variant need not have one."""
-    return variant.name in ORACLES
-
-
 def expected(layer: Layer, probes: int = PROBES, base: torch.dtype | None = None) -> Expected:
     """Evaluate the variant's float64 oracle, and its scatter, at what the layer saw.
 

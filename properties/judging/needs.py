@@ -7,6 +7,7 @@ the remedy.
 
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -90,6 +91,21 @@ def _no_processes() -> str | None:
     return None if dist.is_available() else "this torch was built without torch.distributed"
 
 
+def _no_posix() -> str | None:
+    found = os.name == "posix" and hasattr(os, "fork")
+    return None if found else f"{os.name} has no fork, pipes, umask and limits of file size: run it on Linux"
+
+
+@cache
+def _no_attributes() -> str | None:
+    with tempfile.NamedTemporaryFile() as file:
+        try:
+            os.setxattr(file.name, "user.note", b"")
+        except (AttributeError, OSError) as error:
+            return f"temporary files take no extended attributes here ({error}): set TMPDIR"
+    return None
+
+
 def _no_compiler() -> str | None:
     wanted = os.environ.get("CXX", "g++")
     found = shutil.which(wanted) or shutil.which("clang++")
@@ -129,6 +145,8 @@ NEEDS: dict[str, Need] = {
 MACHINE: dict[str, Callable[[], str | None]] = {
     "compiler": _no_compiler,
     "processes": _no_processes,
+    "posix": _no_posix,
+    "extended attributes": _no_attributes,
     "peft": _package("peft", "peft"),
     "bitsandbytes": _package("bitsandbytes", "bitsandbytes"),
     "torchao": _package("torchao", "torchao"),

@@ -7,12 +7,13 @@ interface                 every interface operator on every variant
 """
 
 import argparse
-import importlib
 import json
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import torch
 from hypothesis import settings
@@ -25,6 +26,7 @@ from properties.mutation.matrix import Row, run_row
 from properties.mutation.mutant import Mutant
 from properties.mutation.score import score
 from properties.mutation.survey import DEADLINE, Outcome, judged, survey, warm
+from properties.subjects.users import import_variants
 
 
 def main() -> None:
@@ -34,7 +36,7 @@ def main() -> None:
     register_profiles()
     settings.register_profile("survey", settings.get_profile("ci"), max_examples=given.examples)
     settings.load_profile("survey")
-    module = importlib.import_module(given.module) if given.module else None
+    module = _module(given.module) if given.module else None
     own = [name for name, v in ll.VARIANTS.items() if module and v.__module__ == module.__name__]
     variants = given.variant or own or list(ll.VARIANTS)
     if given.kind == "generic":
@@ -58,6 +60,13 @@ def main() -> None:
     print(
         made.told, *(f"  {name}: {why or 'no claim named'}" for name, why in made.survivors.items()), sep="\n"
     )
+
+
+def _module(name: str) -> ModuleType:
+    try:
+        return import_variants(name)
+    except ImportError as error:
+        sys.exit(str(error))
 
 
 def on_all(mutant: Mutant, *, examples: int, full: int) -> Outcome:

@@ -3,7 +3,6 @@
 """
 
 import argparse
-import importlib
 import sys
 from collections.abc import Sequence
 
@@ -15,6 +14,7 @@ from properties.probe.claims import CLAIMS
 from properties.probe.models import UnknownModelError, bench
 from properties.probe.record import Record, table
 from properties.probe.trial import Trial
+from properties.subjects.users import import_variants
 from strategies.tensors import set_device
 
 FAILED, UNUSABLE = 1, 2
@@ -23,16 +23,16 @@ FAILED, UNUSABLE = 1, 2
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 where every claim holds, 1 where one fails, 2 where the model or a variant cannot be probed."""
     options = _parser().parse_args(arguments)
-    for module in options.variant_module:
-        importlib.import_module(module)
     try:
+        for module in options.variant_module:
+            import_variants(module)
         if options.steps < 1:
             raise ll.ConfigError(f"--steps: found {options.steps}, wanted 1 or more.")
         set_device(options.device)
         of = bench(options.model, options.seed)
         variants = _variants(options.variant)
         records = _probe([Trial(of, variant, options.steps, options.seed) for variant in variants])
-    except (UnknownModelError, ll.LoraLiteError, RuntimeError) as error:
+    except (UnknownModelError, ll.LoraLiteError, RuntimeError, ImportError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return UNUSABLE
     print(table(records))

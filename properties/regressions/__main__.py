@@ -3,7 +3,6 @@ show one.
 """
 
 import argparse
-import importlib
 import shutil
 import sys
 from functools import partial
@@ -23,6 +22,7 @@ from properties.regressions.fixture import (
 from properties.regressions.prune import implied
 from properties.regressions.record import summary_of
 from properties.regressions.replay import replay
+from properties.subjects.users import import_variants
 from strategies.recipes import from_json, pasteable
 
 
@@ -101,10 +101,7 @@ def show(path: Path) -> str:
     return "It holds."
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """0 where all went well, 1 where the shown fixture fails or a listed one gives not what it expects, 2 for
-    no fixture.
-    """
+def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m properties.regressions", description=__doc__)
     parser.add_argument(
         "--variant-module", action="append", default=[], metavar="MODULE", help="import it first (repeatable)"
@@ -131,10 +128,17 @@ def main(arguments: list[str] | None = None) -> int:
     )
     pruning.add_argument("--dry-run", action="store_true", help="only name them")
     commands.add_parser("show", help="print a fixture's recipe and run it").add_argument("file", type=Path)
-    given = parser.parse_args(arguments)
-    for module in given.variant_module:
-        importlib.import_module(module)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """0 where all went well, 1 where the shown fixture fails or a listed one gives not what it expects, 2 for
+    no fixture.
+    """
+    given = _arguments().parse_args(arguments)
     try:
+        for module in given.variant_module:
+            import_variants(module)
         if given.command == "adopt":
             print("\n".join(map(str, adopt(given.dir, given.into))) or "Nothing new.")
         elif given.command == "list":
@@ -145,7 +149,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(prune(given.into, remove=not given.dry_run))
         else:
             print(show(given.file))
-    except FixtureError as error:
+    except (FixtureError, ImportError) as error:
         print(error, file=sys.stderr)
         return 2
     except Violation as violation:

@@ -105,7 +105,9 @@ def read(path: Path) -> Fixture:
 def _parsed(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise FixtureError(f"{path}: {error.strerror or error}.") from error
+    except ValueError as error:
         raise FixtureError(
             f"{path}: not readable as JSON: {error}. Restore it from version control or delete it."
         ) from error
