@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lora_lite.adapter import attached, take_down, uninstalling, unwrapped
 from lora_lite.atomic import at_once, layer_as_it_is
 from lora_lite.errors import BaseWeightError, naming
+from lora_lite.handle import attached, take_down, uninstalling, unwrapped
 from lora_lite.journal import Journal
 from lora_lite.linear import has_plain_weight
 
