@@ -16,6 +16,7 @@ from lora_lite.handle import CHILD, STATE, Adapter, State, attached, refuse_stra
 from lora_lite.hooks import hang
 from lora_lite.linear import all_finite, linear_shape
 from lora_lite.spec import VARIANTS, Variant
+from lora_lite.statistics import keep_still
 from lora_lite.targets import find_targets
 
 
@@ -126,8 +127,13 @@ def install(model: nn.Module, adapters: list[tuple[AdapterConfig, dict[str, Vari
             layer = model.get_submodule(name)
             back += layer_as_it_is(layer)
             steps += hang(layer, module)
-    steps += [(base[name].requires_grad_, False) for name in frozen]
-    back += [(base[name].requires_grad_, True) for name in frozen]
+    still, moving = keep_still(model)
+    steps += [*still, *((base[name].requires_grad_, False) for name in frozen)]
+    back += [*moving, *((base[name].requires_grad_, True) for name in frozen)]
+    # An optimiser that is given all parameters leaves alone those without a gradient.
+    stale = [parameter for parameter in base.values() if parameter.grad is not None]
+    steps += [(setattr, parameter, "grad", None) for parameter in stale]
+    back += [(setattr, parameter, "grad", parameter.grad) for parameter in stale]
     # Another state and not a changed one: the model says that it carries them when it does.
     state = State([*state.adapters, *handles], state.frozen | frozen)
     at_once([*steps, (vars(model).__setitem__, STATE, state)], back)

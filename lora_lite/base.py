@@ -12,6 +12,7 @@ from lora_lite.handle import unwrapped
 from lora_lite.linear import all_finite, has_plain_weight, read_weight
 from lora_lite.parallel import refuse_split
 from lora_lite.spec import Variant
+from lora_lite.statistics import refuse_observers
 
 
 def attachable(model: nn.Module) -> nn.Module:
@@ -28,6 +29,7 @@ def attachable(model: nn.Module) -> nn.Module:
                 f"{name}: found no shape yet, wanted a parameter with one. Run one forward of the model"
                 " first."
             )
+    refuse_observers(inner)
     return inner
 
 
@@ -42,6 +44,17 @@ def base_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     for name, parameter in model.named_parameters():
         if name not in own:
             yield name, parameter
+
+
+def base_buffers(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """The model's own persistent buffers by name, adapters aside. Others are caches, made anew with the
+    model.
+    """
+    for name, module in model.named_modules():
+        if not isinstance(module, Variant):
+            for buffer, held in module._buffers.items():
+                if held is not None and buffer not in module._non_persistent_buffers_set:
+                    yield f"{name}.{buffer}" if name else buffer, held
 
 
 def device_of(layer: nn.Module) -> torch.device | None:

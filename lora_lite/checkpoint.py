@@ -147,7 +147,7 @@ def load(
     model = attachable(model)
     with opened(place, digest_of) as (header, tensors):
         if check_base:
-            check_same_base(named, model, header["base"])
+            check_same_base(named, model, header)
         adapters = []
         for entry in header["adapters"]:
             config, modules = rebuild(named, model, entry, tensors, dtype)

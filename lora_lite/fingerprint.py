@@ -2,31 +2,69 @@
 
 import ctypes
 import hashlib
+import io
 import json
+import pickle
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
-from lora_lite.base import base_parameters
+from lora_lite.base import base_buffers, base_parameters
 from lora_lite.errors import BaseMismatchError, BaseWeightError
 from lora_lite.linear import quantisation_scales
 from lora_lite.parallel import gathered
 
+# The first format whose fingerprints have buffers and extra state in them.
+WITH_BUFFERS = 3
+EXTRA = "_extra_state"  # as a state dict calls it
 
-def fingerprint(model: nn.Module) -> dict[str, str]:
-    """Every base parameter's dtype and shape, and a digest of every bit. Adapters and buffers do not count.
 
-    Raises BaseWeightError on the meta device, where there are no bits.
+def fingerprint(model: nn.Module, *, parameters_only: bool = False) -> dict[str, str]:
+    """Every base tensor's dtype and shape, and a digest of every bit: parameters, persistent buffers and what
+    modules keep as extra state. Adapters do not count, nor do buffers that no state dict has.
+
+    parameters_only: as the format before 3 had it. Raises BaseWeightError on the meta device, where there are
+    no bits.
     """
-    for name, parameter in base_parameters(model):
-        if parameter.is_meta:
+    parameters = dict(base_parameters(model))
+    buffers = {} if parameters_only else dict(base_buffers(model))
+    for name, tensor in (parameters | buffers).items():
+        if tensor.is_meta:
             raise BaseWeightError(
                 f"{name}: found on the meta device, wanted numbers. Give the model its weights first."
             )
-    return {
-        name: _described(gathered(p.detach()), *_scales(model, name)) for name, p in base_parameters(model)
+    told = {name: _described(gathered(p.detach()), *_scales(model, name)) for name, p in parameters.items()}
+    told |= {name: _described(gathered(buffer)) for name, buffer in buffers.items()}
+    return told if parameters_only else told | _extra_states(model)
+
+
+def _extra_states(model: nn.Module) -> dict[str, str]:
+    """What modules put into a state dict besides tensors, as some quantised layers do."""
+    states = {
+        f"{name}.{EXTRA}" if name else EXTRA: module.get_extra_state()
+        for name, module in model.named_modules()
+        if type(module).get_extra_state is not nn.Module.get_extra_state
     }
+    return {name: f"extra state {_digest_of_any(state)}" for name, state in states.items()}
+
+
+def _digest_of_any(state: Any) -> str:
+    """Of nested lists and dicts of tensors and whatever else has a repr of its own, or can be pickled."""
+    if isinstance(state, Tensor):
+        return _described(gathered(state.detach()))
+    if isinstance(state, dict):
+        inner: Any = {repr(key): _digest_of_any(value) for key, value in state.items()}
+    elif isinstance(state, list | tuple):
+        inner = [_digest_of_any(value) for value in state]
+    elif isinstance(state, io.BytesIO):
+        inner = state.getvalue().hex()
+    else:
+        # A repr with an address in it is another one in every process.
+        own = getattr(type(state), "__repr__", None) is not object.__repr__
+        inner = repr(state) if own else pickle.dumps(state).hex()
+    return hashlib.sha256(f"{type(state).__name__} {json.dumps(inner)}".encode()).hexdigest()[:16]
 
 
 def _described(tensor: Tensor, *scales: Tensor) -> str:
@@ -62,8 +100,17 @@ def digest_of(tensor: Tensor, *scales: Tensor) -> str:
     return digest.hexdigest()[:16]
 
 
-def check_same_base(path: object, model: nn.Module, wanted: Mapping[str, str]) -> None:
-    found = fingerprint(model)
+def check_same_base(path: object, model: nn.Module, header: Mapping[str, Any]) -> None:
+    """Raise BaseMismatchError where the model is not the base that the file was made for."""
+    wanted: Mapping[str, str] = header["base"]
+    old = header["format"] < WITH_BUFFERS
+    found = fingerprint(model, parameters_only=old)
+    if old and (unchecked := [name for name, _ in base_buffers(model)]):
+        warnings.warn(
+            f"{path}: format {header['format']} tells nothing of the base's buffers, {len(unchecked)} here"
+            f" ({', '.join(unchecked[:5])}): they were not compared. Save it again to have them compared.",
+            stacklevel=3,
+        )
     if found == wanted:
         return
     lines = [f"{path} was made for another base."]

@@ -10,6 +10,7 @@ from lora_lite.atomic import HOOKS, Step, at_once, attribute_as_it_is, layer_as_
 from lora_lite.config import AdapterConfig
 from lora_lite.errors import NotAttachedError, TargetError
 from lora_lite.spec import Variant
+from lora_lite.statistics import let_move
 
 # The child under which a target layer holds its adapter, and the attribute under which a model holds its
 # handles.
@@ -157,4 +158,5 @@ def uninstalling(model: nn.Module, adapters: Iterable[Adapter]) -> tuple[list[St
         if name in state.frozen:
             steps.append((parameter.requires_grad_, True))
             back.append((parameter.requires_grad_, parameter.requires_grad))
-    return [*steps, (vars(model).pop, STATE, None)], back
+    moving, still = let_move(model)
+    return [*steps, *moving, (vars(model).pop, STATE, None)], [*back, *still]
