@@ -11,7 +11,7 @@ variant of your own.
 """
 
 from lora_lite import variants
-from lora_lite.adapter import Adapter, adapters_of, attach, detach
+from lora_lite.adapter import attach, detach
 from lora_lite.checkpoint import load, save
 from lora_lite.config import AdapterConfig, option
 from lora_lite.errors import (
@@ -24,6 +24,7 @@ from lora_lite.errors import (
     NotAttachedError,
     TargetError,
 )
+from lora_lite.handle import Adapter, adapters_of
 from lora_lite.linear import LinearShape
 from lora_lite.merging import merge
 from lora_lite.spec import VARIANTS, Calibrator, ParamSpec, Reference, SourceFile, Variant, register

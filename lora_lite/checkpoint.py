@@ -2,8 +2,6 @@
 of it all.
 """
 
-import ctypes
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -13,18 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lora_lite.adapter import (
-    Adapter,
-    attachable,
-    attached,
-    base_parameters,
-    install,
-    refuse_non_finite_base,
-    unwrapped,
-)
+from lora_lite.adapter import install
+from lora_lite.base import attachable, refuse_non_finite_base
 from lora_lite.config import ADAPTER_DTYPES
-from lora_lite.errors import BaseMismatchError, BaseWeightError, CheckpointError, ConfigError, naming
-from lora_lite.linear import all_finite, quantisation_scales
+from lora_lite.errors import CheckpointError, ConfigError, naming
+from lora_lite.fingerprint import check_same_base, digest_of, digest_of_all, fingerprint
+from lora_lite.handle import Adapter, attached, unwrapped
+from lora_lite.linear import all_finite
 from lora_lite.parallel import gathered, refuse_disagreement, shard, write_once
 from lora_lite.reading import FORMAT, HEADER, opened
 from lora_lite.rebuilding import rebuild
@@ -66,7 +59,7 @@ def save(model: nn.Module, path: str | bytes | os.PathLike[str] | os.PathLike[by
     whole = {name: _copied(gathered(tensor.detach())) for name, tensor in live.items()}
     header: dict[str, Any] = {"format": FORMAT, "adapters": entries, "base": fingerprint(model)}
     _refuse_non_finite(whole)
-    header["digest"] = digest_of_all(header, {name: _digest(tensor) for name, tensor in whole.items()})
+    header["digest"] = digest_of_all(header, {name: digest_of(tensor) for name, tensor in whole.items()})
     metadata = {HEADER: json.dumps(header, allow_nan=False)}
     if (part := shard(model)) is None:
         # To refuse in one of several processes would leave the others waiting.
@@ -123,54 +116,6 @@ def _refuse_non_finite(tensors: Mapping[str, Tensor]) -> None:
             )
 
 
-def fingerprint(model: nn.Module) -> dict[str, str]:
-    """Every base parameter's dtype and shape, and a digest of every bit. Adapters and buffers do not count.
-
-    Raises BaseWeightError on the meta device, where there are no bits.
-    """
-    for name, parameter in base_parameters(model):
-        if parameter.is_meta:
-            raise BaseWeightError(
-                f"{name}: found on the meta device, wanted numbers. Give the model its weights first."
-            )
-    return {
-        name: _described(gathered(p.detach()), *_scales(model, name)) for name, p in base_parameters(model)
-    }
-
-
-def _described(tensor: Tensor, *scales: Tensor) -> str:
-    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)} {_digest(tensor, *scales)}"
-
-
-def digest_of_all(header: Mapping[str, Any], tensors: Mapping[str, str]) -> str:
-    """One digest of a header, its own digest aside, and of the digests of the file's tensors by name."""
-    own = {name: value for name, value in header.items() if name != "digest"}
-    # 64 bits, here and for tensors: enough to notice damage or another base. It is no signature.
-    return hashlib.sha256(json.dumps([own, tensors], sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _scales(model: nn.Module, name: str) -> tuple[Tensor, ...]:
-    owner, _, last = name.rpartition(".")
-    return quantisation_scales(model.get_submodule(owner)) if last == "weight" else ()
-
-
-def _digest(tensor: Tensor, *scales: Tensor) -> str:
-    digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-    for scale in scales:
-        digest.update(_digest(scale).encode())
-    if hasattr(tensor, "__tensor_flatten__"):
-        # A tensor subclass, as torchao's quantised weights are: the numbers lie in its inner tensors.
-        inner, _ = tensor.__tensor_flatten__()
-        for name in inner:
-            digest.update(_digest(getattr(tensor, name)).encode())
-        return digest.hexdigest()[:16]
-    data = tensor.cpu().contiguous()
-    size = data.numel() * data.element_size()
-    # Straight from memory: numpy knows no bfloat16 and is no dependency.
-    digest.update((ctypes.c_char * size).from_address(data.data_ptr()) if size else b"")
-    return digest.hexdigest()[:16]
-
-
 def load(
     model: nn.Module,
     path: str | bytes | os.PathLike[str] | os.PathLike[bytes],
@@ -200,9 +145,9 @@ def load(
     place = plain_path(path)
     named = shown(place)
     model = attachable(model)
-    with opened(place, _digest) as (header, tensors):
+    with opened(place, digest_of) as (header, tensors):
         if check_base:
-            _check_base(named, model, header["base"])
+            check_same_base(named, model, header)
         adapters = []
         for entry in header["adapters"]:
             config, modules = rebuild(named, model, entry, tensors, dtype)
@@ -235,22 +180,3 @@ def _refuse_repeated(path: object, model: nn.Module, targets: list[str]) -> None
         raise CheckpointError(
             f"{path}: {', '.join(repeated[:5])}: the file has more than one adapter for the same layer."
         )
-
-
-def _check_base(path: object, model: nn.Module, wanted: Mapping[str, str]) -> None:
-    found = fingerprint(model)
-    if found == wanted:
-        return
-    lines = [f"{path} was made for another base."]
-    for name in [*wanted, *(name for name in found if name not in wanted)]:
-        if found.get(name) != wanted.get(name):
-            here, there = (side.get(name, "no such parameter") for side in (found, wanted))
-            lines.append(f"  {name}: found {here}, the file says {there}.")
-    # Another base differs everywhere; five parameters show it.
-    if len(lines) > 6:
-        lines[6:] = [f"  … {len(lines) - 6} more of {len(wanted)} parameters."]
-    lines.append(
-        "Load it onto the checkpoint it was trained on, or pass check_base=False if you know that they"
-        " compute the same."
-    )
-    raise BaseMismatchError("\n".join(lines))

@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lora_lite.atomic import Step, at_once, attribute_as_it_is
 from lora_lite.errors import BaseWeightError
+from lora_lite.statistics import STILL, moves
 
 
 @dataclass(frozen=True)
@@ -28,13 +30,36 @@ def linear_shape(layer: nn.Module) -> LinearShape:
     return LinearShape(layer.in_features, layer.out_features)  # type: ignore[arg-type]  # is_linear: they are ints
 
 
+def weight_of(layer: nn.Module) -> Any:
+    """layer.weight, None where there is none. To read it writes nothing.
+
+    A parametrised weight is computed when it is read, and torch's spectral_norm then writes its buffers, in
+    training mode.
+    """
+    held = layer._modules.get("parametrizations")
+    # None once an adapter is on, which keeps them still at every call.
+    moving = [m for m in held.modules() if m.training and moves(m) and STILL not in vars(m)] if held else []
+    if not moving:
+        return getattr(layer, "weight", None)
+    back = [attribute_as_it_is(module, "training") for module in moving]
+    into_eval: list[Step] = [(setattr, module, "training", False) for module in moving]
+    try:
+        at_once(into_eval)
+        weight = layer.weight
+        at_once(back)
+    except BaseException:
+        at_once(back)
+        raise
+    return weight
+
+
 def has_plain_weight(layer: nn.Module) -> bool:
     """Whether `layer.weight` holds the weight itself: an ordinary floating-point tensor, (d_out, d_in).
 
     Decided by the weight and not by the layer's type: bitsandbytes layers are subclasses of nn.Linear, and
     torchao keeps `type(layer) is nn.Linear` with a tensor subclass that claims a floating dtype.
     """
-    weight: Any = getattr(layer, "weight", None)
+    weight = weight_of(layer)
     return (
         type(weight) in (Tensor, nn.Parameter)
         and _holds_numbers(weight)
@@ -52,7 +77,7 @@ def read_weight(layer: nn.Module) -> Tensor:
 
     Raises BaseWeightError where the weight cannot be had as floating-point numbers.
     """
-    weight: Any = getattr(layer, "weight", None)
+    weight = weight_of(layer)
     if has_plain_weight(layer):
         return weight.detach()  # type: ignore[no-any-return]  # has_plain_weight: a tensor
     if _is_bitsandbytes(layer):

@@ -1,15 +1,17 @@
 """merge: fold adapters into the base."""
 
 import copy
+from collections.abc import Iterator
 from contextlib import closing
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lora_lite.adapter import attached, take_down, uninstalling, unwrapped
 from lora_lite.atomic import at_once, layer_as_it_is
 from lora_lite.errors import BaseWeightError, naming
+from lora_lite.handle import attached, take_down, uninstalling, unwrapped
 from lora_lite.journal import Journal
 from lora_lite.linear import has_plain_weight
 
@@ -96,18 +98,31 @@ def _refuse_unmergeable(model: nn.Module, layer: Any) -> None:
             " weight or another hook), which would count twice. Take that away first, or keep the adapter"
             " attached."
         )
-    # By storage: what is tied may be a view, under any name and in any module.
-    own = {parameter.untyped_storage().data_ptr() for parameter in layer.parameters(recurse=False)}
-    sharing = [
-        name
-        for name, module in model.named_modules()
-        if module is not layer
-        and any(
-            parameter.untyped_storage().data_ptr() in own for parameter in module.parameters(recurse=False)
-        )
-    ]
-    if sharing:
+    if sharing := list(_sharing(model, layer)):
         raise BaseWeightError(
             f"merge: its weight or bias is shared with {', '.join(sharing[:5])} (tied), which would change"
             " with it. Untie them first, or keep the adapter attached."
         )
+
+
+def _sharing(model: nn.Module, layer: nn.Module) -> Iterator[str]:
+    """The modules that hold some of the layer's own numbers, under any name, as a parameter or a buffer.
+
+    Views of one flat buffer share its storage and need not share a number of it: memory is compared.
+    """
+    own = [_memory(parameter) for parameter in layer.parameters(recurse=False)]
+    for name, module in model.named_modules():
+        if module is not layer:
+            held = chain(module.parameters(recurse=False), module.buffers(recurse=False))
+            if any(a < d and c < b for c, d in map(_memory, held) for a, b in own):
+                yield name
+
+
+def _memory(tensor: Tensor) -> tuple[int, int]:
+    """From which byte of memory to which it reaches; nowhere where it has no storage of its own."""
+    try:
+        begin = tensor.data_ptr()
+    except RuntimeError:  # a tensor of a class of its own
+        return 0, 0
+    reach = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return begin, begin + (reach + 1) * tensor.element_size() if tensor.numel() else begin

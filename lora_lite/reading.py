@@ -22,8 +22,8 @@ from lora_lite.errors import CheckpointError
 from lora_lite.memory import raw
 from lora_lite.writing import KINDS, shown
 
-# Goes up with every change of the file's layout; load reads no other.
-FORMAT = 2
+# Goes up with every change of what a file says; load reads these.
+FORMAT, READ = 3, (2, 3)
 HEADER = "lora_lite"
 KEYS = ("format", "adapters", "base", "digest")
 DTYPES = {kind: dtype for dtype, kind in KINDS.items()}
@@ -191,9 +191,10 @@ def _parse_header(path: str, text: str) -> dict[str, Any]:
         # RecursionError: brackets that nest deeper than Python follows.
         raise CheckpointError(f"{shown(path)}: the header is not valid JSON: {error}.") from error
     _require(path, isinstance(header, dict), "the header", "a JSON object")
-    if header.get("format") != FORMAT:
+    if type(header.get("format")) is not int or header["format"] not in READ:
+        known = " and ".join(map(str, READ))
         raise CheckpointError(
-            f"{shown(path)}: format {header.get('format')!r}, this version of lora_lite reads {FORMAT}."
+            f"{shown(path)}: format {header.get('format')!r}, this version of lora_lite reads {known}."
             " Install the one that wrote it."
         )
     _require(path, set(header) == set(KEYS), "the header", f"an object with the keys {', '.join(KEYS)}")

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lora_lite.adapter import device_of, refuse_overlap
+from lora_lite.adapter import refuse_overlap
+from lora_lite.base import device_of
 from lora_lite.config import AdapterConfig
 from lora_lite.errors import CheckpointError, ConfigError
 from lora_lite.linear import LinearShape, is_linear, linear_shape

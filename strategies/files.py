@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from safetensors import SafetensorError
 from safetensors.torch import load as tensors_of
 
-from lora_lite.checkpoint import _digest, digest_of_all
+from lora_lite.fingerprint import digest_of, digest_of_all
 from lora_lite.reading import HEADER
 from strategies.layers import BOOLEANS, AdaptedLayer, trained_layers
 
@@ -157,7 +157,7 @@ def _lie(outer: Any, inner: Any, kind: str, at: int, more: Any = None) -> None:
 def forged(whole: bytes) -> bytes:
     """The file with the digest that its contents have; as it is where they cannot be read."""
     try:
-        digests = {name: _digest(tensor) for name, tensor in tensors_of(whole).items()}
+        digests = {name: digest_of(tensor) for name, tensor in tensors_of(whole).items()}
         return _with_header(whole, lambda outer, inner: inner.update(digest=digest_of_all(inner, digests)))
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return whole

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import lora_lite as ll
-from lora_lite.checkpoint import fingerprint
+from lora_lite.fingerprint import fingerprint
 from lora_lite.linear import read_weight
 from properties.judging.agreement import assert_agrees, assert_loaded, round_trip
 from properties.judging.assertions import (

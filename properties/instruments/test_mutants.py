@@ -10,7 +10,7 @@ import torch
 from hypothesis import settings
 
 import lora_lite as ll
-from lora_lite import adapter, checkpoint, linear, targets
+from lora_lite import base, checkpoint, linear, targets
 from properties.audit.worth import mutant_rows
 from properties.judging.assertions import Violation, assert_within
 from properties.judging.claim import Claim, load_claims
@@ -237,7 +237,7 @@ def test_a_mutant_that_does_not_apply_is_reported(change: Change) -> None:
     [
         (linear.linear_sizes, "return _a", "pass; return _a", "no effect"),
         (targets._selected, "if not found: _a", "if not found: pass; _a", "no effect"),
-        (adapter.device_of, "return next(_a, _b)", "return  next( _a,_b )", "occurs 1 times"),
+        (base.device_of, "return next(_a, _b)", "return  next( _a,_b )", "occurs 1 times"),
         (checkpoint.load, "check_base: bool = True", "check_base: bool = False", "occurs 0 times"),
     ],
     ids=["plain", "with a generator", "spaces", "a default, which does not travel with the code"],

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import lora_lite as ll
-from lora_lite.checkpoint import fingerprint
+from lora_lite.fingerprint import fingerprint
 from properties.speed.layers import Contender, Size, case_of, cases, contenders, label, work
 from strategies import gaussian
 

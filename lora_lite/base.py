@@ -1,0 +1,84 @@
+"""The base under the adapters: its parameters, where they lie, and whether they are numbers."""
+
+from collections.abc import Iterator
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from lora_lite.errors import BaseWeightError, TargetError
+from lora_lite.handle import unwrapped
+from lora_lite.linear import all_finite, has_plain_weight, read_weight
+from lora_lite.parallel import refuse_split
+from lora_lite.spec import Variant
+from lora_lite.statistics import refuse_observers
+
+
+def attachable(model: nn.Module) -> nn.Module:
+    """unwrapped(model), where it is not split over processes already and has all its parameters.
+
+    Raises TargetError.
+    """
+    inner = unwrapped(model)
+    # The model as it was given: a DistributedDataParallel around it counts as split.
+    refuse_split(model)
+    for name, parameter in inner.named_parameters():
+        if is_lazy(parameter):
+            raise TargetError(
+                f"{name}: found no shape yet, wanted a parameter with one. Run one forward of the model"
+                " first."
+            )
+    refuse_observers(inner)
+    return inner
+
+
+def base_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """The model's own parameters by name, adapters aside."""
+    adapters = {name: module for name, module in model.named_modules() if isinstance(module, Variant)}
+    own = {
+        f"{name}.{parameter}"
+        for name, module in adapters.items()
+        for parameter, _ in module.named_parameters()
+    }
+    for name, parameter in model.named_parameters():
+        if name not in own:
+            yield name, parameter
+
+
+def base_buffers(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """The model's own persistent buffers by name, adapters aside. Others are caches, made anew with the
+    model.
+    """
+    for name, module in model.named_modules():
+        if not isinstance(module, Variant):
+            for buffer, held in module._buffers.items():
+                if held is not None and buffer not in module._non_persistent_buffers_set:
+                    yield f"{name}.{buffer}" if name else buffer, held
+
+
+def device_of(layer: nn.Module) -> torch.device | None:
+    """Where the layer's tensors lie."""
+    return next((tensor.device for tensor in chain(layer.parameters(), layer.buffers())), None)
+
+
+def refuse_non_finite_base(layer: nn.Module, *, read: bool) -> None:
+    """Raise BaseWeightError where the layer's weight or bias holds NaN or Inf.
+
+    read: look into a quantised weight too.
+    """
+    for what, tensor in _base_numbers(layer, read):
+        if not all_finite(tensor):
+            count = int((~torch.isfinite(tensor)).sum())
+            raise BaseWeightError(
+                f"the base {what} holds {count} NaN or Inf, wanted finite numbers. Mend the base first."
+            )
+
+
+def _base_numbers(layer: nn.Module, read: bool) -> Iterator[tuple[str, Tensor]]:
+    """What the layer computes with, as floating-point numbers."""
+    # A quantised weight is dequantised only for a variant that reads it.
+    if read or has_plain_weight(layer):
+        yield "weight", read_weight(layer)
+    if isinstance(bias := getattr(layer, "bias", None), Tensor) and bias.dtype.is_floating_point:
+        yield "bias", bias.detach()
