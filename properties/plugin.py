@@ -20,10 +20,13 @@ from properties.judging.profiles import check_database, register_profiles
 from properties.judging.under_pytest import KEEPER, run_as_test
 from properties.progress import Progress
 from properties.regressions.record import add_options, keep
+from properties.subjects.living import LIBRARIES, judged_methods, methods_of, names_of
 from properties.subjects.users import import_variants
 from strategies import set_device
 
 register_profiles()
+
+ANY_CLAIMS = Path(__file__).parent / "claims" / "any"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -33,6 +36,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="append",
         metavar="NAME",
         help="judge only this variant (repeatable); without the suite's own tests about no variant",
+    )
+    group.addoption(
+        "--subject",
+        action="append",
+        metavar="LIBRARY",
+        choices=sorted(LIBRARIES),
+        help="judge this library's methods by the claims of properties/claims/any (repeatable); default:"
+        " lora_lite by its own claims",
     )
     group.addoption(
         "--variant-module", action="append", metavar="MODULE", help="import a module that registers variants"
@@ -94,9 +105,12 @@ def pytest_configure(config: pytest.Config) -> None:
             import_variants(module)
         except ImportError as error:
             raise pytest.UsageError(str(error)) from error
-    unknown = set(config.getoption("--variant") or ()) - set(ll.VARIANTS)
+    judged = ll.VARIANTS if _judges_own(config) else ()
+    others = [m for name in config.getoption("--subject") or () for m in methods_of(name)]
+    known_names = {*judged, *(name for method in others for name in names_of(method))}
+    unknown = set(config.getoption("--variant") or ()) - known_names
     if unknown:
-        known = ", ".join(ll.VARIANTS)
+        known = ", ".join(sorted(known_names))
         raise pytest.UsageError(
             f"--variant: no variant {', '.join(sorted(unknown))}; known: {known}. One of your own wants"
             " --variant-module."
@@ -107,8 +121,18 @@ def pytest_configure(config: pytest.Config) -> None:
     audit.start(config)
 
 
+def _judges_own(config: pytest.Config) -> bool:
+    """Whether lora_lite's own claims are asked for."""
+    return "lora_lite" in (config.getoption("--subject") or ["lora_lite"])
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Parametrise over the judged variants, in the order of registration."""
+    """Parametrise over the judged variants, in the order of registration, and over the methods of others."""
+    if "method" in metafunc.fixturenames and (any_claim := getattr(metafunc.function, "claim", None)):
+        about_it = [
+            m for m in judged_methods(metafunc.config) if any_claim.standing_of(m).state != NOT_APPLICABLE
+        ]
+        metafunc.parametrize("method", about_it)
     if "variant" in metafunc.fixturenames:
         wanted = metafunc.config.getoption("--variant") or list(ll.VARIANTS)
         claim: Claim | None = getattr(metafunc.function, "claim", None)
@@ -192,7 +216,8 @@ def is_idle(
 def _judges(item: pytest.Item) -> bool:
     # pytest puts a sentinel of its own where there is nothing to parametrise with.
     return all(
-        isinstance(_parameters(item).get(name, ""), str) for name in ("variant", "regression", "mutant")
+        isinstance(_parameters(item).get(name, ""), str)
+        for name in ("variant", "regression", "mutant", "method")
     )
 
 
@@ -201,6 +226,12 @@ def _parameters(item: pytest.Item) -> dict[str, object]:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """What needs a network is collected where it is asked for; an ordinary run has no use for it."""
+    """What needs a network, or judges other libraries, is collected where it is asked for; and where only
+    others are judged, nothing about lora_lite is.
+    """
+    if config.getoption("--subject") is None and collection_path == ANY_CLAIMS:
+        return True
+    if not _judges_own(config) and collection_path.name.startswith("test_"):
+        return ANY_CLAIMS not in collection_path.parents
     asked = config.getoption("--online") or "online" in config.getoption("-m")
     return True if collection_path.name == "test_online.py" and not asked else None

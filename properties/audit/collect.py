@@ -23,8 +23,10 @@ from properties.judging.under_pytest import RECORD
 from properties.mutation.matrix import Cell, Row
 from properties.regressions import travel
 from properties.regressions.record import replay_command
+from properties.subjects.living import judged_methods
 
 if TYPE_CHECKING:
+    from properties.audit.subjects import Field
     from properties.audit.tracing import Tracer
 
 SENT = "lora_lite_coverage"
@@ -43,10 +45,13 @@ class Collector:
         self.broken: list[pytest.CollectReport] = []
         self.began = time.perf_counter()
         self.speed, self.matrix = _speed(config), kept_matrix.of_run(config)
-        self.tracer = None if self.folder is None else _tracer()
+        # Of lora_lite's own code, which others do not run.
+        own = "lora_lite" in (config.getoption("--subject") or ["lora_lite"])
+        self.tracer = _tracer() if self.folder is not None and own else None
         if self.tracer is not None and (crashes := config.pluginmanager.getplugin("crashes")) is not None:
             crashes.carry(self._traced, self.tracer.add)
         self.report: Report | None = None
+        self.field: Field | None = None
         self.written: list[Path] = []
 
     def pytest_sessionstart(self) -> None:
@@ -97,14 +102,31 @@ class Collector:
         from properties.audit.render import write
 
         found = self.evidence()
+        if subjects := session.config.getoption("--subject"):
+            self.written = self._beside(found)
+            if "lora_lite" not in subjects:
+                return
         provenance = provenance_of(session.config, seconds=found.seconds, tests=found.tests)
         wanted = session.config.getoption("--variant") or list(ll.VARIANTS)
         self.report = judge(found, self.tracer, provenance, [name for name in ll.VARIANTS if name in wanted])
-        self.written = write(self.report, Path(self.folder))
+        self.written += write(self.report, Path(self.folder))
         if session.config.getoption("--matrix"):
             self.written.append(kept_matrix.write(found.rows, Path(self.folder)))
         if self.report.verdict == BUGGY and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def _beside(self, found: Evidence) -> list[Path]:
+        """The table of all libraries that were judged."""
+        from properties.audit import subjects
+
+        assert self.folder is not None
+        self.field = subjects.field_of(
+            found.outcomes,
+            judged_methods(self.config),
+            command=" ".join(["pytest", *map(str, self.config.invocation_params.args)]),
+            seconds=found.seconds,
+        )
+        return subjects.write(self.field, Path(self.folder))
 
     def pytest_terminal_summary(
         self, terminalreporter: pytest.TerminalReporter, config: pytest.Config
@@ -112,6 +134,14 @@ class Collector:
         """With --audit, or where methods were chosen, the verdicts; with -v or -rA every figure and the
         mutation matrix.
         """
+        if self.field is not None:
+            from properties.audit import subjects
+
+            terminalreporter.write_sep("=", "libraries")
+            terminalreporter.write_line(subjects.summary(self.field))
+            if self.report is None:
+                terminalreporter.write_line("written: " + ", ".join(map(str, self.written)))
+                return
         if self.report is not None:
             terminalreporter.write_sep("=", f"audit: {self.report.verdict}")
             terminalreporter.write_line(summary(self.report))

@@ -5,6 +5,7 @@ def test_forward_agrees_with_the_oracle(case): ...
 """
 
 import importlib
+import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
@@ -21,13 +22,17 @@ import lora_lite as ll
 from properties.judging import journal
 from properties.judging.assertions import Violation
 from properties.judging.needs import MACHINE, NEEDS, unmet
-from properties.judging.outcome import NOT_APPLICABLE, NOT_JUDGED, STAGES, Meter, measuring
+from properties.judging.outcome import NOT_APPLICABLE, NOT_JUDGED, STAGES, Meter, NotJudgedError, measuring
 from properties.subjects.attaching import seed_inits
+from properties.subjects.library import OFFERS, RefusedError
+from properties.subjects.living import library, method_of
 
 Check = Callable[..., None]
 
 AT_TIMES = "At times: tried again, the same case holds. What it runs is not deterministic."
 Cases = Callable[[str], SearchStrategy[Any]]
+# The subject of a claim that needs no formula, and judges the methods of every library.
+ANY = "any"
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,8 @@ class Claim:
     share       of the budget of examples: less for cases that take long
     about       the methods that it is about; () for all
     capability  what a user may do with a method of which it holds, a column of the audit's table
-    subject     the library whose own Python interface it looks into; None where it is about adapters
+    subject     the library whose own Python interface it looks into; None where it is about adapters of
+                lora_lite; ANY where it is about those of every library, whose needs are names of OFFERS
     slow        it takes seconds and not milliseconds, so that no mutant is tried on it
     budgeted    without drawn cases, it tries as much as the budget of examples allows all the same
     """
@@ -84,6 +90,13 @@ class Claim:
             return Standing(NOT_APPLICABLE if by_nature else NOT_JUDGED, why)
         return Standing(None)
 
+    def standing_of(self, full: str) -> Standing:
+        """As standing(), of a method of any library, by its full name."""
+        if why := library(full.partition(":")[0]).missing():
+            return Standing(NOT_JUDGED, why)
+        lacking = [need for need in self.needs if need not in method_of(full).offers]
+        return Standing(NOT_APPLICABLE, f"{full} offers no {lacking[0]}") if lacking else Standing(None)
+
     def judge(self, *case: Any) -> None:
         """The check, with torch's generator seeded: what fails once fails again, here and in replay.
 
@@ -111,7 +124,8 @@ class Claim:
             return meter
         failing = _Failing()
         examples = max(1, round(budget.max_examples * self.share))
-        test = self._drawn(variant, meter, failing)
+        refused: list[RefusedError] = []
+        test = self._drawn(variant, meter, failing, refused)
         try:
             with measuring(meter):
                 settings(budget, max_examples=examples)(test)()
@@ -121,10 +135,16 @@ class Claim:
                 raise
             self._again(failing.case)
             raise found from None
+        finally:
+            meter.refused(len(refused))
+        if refused and meter.examples == 0:
+            raise NotJudgedError(f"all {len(refused)} drawn settings are refused, the last by {refused[-1]}")
         return meter
 
-    def _drawn(self, variant: str, meter: Meter, failing: "_Failing") -> Callable[[], None]:
-        """The check as a test of Hypothesis's: counts examples, keeps the failing ones."""
+    def _drawn(
+        self, variant: str, meter: Meter, failing: "_Failing", refused: list[RefusedError]
+    ) -> Callable[[], None]:
+        """The check as a test of Hypothesis's: counts examples, keeps the failing and the refused ones."""
         assert self.cases is not None
 
         def check(case: Any) -> None:
@@ -136,12 +156,15 @@ class Claim:
                 # The claim is not about this case: it counts for nothing.
                 meter.examples -= 1
                 raise
+            except RefusedError as error:
+                # Not an example of anything, unless nothing else is drawn.
+                refused.append(error)
             except Exception as error:
                 failing.keep(case, error, meter.examples)
                 raise
 
         # The name feeds the derandomised seed: each variant has its own.
-        check.__name__ = check.__qualname__ = f"{self.name}__{variant}"
+        check.__name__ = check.__qualname__ = re.sub(r"\W", "_", f"{self.name}__{variant}")
         test = given(self.cases(variant))(check)
         # As hypothesis.find does. Left alone, Hypothesis has no key under --hypothesis-seed, which every
         # nightly shard has, and one that an edit of this file changes.
@@ -199,13 +222,26 @@ class _Failing:
 
 
 CLAIMS: dict[str, Claim] = {}
+# Those about every library, apart: lora_lite's own audit, mutants and fixtures know nothing of them.
+OF_ANY: dict[str, Claim] = {}
 
 
 def load_claims() -> dict[str, Claim]:
     """Every claim of properties/claims, whichever files pytest was asked for."""
-    for path in sorted((Path(__file__).parents[1] / "claims").glob("test_*.py")):
-        importlib.import_module(f"properties.claims.{path.stem}")
+    _import_all("properties.claims")
     return CLAIMS
+
+
+def load_claims_of_any() -> dict[str, Claim]:
+    """Every claim of properties/claims/any, in the order of the stages."""
+    _import_all("properties.claims.any")
+    return dict(sorted(OF_ANY.items(), key=lambda item: STAGES.index(item[1].stage)))
+
+
+def _import_all(package: str) -> None:
+    folder = Path(__file__).parents[2].joinpath(*package.split("."))
+    for path in sorted(folder.glob("test_*.py")):
+        importlib.import_module(f"{package}.{path.stem}")
 
 
 def claim(
@@ -226,6 +262,11 @@ def claim(
 
             def test(request: pytest.FixtureRequest) -> None:
                 request.config.stash[RUNNER](made, None, request)
+
+        elif made.subject == ANY:
+
+            def test(method: str, request: pytest.FixtureRequest) -> None:  # type: ignore[misc]
+                request.config.stash[RUNNER](made, method, request)
 
         else:
 
@@ -248,12 +289,14 @@ def register(made: Claim) -> None:
     """Make it known. Raises ValueError, see claim()."""
     if made.stage not in STAGES:
         raise ValueError(f"{made.name}: found the stage {made.stage!r}, wanted one of {', '.join(STAGES)}")
-    known_needs = MACHINE if made.cases is None else {**NEEDS, **MACHINE}
+    known_needs: Any = MACHINE if made.cases is None else {**NEEDS, **MACHINE}
+    known_needs = OFFERS if made.subject == ANY else known_needs
     if unknown := [need for need in made.needs if need not in known_needs]:
         raise ValueError(f"{made.name}: found the needs {unknown}, wanted some of {', '.join(known_needs)}")
-    known = CLAIMS.setdefault(made.name, made)
+    claims = OF_ANY if made.subject == ANY else CLAIMS
+    known = claims.setdefault(made.name, made)
     if known.check.__module__ != made.check.__module__:
         raise ValueError(
             f"two claims are called {made.name}: in {known.check.__module__} and in {made.check.__module__}"
         )
-    CLAIMS[made.name] = made
+    claims[made.name] = made

@@ -92,6 +92,12 @@ class Meter:
     worst: dict[str, float] = field(default_factory=dict)
     shown: dict[str, Any] = field(default_factory=dict)
 
+    def refused(self, count: int) -> None:
+        """So many of the examples were settings that the library does not take: they judge nothing."""
+        if count:
+            self.examples -= count
+            self.shown["refused"] = count
+
     def note(self, dtype: str, share: float) -> None:
         """An error of this share of its bound was seen."""
         self.worst[dtype] = max(self.worst.get(dtype, 0.0), share)

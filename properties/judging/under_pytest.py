@@ -13,7 +13,7 @@ from hypothesis.errors import HypothesisException
 import lora_lite as ll
 from properties.judging import journal
 from properties.judging.assertions import Violation
-from properties.judging.claim import Claim
+from properties.judging.claim import ANY, Claim, Standing
 from properties.judging.expected import OracleError
 from properties.judging.outcome import BROKEN, CRASHED, HELD, NOT_JUDGED, Meter, NotJudgedError, Outcome
 from strategies.recipes import pasteable
@@ -44,12 +44,17 @@ KEEPER = pytest.StashKey[Keeper]()
 
 def run_as_test(claim: Claim, variant: str | None, request: pytest.FixtureRequest) -> None:
     """Under pytest's budget. A claim that lacks something that it needs is skipped, with the reason."""
-    method = None if variant is None else ll.VARIANTS[variant]
-    if (standing := claim.standing(method)).state is not None:
+    if (standing := _standing(claim, variant)).state is not None:
         leave(request, Outcome(claim.name, variant, claim.stage, NOT_JUDGED, standing.why))
         pytest.skip(f"not judged: {standing.why}")
     with judged(claim, variant, request) as meter:
         claim.run(variant, settings(), meter)
+
+
+def _standing(claim: Claim, variant: str | None) -> Standing:
+    if claim.subject == ANY and variant is not None:
+        return claim.standing_of(variant)
+    return claim.standing(None if variant is None else ll.VARIANTS[variant])
 
 
 def leave(request: pytest.FixtureRequest, outcome: Outcome) -> None:

@@ -10,7 +10,7 @@ from hypothesis import settings
 from safetensors.torch import save_file
 
 from properties.judging.assertions import Violation
-from properties.judging.claim import Claim
+from properties.judging.claim import ANY, Claim
 from properties.judging.under_pytest import Kept
 from properties.regressions.fixture import HERE, Fixture, tensors_of, write, write_atomically
 from strategies.random_numbers import recorded
@@ -94,7 +94,8 @@ def keep(request: pytest.FixtureRequest, claim: Claim, variant: str | None, erro
     """Write the failure down, and say where and how to replay it; without a drawn case, how to run the test
     again.
 
-    A slow claim is its own replay: as a fixture it would be run a second time in every run.
+    A slow claim is its own replay: as a fixture it would be run a second time in every run. A fault of
+    another library is a finding (properties/findings), and no regression of this one.
     """
     return kept(request.config, request.node.nodeid, claim, variant, error)
 
@@ -104,7 +105,8 @@ def kept(config: pytest.Config, nodeid: str, claim: Claim, variant: str | None, 
     again = replay_command(config, nodeid)
     name, variant = getattr(error, "of", None) or (claim.name, variant)
     case, folder = getattr(error, "case", None), record_folder(config)
-    if case is None or variant is None or folder is None or (claim.slow and name == claim.name):
+    unkept = claim.subject == ANY or (claim.slow and name == claim.name)
+    if case is None or variant is None or folder is None or unkept:
         return Kept("", again)
     option = config.getoption
     found = {
@@ -140,6 +142,7 @@ def replay_command(config: pytest.Config, chosen: str, fixture: Sequence[str] | 
     words += ["pytest"]
     words += ["-p properties.plugin"] if "properties.plugin" in (config.option.plugins or ()) else []
     words += [f"--variant-module {module}" for module in modules]
+    words += [f"--subject {name}" for name in option("--subject") or ()]
     words += [f"--device {option('--device')}"] if option("--device") != "cpu" else []
     words += [f"--mutant {option('--mutant')}"] if option("--mutant") is not None else []
     if fixture is not None:

@@ -1,0 +1,43 @@
+"""How far rounding may move the output of a layer that has no formula: by its own computation in float64.
+
+The same error model as tolerance.py with the adapted model in the oracle's place: a copy of it in float64 is
+run with every tensor and the input off by one rounding of the dtype that each is stored in.
+"""
+
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+
+from properties.judging.tolerance import Bounded, perturbed, scatter
+from properties.subjects.living import output, twin
+
+# Half of what an oracle is given: entries are bounded by what all of them scatter, which takes fewer.
+PROBES = 6
+
+
+def own_output(model: nn.Module, x: Tensor) -> Bounded:
+    """The output that exact arithmetic would give, and how far the model's own dtypes may be off from it."""
+    copy = twin(model)
+    tensors = dict(chain(copy.named_parameters(), copy.named_buffers()))
+    stored = dict(chain(model.named_parameters(), model.named_buffers()))
+    copies = {
+        name: perturbed(
+            name, stored[name], coarsest(stored[name].dtype, x.dtype), PROBES, normwise=tensor.ndim > 1
+        )
+        for name, tensor in tensors.items()
+        if stored[name].is_floating_point()
+    }
+    inputs = perturbed("x", x, x.dtype, PROBES)
+    results = []
+    for i in range(1 + PROBES):
+        with torch.no_grad():
+            for name, values in copies.items():
+                tensors[name].copy_(values[i])
+        results.append(output(copy, inputs[i]).double())
+    return scatter(torch.stack(results), x.dtype, normwise=True)
+
+
+def coarsest(stored: torch.dtype, used: torch.dtype) -> torch.dtype:
+    """Of a tensor that is kept in one dtype and multiplied in another."""
+    return stored if torch.finfo(stored).eps >= torch.finfo(used).eps else used

@@ -1,0 +1,97 @@
+"""Settings to draw, read off a config class: from annotation, default and name of each field."""
+
+import enum
+import types
+from collections.abc import Container
+from dataclasses import MISSING, fields
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from hypothesis import strategies as st
+
+from properties.subjects.library import Settings
+
+# Layers here are a few units wide: ranks, blocks and counts that fit them.
+SMALL = (2, 1, 4, 3)
+# No rank is one of these often: alpha = r hides a lost scale.
+ALPHAS = (16, 3, 1)
+
+
+def families(config: type, leave: Container[str] = ()) -> dict[str, st.SearchStrategy[Settings]]:
+    """What to draw, by name: "" with every switch at its default, and "field=value" for each other position.
+
+    One switch at a time, so that what breaks has a name; numbers are drawn in all of them.
+    """
+    known = {name: field for name, field in _fields(config).items() if name not in leave}
+    numbers = {
+        name: values for name, (hint, default) in known.items() if (values := _numbers(name, hint, default))
+    }
+    found = {"": _numbers_with(numbers, known, {})}
+    for name, (hint, default) in known.items():
+        for value in _positions(hint, default):
+            found[f"{name}={value}"] = _numbers_with(numbers, known, {name: value})
+    return found
+
+
+@st.composite
+def _numbers_with(
+    draw: st.DrawFn, numbers: dict[str, tuple[Any, ...]], known: dict[str, Any], switched: dict[str, Any]
+) -> Settings:
+    """Every number at the first of its values but for a few: where all differ, most contradict each other."""
+    open_ = sorted(set(numbers) - set(switched))
+    apart = draw(st.lists(st.sampled_from(open_), max_size=3, unique=True)) if open_ else []
+    given = {
+        name: draw(st.sampled_from(numbers[name])) if name in apart else numbers[name][0] for name in open_
+    }
+    default = {name: default for name, (_, default) in known.items()}
+    return tuple((n, v) for n, v in {**given, **switched}.items() if v != default[n])
+
+
+def _fields(config: Any) -> dict[str, tuple[Any, Any]]:
+    """Annotation and default by name."""
+    hints = get_type_hints(config)
+    return {field.name: (hints[field.name], _default(field)) for field in fields(config)}
+
+
+def _default(field: Any) -> Any:
+    if field.default is not MISSING:
+        return field.default
+    return None if field.default_factory is MISSING else field.default_factory()
+
+
+def _positions(hint: Any, default: Any) -> list[Any]:
+    """What else a switch can be set to: booleans, literals and enumerations."""
+    found: list[Any] = []
+    for kind in _alternatives(hint):
+        if kind is bool:
+            found += [True, False]
+        elif get_origin(kind) is Literal:
+            found += get_args(kind)
+        elif isinstance(kind, type) and issubclass(kind, enum.Enum):
+            found += [member.value for member in kind]
+    # True and 1 are equal, and not the same setting.
+    return [value for value in found if not (value == default and type(value) is type(default))]
+
+
+def _numbers(name: str, hint: Any, default: Any) -> tuple[Any, ...]:
+    """What to try of a number, simplest first; () for a field that is best left at its default.
+
+    What is dropped out is drawn anew in each call, which no claim could compare with another.
+    """
+    kinds = _alternatives(hint)
+    if "dropout" in name:
+        return (0.0,)
+    if isinstance(default, bool) or any(part in name for part in ("seed", "key")):
+        return ()
+    if int in kinds:
+        kept = [default] if default in (0, 1, -1, None) else []
+        values = list(ALPHAS) if "alpha" in name else [*kept, *SMALL]
+        return tuple(dict.fromkeys(values))
+    if float in kinds and isinstance(default, float):
+        return (default, default / 2)
+    return ()
+
+
+def _alternatives(hint: Any) -> list[Any]:
+    if get_origin(hint) in (Union, types.UnionType):
+        return [kind for one in get_args(hint) for kind in _alternatives(one)]
+    return [hint]

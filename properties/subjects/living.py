@@ -1,0 +1,129 @@
+"""Begins the life of a drawn case: a library, a base, and an adapter on it, trained or fresh."""
+
+import copy
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+import torch
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from properties.subjects.attaching import seed_inits, usual_size
+from properties.subjects.library import Library, LibraryCase, Life, Method, RefusedError
+from strategies import WEIGHT_FAMILIES, gaussian, linear_recipes
+from strategies.layers import SEEDS, TOKENS
+
+# Where each library is judged; imported when it is asked for.
+LIBRARIES = {
+    "lora_lite": "properties.subjects.own:OwnLibrary",
+    "peft": "properties.subjects.peft:Peft",
+}
+
+
+@cache
+def library(name: str) -> Library:
+    """Raises KeyError for one that is not known."""
+    module, _, kind = LIBRARIES[name].partition(":")
+    made: Library = getattr(import_module(module), kind)()
+    return made
+
+
+def methods_of(name: str) -> list[str]:
+    """The full names of a library's methods; the library's own where it is missing."""
+    found = library(name)
+    return [name] if found.missing() else [f"{name}:{method}" for method in found.methods()]
+
+
+def names_of(full: str) -> set[str]:
+    """What --variant may call a method: by its full name, without the library, without the setting too."""
+    short = full.partition(":")[2] or full
+    return {full, short, short.partition("+")[0]}
+
+
+def judged_methods(config: Any) -> list[str]:
+    """The full names of those that --subject and --variant ask pytest to judge."""
+    asked = config.getoption("--variant")
+    methods = [method for name in config.getoption("--subject") or () for method in methods_of(name)]
+    return [method for method in methods if asked is None or names_of(method) & {*asked}]
+
+
+def method_of(full: str) -> Method:
+    """By its full name."""
+    name, _, method = full.partition(":")
+    return library(name).methods()[method]
+
+
+@st.composite
+def library_cases(
+    draw: st.DrawFn,
+    method: str,
+    *,
+    dtypes: tuple[str, ...] = ("float32", "float64", "bfloat16"),
+    weights: tuple[str, ...] = WEIGHT_FAMILIES,
+    tokens: tuple[tuple[int, ...], ...] = ((3,), (2, 2)),
+    trained: bool = False,
+) -> LibraryCase:
+    """A fresh adapter. Shrinks towards one narrow float32 layer at the library's defaults."""
+    found = method_of(method)
+    widths = st.sampled_from(found.widths)
+    return LibraryCase(
+        method,
+        draw(linear_recipes(d_in=widths, d_out=widths, weights=weights, dtypes=dtypes)),
+        draw(found.settings),
+        draw(st.sampled_from((1, 2))),
+        draw(st.sampled_from(tokens)),
+        trained,
+        draw(SEEDS),
+    )
+
+
+def trained_cases(method: str, **ingredients: Any) -> st.SearchStrategy[LibraryCase]:
+    """As library_cases, at parameters away from init."""
+    return library_cases(method, trained=True, **ingredients)
+
+
+# Every shape of input, and no numbers that only one family of weights brings.
+any_tokens: dict[str, Any] = {"tokens": TOKENS}
+
+
+def begin(case: LibraryCase) -> Life:
+    """Attach, and train if the case says so. Raises RefusedError where the library takes no such case."""
+    model = case.build()
+    seed_inits(case.seed)
+    try:
+        life = library(case.library).attach(model, case)
+    except RefusedError:
+        raise
+    except Exception as error:
+        raise RefusedError(error) from error
+    life.ready()
+    if case.trained:
+        move(life.trainable(), case.seed)
+    return life
+
+
+def move(parameters: dict[str, nn.Parameter], seed: int, size: float | None = None) -> None:
+    """Every entry by about `size`; None for half of what is usual there."""
+    with torch.no_grad():
+        for name, tensor in parameters.items():
+            if tensor.numel() == 0:
+                continue
+            step = gaussian(seed, f"move {name}", tuple(tensor.shape), tensor.dtype)
+            tensor.add_((0.5 * usual_size(tensor) if size is None else size) * step)
+
+
+def output(model: nn.Module, x: Tensor) -> Tensor:
+    """Without a graph."""
+    with torch.no_grad():
+        result: Tensor = model(x)
+    return result
+
+
+def twin(model: nn.Module) -> nn.Module:
+    """A copy in float64."""
+    return copy.deepcopy(model).double()
+
+
+Run = Callable[[nn.Module, Tensor], Tensor]

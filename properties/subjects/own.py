@@ -1,0 +1,84 @@
+"""lora_lite as one library among others, for the claims that judge them all."""
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+import lora_lite as ll
+from properties.subjects.library import Library, LibraryCase, Life, Method, Settings, plain
+from strategies.layers import calibration_batches
+from strategies.options import ALPHAS, build_config, own_options
+
+OFFERED = frozenset({"absorb", "detach", "save"})
+
+
+class OwnLife(Life):
+    """A model and the adapter that hangs on its layers."""
+
+    def __init__(self, model: nn.Module, case: LibraryCase) -> None:
+        self.model, self.case = model, case
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """The adapter hangs beside the modules, and its parameters are none of the model's."""
+        (adapter,) = ll.adapters_of(self.model)
+        return {
+            f"{layer}.{name}": parameter
+            for layer, tensors in adapter.layers().items()
+            for name, parameter in tensors.named_parameters()
+        }
+
+    def base(self) -> dict[str, Tensor]:
+        return {name: tensor for name, tensor in plain(self.model).items() if name.count(".") == 1}
+
+    def absorb(self) -> nn.Module:
+        ll.merge(self.model)
+        return self.model
+
+    def detach(self) -> nn.Module:
+        ll.detach(self.model)
+        return self.model
+
+    def save(self, folder: Path) -> None:
+        ll.save(self.model, folder / "adapter.safetensors")
+
+
+class OwnLibrary(Library):
+    """Through its public functions."""
+
+    name = "lora_lite"
+    package = "lora-lite"
+
+    def missing(self) -> str | None:
+        return None
+
+    @cache  # noqa: B019  # one library a process
+    def methods(self) -> Mapping[str, Method]:
+        return {name: Method(name, _settings(name), OFFERED) for name in ll.VARIANTS}
+
+    def identity(self, case: LibraryCase) -> bool:
+        return True
+
+    def attach(self, model: nn.Module, case: LibraryCase) -> Life:
+        data = None
+        if ll.VARIANTS[case.name].needs_calibration:
+            data = calibration_batches(case.seed, case.linear.d_in, case.dtype)
+        ll.attach(model, build_config(case.name, case.settings), data)
+        return OwnLife(model, case)
+
+    def load(self, model: nn.Module, folder: Path, case: LibraryCase) -> Life:
+        ll.load(model, folder / "adapter.safetensors")
+        return OwnLife(model, case)
+
+
+def _settings(name: str) -> st.SearchStrategy[Settings]:
+    drawn: dict[str, Any] = {field: st.sampled_from(values) for field, values in own_options(name).items()}
+    unused = ll.VARIANTS[name].config_class.unused
+    if "alpha" not in unused:
+        drawn["alpha"] = st.sampled_from(ALPHAS)
+    if "r" not in unused:
+        drawn["r"] = st.sampled_from((2, 1, 4))
+    return st.fixed_dictionaries(drawn).map(lambda given: tuple(given.items()))

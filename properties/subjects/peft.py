@@ -1,0 +1,178 @@
+"""peft as a subject: every tuner of its registry that attaches to a linear layer."""
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import fields
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from properties.subjects.introspection import families
+from properties.subjects.library import Library, LibraryCase, Life, Method, refusing
+
+FIRST, SECOND = "default", "second"
+# These want a transformer, a prompt or other adapters, and no linear layer; peft's registry does not say so.
+NO_LAYERS = (
+    "adaption_prompt",
+    "xlora",
+    "poly",
+    "shadow",
+    "cartridge",
+    "cpt",
+    "ln_tuning",
+    "trainable_tokens",
+)
+# Base weights that train with the adapter are documented to stay changed; fan_in_fan_out is about Conv1D.
+LEFT_ALONE = ("bias", "fan_in_fan_out", "feedforward_modules", "inference_mode", "ensure_weight_tying")
+
+# Without these a config is refused.
+REQUIRED: dict[str, dict[str, Any]] = {"adalora": {"total_step": 10}, "ia3": {"feedforward_modules": []}}
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """peft warns of what it does on purpose; whether a fault is loud is looked at in its finding."""
+    with warnings.catch_warnings(), refusing():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _config_class(name: str) -> Any:
+    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+
+    return {kind.value.lower(): config for kind, config in PEFT_TYPE_TO_CONFIG_MAPPING.items()}[name]
+
+
+def _config(case: LibraryCase) -> Any:
+    kind = _config_class(case.family)
+    targets = [str(i) for i in range(case.depth)]
+    return kind(**{"target_modules": targets, **REQUIRED.get(case.family, {}), **dict(case.settings)})
+
+
+class PeftLife(Life):
+    """A PeftModel and the adapters on it."""
+
+    # A PeftModel.
+    model: Any
+
+    def __init__(self, model: Any, case: LibraryCase) -> None:
+        self.model, self.case = model, case
+
+    def base(self) -> dict[str, Tensor]:
+        """peft wraps a layer and keeps it as base_layer; a layer that it leaves alone is plain."""
+        found: dict[str, Tensor] = {}
+        for i in range(self.case.depth):
+            layer: Any = self.model.get_base_model()[i]
+            layer = getattr(layer, "base_layer", layer)
+            found |= {f"{i}.{name}": p.detach() for name, p in layer.named_parameters(recurse=False)}
+        return found
+
+    def merge(self) -> None:
+        with _quietly():
+            self.model.merge_adapter()
+
+    def unmerge(self) -> None:
+        with _quietly():
+            self.model.unmerge_adapter()
+
+    def absorb(self) -> nn.Module:
+        with _quietly():
+            return self.model.merge_and_unload()  # type: ignore[no-any-return]
+
+    def detach(self) -> nn.Module:
+        with _quietly():
+            return self.model.unload()  # type: ignore[no-any-return]
+
+    def disabled(self) -> AbstractContextManager[Any]:
+        return self.model.disable_adapter()  # type: ignore[no-any-return]
+
+    def scale(self, factor: float) -> None:
+        for layer in self.model.get_base_model():
+            layer.set_scale(FIRST, factor)
+
+    def add_second(self) -> None:
+        with _quietly():
+            self.model.add_adapter(SECOND, _config(self.case))
+
+    def switch(self, *active: int) -> None:
+        names = [(FIRST, SECOND)[i] for i in active]
+        with _quietly():
+            if len(names) == 1:
+                self.model.set_adapter(names[0])
+            else:
+                self.model.base_model.set_adapter(names)
+
+    def save(self, folder: Path) -> None:
+        with _quietly():
+            self.model.save_pretrained(str(folder))
+
+
+class Peft(Library):
+    """Through get_peft_model and PeftModel, as a user would."""
+
+    name = package = "peft"
+
+    def missing(self) -> str | None:
+        return None if find_spec("peft") else "peft is not installed: pip install peft"
+
+    @cache  # noqa: B019  # one library a process
+    def methods(self) -> Mapping[str, Method]:
+        from peft.config import PeftConfig
+        from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
+        from peft.tuners.tuners_utils import BaseTuner
+
+        known = {field.name for field in fields(PeftConfig)}
+        found = {}
+        for kind, tuner in PEFT_TYPE_TO_TUNER_MAPPING.items():
+            name = kind.value.lower()
+            if name not in NO_LAYERS and issubclass(tuner, BaseTuner):
+                leave = known | {*LEFT_ALONE, *REQUIRED.get(name, ())}
+                for family, drawn in families(_config_class(name), leave).items():
+                    full = f"{name}+{family}" if family else name
+                    found[full] = Method(full, drawn, _offers(tuner), linear=name not in NOT_AFFINE)
+        return found
+
+    def identity(self, case: LibraryCase) -> bool:
+        """As the default of each init setting is documented; FourierFT's default draws its spectrum."""
+        given = dict(case.settings)
+        own = {f.name: f.default for f in fields(_config_class(case.family)) if f.name.startswith("init_")}
+        values = [given.get(name, default) for name, default in own.items() if "weights" in name]
+        if case.family in DRAWN_INIT:
+            return values == [True]
+        return all(value not in (False, None) for value in values)
+
+    def stops(self, case: LibraryCase) -> bool:
+        """DoRA's norm is a constant for the gradient: section 4.3 of its paper, cited in peft's layer."""
+        return ("use_dora", True) in case.settings
+
+    def attach(self, model: nn.Module, case: LibraryCase) -> Life:
+        from peft import get_peft_model
+
+        with _quietly():
+            return PeftLife(get_peft_model(model, _config(case)), case)
+
+    def load(self, model: nn.Module, folder: Path, case: LibraryCase) -> Life:
+        from peft import PeftModel
+
+        with _quietly():
+            return PeftLife(PeftModel.from_pretrained(model, str(folder), is_trainable=True), case)
+
+
+# Their update passes through an activation of the input, as their papers have it.
+NOT_AFFINE: tuple[str, ...] = ("peanut",)
+# The docstrings of their configs: the default draws the weights, and True makes a no-op of them.
+DRAWN_INIT = ("fourierft", "c3a")
+
+
+def _offers(tuner: Any) -> frozenset[str]:
+    """What the layers of this tuner have methods for."""
+    layer = tuner.tuner_layer_cls
+    offers = {"absorb", "detach", "disable", "second", "together", "save"}
+    offers |= {"merge", "unmerge"}
+    if hasattr(layer, "set_scale"):
+        offers.add("scale")
+    return frozenset(offers)
