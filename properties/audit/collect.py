@@ -175,7 +175,7 @@ class Collector:
                 why = report.longrepr
                 found.skipped[report.nodeid] = why[2] if isinstance(why, tuple) else report.longreprtext
             elif report.outcome == "failed" and not left:
-                found.failures.append(self._of_the_suite(report.nodeid, told_of(report)))
+                found.failures.append(self._of_the_suite(report.nodeid, message_of(report)))
         found.matrix = self.matrix
         if self.config.getoption("--matrix"):
             found.matrix = Matrix(found.rows, MatrixSource("", "", True))
@@ -188,7 +188,7 @@ class Collector:
         return SuiteFailure(nodeid, message[:2000], replay_command(self.config, nodeid))
 
 
-def told_of(report: pytest.TestReport) -> str:
+def message_of(report: pytest.TestReport) -> str:
     """The last line of a traceback, where there is one, else what was raised."""
     crash = getattr(getattr(report.longrepr, "reprcrash", None), "message", None)
     return str(crash or report.longreprtext).removeprefix("Failed: ")

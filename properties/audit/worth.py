@@ -16,7 +16,7 @@ from properties.mutation import load_catalogue, survey
 from properties.mutation.matrix import CLEAR, Cell, Row, summary
 from properties.mutation.score import Kind, score
 from properties.mutation.witnesses import WITNESSES
-from properties.probe.claims import CLAIMS
+from properties.probe.measurements import MEASUREMENTS
 
 # The goals, in tolerances of correct code (of a mutant at its easiest case: CLEAR), and in lines and branches
 # that run.
@@ -198,14 +198,14 @@ def mutant_rows(rows: Sequence[Row]) -> list[MutantRow]:
                 outcomes={claim: _strongest(row, claim) for claim in ran},
                 killers=row.killers,
                 survives_on=row.survivors,
-                first_kill=_told(first) if first else None,
+                first_kill=_kill(first) if first else None,
                 seconds=round(sum(cell.seconds for cell in tried), 4),
             )
         )
     return made
 
 
-def _told(kill: Cell) -> dict[str, Any]:
+def _kill(kill: Cell) -> dict[str, Any]:
     return {"claim": kill.claim, "variant": kill.variant, "examples": kill.examples, "recipe": kill.detail}
 
 
@@ -223,7 +223,9 @@ def probed(records: Sequence[Mapping[str, Any]]) -> list[ProbeClaim]:
         made.append(
             ProbeClaim(
                 claim=claim,
-                catches=CLAIMS[name].catches if (name := claim.partition(":")[0]) in CLAIMS else "",
+                catches=MEASUREMENTS[name].catches
+                if (name := claim.partition(":")[0]) in MEASUREMENTS
+                else "",
                 holds=sum(record["holds"] for record in own),
                 measured=len(own),
                 got=tight["value"],

@@ -31,10 +31,10 @@ from properties.judging.fixed_models import (
     simple_config,
     x,
 )
-from properties.judging.snapshot import assert_as_before, base_tensors, hooked, state_of
+from properties.judging.snapshot import assert_as_before, base_tensors, hooked, snapshot_of
 from properties.subjects import subject
 from properties.subjects.attaching import AnyCase, attach, train
-from properties.subjects.observation import default_run, observe
+from properties.subjects.layer_runs import default_run, run_layers
 from strategies import AdaptedModel, adapted_models
 from strategies.codes import Coded
 from strategies.tensors import device
@@ -61,10 +61,10 @@ def test_base_keeps_every_bit(case: AdaptedModel) -> None:
     hooks back.
     """
     model = mixed_up(case)
-    before = state_of(model)
+    before = snapshot_of(model)
     attached = attach(case, model)
     assert_all_identical(base_tensors(model), attached.base, what="the base after attach", like="as before")
-    observe(attached)
+    run_layers(attached)
     train(attached)
     assert_all_identical(base_tensors(model), attached.base, what="the base after training", like="as before")
     subject.detach(model)
@@ -107,7 +107,7 @@ def test_a_failed_attach_leaves_the_model_as_before(case: AdaptedModel) -> None:
     with failing_at(variant, None) as layers:
         attach(case)
     model = mixed_up(case)
-    before = state_of(model)
+    before = snapshot_of(model)
     tried = "attach with an initialise that raises at the last layer"
     with failing_at(variant, len(layers)), assert_refuses(ll.ConfigError, "on purpose", claim=tried):
         attach(case, model)
@@ -119,7 +119,7 @@ def test_a_failure_while_hanging_leaves_the_model_as_before(variant: str) -> Non
     """The third layer takes no hook: the first two lose theirs, and no flag changes."""
     model = Stack()
     model.norm.requires_grad_(False)
-    before = state_of(model)
+    before = snapshot_of(model)
     tried = "attach where the third layer takes no hook"
     with blocked(model.third), assert_refuses(*NO_HOOK, claim=tried):
         on(model, variant)

@@ -22,7 +22,7 @@ from properties.judging.assertions import (
 from properties.judging.claim import claim
 from properties.judging.files import refused, rewrite, saved, scratch_file
 from properties.judging.fixed_models import Stack, on, simple_config, x
-from properties.judging.snapshot import assert_as_before, state_of
+from properties.judging.snapshot import assert_as_before, snapshot_of
 from properties.judging.tolerance import claim_bound
 from properties.subjects.attaching import seed_inits
 from strategies.bases import STANDING, Base, moving_bases, standing_bases
@@ -50,7 +50,7 @@ def test_what_moves_in_training_stays_while_an_adapter_is_on(case: Base) -> None
     statistics, and detach gives the base back, its flags too.
     """
     model = case.build()
-    fresh, before = copy.deepcopy(model).eval(), state_of(model)
+    fresh, before = copy.deepcopy(model).eval(), snapshot_of(model)
     adapter = adapt(case, model)
     model.train(model.training)
     train(adapter, case)
@@ -156,7 +156,7 @@ def test_an_optimiser_of_all_parameters_leaves_the_base(variant: str) -> None:
 def test_reading_a_parametrised_weight_writes_nothing(variant: str) -> None:
     """attach, save and detach on spectral_norm in training mode, which is computed whenever it is read."""
     case = Base(variant, "spectral norm", adapts=True)
-    before = state_of(model := case.build())
+    before = snapshot_of(model := case.build())
     adapt(case, model)
     with scratch_file() as path:
         ll.save(model, path)

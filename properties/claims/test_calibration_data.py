@@ -19,7 +19,7 @@ from properties.judging.assertions import (
 from properties.judging.calibrating import batches, two_layers
 from properties.judging.claim import claim
 from properties.judging.fixed_models import Simple, simple_config, simple_options, x
-from properties.judging.snapshot import assert_as_before, state_of
+from properties.judging.snapshot import assert_as_before, snapshot_of
 from properties.subjects import subject
 from properties.subjects.attaching import seed_inits
 from strategies.calibration import Calibrated, calibrations
@@ -32,7 +32,7 @@ def test_calibration_leaves_nothing_behind(case: Calibrated) -> None:
     model = case.build()
     for i, module in enumerate(model.modules()):
         module.training = (case.seed >> i) % 2 == 1
-    before = state_of(model)
+    before = snapshot_of(model)
     with assert_runs("attach with calibration data"):
         subject.attach(model, case)
     found = f"the model ran in calibration with (training, gradients) {sorted(model.trained_in)}"
@@ -78,7 +78,7 @@ def test_data_that_is_not_finite_is_refused_by_the_layer(variant: str) -> None:
     for bad in (torch.nan, torch.inf):
         model = two_layers().train()
         model.flat.eval()
-        before = state_of(model)
+        before = snapshot_of(model)
         match, tried = (
             "^sharp: the calibration data gives NaN or Inf",
             f"attach with {bad} in the second batch",
@@ -146,7 +146,7 @@ def test_a_calibration_that_fails_leaves_the_model_as_before(variant: str) -> No
     """Before the first batch, at the second, and after the last."""
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)).train()
     model[1].eval()
-    before = state_of(model)
+    before = snapshot_of(model)
     of_all: Any = (([], "holds no batch"), ([x(3), torch.full((3, 4), torch.nan)], "NaN or Inf"))
     for data, match in (*of_all, *UNUSABLE.get(variant, ())):
         tried = f"attach with calibration batches of shapes {[tuple(batch.shape) for batch in data]}"
@@ -159,7 +159,7 @@ def test_a_calibration_that_fails_leaves_the_model_as_before(variant: str) -> No
 def test_a_batch_that_the_model_does_not_take_is_named(variant: str) -> None:
     """By its number and kind, with what the model says; the model is as before."""
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
-    before = state_of(model)
+    before = snapshot_of(model)
     good = x(9)
     for bad, kind in (
         (good[:, :3], "Tensor"),

@@ -24,7 +24,7 @@ from properties.judging.expected import expected_output
 from properties.judging.fixed_models import Stack, adapt_and_move, x
 from properties.judging.tolerance import claim_bound
 from properties.subjects.attaching import attach
-from properties.subjects.observation import default_run, observe
+from properties.subjects.layer_runs import default_run, run_layers
 from strategies import AdaptedModel, gaussian, trained_models
 from strategies.layouts import Laid, laid_layers
 from strategies.models import trained_nested
@@ -105,7 +105,7 @@ def test_a_batch_of_any_shape_and_layout_is_taken_row_by_row(case: Laid) -> None
     dimensions.
     """
     made = attach(case.layer)
-    (layer,) = observe(made, lambda model: model(case.x().contiguous()))
+    (layer,) = run_layers(made, lambda model: model(case.x().contiguous()))
     got = made.model(case.x())
     found = (
         f"a {case.layout} input of shape {tuple(case.x().shape)} gives an output of shape {tuple(got.shape)}"

@@ -15,7 +15,7 @@ from properties.judging.claim import claim
 from properties.judging.fixed_models import Stack, adapt_and_move, x
 from properties.subjects import subject
 from properties.subjects.attaching import attach
-from properties.subjects.observation import learnt
+from properties.subjects.layer_runs import learnt
 from strategies import AdaptedModel, trained_models
 from strategies.models import Nested, qwen3_recipes, trained_nested
 

@@ -15,7 +15,7 @@ from properties.judging.claim import claim
 from properties.judging.fixed_models import moved, on, x
 from properties.subjects import subject
 from properties.subjects.attaching import Attached, attach
-from properties.subjects.observation import Layer
+from properties.subjects.layer_runs import Layer
 from strategies import LinearRecipe, gaussian
 from strategies.compiled import CompiledCase, compiled_cases
 
@@ -30,8 +30,8 @@ def counting(backend: str) -> Any:
     return CompileCounterWithBackend(backend)
 
 
-def observe_whole(attached: Attached, run: Any) -> list[Layer]:
-    """As observe(), from outside of the model: each layer's input and output are the model's own."""
+def run_whole(attached: Attached, run: Any) -> list[Layer]:
+    """As run_layers(), from outside of the model: each layer's input and output are the model's own."""
     inputs = [given.requires_grad_() for given in attached.case.inputs()]  # type: ignore[union-attr]
     outputs = run(*inputs)
     layers = []
@@ -57,13 +57,13 @@ def test_compiled_output_and_gradients_are_the_oracles(case: CompiledCase) -> No
     """With inductor, within the bounds that eager code has; one graph without a break, for three steps of
     training.
     """
-    attached = attach(case)  # type: ignore[arg-type]  # another kind of case, not observe()d
+    attached = attach(case)  # type: ignore[arg-type]  # another kind of case, not run_layers()d
     torch.compiler.reset()
     counter = counting("inductor")
     run = torch.compile(attached.model, backend=counter, fullgraph=True)
     optimiser = torch.optim.SGD([p for p in attached.model.parameters() if p.requires_grad], lr=0.01)
     for number in range(STEPS):
-        for layer in observe_whole(attached, run):
+        for layer in run_whole(attached, run):
             assert_agrees(layer, where=f"compiled, at step {number},")
         optimiser.step()
         optimiser.zero_grad()

@@ -14,7 +14,7 @@ from properties.judging.claim import claim
 from properties.judging.fixed_models import moved
 from properties.subjects import subject
 from properties.subjects.attaching import attach, seed_inits
-from properties.subjects.observation import default_run
+from properties.subjects.layer_runs import default_run
 from strategies.configs import Changed, changes, settings_of
 from strategies.options import build_config
 from strategies.refusals import wrong_values

@@ -9,7 +9,7 @@ from properties.judging.assertions import assert_identical
 from properties.judging.claim import claim
 from properties.subjects import subject
 from properties.subjects.attaching import Attached, attach, train
-from properties.subjects.observation import default_run
+from properties.subjects.layer_runs import default_run
 from strategies import AdaptedModel, trained_models
 
 

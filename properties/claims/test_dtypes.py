@@ -33,7 +33,7 @@ from properties.judging.tolerance import (
 from properties.oracles import ORACLES
 from properties.subjects import subject
 from properties.subjects.attaching import attach
-from properties.subjects.observation import observe
+from properties.subjects.layer_runs import run_layers
 from properties.subjects.protocol import adapter_dtype
 from strategies import AdaptedLayer, trained_layers
 from strategies.dtypes import Autocast, autocasts, far_layers, wide_in_half_precision
@@ -43,7 +43,7 @@ from strategies.tensors import device
 @claim(autocasts, stage="forward", share=0.5, needs=("oracle",), capability="autocast")
 def test_under_autocast_the_output_is_the_oracles(case: Autocast) -> None:
     """Of a base that computes in autocast's dtype; and so are the gradients of the adapter's parameters."""
-    (layer,) = observe(attach(case.layer), case.run)
+    (layer,) = run_layers(attach(case.layer), case.run)
     found = f"the output under autocast is {layer.y.dtype}, wanted {case.base_dtype}"
     assert_holds(layer.y.dtype == case.base_dtype, claim=found)
     wanted = expected(layer, base=coarser(case.base_dtype, layer.x.dtype))
@@ -62,7 +62,7 @@ def assert_finite_where(got: Tensor, bound: Bounded, *, what: str) -> None:
 @claim(far_layers, stage="forward", share=0.5, needs=("oracle",))
 def test_output_and_gradients_are_finite_at_any_rank_and_strength(case: AdaptedLayer) -> None:
     """In every dtype, wherever the dtype can hold what the formula gives."""
-    (layer,) = observe(attach(case))
+    (layer,) = run_layers(attach(case))
     wanted = expected(layer)
     assert_finite_where(layer.y, wanted.y, what="the output")
     assert_finite_where(layer.dx, wanted.dx, what="the gradient of the input")
@@ -75,7 +75,7 @@ def test_squares_that_overflow_half_precision_leave_the_output_right(case: Adapt
     """A norm of Inf would turn the output to zero or NaN, or make attach refuse."""
     with assert_runs("attach to a weight that float16 holds, and its squares not,"):
         attached = attach(case)
-    (layer,) = observe(attached)
+    (layer,) = run_layers(attached)
     what = "the output of a layer whose squares overflow"
     assert_close(layer.y, expected_output(layer), what=what, like="the oracle's")
 

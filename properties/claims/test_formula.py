@@ -11,13 +11,13 @@ from properties.judging.claim import claim
 from properties.judging.expected import expected_output
 from properties.judging.peft_layers import expected_by_peft, shared_with_peft
 from properties.subjects.attaching import AnyCase, attach, step
-from properties.subjects.observation import observe
+from properties.subjects.layer_runs import run_layers
 from strategies import AdaptedLayer, AdaptedModel, adapted_layers, trained_layers, trained_models
 
 
 def check_forward(case: AnyCase) -> None:
     """Its output alone: half the work of assert_agrees, as the oracle does not go backward."""
-    for layer in observe(attach(case)):
+    for layer in run_layers(attach(case)):
         assert_close(
             layer.y, expected_output(layer), what=f"the output of layer {layer.name}", like="the oracle's"
         )
@@ -38,7 +38,7 @@ def test_forward_in_a_whole_model_agrees_with_the_oracle(case: AdaptedModel) -> 
 @claim(shared_with_peft, stage="forward", needs=("peer", "peft"), share=0.5)
 def test_agrees_with_peft(case: AdaptedLayer) -> None:
     """The same tensors, input and upstream gradient in peft's own layer: output and every gradient."""
-    (layer,) = observe(attach(case))
+    (layer,) = run_layers(attach(case))
     assert_agrees(layer, expected_by_peft(layer), like="peft's")
 
 
@@ -55,7 +55,7 @@ def test_a_small_step_agrees_with_the_oracle(case: AdaptedLayer) -> None:
     """Of a thousandth, from init: what rounds to nothing, or cancels, where little has moved."""
     attached = attach(case)
     step(attached, 1e-3)
-    (layer,) = observe(attached)
+    (layer,) = run_layers(attached)
     assert_agrees(layer, dx=False, where="after a small step")
 
 

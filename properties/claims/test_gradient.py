@@ -9,7 +9,7 @@ from properties.judging.agreement import (
 )
 from properties.judging.claim import claim
 from properties.subjects.attaching import AnyCase, attach
-from properties.subjects.observation import observe
+from properties.subjects.layer_runs import run_layers
 from strategies import (
     AdaptedLayer,
     AdaptedModel,
@@ -25,7 +25,7 @@ fed = partial(adapted_layers, tokens=((1,), (3,), (2, 2)), base_dtypes=("float32
 
 
 def check_gradients_agree(case: AnyCase) -> None:
-    for layer in observe(attach(case)):
+    for layer in run_layers(attach(case)):
         assert_agrees(layer, output=False)
 
 
@@ -33,7 +33,7 @@ def check_gradients_agree(case: AnyCase) -> None:
 def test_first_gradients_are_as_declared(case: AdaptedLayer) -> None:
     """Each parameter's first gradient is exactly zero or truly not, as its ParamSpec says."""
     attached = attach(case)
-    assert_first_gradients(attached, observe(attached))
+    assert_first_gradients(attached, run_layers(attached))
 
 
 @claim(adapted_layers, stage="gradient", needs=("oracle",))
@@ -58,5 +58,5 @@ def test_gradients_in_a_whole_model_agree_with_the_oracle(case: AdaptedModel) ->
 def test_base_gets_no_gradient(case: AdaptedModel) -> None:
     """After a backward pass adapter parameters alone hold gradients, and each of them does."""
     attached = attach(case)
-    observe(attached)
+    run_layers(attached)
     assert_only_adapters_have_gradients(attached.model)

@@ -23,7 +23,7 @@ from properties.judging.claim import claim
 from properties.judging.tolerance import claim_bound
 from properties.subjects import subject
 from properties.subjects.attaching import AnyCase, attach
-from properties.subjects.observation import default_run, observe
+from properties.subjects.layer_runs import default_run, run_layers
 from properties.subjects.protocol import adapter_dtype
 from strategies import AdaptedLayer, AdaptedModel, adapted_layers, adapted_models, gaussian
 from strategies.options import accepts
@@ -52,7 +52,7 @@ def check_identity(case: AnyCase) -> None:
     if subject.identity(case) == "exact":
         assert_equal(default_run(case)(attached.model), plain, what="the output at init", like="the base's")
         return
-    for layer in observe(attached):
+    for layer in run_layers(attached):
         assert_gives_the_base(layer)
 
 

@@ -14,7 +14,7 @@ from properties.judging.assertions import assert_holds, assert_refuses
 from properties.judging.claim import claim
 from properties.judging.fixed_models import Stack, moved, on, x
 from properties.judging.interrupting import assert_before_or_after, lines_of, stopped
-from properties.judging.snapshot import assert_as_before, state_of
+from properties.judging.snapshot import assert_as_before, snapshot_of
 from strategies.interrupts import OPERATIONS, Interrupt, interrupts
 
 
@@ -44,7 +44,7 @@ def test_a_merge_that_fails_late_puts_every_bit_back(variant: str) -> None:
         model(x(2))
         adapter: Any = model.third.lora_lite
         hook = "adapt_input" if type(adapter).adapt_input is not ll.Variant.adapt_input else "adapt_output"
-        before = state_of(model)
+        before = snapshot_of(model)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(journal, "IN_MEMORY", room)
             patch.setattr(type(adapter), hook, _after(2, getattr(type(adapter), hook), fails))
@@ -117,7 +117,7 @@ def test_a_merge_without_room_for_the_old_weights_leaves_them() -> None:
             return super().write(data)
 
     moved(on(model := Stack(), "lora"))
-    before = state_of(model)
+    before = snapshot_of(model)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "SpooledTemporaryFile", Full)
         with assert_refuses(OSError, "No space left on device.*Set TMPDIR", claim="a merge without room"):

@@ -30,7 +30,7 @@ from properties.judging.tolerance import (
 from properties.oracles import ORACLES
 from properties.subjects import subject
 from properties.subjects.attaching import attach
-from properties.subjects.observation import Layer, observe
+from properties.subjects.layer_runs import Layer, run_layers
 from strategies import AdaptedLayer, LinearRecipe, adapted_layers, gaussian, trained_layers
 
 
@@ -45,7 +45,7 @@ def test_zero_rows_of_hra_are_no_reflection(case: AdaptedLayer) -> None:
     with torch.no_grad():
         for tensor in subject.tensors(attached.model)["0"].values():
             tensor.zero_()
-    (layer,) = observe(attached)
+    (layer,) = run_layers(attached)
     assert_equal(layer.y.detach(), plain.detach(), what="the output with U = 0", like="the base's")
     assert_equal(layer.dx, dx, what="the gradient of the input with U = 0", like="the base's")
     assert_finite(layer.gradients["U"], what="the gradient of U with U = 0")
@@ -64,7 +64,7 @@ def test_zero_rows_of_delora_give_finite_numbers(case: AdaptedLayer) -> None:
         attached = attach(case)
         with torch.no_grad():
             subject.tensors(attached.model)["0"][name].zero_()
-        (layer,) = observe(attached)
+        (layer,) = run_layers(attached)
         assert_finite(layer.y, what=f"the output with {name} = 0")
         assert_finite(layer.dx, what=f"the gradient of the input with {name} = 0")
         for other, gradient in layer.gradients.items():
@@ -81,7 +81,7 @@ def test_the_length_of_delora_rows_does_not_matter(case: AdaptedLayer) -> None:
     with torch.no_grad():
         tensors["A"] *= scales[:, None]
         tensors["B"] *= scales
-    (layer,) = observe(attached)
+    (layer,) = run_layers(attached)
     bound = Bounded(before.double(), expected_output(layer).error.reshape(before.shape))
     what = "the output after rows of A and columns of B were shortened"
     assert_close(layer.y, bound, what=what, like="as before")
@@ -103,7 +103,7 @@ def test_short_rows_of_delora_do_not_overflow(case: AdaptedLayer) -> None:
     with torch.no_grad():
         tensors["A"] *= 2.0**-9
         tensors["B"] *= 2.0**-9
-    (layer,) = observe(attached)
+    (layer,) = run_layers(attached)
     what = "the output with short rows of A and B"
     assert_close(layer.y, expected_output(layer), what=what, like="the oracle's")
 
@@ -115,7 +115,7 @@ def test_gradients_of_delora_may_cancel_in_half_precision(case: AdaptedLayer) ->
     tensors: dict[str, Tensor] = subject.tensors(attached.model)["0"]
     with torch.no_grad():
         tensors["A"][:] = 2.0**-15 * (case.x() * tensors["w"].to(case.base_dtype))
-    (layer,) = observe(attached)
+    (layer,) = run_layers(attached)
     assert_agrees(layer, output=False, dx=False, where="with rows of A along their token")
 
 
@@ -144,7 +144,7 @@ def test_hra_stays_accurate_with_many_nearly_parallel_rows(variant: str) -> None
         for tensor in subject.tensors(attached.model)["0"].values():
             row = gaussian(1, "row", (1, tensor.shape[1]))
             tensor.copy_(row + 1e-2 * gaussian(2, "spread", tuple(tensor.shape)))
-    (layer,) = observe(attached)
+    (layer,) = run_layers(attached)
     gradient = exact_gradient(layer)
     off = (layer.gradients["U"].double() - gradient).norm() / gradient.norm()
     what = "the relative error of the gradient of U with 256 nearly parallel rows"
@@ -168,7 +168,7 @@ def test_small_turns_of_antipasto_keep_their_digits(variant: str) -> None:
         for name, tensor in subject.tensors(attached.model)["0"].items():
             if isinstance(tensor, nn.Parameter):
                 tensor.copy_(1e-4 * gaussian(0, name, tuple(tensor.shape)))
-    (layer,) = observe(attached)
+    (layer,) = run_layers(attached)
     assert_close(layer.y, expected_output(layer), what="the output with turns of 1e-4", like="the oracle's")
 
 

@@ -21,13 +21,13 @@ from properties.judging.fixed_models import Stack, moved, on
 from properties.judging.snapshot import hooked
 from properties.subjects import subject
 from properties.subjects.attaching import AnyCase, attach
-from properties.subjects.observation import observe
+from properties.subjects.layer_runs import run_layers
 from strategies import AdaptedLayer, AdaptedModel, Qwen3Recipe, trained_layers, trained_models
 
 
 def check_merge(case: AnyCase) -> None:
     made = attach(case)
-    layers = observe(made)
+    layers = run_layers(made)
     wanted = {layer.name: expected_output(layer) for layer in layers}
     subject.merge(made.model)
     left = list(subject.tensors(made.model))

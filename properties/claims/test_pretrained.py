@@ -35,7 +35,7 @@ from properties.judging.snapshot import base_tensors
 from properties.judging.tolerance import Bounded
 from properties.subjects import subject
 from properties.subjects.attaching import Attached, attach, train
-from properties.subjects.observation import Layer, observe
+from properties.subjects.layer_runs import Layer, run_layers
 from properties.subjects.pretrained import POOLER, PretrainedCase, encoder, pretrained_case
 
 LAYERS = 36
@@ -79,7 +79,7 @@ def trained(case: PretrainedCase) -> Attached:
 @lru_cache(maxsize=1)
 def seen(case: PretrainedCase, state: Callable[[PretrainedCase], Attached]) -> list[tuple[Layer, Expected]]:
     """Every layer after one forward and backward pass in this state, and what the oracle says of it."""
-    return [(layer, expected_here(layer)) for layer in observe(state(case), case.run)]
+    return [(layer, expected_here(layer)) for layer in run_layers(state(case), case.run)]
 
 
 def expected_here(layer: Layer) -> Expected:
@@ -151,7 +151,7 @@ def test_first_gradients_are_as_declared_on_real_weights(case: PretrainedCase) -
     none.
     """
     started = fresh(case)
-    assert_first_gradients(started, observe(started, case.run))
+    assert_first_gradients(started, run_layers(started, case.run))
     assert_only_adapters_have_gradients(started.model)
 
 
@@ -196,7 +196,7 @@ def test_base_keeps_every_bit_on_real_weights(case: PretrainedCase) -> None:
     model = attached(case).model
     assert_all_identical(base_tensors(model), wanted, what="the base after attach", like="as before")
     moved = trained(case)
-    observe(moved, case.run)
+    run_layers(moved, case.run)
     assert_all_identical(base_tensors(moved.model), wanted, what="the base after training", like="as before")
     subject.detach(moved.model)
     assert_all_identical(base_tensors(moved.model), wanted, what="the base after detach", like="as before")

@@ -25,7 +25,7 @@ from properties.judging.claim import claim
 from properties.judging.tolerance import claim_bound
 from properties.subjects import subject
 from properties.subjects.attaching import Attached, attach
-from properties.subjects.observation import Layer, default_run, observe
+from properties.subjects.layer_runs import Layer, default_run, run_layers
 from strategies import QuantisedLayer, gaussian, quantised_layers
 from strategies.quantised import bitsandbytes, four_bit, torchao
 
@@ -144,14 +144,14 @@ def test_merge_into_eight_bits_is_refused() -> None:
         ll.merge(model)
 
 
-def observe_quantised(attached: Attached) -> Layer:
-    """observe(), with the weight as numbers and what the base's own rounding added."""
+def run_quantised(attached: Attached) -> Layer:
+    """run_layers(), with the weight as numbers and what the base's own rounding added."""
     base: Any = attached.model[0]  # type: ignore[index]
     seen: dict[str, Tensor] = {}
     # Next to the base: after the adapter's own pre-hook, before its hook.
     base.register_forward_pre_hook(lambda layer, args: seen.update(x=args[0].detach().double()))
     base.register_forward_hook(lambda layer, args, y: seen.update(y=y.detach().double()), prepend=True)
-    (layer,) = observe(attached)
+    (layer,) = run_layers(attached)
     layer.weight = codes_times_scales(base).to(attached.case.base_dtype)  # type: ignore[union-attr]
     bias = None if layer.bias is None else layer.bias.double()
     layer.base_error = seen["y"] - torch.nn.functional.linear(seen["x"], layer.weight.double(), bias)
@@ -170,7 +170,7 @@ def check_in_eager_mode(case: QuantisedLayer) -> None:
     """What check_quantised says."""
     base: Any = case.build()
     plain, meant = base(case.x()).detach(), codes_times_scales(base[0])
-    layer = observe_quantised(attached := attach(case))
+    layer = run_quantised(attached := attach(case))
     assert_agrees(layer)
     if not case.trained and subject.identity(case) == "exact":
         assert_equal(layer.y.detach(), plain, what="the output at init", like="the base's")

@@ -24,7 +24,7 @@ from properties.judging.fixed_models import Stack, on
 from properties.judging.snapshot import base_tensors
 from properties.subjects import subject
 from properties.subjects.attaching import AnyCase, attach
-from properties.subjects.observation import learnt
+from properties.subjects.layer_runs import learnt
 from strategies import AdaptedLayer, AdaptedModel, adapted_models, trained_layers, trained_models
 
 

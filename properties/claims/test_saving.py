@@ -16,7 +16,7 @@ import torch
 import lora_lite as ll
 from properties.judging.assertions import assert_holds, assert_refuses
 from properties.judging.claim import claim
-from properties.judging.files import adapted, base, refused, saved, scratch_file
+from properties.judging.files import adapted, base, refused, saved, scratch_file, umask
 from properties.judging.fixed_models import Stack, on
 
 
@@ -110,15 +110,11 @@ def test_an_adapter_of_two_dtypes_is_not_saved() -> None:
 @claim(stage="save", needs=("posix",), subject="lora_lite")
 def test_a_saved_file_has_the_mode_of_any_new_file() -> None:
     """What open() gives, by the umask; not the 0o600 of a temporary file, and no other bit."""
-    for umask in (0o022, 0o027, 0o077):
-        before = os.umask(umask)
-        try:
+    for bits in (0o022, 0o027, 0o077):
+        with umask(bits):
             with saved() as path:
-                mode, wanted = stat.S_IMODE(path.stat().st_mode), 0o666 & ~umask
-            now = os.umask(umask)
-        finally:
-            os.umask(before)
-        assert_holds(
-            mode == wanted, claim=f"umask {umask:03o}: the file's mode is {mode:04o}, wanted {wanted:04o}"
-        )
-        assert_holds(now == umask, claim=f"save left the umask at {now:03o}, found {umask:03o}")
+                mode, wanted = stat.S_IMODE(path.stat().st_mode), 0o666 & ~bits
+            now = os.umask(bits)
+        found = f"umask {bits:03o}: the file's mode is {mode:04o}, wanted {wanted:04o}"
+        assert_holds(mode == wanted, claim=found)
+        assert_holds(now == bits, claim=f"save left the umask at {now:03o}, found {bits:03o}")

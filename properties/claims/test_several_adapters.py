@@ -25,7 +25,7 @@ from properties.judging.fixed_models import (
     simple_config,
     x,
 )
-from properties.judging.snapshot import assert_as_before, hooked, state_of
+from properties.judging.snapshot import assert_as_before, hooked, snapshot_of
 
 
 @claim(st.just, stage="attach", subject="lora_lite")
@@ -33,7 +33,7 @@ def test_an_overlap_is_refused_and_the_first_adapter_untouched(variant: str) -> 
     """By the first layer that has one already, and how many of the targets do."""
     model = Stack()
     adapter = moved(on(model, variant, target_names=("first", "second")))
-    output, before = model(x(3)).detach(), state_of(model)
+    output, before = model(x(3)).detach(), snapshot_of(model)
     match, tried = "second: 2 of 3 .* already carry an adapter", f"attach of lora over {variant}"
     with assert_refuses(ll.TargetError, match, claim=tried):
         ll.attach(model, simple_config("lora"))
@@ -67,7 +67,7 @@ def test_detaching_one_adapter_leaves_the_other() -> None:
         model = Stack()
         model.norm.requires_grad_(False)
         model.first.bias.requires_grad_(False)
-        before = state_of(model)
+        before = snapshot_of(model)
         handles = [on(model, "lora", target_names="first"), on(model, "hra", target_names="second")]
         handles[gone].detach()
         left = handles[1 - gone]
@@ -101,7 +101,7 @@ def test_every_attach_freezes_the_whole_base() -> None:
 @claim(stage="detach", subject="lora_lite")
 def test_detach_without_an_adapter_is_refused() -> None:
     """Of a model, by its class; of a handle, by its variant; and so is merge."""
-    before = state_of(model := Stack())
+    before = snapshot_of(model := Stack())
     nothing = "This Stack carries no adapter"
     with assert_refuses(ll.NotAttachedError, nothing, claim="detach of a plain model"):
         ll.detach(model)

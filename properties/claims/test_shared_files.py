@@ -2,7 +2,6 @@
 
 import os
 import stat
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import assume
 from safetensors import safe_open
 from safetensors.torch import save as as_safetensors
 from torch import nn
@@ -17,7 +17,7 @@ from torch import nn
 import lora_lite as ll
 from properties.judging.assertions import Violation, assert_holds, assert_identical, assert_refuses
 from properties.judging.claim import claim
-from properties.judging.files import adapted, base, refused, saved, scratch_file
+from properties.judging.files import adapted, base, refused, saved, scratch_file, scratch_folder, umask
 from properties.judging.interrupting import Lines, tracing
 from properties.judging.sharing_files import VALUES, child, holding, kill_savers, loaded, race
 from strategies.places import Place, places
@@ -41,27 +41,22 @@ def lay(folder: Path, place: Place) -> tuple[Path, Path]:
 @claim(places, stage="save", needs=("posix",), about=("lora",), subject="lora_lite")
 def test_any_place_is_saved_to_and_keeps_what_it_was(place: Place) -> None:
     """Any name; links stay links; an old file keeps its mode, a new one gets what open() would give it."""
-    before = os.umask(place.umask)
-    try:
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            if place.path in ("target", "between"):
-                return
-            path, target = lay(folder, place)
-            links = {entry.name: entry.readlink() for entry in folder.iterdir() if entry.is_symlink()}
-            names = {entry.name for entry in folder.iterdir()} | {target.name}
-            ll.save(adapted(), path)
-            ll.load(base(), path)
-            now = {entry.name: entry.readlink() for entry in folder.iterdir() if entry.is_symlink()}
-            assert_holds(now == links, claim=f"save made {now} of the links {links}")
-            found = {entry.name for entry in folder.iterdir()}
-            assert_holds(found == names, claim=f"save left {found} in a folder, wanted {names}")
-            fresh = place.standing in ("nothing", "dangling link")
-            wanted = 0o666 & ~place.umask if fresh else place.mode
-            mode = stat.S_IMODE(target.stat().st_mode)
-            assert_holds(mode == wanted, claim=f"after save the mode is {mode:o}, wanted {wanted:o}")
-    finally:
-        os.umask(before)
+    # These names are the links' own.
+    assume(place.path not in ("target", "between"))
+    with umask(place.umask), scratch_folder() as folder:
+        path, target = lay(folder, place)
+        links = {entry.name: entry.readlink() for entry in folder.iterdir() if entry.is_symlink()}
+        names = {entry.name for entry in folder.iterdir()} | {target.name}
+        ll.save(adapted(), path)
+        ll.load(base(), path)
+        now = {entry.name: entry.readlink() for entry in folder.iterdir() if entry.is_symlink()}
+        assert_holds(now == links, claim=f"save made {now} of the links {links}")
+        found = {entry.name for entry in folder.iterdir()}
+        assert_holds(found == names, claim=f"save left {found} in a folder, wanted {names}")
+        fresh = place.standing in ("nothing", "dangling link")
+        wanted = 0o666 & ~place.umask if fresh else place.mode
+        mode = stat.S_IMODE(target.stat().st_mode)
+        assert_holds(mode == wanted, claim=f"after save the mode is {mode:o}, wanted {wanted:o}")
 
 
 @claim(stage="save", needs=("posix", "extended attributes"), subject="lora_lite")
@@ -188,9 +183,9 @@ def test_savers_and_readers_of_one_file_race_without_harm() -> None:
 @claim(stage="load", subject="lora_lite")
 def test_a_reader_sees_one_version() -> None:
     """Another file is moved into its place, or it is shortened, at one line of load after another."""
-    with saved(holding(VALUES[0])) as path, tempfile.TemporaryDirectory() as folder:
+    with saved(holding(VALUES[0])) as path, scratch_folder() as folder:
         old = path.read_bytes()
-        ll.save(holding(VALUES[1]), other := Path(folder, "other"))
+        ll.save(holding(VALUES[1]), other := folder / "other")
         new = other.read_bytes()
 
         def replaced() -> None:

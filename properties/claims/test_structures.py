@@ -17,7 +17,7 @@ from properties.judging.assertions import (
 )
 from properties.judging.claim import claim
 from properties.judging.fixed_models import Stack, adapt, adapt_and_move, assert_trains, moved, on, x
-from properties.judging.snapshot import assert_as_before, state_of
+from properties.judging.snapshot import assert_as_before, snapshot_of
 from properties.judging.tolerance import claim_bound
 from properties.subjects import subject
 
@@ -100,7 +100,7 @@ def test_a_shared_layer_carries_one_adapter_through_its_life(variant: str) -> No
 def test_an_adapter_on_one_of_two_tied_layers_leaves_the_other(variant: str) -> None:
     """Their one weight keeps every bit, freezes and thaws once, and the other layer computes as before."""
     model, given = Odd(), x(3).double()
-    before, wanted, untouched = state_of(model), model(given).detach(), model.tied(given).detach()
+    before, wanted, untouched = snapshot_of(model), model(given).detach(), model.tied(given).detach()
     adapter = moved(on(model, variant, target_names="first", dtype=D))
     assert_trains(model, adapter)
     what = f"the output of the layer tied to the one that {variant} is on"

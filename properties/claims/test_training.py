@@ -15,14 +15,14 @@ from properties.judging.assertions import Violation, assert_holds, assert_identi
 from properties.judging.claim import claim
 from properties.judging.outcome import show
 from properties.probe import measures
-from properties.probe.claims import CLAIMS, HALF_ORDER, PLANTED, RECOVERED
+from properties.probe.measurements import HALF_ORDER, MEASUREMENTS, PLANTED, RECOVERED
 from properties.probe.models import bench
 from properties.probe.record import to_json
 from properties.probe.training import Loss, fit, relative
 from properties.probe.trial import PACE, Trial
 from properties.subjects import subject
 from properties.subjects.attaching import AnyCase, attach
-from properties.subjects.observation import default_run
+from properties.subjects.layer_runs import default_run
 from properties.subjects.protocol import adapter_dtype
 from strategies import AdaptedLayer, AdaptedModel, adapted_layers, adapted_models, gaussian
 from strategies.models import FULL_RANK
@@ -135,7 +135,7 @@ def test_reload_keeps_what_training_gave(case: AdaptedModel) -> None:
 def check_training(variant: str, model: str) -> None:
     """Every assertion of the probe; its figures go to the audit."""
     trial = Trial(bench(model), variant)
-    records = [record for assertion in CLAIMS.values() for record in assertion.records(trial)]
+    records = [record for assertion in MEASUREMENTS.values() for record in assertion.records(trial)]
     show(probe=to_json(records))
     if failed := [str(record) for record in records if not record.holds]:
         raise Violation("\n".join(failed))

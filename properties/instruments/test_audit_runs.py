@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from properties.audit import kept_matrix
-from properties.instruments.audited import audited
+from properties.instruments.run_audit import run_audit
 
 pytestmark = [pytest.mark.instruments, pytest.mark.slow]
 
@@ -18,7 +18,7 @@ def test_a_red_run_over_workers_is_a_complete_audit(tmp_path: Path) -> None:
 
     With a fault inside, the suite's own instruments are not asked: they would all be red.
     """
-    ended, data = audited(
+    ended, data = run_audit(
         tmp_path,
         *(
             "properties/claims/test_portrait.py",
@@ -54,7 +54,7 @@ def test_a_run_that_breaks_is_a_complete_audit(tmp_path: Path) -> None:
     (where / "test_passes.py").write_text("def test_it(): pass\n")
     (where / "test_dies.py").write_text("import os\n\ndef test_it(): os._exit(1)\n")
     (where / "test_cannot.py").write_text("import no_such_module\n")
-    ended, data = audited(tmp_path / "audit", "-n1", "--continue-on-collection-errors", at=where)
+    ended, data = run_audit(tmp_path / "audit", "-n1", "--continue-on-collection-errors", at=where)
     assert ended.returncode != 0
     assert (data["verdict"], data["must_fix"]) == ("PARTIAL", [])
     died, cannot = sorted(data["suite"], key=lambda failure: "dies" not in failure["nodeid"])
@@ -83,7 +83,7 @@ def test_a_red_run_keeps_its_matrix(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "test_never.py").write_text(NEVER)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     mutants = ("lora_scale_lost", "save_rounds_to_bfloat16")
-    ended, data = audited(
+    ended, data = run_audit(
         tmp_path / "audit",
         *("--variant-module=test_never", "--variant=lora", "--matrix", "--no-record"),
         f"{tmp_path}/test_never.py",
@@ -139,7 +139,7 @@ def test_a_users_variant_is_audited(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """
     (tmp_path / "own_variant.py").write_text(OWN)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    ended, data = audited(
+    ended, data = run_audit(
         tmp_path / "audit",
         "--variant-module=own_variant",
         "--no-record",

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from properties.crashes import _how, in_process
-from properties.instruments.audited import audited
+from properties.instruments.run_audit import run_audit
 from properties.judging import journal
 from properties.judging.journal import Entry, Journal
 from properties.regressions.fixture import read
@@ -329,7 +329,7 @@ def test_a_variant_that_kills_the_process_is_buggy(
     kept = tmp_path / "kept"
     options = ("--variant-module=dying", "--variant=dying", "--variant=ia3", f"--record={kept}", *MODES[mode])
     claims = "properties/claims/test_formula.py"
-    ran, data = audited(tmp_path / "audit", claims, *options, "-k", "row_of or earlier_batch")
+    ran, data = run_audit(tmp_path / "audit", claims, *options, "-k", "row_of or earlier_batch")
     assert ran.returncode == pytest.ExitCode.TESTS_FAILED, ran.stdout
     assert {block["variant"]: block["verdict"] for block in data["blocks"]} == {
         "ia3": "PARTIAL",

@@ -25,7 +25,7 @@ from properties.audit.places.localise import (
     localise,
 )
 from properties.audit.places.remember import memory, remembered
-from properties.audit.places.trials import Trial, differing, truth
+from properties.audit.places.trials import Trial, differing, true_place
 from properties.audit.tracing import SMALLEST, Tracer, statements
 from properties.instruments.sample_audit import audit
 from properties.judging.assertions import Violation
@@ -56,7 +56,7 @@ CLAIMS = (
 )
 def test_a_planted_fault_is_named(mutant: str, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its file first and its function among three, with no memory of the fault itself; and its line."""
-    functions, lines = truth(load_catalogue()[mutant])
+    functions, lines = true_place(load_catalogue()[mutant])
     assert functions == {place}
     known = memory()
     others = [fault for fault in known.faults if fault.function != place]

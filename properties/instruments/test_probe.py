@@ -14,9 +14,9 @@ from properties.mutation import CATALOGUE, load_catalogue
 from properties.probe import measures, models
 from properties.probe import trial as trials
 from properties.probe.__main__ import FAILED, UNUSABLE, main
-from properties.probe.claims import CLAIMS, Claim
 from properties.probe.coverage import NotApplicableError, by_attention
 from properties.probe.data import MODULES, sentences, shuffles
+from properties.probe.measurements import MEASUREMENTS, Measurement
 from properties.probe.models import bench
 from properties.probe.record import Record, table, to_json
 from properties.probe.trial import Trial
@@ -50,7 +50,7 @@ OF_THE_PROBE = {"only the adapter trains: a leak is seen", "learning generalises
 load_catalogue()
 
 
-def failures(claims: Iterable[Claim], variant: str, mutant: str) -> set[str]:
+def failures(claims: Iterable[Measurement], variant: str, mutant: str) -> set[str]:
     """The figures that notice; an error that is raised is loud, and none."""
     with CATALOGUE[mutant].injected():
         trial = Trial(bench("tiny-qwen3"), variant)
@@ -65,7 +65,7 @@ def claim_of(figure: str) -> str:
 @pytest.mark.parametrize("figure", ALONE)
 def test_each_claim_alone_notices_a_failure(figure: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trials, "DRAWS", 20)
-    noticed = failures(CLAIMS.values(), *ALONE[figure])
+    noticed = failures(MEASUREMENTS.values(), *ALONE[figure])
     assert figure in noticed
     assert {claim_of(other) for other in noticed} == {claim_of(figure)}
 
@@ -74,25 +74,25 @@ def test_each_claim_alone_notices_a_failure(figure: str, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("figure", SHARED)
 def test_each_figure_notices_a_failure(figure: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trials, "DRAWS", 20)
-    assert figure in failures([CLAIMS[claim_of(figure)]], *SHARED[figure])
+    assert figure in failures([MEASUREMENTS[claim_of(figure)]], *SHARED[figure])
 
 
 def test_a_claim_that_alone_notices_nothing_says_why_it_stays() -> None:
     alone = {claim_of(figure) for figure in ALONE}
-    assert {name for name, claim in CLAIMS.items() if claim.stays} == set(CLAIMS) - alone
+    assert {name for name, claim in MEASUREMENTS.items() if claim.stays} == set(MEASUREMENTS) - alone
 
 
 @pytest.mark.slow
 def test_every_figure_is_known_to_notice_something(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trials, "DRAWS", 20)
     trial = Trial(bench("tiny-qwen3"), "delora")
-    records = [record for claim in CLAIMS.values() for record in claim.records(trial)]
+    records = [record for claim in MEASUREMENTS.values() for record in claim.records(trial)]
     assert {record.claim for record in records} == {*ALONE, *SHARED, *OF_THE_PROBE}
 
 
 def test_a_leak_is_not_seen_where_nothing_trains(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measures, "fit", lambda *arguments: [])
-    records = CLAIMS["only the adapter trains"].records(Trial(bench("tiny-qwen3"), "lora"))
+    records = MEASUREMENTS["only the adapter trains"].records(Trial(bench("tiny-qwen3"), "lora"))
     assert [record.claim for record in records if not record.holds] == [
         "only the adapter trains: a leak is seen"
     ]
@@ -122,18 +122,18 @@ def test_a_loss_that_falls_whatever_is_learnt_fails_on_shuffled_targets(
     """A head that is far too sure of itself gains from any training that takes its confidence."""
     monkeypatch.setattr(models, "SHARPNESS", 30 * models.SHARPNESS)
     monkeypatch.setattr(trials, "DRAWS", 20)
-    records = CLAIMS["learning generalises"].records(Trial(bench("tiny-qwen3"), "delora"))
+    records = MEASUREMENTS["learning generalises"].records(Trial(bench("tiny-qwen3"), "delora"))
     assert [record.claim for record in records if not record.holds] == [
         "learning generalises: shuffled targets"
     ]
 
 
 def test_paths_that_a_model_does_not_have_are_told_and_not_counted() -> None:
-    (record,) = CLAIMS["every path is attached"].records(Trial(bench("minilm"), "ia3"))
+    (record,) = MEASUREMENTS["every path is attached"].records(Trial(bench("minilm"), "ia3"))
     assert record.why.startswith(
         "of 5 ways to attach; not applicable: a tied output head: the model has no output head;"
     )
-    (record,) = CLAIMS["every path is attached"].records(Trial(bench("tiny-qwen3"), "ia3"))
+    (record,) = MEASUREMENTS["every path is attached"].records(Trial(bench("tiny-qwen3"), "ia3"))
     assert record.why == "of 7 ways to attach"
 
 
@@ -190,5 +190,5 @@ def test_the_command_prints_a_table_and_a_progress_bar() -> None:
     command = [sys.executable, "-m", "properties.probe", "--model", "tiny-qwen3", "--variant", "ia3"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert all(claim in done.stdout for claim in CLAIMS)
-    assert f"{len(CLAIMS)}/{len(CLAIMS)}" in done.stderr
+    assert all(claim in done.stdout for claim in MEASUREMENTS)
+    assert f"{len(MEASUREMENTS)}/{len(MEASUREMENTS)}" in done.stderr

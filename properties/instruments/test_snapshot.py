@@ -7,7 +7,7 @@ import pytest
 from torch import nn
 
 from properties.judging.assertions import Violation
-from properties.judging.snapshot import assert_as_before, state_of
+from properties.judging.snapshot import assert_as_before, snapshot_of
 
 pytestmark = pytest.mark.instruments
 
@@ -34,7 +34,7 @@ def test_what_changed_of_a_model_is_told(what: str) -> None:
     """A test of the instrument that most of these claims rest on."""
     model = nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 4))
     model[1].register_forward_hook(lambda layer, args, y: None)
-    before = state_of(model)
+    before = snapshot_of(model)
     assert_as_before(model, before, claim="at once")
     CHANGES[what](model)
     with pytest.raises(Violation, match=f"^later: {what} changed: [01]"):

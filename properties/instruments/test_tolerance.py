@@ -30,9 +30,9 @@ from properties.judging.tolerance import (
 )
 from properties.mutation.matrix import budget
 from properties.oracles import ORACLES
-from properties.subjects import observation
+from properties.subjects import layer_runs
 from properties.subjects.attaching import attach
-from properties.subjects.observation import observe
+from properties.subjects.layer_runs import run_layers
 from strategies import DTYPES, AdaptedLayer, LinearRecipe, gaussian, trained_layers
 
 pytestmark = pytest.mark.instruments
@@ -79,7 +79,7 @@ def test_the_output_alone_has_the_bound_that_it_has_beside_its_gradients(name: s
     @settings(max_examples=20, database=None, phases=[Phase.generate])
     def check(case: AdaptedLayer) -> None:
         nonlocal checked
-        for layer in observe(attach(case)):
+        for layer in run_layers(attach(case)):
             alone, beside = expected_output(layer), expected(layer).y
             assert_identical(alone.value, beside.value, what="the value")
             assert_identical(alone.error, beside.error, what="the bound")
@@ -137,9 +137,9 @@ def test_an_overflow_may_spread_where_an_adapter_of_the_input_takes_it_on(
         calibrated=False,
         seed=0,
     )
-    monkeypatch.setattr(observation, "gaussian", lambda *drawn: 100 * gaussian(*drawn))
+    monkeypatch.setattr(layer_runs, "gaussian", lambda *drawn: 100 * gaussian(*drawn))
     gradients = load_claims()["gradients_agree_with_the_oracle"]
-    (layer,) = observe(attach(case))
+    (layer,) = run_layers(attach(case))
     assert not layer.dx.isfinite().all()
     gradients.judge(case)
 

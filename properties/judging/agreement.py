@@ -22,7 +22,7 @@ from properties.judging.tolerance import Bounded, claim_bound, coarser, finite, 
 from properties.oracles import ORACLES, Law
 from properties.subjects import subject
 from properties.subjects.attaching import Attached
-from properties.subjects.observation import Layer
+from properties.subjects.layer_runs import Layer
 from properties.subjects.protocol import Case, adapter_dtype
 
 

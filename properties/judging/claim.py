@@ -131,7 +131,7 @@ class Claim:
                 settings(budget, max_examples=examples)(test)()
         except Exception as error:
             # Else an error of Hypothesis itself, which is about no one case.
-            if (found := failing.told(error)) is None:
+            if (found := failing.failure(error)) is None:
                 raise
             self._again(failing.case)
             raise found from None
@@ -206,7 +206,7 @@ class _Failing:
     def keep(self, case: Any, error: Exception, examples: int) -> None:
         self.case, self.error, self.examples = case, error, self.examples or examples
 
-    def told(self, ended: Exception) -> Exception | None:
+    def failure(self, ended: Exception) -> Exception | None:
         """The failure, with its case, where what the run ended with is one."""
         error, flaky = self.error, isinstance(ended, Flaky)
         if error is None or not (error is ended or flaky):

@@ -20,7 +20,7 @@ from properties.judging.tolerance import (
     scatter,
 )
 from properties.oracles import ORACLES
-from properties.subjects.observation import Layer
+from properties.subjects.layer_runs import Layer
 from properties.subjects.protocol import Case, adapter_dtype
 from strategies.options import Options, build_config
 

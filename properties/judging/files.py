@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import struct
 import tempfile
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 import lora_lite as ll
 from properties.judging.assertions import Violation, assert_all_identical, assert_holds, assert_refuses
-from properties.judging.snapshot import assert_as_before, state_of
+from properties.judging.snapshot import assert_as_before, snapshot_of
 from properties.subjects import subject
 
 BASE = nn.Sequential(nn.Linear(6, 5), nn.GELU(), nn.Linear(5, 6, bias=False))
@@ -52,7 +53,7 @@ def refused(
     model: nn.Module, path: Path, error: type[Exception], match: str, claim: str, **options: Any
 ) -> None:
     """load raises this, and leaves the model as it was. claim: what is tried, from the word "load" on."""
-    before = state_of(model)
+    before = snapshot_of(model)
     with assert_refuses(error, match, claim=claim):
         ll.load(model, path, **options)
     assert_as_before(model, before, claim=f"after a refused {claim}")
@@ -72,10 +73,27 @@ def config_of(header: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def scratch_file() -> Iterator[Path]:
-    """A place for one example's file, gone afterwards; function-scoped fixtures do not fit inside @given."""
+def scratch_folder() -> Iterator[Path]:
+    """For one example, gone afterwards; function-scoped fixtures do not fit inside @given."""
     with tempfile.TemporaryDirectory() as folder:
-        yield Path(folder) / "adapter.safetensors"
+        yield Path(folder)
+
+
+@contextmanager
+def scratch_file() -> Iterator[Path]:
+    """A place for one example's file, alone in its folder; gone afterwards."""
+    with scratch_folder() as folder:
+        yield folder / "adapter.safetensors"
+
+
+@contextmanager
+def umask(bits: int) -> Iterator[None]:
+    """New files of this process lack these bits."""
+    before = os.umask(bits)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 Tensors = dict[str, dict[str, Tensor]]
@@ -87,7 +105,7 @@ def outcome(model: nn.Module, path: Path, written: Tensors | None) -> str:
     What loads must be `written`, if that is given, and must run. Raises Violation on anything else, and where
     the model is not as before: after a refusal, and after a load and detach.
     """
-    before = state_of(model)
+    before = snapshot_of(model)
     try:
         ll.load(model, path)
         found = "loaded"

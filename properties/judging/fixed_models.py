@@ -58,7 +58,7 @@ def adapt(model: nn.Module, variant: str, **common: Any) -> nn.Module:
     """
     seed_inits(0)
     case = Simple(variant, simple_options(variant), _data(model, variant))
-    with _told(variant, common):
+    with _named(variant, common):
         subject.attach(model, case, **common)
     return model
 
@@ -66,12 +66,12 @@ def adapt(model: nn.Module, variant: str, **common: Any) -> nn.Module:
 def on(model: nn.Module, variant: str, **common: Any) -> ll.Adapter:
     """As adapt(), by lora_lite's own attach: the handle that it gives."""
     seed_inits(0)
-    with _told(variant, common):
+    with _named(variant, common):
         return ll.attach(model, simple_config(variant, **common), _data(model, variant))
 
 
 @contextmanager
-def _told(variant: str, common: dict[str, Any]) -> Iterator[None]:
+def _named(variant: str, common: dict[str, Any]) -> Iterator[None]:
     try:
         yield
     except ll.LoraLiteError as error:

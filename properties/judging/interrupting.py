@@ -17,7 +17,7 @@ import torch
 import lora_lite as ll
 from properties.judging.assertions import Violation, assert_holds
 from properties.judging.fixed_models import Stack, moved, on, simple_config, x
-from properties.judging.snapshot import state_of
+from properties.judging.snapshot import snapshot_of
 from properties.subjects.attaching import seed_inits
 from strategies.interrupts import Interrupt
 
@@ -132,11 +132,11 @@ class Scene:
         moved(on(self.model, variant), seed=1)
         return lambda: ll.save(self.model, self.path)
 
-    def told(self) -> dict[str, Any]:
+    def described(self) -> dict[str, Any]:
         """What must be as before, or as after: the model, its handles, torch's mode, the process's umask and
         the folder.
         """
-        told: dict[str, Any] = {**state_of(self.model)}
+        told: dict[str, Any] = {**snapshot_of(self.model)}
         # Other objects with the same numbers are the same adapter.
         told["identity"] = None
         try:
@@ -165,9 +165,9 @@ def scene(variant: str, operation: str) -> Iterator[Scene]:
 def undisturbed(variant: str, operation: str) -> tuple[int, dict[str, Any], dict[str, Any]]:
     """How many lines it takes, and what is told before and after it."""
     with scene(variant, operation) as there:
-        before = there.told()
+        before = there.described()
         count = stopped(there.act, KeyboardInterrupt).ran
-        return count, before, there.told()
+        return count, before, there.described()
 
 
 def assert_before_or_after(case: Interrupt, *further: int) -> None:
@@ -180,7 +180,7 @@ def assert_before_or_after(case: Interrupt, *further: int) -> None:
     with scene(case.variant, case.operation) as there:
         parameters = list(there.model.parameters())
         lines = stopped(there.act, case.kind, at, *(at + later for later in further))
-        now = there.told()
+        now = there.described()
         kept = {id(parameter) for parameter in there.model.parameters()}
         lost = [p for p in parameters if id(p) not in kept and now == before]
     what = f"{case.error} at line {at} of {count} of {case.operation},{lines.stopped}"

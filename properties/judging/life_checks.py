@@ -13,7 +13,7 @@ from properties.judging.life_ledger import Ledger
 from properties.judging.needs import has_oracle
 from properties.judging.snapshot import hooks_of
 from properties.subjects import subject
-from properties.subjects.observation import Layer, watch
+from properties.subjects.layer_runs import Layer, watch
 
 
 def look(ledger: Ledger, run: Callable[[nn.Module], Tensor]) -> dict[str, Layer]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from properties.judging.expected import Expected, expected, options_of
 from properties.judging.tolerance import Bounded, rounding
-from properties.subjects.observation import Layer
+from properties.subjects.layer_runs import Layer
 from strategies import AdaptedLayer, trained_layers
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from properties.judging.outcome import Meter, NotJudgedError, measuring
 from properties.judging.tolerance import claim_bound
 from properties.subjects import subject
 from properties.subjects.attaching import attach
-from properties.subjects.observation import observe
+from properties.subjects.layer_runs import run_layers
 from properties.subjects.protocol import adapter_dtype
 from strategies import DTYPES, AdaptedLayer, LinearRecipe
 from strategies.options import build_config, fitting, ranks, simplest
@@ -71,7 +71,7 @@ def tensors_of(case: AdaptedLayer) -> list[Row]:
     pass.
     """
     attached = attach(case)
-    (layer,) = observe(attached)
+    (layer,) = run_layers(attached)
     (declared,) = subject.first_gradients(attached.model).values()
     shape = ll.LinearShape(case.linear.d_in, case.linear.d_out)
     specs = ll.VARIANTS[case.variant].specs(shape, build_config(case.variant, case.options))
@@ -150,7 +150,7 @@ def identity_by_dtype(variant: str) -> list[Row]:
             rows.append(Row(shown))
             continue
         plain = case.build()(case.x()).detach()
-        (layer,) = observe(attach(case))
+        (layer,) = run_layers(attach(case))
         size = torch.finfo(case.base_dtype).eps * plain.double().abs().max()
         shown["eps"] = float((layer.y.detach().double() - plain.double()).abs().max() / size)
         try:

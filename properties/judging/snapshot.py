@@ -13,7 +13,7 @@ from properties.subjects import subject
 State = dict[str, dict[str, Any]]
 
 
-def state_of(model: nn.Module) -> State:
+def snapshot_of(model: nn.Module) -> State:
     """Which parameters, buffers and modules there are, their bits, flags, modes and attributes, and the hooks
     themselves.
     """
@@ -45,8 +45,8 @@ def hooked(model: nn.Module) -> list[str]:
 
 
 def assert_as_before(model: nn.Module, before: State, *, claim: str) -> None:
-    """Nothing of the model is other than when state_of() told."""
-    for what, now in state_of(model).items():
+    """Nothing of the model is other than when snapshot_of() told."""
+    for what, now in snapshot_of(model).items():
         was = before[what]
         changed = [name for name in {**was, **now} if was.get(name) != now.get(name)]
         told = [f"{name or 'the model'}: {change(now.get(name), was.get(name))}" for name in changed[:3]]

@@ -50,7 +50,7 @@ def main() -> None:
     warm(variants if given.kind != "generic" else ll.VARIANTS)
     few = max(1, given.examples // 10)
     judge = partial(on_all if given.kind == "named" else judged, examples=few, full=given.examples)
-    outcomes = list(_told(survey(mutants, judge, jobs=given.jobs, deadline=given.deadline)))
+    outcomes = list(_printed(survey(mutants, judge, jobs=given.jobs, deadline=given.deadline)))
     if given.json:
         given.json.write_text(json.dumps([vars(outcome) for outcome in outcomes], indent=1))
     if given.write_order:
@@ -79,7 +79,7 @@ def on_all(mutant: Mutant, *, examples: int, full: int) -> Outcome:
     return Outcome(mutant.name, "killed", first.claim, first.variant, first.detail[:200], seconds)
 
 
-def _told(outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
+def _printed(outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
     for outcome in outcomes:
         by = f" by {outcome.claim} on {outcome.variant}" if outcome.claim else ""
         print(f"{outcome.state:8} {outcome.seconds:6.2f} s  {outcome.mutant}{by}", flush=True)

@@ -28,9 +28,9 @@ WITNESSES = {
         "needs no look at hooks or children, so that it judges any subject"
     ),
     "a_failed_attach_leaves_the_model_as_before": (
-        "draws where the failure happens; the facts try one place each"
+        "draws where the failure happens; claims with a fixed case try one place each"
     ),
-    "a_pattern_selects_whole_names_and_whole_dotted_ends": "draws names; the facts know theirs",
+    "a_pattern_selects_whole_names_and_whole_dotted_ends": "draws names; fixed cases know theirs",
     "a_state_dict_carries_the_whole_adapted_model": (
         "the only way by which other trainers save; save and load do not use it"
     ),
@@ -116,7 +116,7 @@ WITNESSES = {
     "the_output_depends_on_no_earlier_batch": (
         "names the state that a batch leaves; the others see an output that is off"
     ),
-    "another_number_in_a_file_is_noticed": "draws what is damaged; the facts know theirs",
+    "another_number_in_a_file_is_noticed": "draws what is damaged; fixed cases know theirs",
     "places_that_cannot_be_used_are_named": "the errors of the system, as a user of open() knows them",
     "small_turns_of_antipasto_keep_their_digits": (
         "needs the digits that the drawn cases' tolerances leave to rounding"
@@ -132,7 +132,7 @@ WITNESSES = {
         "sums of gradients need no oracle, so that it judges a user's variant too"
     ),
     "a_shared_layer_carries_one_adapter_through_its_life": (
-        "a whole life under two names; the facts look at attach alone"
+        "a whole life under two names; claims with a fixed case look at attach alone"
     ),
     "an_adapter_on_one_of_two_tied_layers_leaves_the_other": (
         "two layers with one weight, of which one alone is adapted"

@@ -1,5 +1,5 @@
-"""The claims of properties/probe/claims.py on a model at hand: `python -m properties.probe --model minilm
---variant lora`.
+"""What properties/probe/measurements.py measures, on a model at hand: `python -m properties.probe --model
+minilm --variant lora`.
 """
 
 import argparse
@@ -10,7 +10,7 @@ import torch
 from tqdm import tqdm  # type: ignore[import-untyped]  # it ships no types
 
 import lora_lite as ll
-from properties.probe.claims import CLAIMS
+from properties.probe.measurements import MEASUREMENTS
 from properties.probe.models import UnknownModelError, bench
 from properties.probe.record import Record, table
 from properties.probe.trial import Trial
@@ -75,11 +75,11 @@ def _variants(wanted: list[str] | None) -> list[str]:
 
 def _probe(trials: list[Trial]) -> list[Record]:
     records = []
-    with tqdm(total=len(trials) * len(CLAIMS), unit="claim", file=sys.stderr) as bar:
+    with tqdm(total=len(trials) * len(MEASUREMENTS), unit="claim", file=sys.stderr) as bar:
         while trials:
             trial = trials.pop(0)  # a trial holds a copy of the model: let go of it
             _ = trial.made  # a model that takes no adapter is no failed claim
-            for claim in CLAIMS.values():
+            for claim in MEASUREMENTS.values():
                 bar.set_description(f"{trial.variant}: {claim.name}")
                 records += claim.records(trial)
                 bar.update()

@@ -85,10 +85,10 @@ def summary(reports: Iterable[pytest.TestReport]) -> str:
         mutants += "row" in kept
         if "fixture" in kept:
             made.append(Travelled(**json.loads(str(kept["fixture"]))))
-    return told(made, mutants) if made else ""
+    return counts_of(made, mutants) if made else ""
 
 
-def told(fixtures: Sequence[Travelled], mutants: int) -> str:
+def counts_of(fixtures: Sequence[Travelled], mutants: int) -> str:
     """As text; which ones are not small, by name."""
     sizes = {f: f.size for f in fixtures if f.size is not None}
     large = {f: size for f, size in sizes.items() if any(a > b for a, b in zip(size, SMALL, strict=True))}
@@ -99,7 +99,7 @@ def told(fixtures: Sequence[Travelled], mutants: int) -> str:
     return "\n".join(
         [
             f"{len(fixtures)} of {mutants} mutants left a fixture: green without the mutant, red with it.",
-            "The others were noticed by a fact alone or first, and a fact is its own replay.",
+            "The others were noticed alone or first by a claim that draws nothing, which is its own replay.",
             (
                 f"Replay until red: median {median(milliseconds):.0f} ms, longest {max(milliseconds):.0f} ms,"
                 f" {sum(ms < 50 for ms in milliseconds)} in less than 50 ms."

@@ -61,7 +61,7 @@ def main(given: Sequence[str] | None = None) -> None:
         else:
             add_table(report, variant)
     if not options.growth:
-        report.setdefault("costs", []).extend(told(of_the_base()))
+        report.setdefault("costs", []).extend(costs_as_they_come(of_the_base()))
     if options.json:
         options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
@@ -72,7 +72,7 @@ def add_table(report: dict[str, Any], variant: str) -> None:
         report["rows"] += printed(rows(variant, size, TRAINING))
     for size in DECODE:
         report["rows"] += printed(rows(variant, size, GENERATION))
-    report.setdefault("costs", []).extend(told((*once(variant), *of_a_step(variant))))
+    report.setdefault("costs", []).extend(costs_as_they_come((*once(variant), *of_a_step(variant))))
 
 
 def add_growth(report: dict[str, Any], variant: str, widest: int) -> None:
@@ -118,7 +118,7 @@ def printed(found: Iterable[Row]) -> Iterator[dict[str, Any]]:
         yield asdict(row)
 
 
-def told(costs: Iterable[Cost]) -> Iterator[dict[str, Any]]:
+def costs_as_they_come(costs: Iterable[Cost]) -> Iterator[dict[str, Any]]:
     """Each cost as it comes, for JSON."""
     for cost in costs:
         print(

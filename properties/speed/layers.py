@@ -16,7 +16,7 @@ from properties.judging.peft_layers import PEFT, expected_by_peft
 from properties.speed.sampling import SAMPLES, Call, Ratio, compare
 from properties.subjects import subject
 from properties.subjects.attaching import attach
-from properties.subjects.observation import Layer
+from properties.subjects.layer_runs import Layer
 from strategies import AdaptedLayer, LinearRecipe
 from strategies.options import Options, own_options, simplest
 

@@ -105,7 +105,7 @@ def measured(found: Sequence[Trial], always: Steps, ever: Steps) -> dict[str, An
         ranks = []
         for trial, without in zip(seen, alone if of == "alone" else places, strict=True):
             known = _likeness(trial, [other for other in seen if not OUT[left_out](trial, other)])
-            ranks.append(_ranks(trial, _told(without, known, figures)))
+            ranks.append(_ranks(trial, _with_memory(without, known, figures)))
         rows.append({"evidence": evidence, "left_out": left_out, **_shares(ranks)})
     unseen = sorted(trial.mutant for trial in found if trial not in seen)
     return {"how": HOW.format(len(seen), len(unseen)), "unseen": unseen, "rows": rows}
@@ -127,7 +127,7 @@ def _likeness(trial: Trial, others: Sequence[Trial]) -> dict[str, float]:
     return likeness(red, [fault for other in others for fault in other.known], red | green)
 
 
-def _told(places: Sequence[Place], known: Mapping[str, float], figures: Sequence[str]) -> list[Place]:
+def _with_memory(places: Sequence[Place], known: Mapping[str, float], figures: Sequence[str]) -> list[Place]:
     """The same places, once faults are known, by some of the figures."""
     told = [replace(p, why=p.why | {"memory": known.get(p.function, 0.0)}) for p in places]
     return ranked(told, {name: WEIGHTS[name] for name in figures})

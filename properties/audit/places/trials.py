@@ -111,7 +111,7 @@ def steps_of(correct: Mapping[str, Sequence[Set[Line]]]) -> tuple[Steps, Steps]:
 
 def run(mutant: Mutant, correct: Mapping[str, Sequence[frozenset[Line]]]) -> Trial:
     """Every claim on the mutant's first variant, and some of those that fail on the other ones."""
-    functions, changed = truth(mutant)
+    functions, changed = true_place(mutant)
     touched = {(of.file, of.line) for of in statements().values() if of.function in functions}
     first, found = mutant.applies_to[0], dict[str, tuple[Ran, bool]]()
 
@@ -162,7 +162,7 @@ def _claim(test: str) -> tuple[str, str | None]:
     return claim, variant or None
 
 
-def truth(mutant: Mutant) -> tuple[frozenset[str], frozenset[Line]]:
+def true_place(mutant: Mutant) -> tuple[frozenset[str], frozenset[Line]]:
     """The functions that a mutant changes, and the statements: of what it only adds, those on both sides."""
     originals = {target: target.__code__ for target in mutant.targets}
     lines = set()

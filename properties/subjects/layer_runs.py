@@ -54,7 +54,7 @@ class Layer:
         return {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in self.trainable.items()}
 
 
-def observe(attached: Attached, run: Callable[[nn.Module], Tensor] | None = None) -> list[Layer]:
+def run_layers(attached: Attached, run: Callable[[nn.Module], Tensor] | None = None) -> list[Layer]:
     """Run the case's input through the model, and a gradient back; what each adapted layer saw, in the order
     of the model.
     """

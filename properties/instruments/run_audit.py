@@ -12,7 +12,7 @@ from properties.audit.schema import validate
 ROOT = Path(__file__).parents[2]
 
 
-def audited(
+def run_audit(
     folder: Path, *arguments: str, at: Path = ROOT
 ) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
     """pytest --audit in another process: its three files are there whatever came of it, and the JSON is as

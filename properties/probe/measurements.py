@@ -1,5 +1,5 @@
-"""What training must do, each claim with the silent failure that it is there for: for command line, pytest
-and the audit.
+"""What training must do, each measurement with the silent failure that it is there for: for command line,
+pytest and the audit.
 """
 
 import math
@@ -38,7 +38,7 @@ HALF_ORDER = 0.5
 
 
 @dataclass(frozen=True)
-class Claim:
+class Measurement:
     """name; catches: the silent failure that it is there for; check: its figures on one variant and model.
 
     stays: why it is kept where no mutant is known that it alone notices.
@@ -56,7 +56,7 @@ class Claim:
             for what, value, relation, bound, why in self.check(trial):
                 about = f"{self.name}: {what}", trial.variant, trial.bench.name
                 records.append(Record(*about, float(value), relation, float(bound), why))
-        except (ll.LoraLiteError, RuntimeError) as error:
+        except ll.LoraLiteError as error:
             why = f"{type(error).__name__}: {str(error).splitlines()[0]}"
             records.append(
                 Record(f"{self.name}: raised", trial.variant, trial.bench.name, math.nan, "≤", 0.0, why)
@@ -64,21 +64,21 @@ class Claim:
         return records
 
 
-CLAIMS: dict[str, Claim] = {}
+MEASUREMENTS: dict[str, Measurement] = {}
 
 
-def claim(catches: str, *, stays: str = "") -> Callable[[Check], Check]:
+def measurement(catches: str, *, stays: str = "") -> Callable[[Check], Check]:
     """Register a check under its name."""
 
     def decorate(check: Check) -> Check:
         name = check.__name__.replace("_", " ")
-        CLAIMS[name] = Claim(name, catches, check, stays)
+        MEASUREMENTS[name] = Measurement(name, catches, check, stays)
         return check
 
     return decorate
 
 
-@claim("the base trains along, or a training loop that takes what requires a gradient gets part of it")
+@measurement("the base trains along, or a training loop that takes what requires a gradient gets part of it")
 def only_the_adapter_trains(trial: Trial) -> Iterator[Figure]:
     touched = measures.train_what_requires_a_gradient(trial.made, trial.loss, FEW_STEPS)
     why = f"base tensors changed or with a gradient after {FEW_STEPS} steps of AdamW on all that requires one"
@@ -92,7 +92,7 @@ def _first(names: list[str]) -> str:
     return f": {', '.join(names[:3])}" if names else ""
 
 
-@claim(
+@measurement(
     "a parameter, rank row or rotation block that is saved, counted and trained, and that no output"
     " depends on"
 )
@@ -104,7 +104,9 @@ def every_parameter_matters(trial: Trial) -> Iterator[Figure]:
     yield "weakest row", least, ">", 1, f"effect of {name} on its layer's output over that of rounding"
 
 
-@claim("an entry that the optimiser never moves: no gradient reaches it, or its spacing swallows the step")
+@measurement(
+    "an entry that the optimiser never moves: no gradient reaches it, or its spacing swallows the step"
+)
 def every_entry_moves(trial: Trial) -> Iterator[Figure]:
     inputs = trial.inputs(trial.bench.training)
     for dtype in ("float32", "bfloat16", "float16"):
@@ -125,7 +127,7 @@ def every_entry_moves(trial: Trial) -> Iterator[Figure]:
         )
 
 
-@claim(
+@measurement(
     "a parameter that starts learning later than its paper says, or never: its path is cut at init",
     stays=(
         "the paths notice a missing gradient too, of one block and the head; this names each parameter of"
@@ -155,7 +157,7 @@ def first_gradients_are_as_declared(trial: Trial) -> Iterator[Figure]:
     yield "other than declared", len(wrong), "≤", 0, f"{why}{_first(wrong)}"
 
 
-@claim("a loss that falls by luck, by noise, or through something else than the adapter")
+@measurement("a loss that falls by luck, by noise, or through something else than the adapter")
 def learning_beats_noise(trial: Trial) -> Iterator[Figure]:
     drop, _ = trial.learnt
     why = f"drop of the training loss from {trial.at_init.trained:.3f} in {trial.steps} steps, over"
@@ -170,7 +172,7 @@ def learning_beats_noise(trial: Trial) -> Iterator[Figure]:
     )
 
 
-@claim("memorising, or a held-out loss that falls whatever is learnt")
+@measurement("memorising, or a held-out loss that falls whatever is learnt")
 def learning_generalises(trial: Trial) -> Iterator[Figure]:
     drop, _ = trial.learnt
     # Where even the best random steps do harm, falling means below the start.
@@ -189,7 +191,7 @@ def learning_generalises(trial: Trial) -> Iterator[Figure]:
     )
 
 
-@claim("an adapter that lowers some loss and cannot reach what its own formula can express")
+@measurement("an adapter that lowers some loss and cannot reach what its own formula can express")
 def a_planted_target_is_recovered(trial: Trial) -> Iterator[Figure]:
     inputs = trial.inputs(trial.bench.training)
     of_shape = {tuple(trial.made.base[f"{target}.weight"].shape): target for target in inputs}
@@ -202,7 +204,7 @@ def a_planted_target_is_recovered(trial: Trial) -> Iterator[Figure]:
     yield "share of the gap", share, ">", RECOVERED, why
 
 
-@claim(
+@measurement(
     "an init from which the smallest step is a jump: the first update destroys the base, at any learning rate"
 )
 def the_first_step_is_continuous(trial: Trial) -> Iterator[Figure]:
@@ -224,7 +226,7 @@ def _changes(changes: list[float]) -> str:
     return "changes at 1e-2, 1e-3, 1e-4: " + ", ".join(f"{change:.1e}" for change in changes)
 
 
-@claim(
+@measurement(
     "a file that loads and gives back something else than what was learnt, hidden under the base's larger"
     " output"
 )
@@ -245,7 +247,7 @@ def reload_keeps_the_effect(trial: Trial) -> Iterator[Figure]:
     )
 
 
-@claim("a layer, scope or head that attach silently leaves out, or takes along")
+@measurement("a layer, scope or head that attach silently leaves out, or takes along")
 def every_path_is_attached(trial: Trial) -> Iterator[Figure]:
     paths = try_paths(trial)
     why = f"of {paths.tried} ways to attach{_first(paths.wrong)}"
