@@ -213,8 +213,10 @@ def test_what_is_committed_is_of_this_library() -> None:
     assert sum(claim in load_claims() for claim in known.ever) > 0.8 * len(known.ever) > 100
     measured = remember.figures()
     assert measured is not None
-    shares = [row["function_first"] for row in measured.rows]
-    assert shares[0] == max(shares) > 0.5
+    # The first row is of a fault that nothing like it is known of; to know more helps.
+    new, known_places = measured.rows[:2]
+    assert (new["left_out"], known_places["left_out"]) == ("faults on its lines", "the fault itself")
+    assert 0 < new["function_first"] < known_places["function_first"]
 
 
 def test_trials_are_read_as_they_were_written() -> None:

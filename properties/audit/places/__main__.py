@@ -32,6 +32,7 @@ from properties.audit.places.localise import (
 )
 from properties.audit.places.remember import FIGURES, MEMORY, remembered
 from properties.audit.places.trials import Trial, on_correct_code, run, steps_of
+from properties.audit.provenance import fingerprint
 from properties.audit.tracing import module_of, statements
 from properties.judging.profiles import register_profiles
 from properties.mutation import load_catalogue
@@ -77,11 +78,13 @@ HOW = (
     " memories; the second column says what else is left out of them. Function and file: the share whose true"
     " one is ranked first, or among the first so many; line: the same over the statements of all functions."
     " The exponents were fitted as a conditional logit in five folds that share no function, and rounded."
+    " Aimed at: function first in 75 %, in the first three in 95 %."
 )
 # What is left out of what earlier runs remember: beside the fault itself others may sit on its lines.
 OUT: dict[str, Callable[[Trial, Trial], bool]] = {
-    "the fault itself": lambda one, other: one is other,
+    # As of a fault that is like none before it; the others say what knowing more of them is worth.
     "faults on its lines": lambda one, other: one is other or bool(one.lines & other.lines),
+    "the fault itself": lambda one, other: one is other,
     "faults in its function": lambda one, other: bool(one.functions & other.functions),
     "all faults": lambda one, other: True,
 }
@@ -108,7 +111,8 @@ def measured(found: Sequence[Trial], always: Steps, ever: Steps) -> dict[str, An
             ranks.append(_ranks(trial, _with_memory(without, known, figures)))
         rows.append({"evidence": evidence, "left_out": left_out, **_shares(ranks)})
     unseen = sorted(trial.mutant for trial in found if trial not in seen)
-    return {"how": HOW.format(len(seen), len(unseen)), "unseen": unseen, "rows": rows}
+    how = HOW.format(len(seen), len(unseen))
+    return {"how": how, "source": fingerprint(), "unseen": unseen, "rows": rows}
 
 
 def _places(trial: Trial, memory: Memory, *, alone: bool) -> list[Place]:
