@@ -22,7 +22,6 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -31,32 +30,11 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from hypothesis import settings
 
+from properties.deaths import report_of
 from properties.judging import journal
-from properties.judging.claim import load_claims
-from properties.judging.outcome import CRASHED, Outcome
-from properties.judging.under_pytest import RECORD, Kept
-from properties.regressions.record import kept, replay_command
-from strategies.recipes import from_json, pasteable
 
 SENT = "lora_lite_journals"
-# Of a dead process's stack, as many frames are told.
-FRAMES = 4
-
-
-class DiedError(Exception):
-    """The process that tried `case` died of it."""
-
-    case: Any = None
-
-
-def _how(code: int | None) -> tuple[str, str | None]:
-    """How a process ended, and the name of the signal. code: as in subprocess; None where nobody knows."""
-    if code is None or code >= 0:
-        return "ended without a report" + ("" if code is None else f", with exit status {code}"), None
-    name = next((known.name for known in signal.Signals if known == -code), f"signal {-code}")
-    return f"killed by {name}", name
 
 
 def in_process(config: pytest.Config) -> str | None:
@@ -293,31 +271,8 @@ class Crashes:
         )
 
     def _crash(self, nodeid: str, journal_of: str, code: int | None) -> pytest.TestReport:
-        path, _, test = nodeid.partition("::")
-        how, name = _how(code)
-        doing, stack = journal.read(Path(self.folder, journal_of), nodeid)
-        why = "\n".join([how, *map(str, stack[:FRAMES])])
-        died = DiedError(how)
-        died.case = None if doing.recipe is None else from_json(doing.recipe)
-        recipe = None if died.case is None else pasteable(died.case)
-        left = Kept("", replay_command(self.config, nodeid))
-        if doing.claim:
-            left = kept(self.config, nodeid, load_claims()[doing.claim], doing.method, died)
-        lines = {"recipe": recipe, "fixture": left.written, "replay": left.replay}
-        text = "\n".join([why, *(f"{name:<9}{line}" for name, line in lines.items() if line)])
         when, marks = self.seen.get(nodeid, ("setup", {}))
-        place = (path, None, test.replace("::", "."))
-        report = pytest.TestReport(nodeid, place, marks, "failed", text, when)
-        crashed = {"nodeid": nodeid, "signal": name, "status": code, "recipe": recipe}
-        report.user_properties.append(("crashed", crashed))
-        if doing.claim:
-            outcome = Outcome(
-                doing.claim, doing.method, doing.stage, CRASHED, why, nodeid=nodeid, stack=stack
-            )
-            budget = settings().max_examples
-            outcome = replace(outcome, recipe=recipe, replay=left.replay, budget=budget)
-            report.user_properties.append((RECORD, outcome.to_json()))
-        return report
+        return report_of(self.config, nodeid, Path(self.folder, journal_of), code, when, marks)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:

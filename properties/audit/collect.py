@@ -16,7 +16,8 @@ from properties.audit import kept_matrix
 from properties.audit.evidence import Evidence, Matrix, Speed
 from properties.audit.matrix import matrix
 from properties.audit.provenance import narrowing
-from properties.audit.report import BUGGY, MatrixSource, Report, SuiteFailure
+from properties.audit.report import BUGGY, Report, SuiteFailure
+from properties.audit.sight import MatrixSource
 from properties.audit.terminal import summary, table, verdicts
 from properties.judging.outcome import Outcome
 from properties.judging.under_pytest import RECORD

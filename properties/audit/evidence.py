@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from properties.audit.report import MatrixSource, SpeedSource, SuiteFailure
+from properties.audit.report import SpeedSource, SuiteFailure
+from properties.audit.sight import MatrixSource
 from properties.judging.outcome import Outcome
 from properties.mutation.matrix import Row
 

@@ -11,7 +11,8 @@ import numpy as np
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from properties.audit.report import Block, MutantRow
+from properties.audit.report import Block
+from properties.audit.sight import MutantRow
 
 # Stands for the page's text colour, which the SVG takes from where it is put.
 INK = "#010203"

@@ -8,8 +8,9 @@ from properties.audit import documents, links, missing, worth
 from properties.audit.evidence import Evidence
 from properties.audit.fixes import fixes
 from properties.audit.places.remember import figures
-from properties.audit.report import Block, Library, Portrait, Provenance, ReferenceFact, Report, Worth
+from properties.audit.report import Block, Library, Portrait, Provenance, ReferenceFact, Report
 from properties.audit.settle import settled
+from properties.audit.sight import Worth
 from properties.audit.tracing import Tracer
 from properties.audit.verdict import RULE, stages_of, verdict_of
 from properties.audit.wording import counted

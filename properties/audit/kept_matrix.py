@@ -10,7 +10,7 @@ import pytest
 
 from properties.audit.evidence import Matrix
 from properties.audit.provenance import fingerprint
-from properties.audit.report import MatrixSource
+from properties.audit.sight import MatrixSource
 from properties.mutation import load_catalogue
 from properties.mutation.matrix import Cell, Row
 

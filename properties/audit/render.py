@@ -10,8 +10,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup
 
 from properties.audit import figures, links
-from properties.audit.report import Fix, Mutation, Report, Stage, Worth
+from properties.audit.report import Fix, Report, Stage
 from properties.audit.schema import validate
+from properties.audit.sight import Mutation, Worth
 from properties.audit.wording import counted
 from properties.audit.worth import CASES
 from properties.judging.outcome import (

@@ -17,7 +17,7 @@ import coverage
 
 import lora_lite as ll
 from properties.audit.places.localise import Line, Statement
-from properties.audit.report import FileCoverage
+from properties.audit.sight import FileCoverage
 from properties.judging.claim import failing_again
 
 LIBRARY = Path(ll.__file__).parent

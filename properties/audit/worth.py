@@ -7,7 +7,7 @@ from math import inf
 from typing import Any
 
 from properties.audit.evidence import Evidence
-from properties.audit.report import Gaps, MutantRow, Mutation, ProbeClaim, Score, Worth
+from properties.audit.sight import Gaps, MutantRow, Mutation, ProbeClaim, Score, Worth
 from properties.audit.tracing import Tracer, function_of, functions
 from properties.audit.wording import counted
 from properties.judging.claim import Claim, load_claims

@@ -14,8 +14,9 @@ from properties.audit import documents, start
 from properties.audit.evidence import Evidence
 from properties.audit.judge import judge
 from properties.audit.render import markdown, page
-from properties.audit.report import BUGGY, CORRECT, PARTIAL, Block, MutantRow, Report, SuiteFailure
+from properties.audit.report import BUGGY, CORRECT, PARTIAL, Block, Report, SuiteFailure
 from properties.audit.schema import schema, validate
+from properties.audit.sight import MutantRow
 from properties.audit.terminal import summary
 from properties.instruments.sample_audit import (
     PORTRAIT,

@@ -16,7 +16,8 @@ from properties.audit.evidence import Evidence, Matrix
 from properties.audit.judge import judge
 from properties.audit.provenance import narrowing
 from properties.audit.render import cases, markdown, page
-from properties.audit.report import MatrixSource, Report, SuiteFailure, Worth
+from properties.audit.report import Report, SuiteFailure
+from properties.audit.sight import MatrixSource, Worth
 from properties.audit.tracing import Tracer, function_of
 from properties.instruments.sample_audit import PROVENANCE, run
 from properties.judging.claim import load_claims

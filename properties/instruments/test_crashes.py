@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from properties.crashes import _how, in_process
+from properties.crashes import in_process
+from properties.deaths import how_it_ended
 from properties.instruments.run_audit import run_audit
 from properties.judging import journal
 from properties.judging.journal import Entry, Journal
@@ -371,9 +372,9 @@ def test_a_journal_tells_the_recipe_of_the_test_that_is_asked_for(
 
 
 def test_an_end_is_told_by_the_name_of_its_signal() -> None:
-    assert _how(-signal.SIGTERM) == ("killed by SIGTERM", "SIGTERM")
-    assert _how(-40) == ("killed by signal 40", "signal 40")
-    assert _how(None) == ("ended without a report", None)
+    assert how_it_ended(-signal.SIGTERM) == ("killed by SIGTERM", "SIGTERM")
+    assert how_it_ended(-40) == ("killed by signal 40", "signal 40")
+    assert how_it_ended(None) == ("ended without a report", None)
 
 
 @pytest.mark.parametrize(
