@@ -1,4 +1,4 @@
-"""The report of a test whose process died: signal, stack, the case that was tried, as a fixture, and replay."""
+"""The report of a test whose process died: signal, stack, replay, and the case that it tried as a fixture."""
 
 import signal
 from pathlib import Path

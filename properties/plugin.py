@@ -51,39 +51,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--max-examples", type=int, metavar="N", help="examples per property and variant")
     group.addoption("--device", default="cpu", help="build everything there, for example cuda")
     add_options(group)
-    group.addoption(
-        "--audit",
-        metavar="DIR",
-        help="write DIR/index.html, audit.md and audit.json: what was measured, and verdicts",
-    )
-    group.addoption(
-        "--matrix",
-        action="store_true",
-        help="try every claim under every silent failure, and not each failure to its first kill (long)",
-    )
-    group.addoption(
-        "--matrix-from",
-        metavar="FILE",
-        help="show the whole matrix that an earlier run wrote (DIR/matrix.json of --matrix --audit DIR)",
-    )
-    group.addoption(
-        "--speed",
-        metavar="FILE",
-        help="show the figures of python -m properties.speed --json FILE in the audit",
-    )
-    group.addoption(
-        "--online",
-        action="store_true",
-        help="open every reference too: papers, and files with recorded hashes",
-    )
-    group.addoption(
-        "--mutant",
-        metavar="NAME",
-        help=(
-            "judge with this silent failure on, to see what a red audit looks like; tests of instruments are"
-            " deselected"
-        ),
-    )
+    audit.add_options(group)
 
 
 @pytest.hookimpl(trylast=True)  # after Hypothesis's own, which loads --hypothesis-profile

@@ -18,7 +18,7 @@ import coverage
 import lora_lite as ll
 from properties.audit.places.localise import Line, Statement
 from properties.audit.sight import FileCoverage
-from properties.judging.claim import failing_again
+from properties.judging.failing import failing_again
 
 LIBRARY = Path(ll.__file__).parent
 # The context of a test's smallest failing case is the test's own, with this behind it.

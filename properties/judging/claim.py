@@ -6,8 +6,8 @@ def test_forward_agrees_with_the_oracle(case): ...
 
 import importlib
 import re
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.errors import Flaky, HypothesisException
+from hypothesis.errors import HypothesisException
 from hypothesis.strategies import SearchStrategy
 
 import lora_lite as ll
 from properties.judging import journal
 from properties.judging.assertions import Violation
+from properties.judging.failing import Failing, watching
 from properties.judging.needs import MACHINE, NEEDS, unmet
 from properties.judging.outcome import NOT_APPLICABLE, NOT_JUDGED, STAGES, Meter, NotJudgedError, measuring
 from properties.subjects.attaching import seed_inits
@@ -29,7 +30,6 @@ from properties.subjects.living import library, method_of
 
 Check = Callable[..., None]
 
-AT_TIMES = "At times: tried again, the same case holds. What it runs is not deterministic."
 Cases = Callable[[str], SearchStrategy[Any]]
 # The subject of a claim that needs no formula, and judges the methods of every library.
 ANY = "any"
@@ -122,7 +122,7 @@ class Claim:
             with measuring(meter):
                 self.judge()
             return meter
-        failing = _Failing()
+        failing = Failing()
         examples = max(1, round(budget.max_examples * self.share))
         refused: list[RefusedError] = []
         test = self._drawn(variant, meter, failing, refused)
@@ -133,7 +133,10 @@ class Claim:
             # Else an error of Hypothesis itself, which is about no one case.
             if (found := failing.failure(error)) is None:
                 raise
-            self._again(failing.case)
+            for watch in watching():
+                # What it raises is told already.
+                with watch(), suppress(Exception):
+                    self.judge(failing.case)
             raise found from None
         finally:
             meter.refused(len(refused))
@@ -142,7 +145,7 @@ class Claim:
         return meter
 
     def _drawn(
-        self, variant: str, meter: Meter, failing: "_Failing", refused: list[RefusedError]
+        self, variant: str, meter: Meter, failing: Failing, refused: list[RefusedError]
     ) -> Callable[[], None]:
         """The check as a test of Hypothesis's: counts examples, keeps the failing and the refused ones."""
         assert self.cases is not None
@@ -170,55 +173,6 @@ class Claim:
         # nightly shard has, and one that an edit of this file changes.
         test._hypothesis_internal_database_key = check.__name__.encode()  # type: ignore[attr-defined]
         return test
-
-    def _again(self, case: Any) -> None:
-        for watch in _watching:
-            # What it raises is told already.
-            with watch(), suppress(Exception):
-                self.judge(case)
-
-
-Watch = Callable[[], AbstractContextManager[None]]
-_watching: list[Watch] = []
-
-
-@contextmanager
-def failing_again(watch: Watch) -> Iterator[None]:
-    """While the body runs, the smallest failing case of a claim runs once more, inside of `watch()`.
-
-    A tracer wants its lines apart from those of all the cases that were tried on the way to it.
-    """
-    _watching.append(watch)
-    try:
-        yield
-    finally:
-        _watching.remove(watch)
-
-
-@dataclass
-class _Failing:
-    """Hypothesis runs the minimal case last; the first failing one is what it took to find it."""
-
-    case: Any = None
-    error: Exception | None = None
-    examples: int = 0
-
-    def keep(self, case: Any, error: Exception, examples: int) -> None:
-        self.case, self.error, self.examples = case, error, self.examples or examples
-
-    def failure(self, ended: Exception) -> Exception | None:
-        """The failure, with its case, where what the run ended with is one."""
-        error, flaky = self.error, isinstance(ended, Flaky)
-        if error is None or not (error is ended or flaky):
-            return None
-        if isinstance(error, Violation):
-            text = f"{error}\n{AT_TIMES}" if flaky else str(error)
-            return Violation(text, tensor=error.tensor, case=self.case, examples=self.examples)
-        if flaky:
-            error.add_note(AT_TIMES)
-        # Read where the failure is recorded.
-        error.case = self.case  # type: ignore[attr-defined]
-        return error
 
 
 CLAIMS: dict[str, Claim] = {}
