@@ -3,7 +3,7 @@
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -152,19 +152,32 @@ def signal(
 
 
 @cache
-def applicable(variant: str) -> Sequence[Claim]:
-    """Every claim about this variant or about the library; first those that take little time and run little
-    else of the library.
-    """
+def claims_on(variant: str) -> Mapping[str, Claim]:
+    """Every claim about this variant or about the library that takes no seconds, by name."""
     kind = ll.VARIANTS[variant]
-    claims = [p for p in load_claims().values() if not p.slow]
-    claims = [p for p in claims if p.standing(None if p.cases is None else kind).state is None]
-    return sorted(claims, key=lambda p: (p.share < 1, len(reach(p, variant).code), p.name))
+    quick = (p for p in load_claims().values() if not p.slow)
+    return {p.name: p for p in quick if p.standing(None if p.cases is None else kind).state is None}
 
 
-def ranked(mutant: Mutant, variant: str, first: Sequence[str] = ()) -> list[Claim]:
-    """As applicable; before the others those named, and those that noticed its functions fail before."""
-    return sorted(applicable(variant), key=lambda p: (p.name not in first, rank(mutant.targets, p.name)))
+@cache
+def applicable(variant: str) -> Sequence[Claim]:
+    """The same; first those that take little time and run little else of the library, which takes seconds to
+    find out.
+    """
+    return sorted(
+        claims_on(variant).values(), key=lambda p: (p.share < 1, len(reach(p, variant).code), p.name)
+    )
+
+
+def ranked(
+    mutant: Mutant, variant: str, first: Sequence[str] = (), *, among: Sequence[str] | None = None
+) -> list[Claim]:
+    """As applicable, or of these alone; before the others those named first, and those that noticed its
+    functions fail before.
+    """
+    own = claims_on(variant)
+    claims = applicable(variant) if among is None else [own[n] for n in dict.fromkeys(among) if n in own]
+    return sorted(claims, key=lambda p: (p.name not in first, rank(mutant.targets, p.name)))
 
 
 @contextmanager
@@ -233,9 +246,7 @@ def _until_killed(
     among: Sequence[str] | None = None,
 ) -> bool:
     known = row.killers
-    for made in ranked(mutant, variant, known):
-        if among is not None and made.name not in among:
-            continue
+    for made in ranked(mutant, variant, known, among=among):
         run = run_guarded if everything or made.name in known else _cell
         cell = run(made, mutant, variant, budget(examples, shrink=row.shrunk is None))
         # One kill's error is not that of the easiest case, which nobody has looked for here.
