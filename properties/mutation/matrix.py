@@ -161,12 +161,8 @@ def claims_on(variant: str) -> Mapping[str, Claim]:
 
 @cache
 def applicable(variant: str) -> Sequence[Claim]:
-    """The same; first those that take little time and run little else of the library, which takes seconds to
-    find out.
-    """
-    return sorted(
-        claims_on(variant).values(), key=lambda p: (p.share < 1, len(reach(p, variant).code), p.name)
-    )
+    """The same, first those that take little time."""
+    return sorted(claims_on(variant).values(), key=lambda p: (p.share < 1, p.name))
 
 
 def ranked(

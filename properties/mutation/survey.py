@@ -71,7 +71,8 @@ def showing(mutant: Mutant) -> list[str]:
 def warm(variants: Iterable[str]) -> None:
     """Measure what each claim runs, once for all the processes that fork from this one."""
     for variant in variants:
-        applicable(variant)
+        for made in applicable(variant):
+            reach(made, variant)
 
 
 def survey(

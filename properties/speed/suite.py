@@ -18,7 +18,7 @@ from properties.judging.assertions import Violation
 from properties.judging.claim import Claim, load_claims
 from properties.judging.profiles import register_profiles
 from properties.mutation import CATALOGUE, load_catalogue
-from properties.mutation.matrix import applicable, run_row
+from properties.mutation.matrix import run_row
 from properties.mutation.mutant import Mutant
 
 # The whole runs whose time counts, as arguments of pytest.
@@ -81,10 +81,6 @@ def first_kills(count: int) -> Iterator[str]:
     """
     caught = [mutant for mutant in CATALOGUE.values() if mutant.equivalent is None]
     chosen = caught[:: max(1, len(caught) // count)]
-    for variant in ll.VARIANTS:
-        applicable(
-            variant
-        )  # sorted by what each runs: measured once a process, and no part of a mutant's own time
     took = []
     for mutant in chosen:
         began = time.perf_counter()
