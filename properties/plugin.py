@@ -35,7 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--variant",
         action="append",
         metavar="NAME",
-        help="judge only this variant (repeatable); without the suite's own tests about no variant",
+        help="judge only this variant (repeatable); not the library as a whole, nor the suite itself",
     )
     group.addoption(
         "--subject",
@@ -122,12 +122,7 @@ def pytest_report_header(config: pytest.Config) -> str | None:
     if (name := config.getoption("--mutant")) is not None:
         return f"mutant: {name} is on, so tests of the suite's own instruments are deselected"
     if names := config.getoption("--variant"):
-        left_out = (
-            ""
-            if "instruments" in config.getoption("-m")
-            else "; not the suite's own tests that are about no variant"
-        )
-        return f"variant: {', '.join(names)}, and the library as a whole{left_out}"
+        return f"variant: {', '.join(names)}; not the library as a whole, and of the suite what -m names"
     return None
 
 
@@ -141,7 +136,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     idle: list[pytest.Item] = []
     for item in items:
         marks = {mark.name for mark in item.iter_markers()}
-        about_a_variant = "variant" in _parameters(item) or "mutation" in marks
+        about_a_variant = bool({"variant", "regression"} & _parameters(item).keys())
         beside = is_idle(marks, about_a_variant, mutant=mutant, variants=variants, asked_for=asked_for)
         (judging if _judges(item) and not beside else idle).append(item)
     if idle:
@@ -169,16 +164,19 @@ def is_idle(
     variants: list[str] | None,
     asked_for: str,
 ) -> bool:
-    """Whether a test of the suite itself has nothing to say: red with any fault inside, or about none of the
-    variants.
+    """Whether a test has nothing to say of what is asked: of the suite itself, red with any fault inside; or
+    about none of the variants.
 
     asked_for: pytest's -m. Where that names the mark at all, pytest itself selects by it.
     """
+    of_the_suite = [mark for mark in ("instruments", "mutation") if mark in marks]
     if mutant is not None:
-        return "instruments" in marks or "mutation" in marks
-    return (
-        bool(variants) and "instruments" in marks and not about_a_variant and "instruments" not in asked_for
-    )
+        return bool(of_the_suite)
+    if not variants:
+        return False
+    if of_the_suite:
+        return not any(mark in asked_for for mark in of_the_suite)
+    return not about_a_variant
 
 
 def _judges(item: pytest.Item) -> bool:

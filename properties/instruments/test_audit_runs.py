@@ -86,6 +86,7 @@ def test_a_red_run_keeps_its_matrix(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     ended, data = run_audit(
         tmp_path / "audit",
         *("--variant-module=test_never", "--variant=lora", "--matrix", "--no-record"),
+        *("-m", "mutation or not mutation"),
         f"{tmp_path}/test_never.py",
         *(f"properties/instruments/test_mutants.py::test_mutant_is_killed[{name}]" for name in mutants),
     )

@@ -13,15 +13,18 @@ pytestmark = pytest.mark.instruments
         ({"instruments"}, False, {}, False),
         ({"instruments"}, False, {"variants": ["lora"]}, True),
         ({"instruments"}, False, {"variants": ["lora"], "asked_for": "instruments"}, False),
-        ({"instruments"}, True, {"variants": ["lora"]}, False),
-        ({"instruments", "mutation"}, True, {"variants": ["lora"]}, False),
-        ({"slow"}, False, {"variants": ["lora"]}, False),
+        ({"instruments"}, True, {"variants": ["lora"]}, True),
+        ({"instruments", "mutation"}, True, {"variants": ["lora"]}, True),
+        ({"instruments", "mutation"}, True, {"variants": ["lora"], "asked_for": "mutation"}, False),
+        ({"slow"}, True, {"variants": ["lora"]}, False),
+        ({"slow"}, False, {"variants": ["lora"]}, True),
+        (set(), False, {}, False),
         ({"instruments"}, True, {"mutant": "lora_scale_lost"}, True),
         ({"instruments", "mutation"}, True, {"mutant": "lora_scale_lost", "asked_for": "instruments"}, True),
         ({"slow"}, False, {"mutant": "lora_scale_lost"}, False),
     ],
 )
-def test_tests_of_the_suite_itself_are_left_out(
+def test_what_says_nothing_of_what_is_asked_is_left_out(
     marks: set[str], about_a_variant: bool, given: dict[str, object], idle: bool
 ) -> None:
     options: dict[str, object] = {"mutant": None, "variants": None, "asked_for": "", **given}

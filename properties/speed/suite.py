@@ -24,7 +24,7 @@ from properties.mutation.mutant import Mutant
 # The whole runs whose time counts, as arguments of pytest.
 RUNS: dict[str, tuple[str, ...]] = {
     "collection": ("properties", "--collect-only", "-q"),
-    "one variant, cold": ("properties", "--variant", "lora", "-m", "not mutation"),
+    "one variant, cold": ("properties", "--variant", "lora"),
     "all but mutation": ("properties", "-m", "not mutation"),
     "mutation, first kills": ("properties", "-k", "test_mutant_is_killed"),
     "mutation, whole matrix": ("properties", "--matrix", "-k", "test_mutant_is_killed"),
