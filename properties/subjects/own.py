@@ -62,6 +62,12 @@ class OwnLibrary(Library):
     def identity(self, case: LibraryCase) -> bool:
         return True
 
+    def stops(self, case: LibraryCase) -> bool:
+        return case.name == "dora"
+
+    def continuous(self, case: LibraryCase) -> bool:
+        return ll.VARIANTS[case.name].continuous(build_config(case.name, case.settings))
+
     def attach(self, model: nn.Module, case: LibraryCase) -> Life:
         data = None
         if ll.VARIANTS[case.name].needs_calibration:

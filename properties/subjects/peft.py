@@ -29,8 +29,12 @@ NO_LAYERS = (
 # Base weights that train with the adapter are documented to stay changed; fan_in_fan_out is about Conv1D.
 LEFT_ALONE = ("bias", "fan_in_fan_out", "feedforward_modules", "inference_mode", "ensure_weight_tying")
 
-# Without these a config is refused.
-REQUIRED: dict[str, dict[str, Any]] = {"adalora": {"total_step": 10}, "ia3": {"feedforward_modules": []}}
+# Without these a config is refused, or talks.
+REQUIRED: dict[str, dict[str, Any]] = {
+    "adalora": {"total_step": 10},
+    "frod": {"progressbar": False},
+    "ia3": {"feedforward_modules": []},
+}
 
 
 @contextmanager
@@ -143,7 +147,9 @@ class Peft(Library):
         values = [given.get(name, default) for name, default in own.items() if "weights" in name]
         if case.family in DRAWN_INIT:
             return values == [True]
-        return all(value not in (False, None) for value in values)
+        # HRAConfig: "best to set `r` to an even number; otherwise, the default initialization ... not work".
+        odd = case.family == "hra" and given.get("r", 2) % 2 == 1
+        return all(value not in (False, None) for value in values) and not odd
 
     def stops(self, case: LibraryCase) -> bool:
         """DoRA's norm is a constant for the gradient: section 4.3 of its paper, cited in peft's layer."""
@@ -162,8 +168,8 @@ class Peft(Library):
             return PeftLife(PeftModel.from_pretrained(model, str(folder), is_trainable=True), case)
 
 
-# Their update passes through an activation of the input, as their papers have it.
-NOT_AFFINE: tuple[str, ...] = ("peanut",)
+# Their update passes through an activation or a router of the input, as their papers have it.
+NOT_AFFINE = ("peanut", "lily")
 # The docstrings of their configs: the default draws the weights, and True makes a no-op of them.
 DRAWN_INIT = ("fourierft", "c3a")
 
