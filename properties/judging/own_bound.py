@@ -32,7 +32,7 @@ def own_output(model: nn.Module, x: Tensor) -> Bounded:
             name, stored[name], coarsest(stored[name].dtype, x.dtype), PROBES, normwise=tensor.ndim > 1
         )
         for name, tensor in tensors.items()
-        if stored[name].is_floating_point()
+        if name in stored and stored[name].is_floating_point()
     }
     inputs = perturbed("x", x, x.dtype, PROBES)
     results = []

@@ -24,7 +24,8 @@ Settings = tuple[tuple[str, Any], ...]
 # disable    compute as the base for a while                  scale    multiply what it adds
 # second     another adapter beside it, to switch to and from together  both of them active at a time
 # save       files of its own, and load them onto a fresh base
-OFFERS = ("merge", "unmerge", "absorb", "detach", "disable", "scale", "second", "together", "save")
+# steady     what trains computes what serves, where nothing is dropped out
+OFFERS = ("merge", "unmerge", "absorb", "detach", "disable", "scale", "second", "together", "save", "steady")
 
 
 class RefusedError(Exception):

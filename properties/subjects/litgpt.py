@@ -42,12 +42,12 @@ class LitGpt(Library):
         return None if find_spec("litgpt") else "litgpt is not installed: pip install --no-deps litgpt"
 
     def methods(self) -> Mapping[str, Method]:
-        lora, keeps = _drawn(**RANKS), frozenset({"merge", "save"})
+        lora, keeps = _drawn(**RANKS), frozenset({"merge", "save", "steady"})
         qkv = _drawn(**RANKS, enable_lora=st.sampled_from(PARTS))
         return {
             "lora": Method("lora", lora, keeps),
             "lora_qkv": Method("lora_qkv", qkv, keeps, widths=(6, 12)),
-            "adapter_v2": Method("adapter_v2", st.just(()), frozenset({"save"})),
+            "adapter_v2": Method("adapter_v2", st.just(()), frozenset({"save", "steady"})),
         }
 
     def identity(self, case: LibraryCase) -> bool:

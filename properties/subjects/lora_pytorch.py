@@ -66,7 +66,7 @@ class LoraPytorch(Library):
 
     def methods(self) -> Mapping[str, Method]:
         ranks = st.sampled_from((2, 1, 4)).map(lambda rank: (("rank", rank),))
-        return {"lora": Method("lora", ranks, frozenset({"absorb", "detach", "disable", "save"}))}
+        return {"lora": Method("lora", ranks, frozenset({"absorb", "detach", "disable", "save", "steady"}))}
 
     def identity(self, case: LibraryCase) -> bool:
         return True

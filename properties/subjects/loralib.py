@@ -42,7 +42,7 @@ class Loralib(Library):
         return None if find_spec("loralib") else "loralib is not installed: pip install loralib"
 
     def methods(self) -> Mapping[str, Method]:
-        offers = frozenset({"merge", "unmerge", "save"})
+        offers = frozenset({"merge", "unmerge", "save", "steady"})
         some = st.sampled_from(PARTS)
         return {
             "lora": Method("lora", _drawn(**RANKS), offers),

@@ -87,7 +87,7 @@ class Lycoris(Library):
         from lycoris.wrapper import network_module_dict
 
         logger.setLevel(logging.ERROR)
-        offers = frozenset({"merge", "unmerge", "absorb", "detach", "scale", "save"})
+        offers = frozenset({"merge", "unmerge", "absorb", "detach", "scale", "save", "steady"})
         found = {}
         for name, kind in network_module_dict.items():
             # The same class under another name.

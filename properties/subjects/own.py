@@ -13,7 +13,7 @@ from properties.subjects.library import Library, LibraryCase, Life, Method, Sett
 from strategies.layers import calibration_batches
 from strategies.options import ALPHAS, build_config, own_options
 
-OFFERED = frozenset({"absorb", "detach", "save"})
+OFFERED = frozenset({"absorb", "detach", "save", "steady"})
 
 
 class OwnLife(Life):

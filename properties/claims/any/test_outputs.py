@@ -99,7 +99,7 @@ def test_the_layout_of_the_input_does_not_matter(case: LibraryCase) -> None:
         assert_within(output(life.model, given), wanted, error, what=what, like="a contiguous copy's")
 
 
-@claim(trained_cases, stage="training", subject=ANY, share=0.2)
+@claim(trained_cases, stage="training", needs=("steady",), subject=ANY, share=0.2)
 def test_train_and_eval_agree(case: LibraryCase) -> None:
     """Where nothing is dropped out."""
     life, x = begin(case), case.x()
