@@ -1,7 +1,7 @@
 """lora-pytorch cuts the gradient through the frozen layer: adapters below learn from a wrong one.
 
 Claim: gradients_are_those_of_the_forward
-Measured: the gradient of the input is 0 where the layer's own is up to 0.7 (lora-pytorch 0.2.0, torch
+Measured: the gradient of the input is 0 where the layer's own is up to 0.8 (lora-pytorch 0.2.0, torch
 2.13.0). Silent: the loss still falls.
 Documented: no.
 Fix: freeze the base's parameters, and run it with gradients on.

@@ -1,7 +1,7 @@
-"""HRA with apply_GS=True is not the identity at init: it is NaN.
+"""HRA with apply_GS=True is not the identity at init, and may be NaN.
 
 Claim: a_fresh_adapter_is_finite
-Measured: 12 of 12 outputs are NaN at an even rank, whose default init is pairs of equal vectors (peft
+Measured: 12 of 12 outputs are off, or NaN, at an even rank, whose init is pairs of equal vectors (peft
 0.21.2, torch 2.13.0). Silent.
 Documented: no: HRAConfig tells of odd ranks alone.
 Fix: draw other vectors where Gram-Schmidt follows, or refuse the two together.

@@ -118,8 +118,12 @@ def test_a_cast_to_float64_works(case: LibraryCase) -> None:
 
 @claim(partial(trained_cases, dtypes=("float32",)), stage="forward", subject=ANY, share=0.2)
 def test_a_cast_to_bfloat16_works(case: LibraryCase) -> None:
-    """`.bfloat16()` of the adapted model: a bfloat16 input gives a bfloat16 output."""
+    """`.bfloat16()` of the adapted model gives what its own rounded tensors give, in bfloat16."""
     life, x = begin(case), case.x().bfloat16()
+    output(life.model, case.x())
     with assert_runs("a call after .bfloat16()"):
         got = output(life.model.bfloat16(), x)
     assert_holds(got.dtype == torch.bfloat16, claim=f"after .bfloat16() it gives {got.dtype}")
+    wanted = own_output(life.model, x)
+    what, like = "the output after .bfloat16()", "that of its rounded tensors"
+    assert_within(got, wanted.value, wanted.error, what=what, like=like)
