@@ -24,17 +24,19 @@ Settings = tuple[tuple[str, Any], ...]
 # disable    compute as the base for a while                  scale    multiply what it adds
 # second     another adapter beside it, to switch to and from together  both of them active at a time
 # save       files of its own, and load them onto a fresh base
-OFFERS = ("merge", "unmerge", "absorb", "detach", "disable", "scale", "second", "together", "save")
+# steady     what trains computes what serves, where nothing is dropped out
+OFFERS = ("merge", "unmerge", "absorb", "detach", "disable", "scale", "second", "together", "save", "steady")
 
 
 class RefusedError(Exception):
     """The library does not take these settings. `clear`: it says so, and did not merely run into it."""
 
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: Exception, library: str = "") -> None:
         super().__init__(f"{type(error).__name__}: {error}")
-        # A library that checks raises these; a shape that does not fit or a missing key came by accident.
+        # A library that checks raises these or its own; a shape that does not fit came by accident.
         clear = (ValueError, TypeError, NotImplementedError, ImportError, AssertionError)
-        self.clear = isinstance(error, clear) and bool(str(error).strip())
+        own = type(error).__module__.partition(".")[0] == library
+        self.clear = (own or isinstance(error, clear)) and bool(str(error).strip())
 
 
 @contextmanager
@@ -176,6 +178,10 @@ class Library:
     def stops(self, case: LibraryCase) -> bool:
         """Whether its documentation says that a gradient stops short of the whole derivative."""
         return False
+
+    def continuous(self, case: LibraryCase) -> bool:
+        """Whether its documentation leaves it a small change that a small first step makes."""
+        return True
 
     def attach(self, model: nn.Module, case: LibraryCase) -> Life:
         """Adapt every layer. Raises whatever the library raises where it does not take the case."""

@@ -19,6 +19,10 @@ from strategies.layers import SEEDS, TOKENS
 LIBRARIES = {
     "lora_lite": "properties.subjects.own:OwnLibrary",
     "peft": "properties.subjects.peft:Peft",
+    "lycoris": "properties.subjects.lycoris:Lycoris",
+    "litgpt": "properties.subjects.litgpt:LitGpt",
+    "loralib": "properties.subjects.loralib:Loralib",
+    "lora_pytorch": "properties.subjects.lora_pytorch:LoraPytorch",
 }
 
 
@@ -60,7 +64,7 @@ def library_cases(
     draw: st.DrawFn,
     method: str,
     *,
-    dtypes: tuple[str, ...] = ("float32", "float64", "bfloat16"),
+    dtypes: tuple[str, ...] = ("float32", "bfloat16"),
     weights: tuple[str, ...] = WEIGHT_FAMILIES,
     tokens: tuple[tuple[int, ...], ...] = ((3,), (2, 2)),
     trained: bool = False,
@@ -97,7 +101,7 @@ def begin(case: LibraryCase) -> Life:
     except RefusedError:
         raise
     except Exception as error:
-        raise RefusedError(error) from error
+        raise RefusedError(error, case.library) from error
     life.ready()
     if case.trained:
         move(life.trainable(), case.seed)

@@ -13,7 +13,7 @@ from properties.subjects.library import Library, LibraryCase, Life, Method, Sett
 from strategies.layers import calibration_batches
 from strategies.options import ALPHAS, build_config, own_options
 
-OFFERED = frozenset({"absorb", "detach", "save"})
+OFFERED = frozenset({"absorb", "detach", "save", "steady"})
 
 
 class OwnLife(Life):
@@ -61,6 +61,12 @@ class OwnLibrary(Library):
 
     def identity(self, case: LibraryCase) -> bool:
         return True
+
+    def stops(self, case: LibraryCase) -> bool:
+        return case.name == "dora"
+
+    def continuous(self, case: LibraryCase) -> bool:
+        return ll.VARIANTS[case.name].continuous(build_config(case.name, case.settings))
 
     def attach(self, model: nn.Module, case: LibraryCase) -> Life:
         data = None

@@ -26,11 +26,19 @@ NO_LAYERS = (
     "ln_tuning",
     "trainable_tokens",
 )
-# Base weights that train with the adapter are documented to stay changed; fan_in_fan_out is about Conv1D.
-LEFT_ALONE = ("bias", "fan_in_fan_out", "feedforward_modules", "inference_mode", "ensure_weight_tying")
+# Base weights that train with the adapter are documented to stay changed; fan_in_fan_out is about Conv1D;
+# what samples in each call compares with nothing; and which layers are adapted is not asked here.
+LEFT_ALONE = (
+    *("bias", "fan_in_fan_out", "ensure_weight_tying", "sample_at_inference"),
+    *("layers_to_transform", "layers_pattern"),
+)
 
-# Without these a config is refused.
-REQUIRED: dict[str, dict[str, Any]] = {"adalora": {"total_step": 10}, "ia3": {"feedforward_modules": []}}
+# Without these a config is refused, or talks.
+REQUIRED: dict[str, dict[str, Any]] = {
+    "adalora": {"total_step": 10},
+    "frod": {"progressbar": False},
+    "ia3": {"feedforward_modules": []},
+}
 
 
 @contextmanager
@@ -133,7 +141,7 @@ class Peft(Library):
                 leave = known | {*LEFT_ALONE, *REQUIRED.get(name, ())}
                 for family, drawn in families(_config_class(name), leave).items():
                     full = f"{name}+{family}" if family else name
-                    found[full] = Method(full, drawn, _offers(tuner), linear=name not in NOT_AFFINE)
+                    found[full] = Method(full, drawn, _offers(name, tuner), linear=name not in NOT_AFFINE)
         return found
 
     def identity(self, case: LibraryCase) -> bool:
@@ -143,11 +151,17 @@ class Peft(Library):
         values = [given.get(name, default) for name, default in own.items() if "weights" in name]
         if case.family in DRAWN_INIT:
             return values == [True]
-        return all(value not in (False, None) for value in values)
+        # HRAConfig: "best to set `r` to an even number; otherwise, the default initialization ... not work".
+        odd = case.family == "hra" and given.get("r", 2) % 2 == 1
+        # DeftConfig: "the adapter cannot be an identity at init"; UniLoRA and VB-LoRA avoid zeros.
+        never = given.get("para") is True or case.family in ("unilora", "vblora")
+        return all(value not in (False, None) for value in values) and not odd and not never
 
     def stops(self, case: LibraryCase) -> bool:
-        """DoRA's norm is a constant for the gradient: section 4.3 of its paper, cited in peft's layer."""
-        return ("use_dora", True) in case.settings
+        """DoRA's norm is a constant for the gradient: section 4.3 of its paper, cited in peft's layer. OSF
+        projects its gradients, and COFT its weights in the forward: both are what the methods are.
+        """
+        return {("use_dora", True), ("coft", True)} & {*case.settings} != set() or case.family == "osf"
 
     def attach(self, model: nn.Module, case: LibraryCase) -> Life:
         from peft import get_peft_model
@@ -162,17 +176,15 @@ class Peft(Library):
             return PeftLife(PeftModel.from_pretrained(model, str(folder), is_trainable=True), case)
 
 
-# Their update passes through an activation of the input, as their papers have it.
-NOT_AFFINE: tuple[str, ...] = ("peanut",)
+# Their update passes through an activation or a router of the input, as their papers have it.
+NOT_AFFINE = ("peanut", "lily")
 # The docstrings of their configs: the default draws the weights, and True makes a no-op of them.
 DRAWN_INIT = ("fourierft", "c3a")
 
 
-def _offers(tuner: Any) -> frozenset[str]:
-    """What the layers of this tuner have methods for."""
-    layer = tuner.tuner_layer_cls
-    offers = {"absorb", "detach", "disable", "second", "together", "save"}
-    offers |= {"merge", "unmerge"}
-    if hasattr(layer, "set_scale"):
-        offers.add("scale")
+def _offers(name: str, tuner: Any) -> frozenset[str]:
+    """What the layers of this tuner have methods for. PVeRA is variational: it samples while it trains."""
+    offers = {"merge", "unmerge", "absorb", "detach", "disable", "second", "together", "save"}
+    offers |= {"scale"} if hasattr(tuner.tuner_layer_cls, "set_scale") else set()
+    offers |= {"steady"} if name != "pvera" else set()
     return frozenset(offers)

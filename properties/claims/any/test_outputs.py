@@ -2,19 +2,27 @@
 
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from properties.judging.assertions import assert_finite, assert_holds, assert_within
 from properties.judging.claim import ANY, claim
 from properties.judging.own_bound import own_output
-from properties.subjects.library import LibraryCase
-from properties.subjects.living import any_tokens, begin, method_of, output, trained_cases
+from properties.subjects.library import LibraryCase, Life
+from properties.subjects.living import any_tokens, begin, method_of, move, output, trained_cases
 
+extreme: dict[str, Any] = {
+    "weights": ("zero_rows", "zero_columns", "tiny", "huge", "low_rank"),
+    "dtypes": ("float32", "float64"),
+}
 three_rows = partial(trained_cases, tokens=((3,),))
 
 
-@claim(trained_cases, stage="forward", subject=ANY, share=0.2)
+@claim(
+    partial(trained_cases, dtypes=("float64", "float32", "bfloat16")), stage="forward", subject=ANY, share=0.2
+)
 def test_the_output_is_as_exact_as_its_dtype(case: LibraryCase) -> None:
     """It has the base's dtype, and is that of the same layer in float64 to rounding."""
     life, x = begin(case), case.x()
@@ -22,6 +30,27 @@ def test_the_output_is_as_exact_as_its_dtype(case: LibraryCase) -> None:
     assert_holds(got.dtype == x.dtype, claim=f"{x.dtype} in, {got.dtype} out")
     wanted = own_output(life.model, x)
     assert_within(got, wanted.value, wanted.error, what="the output", like="the same layer's in float64")
+
+
+@claim(partial(trained_cases, dtypes=("float64",)), stage="forward", subject=ANY, share=0.2)
+def test_a_float64_model_keeps_its_digits(case: LibraryCase) -> None:
+    """f(t + d) − f(t) = f(t) − f(t − d) for a step of 1e-9 of what is trained, to float64's rounding."""
+    life, x = begin(case), case.x()
+    wanted = own_output(life.model, x)
+    ahead, here, behind = (_moved(life, x, case.seed, step) for step in (1e-9, 0.0, -1e-9))
+    what = "the output's change by a step of 1e-9"
+    assert_within(ahead - here, here - behind, 4 * wanted.error, what=what, like="that of one back")
+
+
+def _moved(life: Life, x: Tensor, seed: int, step: float) -> Tensor:
+    """The output with everything that trains off by about `step`."""
+    own = {name: p.detach().clone() for name, p in life.trainable().items()}
+    move(life.trainable(), seed, step)
+    moved = output(life.model, x)
+    with torch.no_grad():
+        for name, parameter in life.trainable().items():
+            parameter.copy_(own[name])
+    return moved
 
 
 @claim(three_rows, stage="forward", subject=ANY, share=0.2)
@@ -70,7 +99,7 @@ def test_the_layout_of_the_input_does_not_matter(case: LibraryCase) -> None:
         assert_within(output(life.model, given), wanted, error, what=what, like="a contiguous copy's")
 
 
-@claim(trained_cases, stage="training", subject=ANY, share=0.2)
+@claim(trained_cases, stage="training", needs=("steady",), subject=ANY, share=0.2)
 def test_train_and_eval_agree(case: LibraryCase) -> None:
     """Where nothing is dropped out."""
     life, x = begin(case), case.x()
@@ -80,13 +109,13 @@ def test_train_and_eval_agree(case: LibraryCase) -> None:
     assert_within(got, wanted, error, what="the output in train mode", like="that in eval mode")
 
 
-@claim(partial(trained_cases, dtypes=("float32", "float64")), stage="forward", subject=ANY, share=0.2)
+@claim(partial(trained_cases, **extreme), stage="forward", subject=ANY, share=0.2)
 def test_outputs_and_gradients_are_finite(case: LibraryCase) -> None:
     """Zero rows and columns, huge and tiny weights, trained."""
     _assert_finite(case)
 
 
-@claim(partial(trained_cases, dtypes=("float32", "float64")), stage="init", subject=ANY, share=0.2)
+@claim(partial(trained_cases, **extreme), stage="init", subject=ANY, share=0.2)
 def test_a_fresh_adapter_is_finite(case: LibraryCase) -> None:
     """The same before any training."""
     _assert_finite(replace(case, trained=False))

@@ -1,0 +1,152 @@
+"""Other libraries as subjects: one method of each from end to end, and what is made of what one lacks."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pytest
+from hypothesis import HealthCheck, Phase, find, settings
+
+from properties.audit import subjects
+from properties.judging.claim import load_claims_of_any
+from properties.judging.outcome import HELD, NOT_APPLICABLE, NOT_JUDGED, NotJudgedError, Outcome
+from properties.subjects.introspection import families
+from properties.subjects.library import RefusedError
+from properties.subjects.living import LIBRARIES, library, methods_of, names_of
+
+pytestmark = pytest.mark.instruments
+
+QUICK = settings(
+    max_examples=5,
+    database=None,
+    derandomize=True,
+    deadline=None,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+# One method of each library, and what breaks on its simplest case: each is a finding.
+BROKEN = {
+    "lora_lite:lora": set[str](),
+    "peft:lora": set[str](),
+    "lycoris:lora": {"unmerging_gives_it_back", "merging_twice_changes_nothing_more"},
+    "litgpt:lora": set[str](),
+    "loralib:lora": set[str](),
+    "lora_pytorch:lora": {"gradients_are_those_of_the_forward"},
+}
+
+
+@pytest.mark.parametrize("method", BROKEN)
+def test_one_method_of_each_library_from_end_to_end(method: str) -> None:
+    """All claims on the simplest case: what breaks is what is known to break, and nothing crashes."""
+    name = method.partition(":")[0]
+    if missing := library(name).missing():
+        pytest.skip(f"not judged: {missing}")
+    broken = set()
+    for claim in load_claims_of_any().values():
+        if claim.standing_of(method).state is None:
+            try:
+                claim.run(method, QUICK)
+            except AssertionError:
+                broken.add(claim.name)
+    assert broken == BROKEN[method]
+
+
+def test_every_library_has_such_a_method() -> None:
+    assert {method.partition(":")[0] for method in BROKEN} == set(LIBRARIES)
+
+
+def test_peft_has_its_registry() -> None:
+    """At least thirty tuners; and each switch of LoRA is a method of its own."""
+    methods = methods_of("peft")
+    assert len({method.partition("+")[0] for method in methods}) >= 30
+    assert {"peft:lora+use_dora=True", "peft:hra+apply_GS=True", "peft:lora+init_lora_weights=pissa"} <= {
+        *methods
+    }
+
+
+def test_a_missing_library_is_not_judged_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(library("loralib")), "missing", lambda self: "loralib is not installed")
+    assert methods_of("loralib") == ["loralib"]
+    standings = {claim.standing_of("loralib") for claim in load_claims_of_any().values()}
+    assert {(standing.state, standing.why) for standing in standings} == {
+        (NOT_JUDGED, "loralib is not installed")
+    }
+    field = subjects.field_of([], ["loralib"], command="pytest", seconds=0)
+    assert field.rows[0].verdict == "not judged"
+
+
+def test_what_is_all_refused_is_not_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: Any) -> Any:
+        raise ValueError("not this one")
+
+    monkeypatch.setattr(type(library("lora_lite")), "attach", refuse)
+    with pytest.raises(NotJudgedError, match="drawn settings are refused, the last by ValueError: not this"):
+        load_claims_of_any()["only_the_adapter_trains"].run("lora_lite:lora", QUICK)
+
+
+@pytest.mark.parametrize(
+    ("error", "clear"),
+    [
+        (ValueError("r must be even"), True),
+        (ValueError(), False),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (KeyError("r"), False),
+    ],
+)
+def test_what_is_a_clear_refusal(error: Exception, clear: bool) -> None:
+    assert RefusedError(error).clear is clear
+
+
+@dataclass
+class Config:
+    """One of each kind of field."""
+
+    r: int = 256
+    alpha: int = 8
+    scaling: float = 25.0
+    some_dropout: float = 0.2
+    seed: int = 1
+    name: str = "db1"
+    sparse: bool = False
+    init: bool | Literal["gaussian"] = True
+
+
+def test_settings_are_read_off_a_config() -> None:
+    """A family for each other position of a switch; numbers small, dropout off, seeds and text left alone."""
+    found = families(Config)
+    assert list(found) == ["", "sparse=True", "init=False", "init=gaussian"]
+    drawn = dict(find(found["sparse=True"], lambda given: dict(given).get("scaling") == 12.5))
+    assert drawn == {"r": 2, "alpha": 16, "scaling": 12.5, "some_dropout": 0.0, "sparse": True}
+
+
+def test_names_on_the_command_line() -> None:
+    assert names_of("peft:lora+use_dora=True") == {
+        "peft:lora+use_dora=True",
+        "lora+use_dora=True",
+        "lora",
+    }
+
+
+def test_the_table_tells_what_came_of_each_claim(tmp_path: Any) -> None:
+    """Held, broken and refused; all else was not run; and the pages are written."""
+    outcomes = [
+        Outcome("only_the_adapter_trains", "lora_lite:lora", "init", HELD, budget=60, examples=9),
+        Outcome("the_base_keeps_every_bit", "lora_lite:lora", "attach", "broken", "off", recipe="Case(<1>)"),
+        Outcome(
+            "the_same_seed_gives_the_same_adapter",
+            "lora_lite:lora",
+            "init",
+            HELD,
+            budget=60,
+            shown={"refused": 3},
+        ),
+    ]
+    field = subjects.field_of(outcomes, ["lora_lite:lora"], command="pytest <x>", seconds=1)
+    (row,) = field.rows
+    assert (row.verdict, row.held, row.broken, row.refused) == ("broken", 2, 1, 0.25)
+    states = {o.claim: o.state for o in row.outcomes}
+    assert states["a_multiplier_scales_what_is_added"] == NOT_APPLICABLE
+    assert states["train_and_eval_agree"] == NOT_JUDGED
+    written = subjects.write(field, tmp_path)
+    assert [path.name for path in written] == ["subjects.html", "subjects.md", "subjects.json"]
+    assert "Case(&lt;1&gt;)" in written[0].read_text()
+    assert "lora_lite: 1 method (1 broken)" in written[1].read_text()
