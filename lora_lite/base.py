@@ -11,7 +11,6 @@ from lora_lite.errors import BaseWeightError, TargetError
 from lora_lite.handle import unwrapped
 from lora_lite.linear import all_finite, has_plain_weight, read_weight
 from lora_lite.parallel import refuse_split
-from lora_lite.spec import Variant
 from lora_lite.statistics import refuse_observers
 
 
@@ -31,30 +30,6 @@ def attachable(model: nn.Module) -> nn.Module:
             )
     refuse_observers(inner)
     return inner
-
-
-def base_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """The model's own parameters by name, adapters aside."""
-    adapters = {name: module for name, module in model.named_modules() if isinstance(module, Variant)}
-    own = {
-        f"{name}.{parameter}"
-        for name, module in adapters.items()
-        for parameter, _ in module.named_parameters()
-    }
-    for name, parameter in model.named_parameters():
-        if name not in own:
-            yield name, parameter
-
-
-def base_buffers(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """The model's own persistent buffers by name, adapters aside. Others are caches, made anew with the
-    model.
-    """
-    for name, module in model.named_modules():
-        if not isinstance(module, Variant):
-            for buffer, held in module._buffers.items():
-                if held is not None and buffer not in module._non_persistent_buffers_set:
-                    yield f"{name}.{buffer}" if name else buffer, held
 
 
 def device_of(layer: nn.Module) -> torch.device | None:

@@ -18,6 +18,7 @@ from lora_lite.errors import CheckpointError, ConfigError, naming
 from lora_lite.fingerprint import check_same_base, digest_of, digest_of_all, fingerprint
 from lora_lite.handle import Adapter, attached, unwrapped
 from lora_lite.linear import all_finite
+from lora_lite.names import plain_modules
 from lora_lite.parallel import gathered, refuse_disagreement, shard, write_once
 from lora_lite.reading import FORMAT, HEADER, opened
 from lora_lite.rebuilding import rebuild
@@ -166,15 +167,17 @@ def load(
         )
     # A base that passed the check is the one that attach has looked at.
     if not check_base:
+        named_modules = dict(plain_modules(model))
         for name in (name for _, modules in adapters for name in modules):
             with naming(name):
-                refuse_non_finite_base(model.get_submodule(name), read=False)
+                refuse_non_finite_base(named_modules[name], read=False)
     return install(model, adapters)
 
 
 def _refuse_repeated(path: object, model: nn.Module, targets: list[str]) -> None:
     """A layer carries one adapter, under however many names and in however many adapters the file has it."""
-    layers = [model.get_submodule(name) for name in targets]
+    named = dict(plain_modules(model))
+    layers = [named[name] for name in targets]
     repeated = [name for name, layer in zip(targets, layers, strict=True) if layers.count(layer) > 1]
     if repeated:
         raise CheckpointError(

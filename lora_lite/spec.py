@@ -129,7 +129,6 @@ class Variant(nn.Module):
     reference: ClassVar[Reference | None] = None
     reads_weight: ClassVar[bool] = False
     needs_calibration: ClassVar[bool] = False
-    reached: bool = False
 
     def __init__(
         self,
@@ -142,6 +141,8 @@ class Variant(nn.Module):
         fill.
         """
         super().__init__()
+        # A plain dict: torch.compile follows it from the layer and from the model's listener alike.
+        self.__dict__["mark"] = {"reached": False}
         self.shape = shape
         self.config: Any = config
         self.scale = config.scale
@@ -156,6 +157,11 @@ class Variant(nn.Module):
                 self.register_parameter(name, nn.Parameter(tensor))
             else:
                 self.register_buffer(name, tensor)
+
+    @property
+    def reached(self) -> bool:
+        """Whether the latest forward of the model has called the layer."""
+        return self.__dict__["mark"]["reached"]  # type: ignore[no-any-return]  # a bool
 
     @classmethod
     def specs(cls, shape: LinearShape, config: Any) -> dict[str, ParamSpec]:
