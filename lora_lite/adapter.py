@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from lora_lite.atomic import Step, at_once, attribute_as_it_is, layer_as_it_is
-from lora_lite.base import attachable, device_of, refuse_non_finite_base
+from lora_lite.base import attachable, device_of, refuse_absent, refuse_non_finite_base
 from lora_lite.calibration import calibrate
 from lora_lite.config import AdapterConfig
 from lora_lite.errors import CalibrationError, ConfigError, TargetError, naming
@@ -17,6 +17,7 @@ from lora_lite.handle import Adapter, State, attached, refuse_strays, uninstall,
 from lora_lite.hooks import hang, listen
 from lora_lite.linear import all_finite, linear_shape
 from lora_lite.names import CHILD, STATE, base_parameters, plain_modules
+from lora_lite.sketches import sketch_of
 from lora_lite.spec import VARIANTS, Variant
 from lora_lite.statistics import keep_still
 from lora_lite.targets import find_targets
@@ -47,6 +48,7 @@ def attach(model: nn.Module, config: AdapterConfig, calibration_data: Iterable[A
     # Every layer is checked before the first batch runs and the first SVD is taken.
     for name, layer in targets.items():
         with naming(name):
+            refuse_absent(layer)
             variant.check(linear_shape(layer), config)
             refuse_non_finite_base(layer, read=variant.reads_weight)
     statistics = _statistics(model, variant, config, targets, calibration_data)
@@ -132,6 +134,8 @@ def install(model: nn.Module, adapters: list[tuple[AdapterConfig, dict[str, Vari
         for name, module in modules.items():
             layer = named[name]
             module.__dict__["target"] = name
+            if module.reads_weight or module.needs_calibration:
+                module.__dict__["sketch"] = sketch_of(layer)
             back += layer_as_it_is(layer)
             steps += hang(layer, module)
     steps += [(base[name].requires_grad_, False) for name in frozen]
@@ -144,7 +148,19 @@ def install(model: nn.Module, adapters: list[tuple[AdapterConfig, dict[str, Vari
         done += heard
     # Another state and not a changed one: the model says that it carries them when it does.
     marks = [vars(module)["mark"] for _, modules in adapters for module in modules.values()]
-    state = State([*state.adapters, *handles], state.frozen | frozen, listener, marks=[*state.marks, *marks])
+    looked_at = [
+        named[name]
+        for _, modules in adapters
+        for name, module in modules.items()
+        if vars(module).get("sketch") is not None
+    ]
+    state = State(
+        [*state.adapters, *handles],
+        state.frozen | frozen,
+        listener,
+        marks=[*state.marks, *marks],
+        started_from=[*state.started_from, *looked_at],
+    )
     at_once([*steps, *done, (vars(model).__setitem__, STATE, state)], [*back, *undone])
     return handles
 

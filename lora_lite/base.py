@@ -9,7 +9,7 @@ from torch.nn.parameter import is_lazy
 
 from lora_lite.errors import BaseWeightError, TargetError
 from lora_lite.handle import unwrapped
-from lora_lite.linear import all_finite, has_plain_weight, read_weight
+from lora_lite.linear import all_finite, has_plain_weight, linear_sizes, read_weight
 from lora_lite.parallel import refuse_split
 from lora_lite.statistics import refuse_observers
 
@@ -35,6 +35,24 @@ def attachable(model: nn.Module) -> nn.Module:
 def device_of(layer: nn.Module) -> torch.device | None:
     """Where the layer's tensors lie."""
     return next((tensor.device for tensor in chain(layer.parameters(), layer.buffers())), None)
+
+
+def refuse_absent(layer: nn.Module) -> None:
+    """Raise BaseWeightError where the layer's numbers are elsewhere: not loaded yet, offloaded, or split."""
+    for name, tensor in chain(layer.named_parameters(), layer.named_buffers()):
+        if tensor.is_meta:
+            raise BaseWeightError(
+                f"its {name} is on the meta device, wanted numbers: it is not loaded yet, or offloaded. Give"
+                " the layer its weights first, and an engine the model with its adapters; or leave the layer"
+                " out with exclude_names."
+            )
+    weight = layer._parameters.get("weight")
+    if type(weight) is nn.Parameter and weight.dim() == 1 and weight.is_floating_point():
+        raise BaseWeightError(
+            f"its weight has the shape {tuple(weight.shape)}, wanted {linear_sizes(layer)}: an engine has"
+            " split or flattened it (ZeRO stage 3, FullyShardedDataParallel). Attach or load before it does,"
+            " and save inside of its own context that gathers the parameters."
+        )
 
 
 def refuse_non_finite_base(layer: nn.Module, *, read: bool) -> None:

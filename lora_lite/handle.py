@@ -30,6 +30,8 @@ class State:
     # What the listener writes: plain dicts, since torch.compile traces it.
     seen: dict[str, bool] = field(default_factory=lambda: {"ran": False})
     marks: list[dict[str, bool]] = field(default_factory=list)
+    # The layers whose adapter started from their weight.
+    started_from: list[nn.Module] = field(default_factory=list)
 
 
 class Adapter:

@@ -10,8 +10,9 @@ from torch.utils.hooks import RemovableHandle
 
 from lora_lite.atomic import Step
 from lora_lite.calibration import first_argument
-from lora_lite.errors import TargetError
+from lora_lite.errors import BaseWeightError, TargetError
 from lora_lite.names import CHILD, STATE
+from lora_lite.sketches import changed
 from lora_lite.spec import Variant
 
 
@@ -73,10 +74,17 @@ ADAPTING = (_adapt_input, _adapt_output)
 
 def _given(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
     """What the layer is called with. Raises TargetError on a nested tensor, which has no shape to go by."""
-    x = first_argument(layer, args, kwargs)
+    x, adapter = first_argument(layer, args, kwargs), layer.lora_lite
+    own = next(iter(adapter._parameters.values()), x)
+    if own.device != x.device:
+        raise TargetError(
+            f"{vars(adapter).get('target')}: the adapter is on {own.device}, its input on {x.device}, wanted"
+            " one device. Move the whole model; an engine that takes a layer's weights away and brings them"
+            " for its call must bring the adapter's too: leave the layer out of it, or with exclude_names."
+        )
     if x.is_nested:
         raise TargetError(
-            f"{vars(layer.lora_lite).get('target')}: found a nested tensor, wanted a padded one."
+            f"{vars(adapter).get('target')}: found a nested tensor, wanted a padded one."
             " Build nn.TransformerEncoder with enable_nested_tensor=False, or pad what the model is given."
         )
     return x
@@ -91,9 +99,23 @@ def listen(model: nn.Module) -> tuple[RemovableHandle, list[Step]]:
 def begin(model: nn.Module, args: Any) -> None:
     """dead() is about the forward that begins now."""
     state: Any = vars(model)[STATE]
+    if not torch.compiler.is_compiling():
+        for layer in state.started_from:
+            refuse_another_weight(layer)
     state.seen["ran"] = True
     for mark in state.marks:
         mark["reached"] = False
+
+
+def refuse_another_weight(layer: nn.Module) -> None:
+    """Raise BaseWeightError where the adapter started from a weight that is gone."""
+    module = layer._modules.get(CHILD)
+    if module is not None and (how := changed(layer, module)) is not None:
+        raise BaseWeightError(
+            f"{vars(module)['target']}: its weight is another than at attach or load, {how}, and"
+            f" {module.name} started from that. Give the model its base first, then attach or load the"
+            " adapter again."
+        )
 
 
 def _without_autocast(x: Tensor, adapt: Callable[..., Tensor], *given: Any) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lora_lite.atomic import at_once, layer_as_it_is
 from lora_lite.errors import BaseWeightError, TargetError, naming
 from lora_lite.handle import Adapter, attached, take_down, uninstalling, unwrapped
+from lora_lite.hooks import refuse_another_weight
 from lora_lite.journal import Journal
 from lora_lite.linear import has_plain_weight
 from lora_lite.names import CHILD, STATE, plain_modules
@@ -35,9 +36,11 @@ def merge(model: nn.Module) -> None:
     adapters = attached(model)
     # Prepared while they are on.
     off, _ = uninstalling(model, adapters)
-    _refuse_unreached(model, adapters)
     named = dict(plain_modules(model))
     layers = {name: named[name] for adapter in adapters for name in adapter.layers()}
+    for layer in layers.values():
+        refuse_another_weight(layer)
+    _refuse_unreached(model, adapters)
     for name, layer in layers.items():
         with naming(name):
             _refuse_unmergeable(model, layer)

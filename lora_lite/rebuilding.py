@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from lora_lite.adapter import refuse_overlap
-from lora_lite.base import device_of
+from lora_lite.base import device_of, refuse_absent
 from lora_lite.config import AdapterConfig
-from lora_lite.errors import CheckpointError, ConfigError
+from lora_lite.errors import CheckpointError, ConfigError, naming
 from lora_lite.linear import LinearShape, is_linear, linear_shape
 from lora_lite.names import plain_modules
 from lora_lite.reading import Tensors
@@ -35,6 +35,8 @@ def rebuild(
     layers = {}
     for target in entry["targets"]:
         layers[target] = _layer(path, model, target)
+        with naming(target):
+            refuse_absent(layers[target])
     refuse_overlap(layers)
     refuse_uncalled(model, layers)
     modules = {}
