@@ -8,13 +8,16 @@ import torch
 from torch import nn
 
 from lora_lite.atomic import Step, at_once, attribute_as_it_is, layer_as_it_is
-from lora_lite.base import attachable, base_parameters, device_of, refuse_non_finite_base
+from lora_lite.base import attachable, device_of, refuse_absent, refuse_non_finite_base
 from lora_lite.calibration import calibrate
 from lora_lite.config import AdapterConfig
 from lora_lite.errors import CalibrationError, ConfigError, TargetError, naming
-from lora_lite.handle import CHILD, STATE, Adapter, State, attached, refuse_strays, uninstall, unwrapped
-from lora_lite.hooks import hang
+from lora_lite.fast_paths import switch_off
+from lora_lite.handle import Adapter, State, attached, refuse_strays, uninstall, unwrapped
+from lora_lite.hooks import hang, listen
 from lora_lite.linear import all_finite, linear_shape
+from lora_lite.names import CHILD, STATE, base_parameters, plain_modules
+from lora_lite.sketches import sketch_of
 from lora_lite.spec import VARIANTS, Variant
 from lora_lite.statistics import keep_still
 from lora_lite.targets import find_targets
@@ -45,6 +48,7 @@ def attach(model: nn.Module, config: AdapterConfig, calibration_data: Iterable[A
     # Every layer is checked before the first batch runs and the first SVD is taken.
     for name, layer in targets.items():
         with naming(name):
+            refuse_absent(layer)
             variant.check(linear_shape(layer), config)
             refuse_non_finite_base(layer, read=variant.reads_weight)
     statistics = _statistics(model, variant, config, targets, calibration_data)
@@ -113,7 +117,11 @@ def install(model: nn.Module, adapters: list[tuple[AdapterConfig, dict[str, Vari
     """
     refuse_strays(model)
     state: State = getattr(model, STATE, None) or State()
-    handles = [Adapter(model, config, tuple(modules)) for config, modules in adapters]
+    named = dict(plain_modules(model))
+    handles = [
+        Adapter(model, config, tuple(modules), [named[name] for name in modules])
+        for config, modules in adapters
+    ]
     base = dict(base_parameters(model))
     frozen = {name for name, parameter in base.items() if parameter.requires_grad}
     if "torch._dynamo" in sys.modules:
@@ -124,20 +132,50 @@ def install(model: nn.Module, adapters: list[tuple[AdapterConfig, dict[str, Vari
     back = [attribute_as_it_is(model, STATE)]
     for _, modules in adapters:
         for name, module in modules.items():
-            layer = model.get_submodule(name)
+            layer = named[name]
+            module.__dict__["target"] = name
+            if module.reads_weight or module.needs_calibration:
+                module.__dict__["sketch"] = sketch_of(layer)
             back += layer_as_it_is(layer)
             steps += hang(layer, module)
-    still, moving = keep_still(model)
-    steps += [*still, *((base[name].requires_grad_, False) for name in frozen)]
-    back += [*moving, *((base[name].requires_grad_, True) for name in frozen)]
+    steps += [(base[name].requires_grad_, False) for name in frozen]
+    back += [(base[name].requires_grad_, True) for name in frozen]
+    done, undone = _quiet(model, base)
+    listener = state.listener
+    if listener is None:
+        listener, heard = listen(model)
+        undone += layer_as_it_is(model)
+        done += heard
+    # Another state and not a changed one: the model says that it carries them when it does.
+    marks = [vars(module)["mark"] for _, modules in adapters for module in modules.values()]
+    looked_at = [
+        named[name]
+        for _, modules in adapters
+        for name, module in modules.items()
+        if vars(module).get("sketch") is not None
+    ]
+    state = State(
+        [*state.adapters, *handles],
+        state.frozen | frozen,
+        listener,
+        marks=[*state.marks, *marks],
+        started_from=[*state.started_from, *looked_at],
+    )
+    at_once([*steps, *done, (vars(model).__setitem__, STATE, state)], [*back, *undone])
+    return handles
+
+
+def _quiet(model: nn.Module, base: Mapping[str, nn.Parameter]) -> tuple[list[Step], list[Step]]:
+    """What keeps the base still besides requires_grad, and has every layer called; and what undoes it."""
     # An optimiser that is given all parameters leaves alone those without a gradient.
     stale = [parameter for parameter in base.values() if parameter.grad is not None]
-    steps += [(setattr, parameter, "grad", None) for parameter in stale]
-    back += [(setattr, parameter, "grad", parameter.grad) for parameter in stale]
-    # Another state and not a changed one: the model says that it carries them when it does.
-    state = State([*state.adapters, *handles], state.frozen | frozen)
-    at_once([*steps, (vars(model).__setitem__, STATE, state)], back)
-    return handles
+    steps: list[Step] = [(setattr, parameter, "grad", None) for parameter in stale]
+    back: list[Step] = [(setattr, parameter, "grad", parameter.grad) for parameter in stale]
+    for change in (keep_still, switch_off):
+        done, undone = change(model)
+        steps += done
+        back += undone
+    return steps, back
 
 
 def _refuse_non_finite(module: Variant) -> None:

@@ -9,9 +9,8 @@ from torch.nn.parameter import is_lazy
 
 from lora_lite.errors import BaseWeightError, TargetError
 from lora_lite.handle import unwrapped
-from lora_lite.linear import all_finite, has_plain_weight, read_weight
+from lora_lite.linear import all_finite, has_plain_weight, linear_sizes, read_weight
 from lora_lite.parallel import refuse_split
-from lora_lite.spec import Variant
 from lora_lite.statistics import refuse_observers
 
 
@@ -33,33 +32,27 @@ def attachable(model: nn.Module) -> nn.Module:
     return inner
 
 
-def base_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """The model's own parameters by name, adapters aside."""
-    adapters = {name: module for name, module in model.named_modules() if isinstance(module, Variant)}
-    own = {
-        f"{name}.{parameter}"
-        for name, module in adapters.items()
-        for parameter, _ in module.named_parameters()
-    }
-    for name, parameter in model.named_parameters():
-        if name not in own:
-            yield name, parameter
-
-
-def base_buffers(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """The model's own persistent buffers by name, adapters aside. Others are caches, made anew with the
-    model.
-    """
-    for name, module in model.named_modules():
-        if not isinstance(module, Variant):
-            for buffer, held in module._buffers.items():
-                if held is not None and buffer not in module._non_persistent_buffers_set:
-                    yield f"{name}.{buffer}" if name else buffer, held
-
-
 def device_of(layer: nn.Module) -> torch.device | None:
     """Where the layer's tensors lie."""
     return next((tensor.device for tensor in chain(layer.parameters(), layer.buffers())), None)
+
+
+def refuse_absent(layer: nn.Module) -> None:
+    """Raise BaseWeightError where the layer's numbers are elsewhere: not loaded yet, offloaded, or split."""
+    for name, tensor in chain(layer.named_parameters(), layer.named_buffers()):
+        if tensor.is_meta:
+            raise BaseWeightError(
+                f"its {name} is on the meta device, wanted numbers: it is not loaded yet, or offloaded. Give"
+                " the layer its weights first, and an engine the model with its adapters; or leave the layer"
+                " out with exclude_names."
+            )
+    weight = layer._parameters.get("weight")
+    if type(weight) is nn.Parameter and weight.dim() == 1 and weight.is_floating_point():
+        raise BaseWeightError(
+            f"its weight has the shape {tuple(weight.shape)}, wanted {linear_sizes(layer)}: an engine has"
+            " split or flattened it (ZeRO stage 3, FullyShardedDataParallel). Attach or load before it does,"
+            " and save inside of its own context that gathers the parameters."
+        )
 
 
 def refuse_non_finite_base(layer: nn.Module, *, read: bool) -> None:

@@ -11,6 +11,7 @@ from torch.utils.hooks import RemovableHandle
 
 from lora_lite.atomic import Step, at_once, attribute_as_it_is
 from lora_lite.errors import CalibrationError, LoraLiteError
+from lora_lite.fast_paths import switch_off
 from lora_lite.spec import Calibrator
 
 
@@ -93,8 +94,9 @@ def calibrate(
             f"calibration_data: found one {type(data).__name__}, wanted batches. Put it in a list."
         )
     tokens = dict.fromkeys(targets, 0)
-    back = [*_modes(model), (torch.set_grad_enabled, torch.is_grad_enabled())]
-    listen: list[Step] = []
+    # On their way around a layer its inputs would be missed.
+    listen, heard = switch_off(model)
+    back: list[Step] = [*_modes(model), (torch.set_grad_enabled, torch.is_grad_enabled()), *heard]
     for name, layer in targets.items():
         hooks, with_kwargs = layer._forward_pre_hooks, layer._forward_pre_hooks_with_kwargs
         own = RemovableHandle(hooks).id

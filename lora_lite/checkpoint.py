@@ -4,6 +4,7 @@ of it all.
 
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -12,15 +13,18 @@ import torch
 from torch import Tensor, nn
 
 from lora_lite.adapter import install
-from lora_lite.base import attachable, refuse_non_finite_base
+from lora_lite.base import attachable, refuse_absent, refuse_non_finite_base
 from lora_lite.config import ADAPTER_DTYPES
 from lora_lite.errors import CheckpointError, ConfigError, naming
 from lora_lite.fingerprint import check_same_base, digest_of, digest_of_all, fingerprint
 from lora_lite.handle import Adapter, attached, unwrapped
 from lora_lite.linear import all_finite
+from lora_lite.names import plain_modules
 from lora_lite.parallel import gathered, refuse_disagreement, shard, write_once
 from lora_lite.reading import FORMAT, HEADER, opened
 from lora_lite.rebuilding import rebuild
+from lora_lite.sketches import changed
+from lora_lite.spec import Variant
 from lora_lite.writing import plain_path, save_file, shown, write_atomically
 
 
@@ -45,6 +49,7 @@ def save(model: nn.Module, path: str | bytes | os.PathLike[str] | os.PathLike[by
     live: dict[str, Tensor] = {}
     for adapter in attached(model):
         layers = adapter.layers()
+        _refuse_pieces(dict(plain_modules(model)), layers)
         held = {target: layer.state_dict(keep_vars=True) for target, layer in layers.items()}
         for target, tensors in held.items():
             live |= {f"{target}.{name}": tensor for name, tensor in tensors.items()}
@@ -68,6 +73,30 @@ def save(model: nn.Module, path: str | bytes | os.PathLike[str] | os.PathLike[by
     write_once(
         part, lambda: write_atomically(place, lambda beside: save_file(whole, beside, metadata=metadata))
     )
+
+
+def _refuse_pieces(modules: Mapping[str, nn.Module], layers: Mapping[str, Variant]) -> None:
+    """Raise where an engine has put pieces in the place of an adapter's tensors or of the weight under them;
+    warn where that weight is another than at attach.
+    """
+    for target, module in layers.items():
+        for name, spec in module.specs(module.shape, module.config).items():
+            tensor = getattr(module, name, None)
+            shape = tuple(tensor.shape) if isinstance(tensor, Tensor) else None
+            if shape != spec.shape:
+                raise CheckpointError(
+                    f"{target}: tensor {name} has shape {shape}, wanted {spec.shape}: an engine has split or"
+                    " flattened it (ZeRO stage 3, FullyShardedDataParallel). Save inside of its own context"
+                    " that gathers the parameters. Nothing was written."
+                )
+        with naming(target):
+            refuse_absent(modules[target])
+        if (how := changed(modules[target], module)) is not None:
+            warnings.warn(
+                f"{target}: its weight is another than at attach or load, {how}, and {module.name} started"
+                " from that. Save is done; the adapter belongs to the base that is gone.",
+                stacklevel=3,
+            )
 
 
 def _copied(tensor: Tensor) -> Tensor:
@@ -166,15 +195,17 @@ def load(
         )
     # A base that passed the check is the one that attach has looked at.
     if not check_base:
+        named_modules = dict(plain_modules(model))
         for name in (name for _, modules in adapters for name in modules):
             with naming(name):
-                refuse_non_finite_base(model.get_submodule(name), read=False)
+                refuse_non_finite_base(named_modules[name], read=False)
     return install(model, adapters)
 
 
 def _refuse_repeated(path: object, model: nn.Module, targets: list[str]) -> None:
     """A layer carries one adapter, under however many names and in however many adapters the file has it."""
-    layers = [model.get_submodule(name) for name in targets]
+    named = dict(plain_modules(model))
+    layers = [named[name] for name in targets]
     repeated = [name for name, layer in zip(targets, layers, strict=True) if layers.count(layer) > 1]
     if repeated:
         raise CheckpointError(

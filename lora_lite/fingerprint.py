@@ -11,9 +11,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lora_lite.base import base_buffers, base_parameters
 from lora_lite.errors import BaseMismatchError, BaseWeightError
 from lora_lite.linear import quantisation_scales
+from lora_lite.names import base_buffers, base_modules, base_parameters, plain_modules
 from lora_lite.parallel import gathered
 
 # The first format whose fingerprints have buffers and extra state in them.
@@ -35,7 +35,8 @@ def fingerprint(model: nn.Module, *, parameters_only: bool = False) -> dict[str,
             raise BaseWeightError(
                 f"{name}: found on the meta device, wanted numbers. Give the model its weights first."
             )
-    told = {name: _described(gathered(p.detach()), *_scales(model, name)) for name, p in parameters.items()}
+    modules = dict(plain_modules(model))
+    told = {name: _described(gathered(p.detach()), *_scales(modules, name)) for name, p in parameters.items()}
     told |= {name: _described(gathered(buffer)) for name, buffer in buffers.items()}
     return told if parameters_only else told | _extra_states(model)
 
@@ -44,7 +45,7 @@ def _extra_states(model: nn.Module) -> dict[str, str]:
     """What modules put into a state dict besides tensors, as some quantised layers do."""
     states = {
         f"{name}.{EXTRA}" if name else EXTRA: module.get_extra_state()
-        for name, module in model.named_modules()
+        for name, module in base_modules(model)
         if type(module).get_extra_state is not nn.Module.get_extra_state
     }
     return {name: f"extra state {_digest_of_any(state)}" for name, state in states.items()}
@@ -78,9 +79,9 @@ def digest_of_all(header: Mapping[str, Any], tensors: Mapping[str, str]) -> str:
     return hashlib.sha256(json.dumps([own, tensors], sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _scales(model: nn.Module, name: str) -> tuple[Tensor, ...]:
+def _scales(modules: Mapping[str, nn.Module], name: str) -> tuple[Tensor, ...]:
     owner, _, last = name.rpartition(".")
-    return quantisation_scales(model.get_submodule(owner)) if last == "weight" else ()
+    return quantisation_scales(modules[owner]) if last == "weight" else ()
 
 
 def digest_of(tensor: Tensor, *scales: Tensor) -> str:

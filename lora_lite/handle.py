@@ -2,53 +2,107 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch.utils.hooks import RemovableHandle
 
 from lora_lite.atomic import HOOKS, Step, at_once, attribute_as_it_is, layer_as_it_is
 from lora_lite.config import AdapterConfig
 from lora_lite.errors import NotAttachedError, TargetError
+from lora_lite.fast_paths import switch_on
+from lora_lite.hooks import ADAPTING
+from lora_lite.names import CHILD, STATE, base_parameters, plain_modules, without_wrappers
 from lora_lite.spec import Variant
 from lora_lite.statistics import let_move
-
-# The child under which a target layer holds its adapter, and the attribute under which a model holds its
-# handles.
-CHILD = "lora_lite"
-STATE = "_lora_lite"
 
 
 @dataclass
 class State:
-    """What a model with adapters remembers: the handles, and the base parameters that attach froze."""
+    """What a model with adapters remembers: the handles, the base parameters that attach froze, the hook by
+    which it notices a forward, and whether there was one since the last attach or load.
+    """
 
     adapters: list["Adapter"] = field(default_factory=list)
     # Names and not parameters: fully_shard and load_state_dict(assign=True) put others in their place.
     frozen: set[str] = field(default_factory=set)
+    listener: RemovableHandle | None = None
+    # What the listener writes: plain dicts, since torch.compile traces it.
+    seen: dict[str, bool] = field(default_factory=lambda: {"ran": False})
+    marks: list[dict[str, bool]] = field(default_factory=list)
+    # The layers whose adapter started from their weight.
+    started_from: list[nn.Module] = field(default_factory=list)
 
 
 class Adapter:
     """One attached adapter: a config on its target layers. What attach returns, and load for each in a file.
 
-    model    the model, without the wrappers of torch.compile or DistributedDataParallel
+    model    the model, without the wrappers of torch.compile, DistributedDataParallel and the like
     config   what attach was given, or the file held: a copy of its own
-    targets  names of the layers that carry it, in the order of the model
+    targets  names of the layers that carry it, in the order of the model, as they were then: of the plain
+             model, whatever wraps it or a part of it
 
-    It ends with detach or merge: from then on its methods raise NotAttachedError.
+    It ends with detach or merge: from then on its methods raise NotAttachedError. Where one of its layers was
+    taken out of the model or replaced they raise TargetError, but for detach.
     """
 
-    def __init__(self, model: nn.Module, config: AdapterConfig, targets: tuple[str, ...]) -> None:
+    def __init__(
+        self, model: nn.Module, config: AdapterConfig, targets: tuple[str, ...], layers: Iterable[nn.Module]
+    ) -> None:
         self.model = model
         self.config = config
         self.targets = targets
+        self._layers = tuple(layers)
 
     def layers(self) -> dict[str, Variant]:
-        """The adapter module of each target. Raises NotAttachedError after detach."""
+        """The adapter module of each target, by the name that its layer has now.
+
+        Raises NotAttachedError after detach, TargetError where a layer or its adapter is gone.
+        """
+        self._refuse_detached()
+        found, gone = self._look()
+        if gone:
+            raise TargetError(
+                f"{'; '.join(gone[:5])}: {len(gone)} of {len(self.targets)} layers of this"
+                f" {self.config.variant} adapter, wanted as at attach. Put them back; or detach, and"
+                " attach or load again on the model as it is."
+            )
+        return {name: carrier._modules[CHILD] for name, carrier in found.items()}  # type: ignore[misc]  # a Variant
+
+    def _refuse_detached(self) -> None:
         if self not in adapters_of(self.model):
             raise NotAttachedError(
                 f"This {self.config.variant} adapter is no longer attached. Attach or load it again."
             )
-        return {name: getattr(self.model.get_submodule(name), CHILD) for name in self.targets}
+
+    def _look(self) -> tuple[dict[str, nn.Module], list[str]]:
+        """The layers that carry it, by the names that they have now; and what became of the others."""
+        named = dict(plain_modules(self.model))
+        now: dict[nn.Module, str] = {}
+        for name, module in named.items():
+            now.setdefault(module, name)
+        found, gone = dict[str, nn.Module](), list[str]()
+        for target, layer in zip(self.targets, self._layers, strict=True):
+            # The layer itself, wherever it is now; else a copy of it in its place.
+            there = layer if layer in now else named.get(target)
+            if there is not None and isinstance(there._modules.get(CHILD), Variant):
+                found[now[there]] = there
+            elif there is None:
+                gone.append(f"{target} was deleted from the model")
+            else:
+                gone.append(f"{target} is a {type(there).__name__} without the adapter, replaced or stripped")
+        return found, gone
+
+    def own(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """The base parameters of its layers, by name as attached, wherever they are now."""
+        for target, layer in zip(self.targets, self._layers, strict=True):
+            for name, parameter in layer._parameters.items():
+                if parameter is not None:
+                    yield f"{target}.{name}" if target else name, parameter
+
+    def carriers(self) -> list[nn.Module]:
+        """Every layer that may carry it: as attached, and as found in the model."""
+        return list(dict.fromkeys([*self._layers, *self._look()[0].values()]))
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Trainable parameters as ("layers.0.q_proj.A", parameter); shapes are in help() of the variant."""
@@ -67,9 +121,10 @@ class Adapter:
                 yield f"{target}.{name}", buffer
 
     def dead(self) -> tuple[str, ...]:
-        """Targets that no forward has reached since attach or load.
+        """Targets that the latest forward of the model has not reached: layers where the adapter did nothing.
 
-        After a forward: layers where this adapter does nothing.
+        Before the first one since attach or load: all. What calls of parts of the model reach counts too, up
+        to the next forward of the model itself.
         """
         return tuple(name for name, layer in self.layers().items() if not layer.reached)
 
@@ -78,7 +133,8 @@ class Adapter:
 
         Raises NotAttachedError where it is off already.
         """
-        uninstall(self.model, [self] if self.layers() else [])
+        self._refuse_detached()
+        uninstall(self.model, [self])
 
     def __repr__(self) -> str:
         shown = ", ".join(name or "the model itself" for name in self.targets[:4])
@@ -88,7 +144,7 @@ class Adapter:
 
 def adapters_of(model: nn.Module) -> tuple[Adapter, ...]:
     """The handles of the adapters on `model`, oldest first; empty where there are none."""
-    state: State | None = getattr(model, STATE, None)
+    state: State | None = getattr(without_wrappers(model), STATE, None)
     return tuple(state.adapters) if state else ()
 
 
@@ -104,9 +160,9 @@ def attached(model: nn.Module) -> tuple[Adapter, ...]:
 
 def refuse_strays(model: nn.Module) -> None:
     """Raise TargetError where the model carries adapters that were attached through another module."""
-    own = {layer for adapter in adapters_of(model) for layer in adapter.layers().values()}
+    own = {layer._modules.get(CHILD) for adapter in adapters_of(model) for layer in adapter.carriers()}
     strays = [
-        name for name, module in model.named_modules() if isinstance(module, Variant) and module not in own
+        name for name, module in plain_modules(model) if isinstance(module, Variant) and module not in own
     ]
     if strays:
         raise TargetError(
@@ -117,24 +173,25 @@ def refuse_strays(model: nn.Module) -> None:
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The model inside the wrappers of torch.compile and DistributedDataParallel, whose names have a prefix
-    of their own.
+    """The model inside the wrappers of torch.compile, DistributedDataParallel and the like, whose names have
+    a prefix of their own.
 
     Raises TargetError for what is no module.
     """
     if not isinstance(model, nn.Module):
         hint = " Use the handle's own detach(), or its .model." if isinstance(model, Adapter) else ""
         raise TargetError(f"Found {model!r}, wanted the model, an nn.Module.{hint}")
-    # Wrappers nest: a compiled model lies in DistributedDataParallel, or around it.
-    inner = model.module if isinstance(model, DistributedDataParallel) else getattr(model, "_orig_mod", model)
-    return model if inner is model or not isinstance(inner, nn.Module) else unwrapped(inner)
+    return without_wrappers(model)
 
 
 def take_down(layer: nn.Module) -> list[Step]:
-    """What takes its adapter off a layer; nothing where it has none."""
+    """What takes its adapter off a layer, or what is left of it; nothing where it has none."""
     module = layer._modules.get(CHILD)
     if module is None or (hook := getattr(module, "hook", None)) is None:
-        return [(layer._modules.pop, CHILD, None)]
+        # Its child was taken away alone.
+        held = (*layer._forward_pre_hooks.items(), *layer._forward_hooks.items())
+        left = [number for number, hook in held if hook in ADAPTING]
+        return [(getattr(layer, hooks).pop, number, None) for number in left for hooks in HOOKS]
     gone = [(getattr(layer, hooks).pop, hook.id, None) for hooks in HOOKS]
     return [(layer._modules.pop, CHILD, None), *gone]
 
@@ -148,15 +205,22 @@ def uninstalling(model: nn.Module, adapters: Iterable[Adapter]) -> tuple[list[St
     state: State = getattr(model, STATE)
     back = [attribute_as_it_is(model, STATE)]
     steps: list[Step] = []
-    for layer in (model.get_submodule(name) for adapter in adapters for name in adapter.targets):
+    for layer in (layer for adapter in adapters for layer in adapter.carriers()):
         back += layer_as_it_is(layer)
         steps += take_down(layer)
     if left := [adapter for adapter in state.adapters if adapter not in adapters]:
         # As long as one adapter is left, all of the base stays frozen.
         return [*steps, (vars(model).__setitem__, STATE, replace(state, adapters=left))], back
-    for name, parameter in model.named_parameters():
+    # A layer that was taken out of the model gets its flags back too.
+    for name, parameter in chain(base_parameters(model), *(adapter.own() for adapter in adapters)):
         if name in state.frozen:
             steps.append((parameter.requires_grad_, True))
             back.append((parameter.requires_grad_, parameter.requires_grad))
-    moving, still = let_move(model)
-    return [*steps, *moving, (vars(model).pop, STATE, None)], [*back, *still]
+    back += layer_as_it_is(model)
+    if state.listener is not None:
+        steps += [(getattr(model, hooks).pop, state.listener.id, None) for hooks in HOOKS]
+    for undo in (let_move, switch_on):
+        undone, again = undo(model)
+        steps += undone
+        back += again
+    return [*steps, (vars(model).pop, STATE, None)], back

@@ -10,8 +10,9 @@ from torch.utils.hooks import RemovableHandle
 
 from lora_lite.atomic import Step
 from lora_lite.calibration import first_argument
-from lora_lite.errors import TargetError
-from lora_lite.handle import CHILD
+from lora_lite.errors import BaseWeightError, TargetError
+from lora_lite.names import CHILD, STATE
+from lora_lite.sketches import changed
 from lora_lite.spec import Variant
 
 
@@ -49,10 +50,10 @@ def hang(layer: nn.Module, module: Variant) -> list[Step]:
 def _adapt_input(
     layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    x = first_argument(layer, args, kwargs)
+    x = _given(layer, args, kwargs)
     adapter: Variant = layer.lora_lite
     # Past nn.Module.__setattr__, which would take 2 µs of each forward (measured).
-    adapter.__dict__["reached"] = True
+    adapter.__dict__["mark"]["reached"] = True
     adapted = _without_autocast(x, adapter.adapt_input, x).to(x.dtype)
     if args:
         return (adapted, *args[1:]), kwargs
@@ -60,11 +61,61 @@ def _adapt_input(
 
 
 def _adapt_output(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], y: Tensor) -> Tensor:
-    x = first_argument(layer, args, kwargs)
+    x = _given(layer, args, kwargs)
     adapter: Variant = layer.lora_lite
-    adapter.__dict__["reached"] = True
+    adapter.__dict__["mark"]["reached"] = True
     adapted = _without_autocast(x, adapter.adapt_output, x, y, layer)
     return adapted.to(y.dtype)
+
+
+# What hang() hangs.
+ADAPTING = (_adapt_input, _adapt_output)
+
+
+def _given(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    """What the layer is called with. Raises TargetError on a nested tensor, which has no shape to go by."""
+    x, adapter = first_argument(layer, args, kwargs), layer.lora_lite
+    own = next(iter(adapter._parameters.values()), x)
+    if own.device != x.device:
+        raise TargetError(
+            f"{vars(adapter).get('target')}: the adapter is on {own.device}, its input on {x.device}, wanted"
+            " one device. Move the whole model; an engine that takes a layer's weights away and brings them"
+            " for its call must bring the adapter's too: leave the layer out of it, or with exclude_names."
+        )
+    if x.is_nested:
+        raise TargetError(
+            f"{vars(adapter).get('target')}: found a nested tensor, wanted a padded one."
+            " Build nn.TransformerEncoder with enable_nested_tensor=False, or pad what the model is given."
+        )
+    return x
+
+
+def listen(model: nn.Module) -> tuple[RemovableHandle, list[Step]]:
+    """What tells the model's adapters that a forward begins."""
+    handle = RemovableHandle(model._forward_pre_hooks)
+    return handle, [(setitem, model._forward_pre_hooks, handle.id, begin)]
+
+
+def begin(model: nn.Module, args: Any) -> None:
+    """dead() is about the forward that begins now."""
+    state: Any = vars(model)[STATE]
+    if not torch.compiler.is_compiling():
+        for layer in state.started_from:
+            refuse_another_weight(layer)
+    state.seen["ran"] = True
+    for mark in state.marks:
+        mark["reached"] = False
+
+
+def refuse_another_weight(layer: nn.Module) -> None:
+    """Raise BaseWeightError where the adapter started from a weight that is gone."""
+    module = layer._modules.get(CHILD)
+    if module is not None and (how := changed(layer, module)) is not None:
+        raise BaseWeightError(
+            f"{vars(module)['target']}: its weight is another than at attach or load, {how}, and"
+            f" {module.name} started from that. Give the model its base first, then attach or load the"
+            " adapter again."
+        )
 
 
 def _without_autocast(x: Tensor, adapt: Callable[..., Tensor], *given: Any) -> Tensor:

@@ -1,7 +1,7 @@
 """merge: fold adapters into the base."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from itertools import chain
 from typing import Any
@@ -10,10 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from lora_lite.atomic import at_once, layer_as_it_is
-from lora_lite.errors import BaseWeightError, naming
-from lora_lite.handle import attached, take_down, uninstalling, unwrapped
+from lora_lite.errors import BaseWeightError, TargetError, naming
+from lora_lite.handle import Adapter, attached, take_down, uninstalling, unwrapped
+from lora_lite.hooks import refuse_another_weight
 from lora_lite.journal import Journal
 from lora_lite.linear import has_plain_weight
+from lora_lite.names import CHILD, STATE, plain_modules
 
 
 def merge(model: nn.Module) -> None:
@@ -34,7 +36,11 @@ def merge(model: nn.Module) -> None:
     adapters = attached(model)
     # Prepared while they are on.
     off, _ = uninstalling(model, adapters)
-    layers = {name: model.get_submodule(name) for adapter in adapters for name in adapter.targets}
+    named = dict(plain_modules(model))
+    layers = {name: named[name] for adapter in adapters for name in adapter.layers()}
+    for layer in layers.values():
+        refuse_another_weight(layer)
+    _refuse_unreached(model, adapters)
     for name, layer in layers.items():
         with naming(name):
             _refuse_unmergeable(model, layer)
@@ -83,6 +89,20 @@ def _merged(layer: Any) -> tuple[Tensor, Tensor | None]:
     return weight, None if layer.bias is None else bias[0]
 
 
+def _refuse_unreached(model: nn.Module, adapters: Iterable[Adapter]) -> None:
+    """Raise TargetError where a forward has shown that a layer is not called: its weight may be read by who
+    goes around it, and another function would come out. Where none ran yet, every layer counts as called.
+    """
+    dead = [name for adapter in adapters for name in adapter.dead()]
+    if dead and vars(model)[STATE].seen["ran"]:
+        raise TargetError(
+            f"{', '.join(dead[:5])}: merge: the latest forward of the model did not reach {len(dead)} adapted"
+            " layers, wanted all: their adapters do nothing, and who reads their weights would get others. If"
+            " they are used at times, as experts are, run a forward that reaches them, or call them; else"
+            " leave them out with exclude_names."
+        )
+
+
 def _refuse_unmergeable(model: nn.Module, layer: Any) -> None:
     """A layer can be merged into if it computes x Wᵀ + b and nothing else, with tensors of its own."""
     if not has_plain_weight(layer) or not isinstance(layer, nn.Linear):
@@ -90,9 +110,10 @@ def _refuse_unmergeable(model: nn.Module, layer: Any) -> None:
             f"merge: {type(layer).__name__} holds no plain floating-point weight to fold into. "
             "Keep the adapter attached, or load it onto an unquantised base."
         )
-    # One of them is the adapter's own.
-    hooks = len(layer._forward_hooks) + len(layer._forward_pre_hooks)
-    if type(layer).forward is not nn.Linear.forward or "weight" not in layer._parameters or hooks > 1:
+    module: Any = layer._modules[CHILD]
+    own = (module.hook, vars(model)[STATE].listener)
+    hooks = {*layer._forward_hooks, *layer._forward_pre_hooks} - {handle.id for handle in own}
+    if type(layer).forward is not nn.Linear.forward or "weight" not in layer._parameters or hooks:
         raise BaseWeightError(
             f"merge: {type(layer).__name__} computes more than x Wᵀ + b (a forward of its own, a parametrised"
             " weight or another hook), which would count twice. Take that away first, or keep the adapter"
@@ -111,7 +132,7 @@ def _sharing(model: nn.Module, layer: nn.Module) -> Iterator[str]:
     Views of one flat buffer share its storage and need not share a number of it: memory is compared.
     """
     own = [_memory(parameter) for parameter in layer.parameters(recurse=False)]
-    for name, module in model.named_modules():
+    for name, module in plain_modules(model):
         if module is not layer:
             held = chain(module.parameters(recurse=False), module.buffers(recurse=False))
             if any(a < d and c < b for c, d in map(_memory, held) for a, b in own):

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from lora_lite.adapter import refuse_overlap
-from lora_lite.base import device_of
+from lora_lite.base import device_of, refuse_absent
 from lora_lite.config import AdapterConfig
-from lora_lite.errors import CheckpointError, ConfigError
+from lora_lite.errors import CheckpointError, ConfigError, naming
 from lora_lite.linear import LinearShape, is_linear, linear_shape
+from lora_lite.names import plain_modules
 from lora_lite.reading import Tensors
 from lora_lite.spec import VARIANTS, Variant
 from lora_lite.targets import refuse_uncalled
@@ -34,6 +35,8 @@ def rebuild(
     layers = {}
     for target in entry["targets"]:
         layers[target] = _layer(path, model, target)
+        with naming(target):
+            refuse_absent(layers[target])
     refuse_overlap(layers)
     refuse_uncalled(model, layers)
     modules = {}
@@ -66,10 +69,7 @@ def _blaming_the_header(path: str) -> Iterator[None]:
 
 
 def _layer(path: str, model: nn.Module, name: str) -> nn.Module:
-    try:
-        layer = model.get_submodule(name)
-    except AttributeError:
-        layer = None
+    layer = dict(plain_modules(model)).get(name)
     if layer is None or not is_linear(layer):
         found = "no such layer" if layer is None else f"a {type(layer).__name__}"
         raise CheckpointError(f"{path}: {name}: found {found} in this model, wanted a linear layer.")

@@ -129,7 +129,6 @@ class Variant(nn.Module):
     reference: ClassVar[Reference | None] = None
     reads_weight: ClassVar[bool] = False
     needs_calibration: ClassVar[bool] = False
-    reached: bool = False
 
     def __init__(
         self,
@@ -142,6 +141,9 @@ class Variant(nn.Module):
         fill.
         """
         super().__init__()
+        # A plain dict: torch.compile follows it from the layer and from the model's listener alike.
+        self.__dict__["mark"] = {"reached": False}
+        self.__dict__["renewed"] = False
         self.shape = shape
         self.config: Any = config
         self.scale = config.scale
@@ -156,6 +158,24 @@ class Variant(nn.Module):
                 self.register_parameter(name, nn.Parameter(tensor))
             else:
                 self.register_buffer(name, tensor)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        # A cast of the model rounds the weight as it rounds the adapter: no other base for that.
+        made = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch's own
+        if (sketch := self.__dict__.get("sketch")) is not None:
+            dtypes = (tensor.dtype for tensor in self.parameters())
+            sketch.eps = max(sketch.eps, *(torch.finfo(dtype).eps for dtype in dtypes))
+        return made
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *given: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *given)
+        # An adapter that comes in a state dict is of the base that comes with it.
+        self.__dict__["renewed"] = any(prefix + name in state_dict for name in self.state_dict())
+
+    @property
+    def reached(self) -> bool:
+        """Whether the latest forward of the model has called the layer."""
+        return self.__dict__["mark"]["reached"]  # type: ignore[no-any-return]  # a bool
 
     @classmethod
     def specs(cls, shape: LinearShape, config: Any) -> dict[str, ParamSpec]:

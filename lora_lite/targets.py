@@ -9,6 +9,7 @@ from torch import nn
 from lora_lite.config import AdapterConfig, Role
 from lora_lite.errors import TargetError
 from lora_lite.linear import is_linear, linear_shape
+from lora_lite.names import plain_modules, without_wrappers
 
 
 def find_targets(model: nn.Module, config: AdapterConfig) -> dict[str, nn.Module]:
@@ -31,16 +32,18 @@ def find_targets(model: nn.Module, config: AdapterConfig) -> dict[str, nn.Module
             f"No layer fits all of target_names={config.target_names}, exclude_names={config.exclude_names}, "
             f"target_roles={config.target_roles}, layers={config.layers} together. {_sample(names)}"
         )
-    modules = dict(model.named_modules())
+    modules = dict(plain_modules(model))
     refuse_uncalled(model, wanted)
+    _refuse_nested(wanted)
     return {name: modules[name] for name in names if name in wanted}
 
 
 def _linear_names(model: nn.Module) -> dict[str, list[str]]:
     """Each linear layer's first name, and all its names."""
     names: dict[nn.Module, list[str]] = {}
-    # A layer that two parents hold has two names, and may be selected by either.
-    for name, module in model.named_modules(remove_duplicate=False):
+    # A layer that two parents hold has two names, and may be selected by either. A wrapper looks like the
+    # layer inside of it, and has no name.
+    for name, module in plain_modules(model):
         if is_linear(module):
             names.setdefault(module, []).append(name)
     return {aliases[0]: aliases for aliases in names.values()}
@@ -74,7 +77,8 @@ def _output_head(model: nn.Module, names: dict[str, list[str]]) -> set[str]:
     """
     tell = getattr(model, "get_output_embeddings", None)
     head = tell() if callable(tell) else None
-    return set() if head is None else {name for name in names if model.get_submodule(name) is head}
+    modules = dict(plain_modules(model))
+    return set() if head is None else {name for name in names if modules[name] is without_wrappers(head)}
 
 
 def residual_width(model: nn.Module, names: Iterable[str]) -> int:
@@ -89,7 +93,7 @@ def residual_width(model: nn.Module, names: Iterable[str]) -> int:
         config = text_config()
     if isinstance(width := getattr(config, "hidden_size", None), int):
         return width
-    modules = dict(model.named_modules())
+    modules = dict(plain_modules(model))
     touched: Counter[int] = Counter()
     for name in names:
         shape = linear_shape(modules[name])
@@ -110,7 +114,7 @@ def _by_role(model: nn.Module, names: dict[str, list[str]], roles: tuple[Role, .
     if not roles:
         return set(names)
     width = residual_width(model, names)
-    modules = dict(model.named_modules())
+    modules = dict(plain_modules(model))
     found: dict[Role, set[str]] = {"reader": set(), "writer": set(), "inner": set()}
     for name in names:
         shape = linear_shape(modules[name])
@@ -135,10 +139,11 @@ def layer_index(model: nn.Module, name: str) -> int | None:
     not a pipeline of different parts or of one. An expert's index lies deeper. Without such a container the
     outermost number counts.
     """
+    modules = dict(plain_modules(model))
     parts = name.split(".")
     numbers = [i for i, part in enumerate(parts) if part.isdecimal()]
     for i in numbers:
-        container = model.get_submodule(".".join(parts[:i]))
+        container = modules[".".join(parts[:i])]
         if isinstance(container, nn.ModuleList):
             return int(parts[i])
         if not isinstance(container, nn.Sequential):
@@ -169,11 +174,29 @@ def refuse_uncalled(model: nn.Module, wanted: Iterable[str]) -> None:
     nn.MultiheadAttention reads out_proj's weight and never calls it, so that a hook there would do nothing.
     """
     uncalled = {module.out_proj for module in model.modules() if isinstance(module, nn.MultiheadAttention)}
+    modules = dict(plain_modules(model))
     for name in sorted(wanted):
-        if uncalled and model.get_submodule(name) in uncalled:
+        if uncalled and modules[name] in uncalled:
             raise TargetError(
                 f"{name}: nn.MultiheadAttention never calls its out_proj, so an adapter there would do"
                 f" nothing. Leave it out with exclude_names=({re.escape(name)!r},)."
+            )
+
+
+def _refuse_nested(wanted: set[str]) -> None:
+    """Raise TargetError on a linear layer inside of another one, as a wrapper of somebody's own holds it.
+
+    Which of the two computes cannot be told; an adapter on each would count twice.
+    """
+    for name in sorted(wanted):
+        parts = name.split(".")
+        outer = {".".join(parts[:i]) for i in range(len(parts) if name else 0)} & wanted
+        if outer:
+            around = min(outer)
+            raise TargetError(
+                f"{around or 'the model itself'} and {name}: found one linear layer inside of the other,"
+                f" wanted an adapter on the one that computes. Leave the other out with exclude_names,"
+                f" such as ({re.escape(around)!r},)."
             )
 
 

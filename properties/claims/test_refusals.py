@@ -98,12 +98,16 @@ def test_a_model_without_its_parameters_is_refused() -> None:
     match = "^1.weight: found no shape yet, .* Run one forward"
     with assert_refuses(ll.TargetError, match, claim="attach to a model with a lazy layer"):
         ll.attach(lazy, ll.LoRAConfig(r=2, target_names=("0",)))
-    ll.attach(meta := nn.Sequential(nn.Linear(4, 4, device="meta")), ll.LoRAConfig(r=2))
-    with assert_runs("an adapted layer on the meta device"):
-        meta(x(3).to("meta"))
-    match, tried = "^0.weight: found on the meta device", "save of a model on the meta device"
+    for bias in (True, False):
+        meta = nn.Sequential(nn.Linear(4, 4, bias=bias, device="meta"))
+        match = "^0: its weight is on the meta device"
+        with assert_refuses(ll.BaseWeightError, match, claim="attach to a layer on the meta device"):
+            ll.attach(meta, ll.LoRAConfig(r=2))
+    beside: Any = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4, device="meta"))
+    ll.attach(beside, ll.LoRAConfig(r=2, target_names=("0",)))
+    match, tried = "^1.weight: found on the meta device", "save beside a layer on the meta device"
     with scratch_file() as path, assert_refuses(ll.BaseWeightError, match, claim=tried):
-        ll.save(meta, path)
+        ll.save(beside, path)
 
 
 # What each variant computes of the weight, too large for which dtype at which size of the weight's entries.

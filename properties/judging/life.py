@@ -17,7 +17,7 @@ from properties.judging.assertions import assert_holds
 from properties.judging.expected import expected_output
 from properties.judging.fixed_models import NO_HOOK, blocked
 from properties.judging.life_checks import check, check_untouched, look
-from properties.judging.life_ledger import Adapted, Ledger, copied, new, refused_dtype, same_parameters
+from properties.judging.life_ledger import Adapted, Ledger, copied, new, refused_dtype, same_base
 from properties.judging.life_steps import NOTHING_ON, Refusal, bounded, looks, outcome, telling, trainable
 from properties.judging.tolerance import coarser
 from properties.subjects import subject
@@ -191,7 +191,7 @@ class Life:
         check_base = step.check_base or saved.lineage != ledger.lineage
         dtype = None if step.dtype is None else DTYPES[step.dtype]
         refusal: Refusal = None
-        if check_base and not same_parameters(saved.base, ledger):
+        if check_base and not same_base(saved.base, ledger):
             refusal = ll.BaseMismatchError, "made for another base"
         elif any(target in ledger.layers for one in saved.adapters for target in one.tensors):
             refusal = ll.TargetError, "already carry an adapter"

@@ -11,7 +11,7 @@ from properties.judging.agreement import assert_agrees
 from properties.judging.assertions import assert_all_identical, assert_holds, assert_identical
 from properties.judging.life_ledger import Ledger
 from properties.judging.needs import has_oracle
-from properties.judging.snapshot import hooks_of
+from properties.judging.snapshot import hooked
 from properties.subjects import subject
 from properties.subjects.layer_runs import Layer, watch
 
@@ -87,8 +87,8 @@ def check_flags(ledger: Ledger) -> None:
         assert_holds(one.handle.config == one.config, claim=found)
     got, handles = ll.adapters_of(ledger.model), tuple(one.handle for one in ledger.adapters)
     assert_holds(got == handles, claim=f"adapters_of(model) gives {got}, wanted {handles}")
-    modules = dict(ledger.model.named_modules())
-    hooks = {name: len(own) for name, own in hooks_of(ledger.model).items()}
+    modules, hanging = dict(ledger.model.named_modules()), hooked(ledger.model)
+    hooks = {name: hanging.count(name) for name in modules}
     wanted = {name: ledger.hooks.get(name, 0) + (name in ledger.layers) for name in modules}
     assert_alike(hooks, wanted, "the number of hooks")
     for name, module in modules.items():

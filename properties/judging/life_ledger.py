@@ -142,7 +142,9 @@ class Ledger:
 
     def base_alone(self, fresh: "Ledger") -> "Ledger":
         """A fresh model of the same names and shapes, given the numbers that the base of this one has."""
-        fresh.model.to(self.dtype).load_state_dict(self.base)
+        for name, tensor in fresh.model.to(self.dtype).named_buffers():
+            tensor.data = tensor.data.to(self.base[name].dtype)  # as they were cast, or never were
+        fresh.model.load_state_dict(self.base)
         base = {name: tensor.detach().clone() for name, tensor in fresh.model.state_dict().items()}
         return replace(fresh, base=base, lineage=self.lineage, coarsest=self.coarsest)
 
@@ -178,7 +180,7 @@ def new(recipe: NestedRecipe, frozen: tuple[int, ...]) -> Ledger:
     )
 
 
-def same_parameters(saved: Tensors, ledger: Ledger) -> bool:
-    """Bit for bit, buffers aside."""
-    pairs = [(saved[name], ledger.base[name]) for name in ledger.flags]
+def same_base(saved: Tensors, ledger: Ledger) -> bool:
+    """Bit for bit, buffers too."""
+    pairs = [(saved[name], ledger.base[name]) for name in ledger.base]
     return all(a.dtype == b.dtype and torch.equal(bits(a), bits(b)) for a, b in pairs)

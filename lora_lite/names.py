@@ -1,0 +1,65 @@
+"""Names of a plain model's modules and tensors, whatever wraps them: files fit the plain one."""
+
+from collections.abc import Iterator
+
+from torch import Tensor, nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
+
+from lora_lite.spec import Variant
+
+# The child under which a target layer holds its adapter, and the attribute under which a model holds its
+# handles.
+CHILD = "lora_lite"
+STATE = "_lora_lite"
+
+# Under which name torch.compile, checkpoint_wrapper and FullyShardedDataParallel keep what they wrap; and
+# wrappers that call it "module", as a plain model may call a child too.
+INNER = ("_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module")
+WRAPPERS = (DistributedDataParallel, DataParallel, AveragedModel)
+
+
+def without_wrappers(module: nn.Module) -> nn.Module:
+    """What lies inside of all wrappers, which nest; a module that is none as it is."""
+    for name in ("module",) if isinstance(module, WRAPPERS) else INNER:
+        if (inner := module._modules.get(name)) is not None:
+            return without_wrappers(inner)
+    return module
+
+
+def plain_modules(model: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """Every module by name, under each of its names, wrappers left out; in the order of named_modules()."""
+    model = without_wrappers(model)
+    yield name, model
+    for own, child in model._modules.items():
+        if child is not None:
+            yield from plain_modules(child, f"{name}.{own}" if name else own)
+
+
+def base_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Each of the model's own modules under its first name, adapters aside."""
+    seen = {part for module in model.modules() if isinstance(module, Variant) for part in module.modules()}
+    for name, module in plain_modules(model):
+        if module not in seen:
+            seen.add(module)
+            yield name, module
+
+
+def base_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """The model's own parameters by name, adapters aside; a tied one once."""
+    seen = set[nn.Parameter]()
+    for name, module in base_modules(model):
+        for own, parameter in module._parameters.items():
+            if parameter is not None and parameter not in seen:
+                seen.add(parameter)
+                yield f"{name}.{own}" if name else own, parameter
+
+
+def base_buffers(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """The model's own persistent buffers by name, adapters aside. Others are caches, made anew with the
+    model.
+    """
+    for name, module in base_modules(model):
+        for own, buffer in module._buffers.items():
+            if buffer is not None and own not in module._non_persistent_buffers_set:
+                yield f"{name}.{own}" if name else own, buffer

@@ -1,0 +1,239 @@
+"""Models that are changed around an adapter: wrapped, fused, with layers replaced, deleted or passed by."""
+
+import copy
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+import lora_lite as ll
+from properties.judging.assertions import (
+    assert_holds,
+    assert_identical,
+    assert_nonzero,
+    assert_refuses,
+    assert_runs,
+    assert_within,
+)
+from properties.judging.claim import claim
+from properties.judging.files import scratch_file
+from properties.judging.fixed_models import Stack, moved, on, simple_config, x
+from properties.judging.snapshot import assert_as_before, hooked, state_of
+from properties.judging.tolerance import claim_bound
+from properties.subjects.attaching import seed_inits
+from strategies.wrappers import Wrapped, wrapped
+
+
+@claim(wrapped, stage="save", subject="lora_lite", share=0.3)
+def test_names_are_those_of_the_plain_model(case: Wrapped) -> None:
+    """Whatever wraps it or its parts, before attach or after: the file fits the plain base and a wrapped one,
+    and detach takes off all of it.
+    """
+    names, model = ("0.0", "0.1", "1"), case.build()
+    if case.before:
+        model = case.wrap(model)
+    before = state_of(model)
+    adapter = moved(on(model, case.variant))
+    assert_holds(adapter.targets == names, claim=f"targets are {adapter.targets}, wanted {names}")
+    whole = model if case.before else case.wrap(model)
+    with torch.no_grad():
+        wanted = whole(x(3))
+    listed = tuple(adapter.layers())
+    assert_holds(listed == names, claim=f"once wrapped the handle lists {listed}, wanted {names}")
+    for one, what in ((case.build(), "the plain model"), (case.wrap(case.build()), "a wrapped model")):
+        with scratch_file() as path:
+            ll.save(whole, path)
+            with assert_runs(f"load of what was saved beside {case.wraps} onto {what}"):
+                ll.load(one, path)
+        with torch.no_grad():
+            assert_identical(
+                one(x(3)), wanted, what=f"the output of {what}, loaded,", like="that before save"
+            )
+    ll.detach(whole)
+    if case.before:
+        assert_as_before(model, before, claim="after detach from a wrapped model")
+    assert_holds(not hooked(whole), claim=f"after detach hooks hang on {hooked(whole)}")
+
+
+def replace(model: Any) -> None:
+    model.second = nn.Linear(4, 4)
+
+
+def delete(model: Any) -> None:
+    del model.second
+
+
+def strip(model: Any) -> None:
+    del model.second._modules["lora_lite"]
+
+
+@claim(st.just, stage="attach", subject="lora_lite")
+def test_a_layer_that_is_gone_is_told_by_its_name(variant: str) -> None:
+    """What is asked of the adapter is refused; detach takes down what is left, from the layer as well."""
+    doings: dict[str, Callable[[nn.Module, ll.Adapter, Any], Any]] = {
+        "save": lambda model, adapter, path: ll.save(model, path),
+        "merge": lambda model, adapter, path: ll.merge(model),
+        "dead()": lambda model, adapter, path: adapter.dead(),
+        "parameters()": lambda model, adapter, path: list(adapter.parameters()),
+        "named_buffers()": lambda model, adapter, path: list(adapter.named_buffers()),
+        "layers()": lambda model, adapter, path: adapter.layers(),
+    }
+    for change in (replace, delete, strip):
+        model: Any = Stack()
+        before, adapter = state_of(model), on(model, variant)
+        layer, match = model.second, "^second (was deleted|is a Linear without the adapter)"
+        change(model)
+        for what, act in doings.items():
+            tried = f"{what} once a layer was changed ({change.__name__})"
+            with scratch_file() as path, assert_refuses(ll.TargetError, match, claim=tried):
+                act(model, adapter, path)
+        adapter.detach()
+        model.second = layer
+        assert_as_before(model, before, claim=f"after {change.__name__}, detach, and the layer put back")
+
+
+@claim(st.just, stage="attach", subject="lora_lite")
+def test_a_copy_in_a_layers_place_carries_its_adapter(variant: str) -> None:
+    """As a conversion makes it; and a layer that moved is found where it is."""
+    model: Any = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4))
+    adapter = moved(on(model, variant))
+    wanted = model(x(3)).detach()
+    model[0] = copy.deepcopy(model[0])
+    assert_holds(tuple(adapter.layers()) == ("0", "2"), claim="a copy in a layer's place is not listed")
+    what = "the output with a layer copied in its place"
+    assert_identical(model(x(3)), wanted, what=what, like="as before")
+    adapter.detach()
+    assert_holds(not hooked(model), claim=f"after detach hooks hang on {hooked(model)}")
+    adapter = on(model, variant)
+    model.insert(0, nn.Identity())
+    found = tuple(adapter.layers())
+    assert_holds(found == ("1", "3"), claim=f"layers that moved by one are listed as {found}")
+
+
+class Attention(nn.Module):
+    """Three layers, or one that was fused out of them; or their weights, read past them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v = (nn.Linear(4, 4) for _ in range(3))
+        self.fused: nn.Linear | None = None
+        self.reads = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.fused is not None:
+            q, k, v = self.fused(x).chunk(3, -1)
+        else:
+            read = self.reads and nn.functional.linear(x, self.v.weight, self.v.bias)
+            q, k, v = self.q(x), self.k(x), read if self.reads else self.v(x)
+        return q * k + v  # type: ignore[no-any-return]
+
+    def fuse(self) -> None:
+        layers = (self.q, self.k, self.v)
+        self.fused = nn.Linear(4, 12)
+        self.fused.weight.data = torch.cat([layer.weight for layer in layers]).detach()
+        self.fused.bias.data = torch.cat([layer.bias for layer in layers]).detach()
+
+
+@claim(st.just, stage="attach", subject="lora_lite")
+def test_dead_tells_of_the_latest_forward(variant: str) -> None:
+    """Not of one before the layers were fused; merge then refuses, and takes what no forward has tried."""
+    model = Attention()
+    adapter = moved(on(model, variant))
+    model(x(3))
+    assert_holds(adapter.dead() == (), claim=f"dead() after a forward gives {adapter.dead()}")
+    model.fuse()
+    model(x(3))
+    found = f"dead() after a forward of fused layers gives {adapter.dead()}, wanted q, k and v"
+    assert_holds(adapter.dead() == ("q", "k", "v"), claim=found)
+    match = "^q, k, v: merge: the latest forward of the model did not reach 3"
+    with assert_refuses(ll.TargetError, match, claim="merge of layers that were fused"):
+        ll.merge(model)
+    for layer in (model.q, model.k, model.v):
+        layer(x(1))
+    assert_holds(adapter.dead() == (), claim=f"dead() after calls of each layer gives {adapter.dead()}")
+    with assert_runs("merge of layers that were called by themselves"):
+        ll.merge(model)
+    model.fused = None
+    moved(on(model, variant))
+    with assert_runs("merge where no forward ran"):
+        ll.merge(model)
+
+
+@claim(stage="merge", subject="lora_lite")
+def test_merge_refuses_a_layer_whose_weight_is_read_past_it() -> None:
+    """The output would move by what the adapter never did."""
+    model = Attention()
+    model.reads = True
+    moved(on(model, "lora"))
+    wanted = model(x(3)).detach()
+    with assert_refuses(ll.TargetError, "^v: merge: ", claim="merge of a layer that is read and not called"):
+        ll.merge(model)
+    assert_identical(model(x(3)), wanted, what="the output after a refused merge", like="as before")
+
+
+class Logged(nn.Linear):
+    """Somebody's own wrapper, which looks like the layer inside."""
+
+    def __init__(self) -> None:
+        super().__init__(4, 4)
+        self.inner = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x)  # type: ignore[no-any-return]
+
+
+@claim(stage="refusal", subject="lora_lite")
+def test_a_linear_layer_inside_of_another_is_refused() -> None:
+    """By both names; with one of them left out the other carries the adapter."""
+    model = nn.Sequential(Logged())
+    match = "^0 and 0.inner: found one linear layer inside of the other"
+    with assert_refuses(ll.TargetError, match, claim="attach to a layer and the one inside of it"):
+        ll.attach(model, ll.IA3Config())
+    adapter = ll.attach(model, ll.IA3Config(exclude_names=("0",)))
+    assert_holds(adapter.targets == ("0.inner",), claim=f"targets are {adapter.targets}, wanted 0.inner")
+
+
+MASK = torch.tensor([[False] * 5, [False] * 3 + [True] * 2])
+
+
+@claim(st.just, stage="forward", subject="lora_lite")
+def test_an_encoders_fast_path_does_not_pass_by_an_adapter(variant: str) -> None:
+    """nn.TransformerEncoder with a padding mask, evaluated: calibration and adapter see padded tensors. It is
+    as before after detach.
+    """
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
+    model = nn.TransformerEncoder(layer, 2, enable_nested_tensor=True).eval()
+    batch: dict[str, Any] = {"src": x(2, 5), "src_key_padding_mask": MASK}
+    before = model.use_nested_tensor
+    data = [batch] if ll.VARIANTS[variant].needs_calibration else None
+    with torch.no_grad(), warnings.catch_warnings():
+        # torch's own, of its nested tensors.
+        warnings.filterwarnings("ignore", "The PyTorch API of nested tensors")
+        plain = model(**batch)[~MASK]
+        seed_inits(0)
+        adapter = ll.attach(model, simple_config(variant, exclude_names="out_proj"), data)
+        bound = claim_bound(16 * float(plain.abs().amax()), plain.dtype)
+        what = "the output of an encoder with a mask and a fresh adapter"
+        assert_within(model(**batch)[~MASK], plain, bound, what=what, like="that of the plain one")
+        moved(adapter)
+        assert_nonzero(model(**batch)[~MASK] - plain, what="what a moved adapter adds in an encoder")
+        ll.detach(model)
+        assert_identical(model(**batch)[~MASK], plain, what="the output after detach", like="as before")
+    found = f"use_nested_tensor is {model.use_nested_tensor} after detach, was {before}"
+    assert_holds(model.use_nested_tensor == before, claim=found)
+
+
+@claim(st.just, stage="refusal", subject="lora_lite")
+def test_a_nested_tensor_is_refused_by_the_layer(variant: str) -> None:
+    """It has no shape to go by."""
+    on(model := nn.Sequential(nn.Linear(4, 4)), variant)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The PyTorch API of nested tensors")
+        given = torch.nested.nested_tensor([torch.ones(2, 4), torch.ones(3, 4)])
+    match = "^0: found a nested tensor"
+    with assert_refuses(ll.TargetError, match, claim="a forward of a nested tensor"):
+        model(given)
