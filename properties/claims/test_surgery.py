@@ -21,7 +21,7 @@ from properties.judging.assertions import (
 from properties.judging.claim import claim
 from properties.judging.files import scratch_file
 from properties.judging.fixed_models import Stack, moved, on, simple_config, x
-from properties.judging.snapshot import assert_as_before, hooked, state_of
+from properties.judging.snapshot import assert_as_before, hooked, snapshot_of
 from properties.judging.tolerance import claim_bound
 from properties.subjects.attaching import seed_inits
 from strategies.wrappers import Wrapped, wrapped
@@ -35,7 +35,7 @@ def test_names_are_those_of_the_plain_model(case: Wrapped) -> None:
     names, model = ("0.0", "0.1", "1"), case.build()
     if case.before:
         model = case.wrap(model)
-    before = state_of(model)
+    before = snapshot_of(model)
     adapter = moved(on(model, case.variant))
     assert_holds(adapter.targets == names, claim=f"targets are {adapter.targets}, wanted {names}")
     whole = model if case.before else case.wrap(model)
@@ -83,7 +83,7 @@ def test_a_layer_that_is_gone_is_told_by_its_name(variant: str) -> None:
     }
     for change in (replace, delete, strip):
         model: Any = Stack()
-        before, adapter = state_of(model), on(model, variant)
+        before, adapter = snapshot_of(model), on(model, variant)
         layer, match = model.second, "^second (was deleted|is a Linear without the adapter)"
         change(model)
         for what, act in doings.items():
