@@ -17,6 +17,7 @@ from properties.judging.assertions import (
     assert_holds,
     assert_identical,
     assert_refuses,
+    assert_runs,
     assert_within,
 )
 from properties.judging.claim import claim
@@ -54,7 +55,7 @@ def test_what_moves_in_training_stays_while_an_adapter_is_on(case: Base) -> None
     adapter = adapt(case, model)
     model.train(model.training)
     train(adapter, case)
-    with saved(model) as path:
+    with saved(model) as path, assert_runs("load onto the same base"):
         ll.load(fresh, path)
     model.eval()
     what = f"the output of a base with {case.beside}, after load,"
@@ -96,7 +97,8 @@ def test_a_base_that_differs_in_a_buffer_is_another_one(case: Base) -> None:
         same: Any = case.build().eval()
         if case.beside == "a scale":
             same[1].cache += 1
-        ll.load(same, path)
+        with assert_runs("load onto the same base"):
+            ll.load(same, path)
     what = f"the output of a base with {case.beside}, after load,"
     assert_identical(same(case.batch()), model(case.batch()), what=what, like="that of the model saved")
 
