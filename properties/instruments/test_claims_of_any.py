@@ -193,6 +193,12 @@ def base_trains(life: Any) -> None:
         layer.base_layer.weight.requires_grad_()
 
 
+def halved_scale(life: Any) -> None:
+    """In forward and merge alike: no claim without a formula sees it."""
+    for layer in life.model.get_base_model():
+        layer.scaling["default"] /= 2
+
+
 FAULTS: dict[str, Fault] = {
     "attach_works_or_is_refused_clearly": raising(RuntimeError("shapes do not fit")),
     "a_refused_attach_leaves_the_base_as_it_was": raising(
@@ -215,6 +221,7 @@ FAULTS: dict[str, Fault] = {
     "outputs_and_gradients_are_finite": giving(lambda model, x, y: y / 0),
     "a_fresh_adapter_is_finite": giving(lambda model, x, y: y / 0),
     "every_tensor_learns_within_two_steps": attached(dead_tensor),
+    "output_and_gradients_are_the_oracles": attached(halved_scale),
     "every_entry_matters": attached(dead_entry),
     "gradients_are_those_of_the_forward": giving(lambda model, x, y: 2 * y - y.detach()),
     "a_small_step_is_a_small_change": giving(jump),
