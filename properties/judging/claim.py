@@ -112,6 +112,8 @@ class Claim:
 
         def check(case: Any) -> None:
             meter.examples += 1
+            if self.subject == ANY and failing.small_enough(case):
+                return
             journal.note(pasteable(case))
             try:
                 self.judge(case)
@@ -172,6 +174,9 @@ def failing_again(watch: Watch) -> Iterator[None]:
         _watching.remove(watch)
 
 
+SHRINKS = 60
+
+
 @dataclass
 class _Failing:
     """Hypothesis runs the minimal case last; the first failing one is what it took to find it."""
@@ -179,6 +184,14 @@ class _Failing:
     case: Any = None
     error: Exception | None = None
     examples: int = 0
+    shrinking: int = 0
+
+    def small_enough(self, case: Any) -> bool:
+        """Whether enough was tried to make a failing case smaller: from then on it alone fails. A library may
+        have hundreds of them.
+        """
+        self.shrinking += self.error is not None
+        return self.shrinking > SHRINKS and case != self.case
 
     def keep(self, case: Any, error: Exception, examples: int) -> None:
         self.case, self.error, self.examples = case, error, self.examples or examples
