@@ -217,6 +217,7 @@ FAULTS: dict[str, Fault] = {
     "the_layout_of_the_input_does_not_matter": giving(
         lambda model, x, y: y if x.is_contiguous() else 1.01 * y
     ),
+    "a_second_call_gives_the_same": giving(lambda model, x, y: y + torch.rand(())),
     "train_and_eval_agree": giving(lambda model, x, y: 1.01 * y if model.training else y),
     "outputs_and_gradients_are_finite": giving(lambda model, x, y: y / 0),
     "a_fresh_adapter_is_finite": giving(lambda model, x, y: y / 0),
