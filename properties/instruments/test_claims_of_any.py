@@ -193,6 +193,12 @@ def base_trains(life: Any) -> None:
         layer.base_layer.weight.requires_grad_()
 
 
+def halved_scale(life: Any) -> None:
+    """In forward and merge alike: no claim without a formula sees it."""
+    for layer in life.model.get_base_model():
+        layer.scaling["default"] /= 2
+
+
 FAULTS: dict[str, Fault] = {
     "attach_works_or_is_refused_clearly": raising(RuntimeError("shapes do not fit")),
     "a_refused_attach_leaves_the_base_as_it_was": raising(
@@ -211,10 +217,12 @@ FAULTS: dict[str, Fault] = {
     "the_layout_of_the_input_does_not_matter": giving(
         lambda model, x, y: y if x.is_contiguous() else 1.01 * y
     ),
+    "a_second_call_gives_the_same": giving(lambda model, x, y: y + torch.rand(())),
     "train_and_eval_agree": giving(lambda model, x, y: 1.01 * y if model.training else y),
     "outputs_and_gradients_are_finite": giving(lambda model, x, y: y / 0),
     "a_fresh_adapter_is_finite": giving(lambda model, x, y: y / 0),
     "every_tensor_learns_within_two_steps": attached(dead_tensor),
+    "output_and_gradients_are_the_oracles": attached(halved_scale),
     "every_entry_matters": attached(dead_entry),
     "gradients_are_those_of_the_forward": giving(lambda model, x, y: 2 * y - y.detach()),
     "a_small_step_is_a_small_change": giving(jump),

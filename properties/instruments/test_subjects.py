@@ -30,7 +30,7 @@ BROKEN = {
     "lycoris:lora": {"unmerging_gives_it_back", "merging_twice_changes_nothing_more"},
     "litgpt:lora": set[str](),
     "loralib:lora": set[str](),
-    "lora_pytorch:lora": {"gradients_are_those_of_the_forward"},
+    "lora_pytorch:lora": {"gradients_are_those_of_the_forward", "output_and_gradients_are_the_oracles"},
 }
 
 

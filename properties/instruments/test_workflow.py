@@ -47,8 +47,8 @@ def test_the_workflow_is_valid() -> None:
 
 @pytest.mark.slow
 def test_every_command_of_the_workflow_exists() -> None:
-    """A file that can be run, an install of extras that are declared, or a selection of tests that pytest
-    finds.
+    """A file that can be run, an install of extras or a file that are there, or a selection of tests that
+    pytest finds.
     """
     for words in (words for job in jobs().values() for words in commands(job)):
         if words[:3] == ["python", "-m", "pip"]:
@@ -61,6 +61,9 @@ def test_every_command_of_the_workflow_exists() -> None:
 
 
 def assert_installs(words: list[str]) -> None:
+    if "-r" in words:
+        assert (REPOSITORY / words[words.index("-r") + 1]).is_file(), words
+        return
     (extras,) = re.findall(r"\.\[(.*?)\]", words[-1])
     declared = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert set(extras.split(",")) <= set(declared), extras

@@ -25,6 +25,7 @@ from properties.judging.failing import Failing, watching
 from properties.judging.needs import MACHINE, NEEDS, unmet
 from properties.judging.outcome import NOT_APPLICABLE, NOT_JUDGED, STAGES, Meter, NotJudgedError, measuring
 from properties.subjects.attaching import seed_inits
+from properties.subjects.bindings import BINDINGS
 from properties.subjects.library import OFFERS, RefusedError
 from properties.subjects.living import library, method_of
 
@@ -94,7 +95,10 @@ class Claim:
         """As standing(), of a method of any library, by its full name."""
         if why := library(full.partition(":")[0]).missing():
             return Standing(NOT_JUDGED, why)
-        lacking = [need for need in self.needs if need not in method_of(full).offers]
+        if "oracle" in self.needs and full not in BINDINGS:
+            return Standing(NOT_JUDGED, f"no formula yet: bind {full} in subjects/bindings.py")
+        offered = {*method_of(full).offers, "oracle"}
+        lacking = [need for need in self.needs if need not in offered]
         return Standing(NOT_APPLICABLE, f"{full} offers no {lacking[0]}") if lacking else Standing(None)
 
     def judge(self, *case: Any) -> None:
@@ -152,6 +156,8 @@ class Claim:
 
         def check(case: Any) -> None:
             meter.examples += 1
+            if self.subject == ANY and failing.small_enough(case):
+                return
             journal.note(case)
             try:
                 self.judge(case)

@@ -33,6 +33,10 @@ def watching() -> Sequence[Watch]:
     return _watching
 
 
+# So many tries make a failing case of another library smaller.
+SHRINKS = 60
+
+
 @dataclass
 class Failing:
     """Hypothesis runs the minimal case last; the first failing one is what it took to find it."""
@@ -40,6 +44,14 @@ class Failing:
     case: Any = None
     error: Exception | None = None
     examples: int = 0
+    shrinking: int = 0
+
+    def small_enough(self, case: Any) -> bool:
+        """Whether enough was tried to make a failing case smaller: from then on it alone fails. A library may
+        have hundreds of them.
+        """
+        self.shrinking += self.error is not None
+        return self.shrinking > SHRINKS and case != self.case
 
     def keep(self, case: Any, error: Exception, examples: int) -> None:
         self.case, self.error, self.examples = case, error, self.examples or examples

@@ -25,7 +25,11 @@ Settings = tuple[tuple[str, Any], ...]
 # second     another adapter beside it, to switch to and from together  both of them active at a time
 # save       files of its own, and load them onto a fresh base
 # steady     what trains computes what serves, where nothing is dropped out
-OFFERS = ("merge", "unmerge", "absorb", "detach", "disable", "scale", "second", "together", "save", "steady")
+# oracle     its tensors are bound to the symbols of a formula, see bindings.py
+OFFERS = (
+    *("merge", "unmerge", "absorb", "detach", "disable", "scale", "second", "together", "save", "steady"),
+    "oracle",
+)
 
 
 class RefusedError(Exception):
@@ -115,6 +119,10 @@ class Life:
     def trainable(self) -> dict[str, nn.Parameter]:
         """By name; of the adapter that is active."""
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+
+    def layer(self, i: int) -> nn.Module:
+        """The i-th adapted layer, or what holds its adapter: its trained tensors are those of the adapter."""
+        raise NotImplementedError
 
     def ready(self) -> None:
         """For comparing calls: in eval mode, where that is nothing but a mode."""

@@ -60,12 +60,12 @@ class LitGpt(Library):
             made = rebuilt(model, case, adapter_v2.AdapterV2Linear, "linear.")
             for name, parameter in made.named_parameters():
                 parameter.requires_grad_("adapter_" in name)
-            return LitGptLife(made, "linear.")
+            return LitGptLife(made, case, "linear.")
         given = dict(case.settings)
         make = partial(_qkv if case.name == "lora_qkv" else lora.LoRALinear, **given)
         made = rebuilt(model, case, make, "linear.")
         lora.mark_only_lora_as_trainable(made)
-        return LitGptLife(made, "linear.")
+        return LitGptLife(made, case, "linear.")
 
     def load(self, model: nn.Module, folder: Path, case: LibraryCase) -> Life:
         life = self.attach(model, case)

@@ -67,6 +67,7 @@ def library_cases(
     dtypes: tuple[str, ...] = ("float32", "bfloat16"),
     weights: tuple[str, ...] = WEIGHT_FAMILIES,
     tokens: tuple[tuple[int, ...], ...] = ((3,), (2, 2)),
+    depths: tuple[int, ...] = (1, 2),
     trained: bool = False,
 ) -> LibraryCase:
     """A fresh adapter. Shrinks towards one narrow float32 layer at the library's defaults."""
@@ -76,7 +77,7 @@ def library_cases(
         method,
         draw(linear_recipes(d_in=widths, d_out=widths, weights=weights, dtypes=dtypes)),
         draw(found.settings),
-        draw(st.sampled_from((1, 2))),
+        draw(st.sampled_from(depths)),
         draw(st.sampled_from(tokens)),
         trained,
         draw(SEEDS),

@@ -26,6 +26,9 @@ class LoraPytorchLife(Life):
         own = {id(parameter) for parameter in self.model.parameters()}
         return {n: p for n, p in self.model.named_parameters() if id(p) in own}
 
+    def layer(self, i: int) -> nn.Module:
+        return self.model.module[i].lora_module  # type: ignore[no-any-return]
+
     def base(self) -> dict[str, Tensor]:
         return {
             f"{i}.{name}": parameter.detach()

@@ -59,7 +59,7 @@ class Loralib(Library):
         kind = loralib.Linear if case.name == "lora" else loralib.MergedLinear
         made = rebuilt(model, case, partial(kind, **given))
         loralib.mark_only_lora_as_trainable(made)
-        return LoralibLife(made)
+        return LoralibLife(made, case)
 
     def load(self, model: nn.Module, folder: Path, case: LibraryCase) -> Life:
         life = self.attach(model, case)

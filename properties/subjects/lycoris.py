@@ -36,13 +36,16 @@ class LycorisLife(Life):
 
     model: Any
 
-    def __init__(self, base: nn.Module, network: Any) -> None:
-        self.model = Together(base, network)
+    def __init__(self, base: nn.Module, network: Any, case: LibraryCase) -> None:
+        self.model, self.case = Together(base, network), case
 
     def trainable(self) -> dict[str, nn.Parameter]:
         return {
             n: p for n, p in self.model.named_parameters() if n.startswith("network.") and p.requires_grad
         }
+
+    def layer(self, i: int) -> nn.Module:
+        return self.model.network.loras[i]  # type: ignore[no-any-return]
 
     def base(self) -> dict[str, Tensor]:
         return {n: p.detach() for n, p in self.model.base.named_parameters()}
@@ -108,7 +111,7 @@ class Lycoris(Library):
         network = LycorisNetwork(model, network_module=case.family, **dict(case.settings))
         network.apply_to()
         network.to(case.dtype)
-        return LycorisLife(model, network)
+        return LycorisLife(model, network, case)
 
     def load(self, model: nn.Module, folder: Path, case: LibraryCase) -> Life:
         from lycoris.wrapper import create_lycoris_from_weights
@@ -118,7 +121,7 @@ class Lycoris(Library):
         network.apply_to()
         # It is loaded in float32, and cast by who trains on.
         network.to(case.dtype)
-        return LycorisLife(model, network)
+        return LycorisLife(model, network, case)
 
 
 def _config_of(kind: Any) -> type:

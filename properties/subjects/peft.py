@@ -70,6 +70,9 @@ class PeftLife(Life):
     def __init__(self, model: Any, case: LibraryCase) -> None:
         self.model, self.case = model, case
 
+    def layer(self, i: int) -> nn.Module:
+        return self.model.get_base_model()[i]  # type: ignore[no-any-return]
+
     def base(self) -> dict[str, Tensor]:
         """peft wraps a layer and keeps it as base_layer; a layer that it leaves alone is plain."""
         found: dict[str, Tensor] = {}

@@ -13,8 +13,11 @@ from properties.subjects.library import LibraryCase, Life
 class Replaced(Life):
     """A Sequential of the library's layers. held: where in a layer weight and bias lie, as "linear."."""
 
-    def __init__(self, model: nn.Module, held: str = "") -> None:
-        self.model, self.held = model, held
+    def __init__(self, model: nn.Module, case: LibraryCase, held: str = "") -> None:
+        self.model, self.case, self.held = model, case, held
+
+    def layer(self, i: int) -> nn.Module:
+        return self.model.get_submodule(str(i))
 
     def base(self) -> dict[str, Tensor]:
         state = self.model.state_dict()

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from properties.judging.assertions import assert_finite, assert_holds, assert_within
+from properties.judging.assertions import assert_finite, assert_holds, assert_identical, assert_within
 from properties.judging.claim import ANY, claim
 from properties.judging.own_bound import own_output
 from properties.subjects.library import LibraryCase, Life
@@ -97,6 +97,15 @@ def test_the_layout_of_the_input_does_not_matter(case: LibraryCase) -> None:
         wanted, error = output(life.model, copy), 2 * own_output(life.model, copy).error
         what = f"the output of a {name} input"
         assert_within(output(life.model, given), wanted, error, what=what, like="a contiguous copy's")
+
+
+@claim(trained_cases, stage="forward", subject=ANY, share=0.1)
+def test_a_second_call_gives_the_same(case: LibraryCase) -> None:
+    """In eval mode, bit for bit, and so does the eighth."""
+    life, x = begin(case), case.x()
+    first = output(life.model, x)
+    for _ in range(7):
+        assert_identical(output(life.model, x), first, what="the output of a later call", like="the first's")
 
 
 @claim(trained_cases, stage="training", needs=("steady",), subject=ANY, share=0.2)
