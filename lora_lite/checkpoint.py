@@ -91,7 +91,7 @@ def _refuse_pieces(modules: Mapping[str, nn.Module], layers: Mapping[str, Varian
                 )
         with naming(target):
             refuse_absent(modules[target])
-        if (how := changed(modules[target], module)) is not None:
+        if (how := changed(modules[target], module, thoroughly=True)) is not None:
             warnings.warn(
                 f"{target}: its weight is another than at attach or load, {how}, and {module.name} started"
                 " from that. Save is done; the adapter belongs to the base that is gone.",

@@ -39,7 +39,7 @@ def merge(model: nn.Module) -> None:
     named = dict(plain_modules(model))
     layers = {name: named[name] for adapter in adapters for name in adapter.layers()}
     for layer in layers.values():
-        refuse_another_weight(layer)
+        refuse_another_weight(layer, thoroughly=True)
     _refuse_unreached(model, adapters)
     for name, layer in layers.items():
         with naming(name):
