@@ -33,11 +33,13 @@ def _nonzero(scale: Tensor) -> Tensor:
 
 
 def keep(into: Tensor, norms: Tensor, what: str) -> None:
-    """Store the norms in the adapter's dtype. Raises ConfigError where one that is not zero becomes zero: its
-    row or column would be lost.
+    """Store the norms in the adapter's dtype. Raises ConfigError where one that is not zero loses its
+    bits: its row or column would be lost with it.
     """
     into.copy_(norms)
-    if lost := int(((into == 0) & (norms != 0)).sum()):
+    # float16 is below its smallest normal number with ordinary weights, as its outputs are.
+    least = 0.0 if into.dtype == torch.float16 else torch.finfo(into.dtype).tiny
+    if lost := int(((norms != 0) & ((into == 0) | (norms < least))).sum()):
         raise ConfigError(
             f"{lost} of {len(norms)} {what} of W have norms below what {into.dtype} holds, down to"
             f" {norms[norms != 0].min():.3g}. Choose a wider adapter dtype, scale the layer, or leave it out"
