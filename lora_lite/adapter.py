@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lora_lite.atomic import Step, at_once, attribute_as_it_is, layer_as_it_is
+from lora_lite.atomic import Step, at_once, attribute_as_it_is, gradients_as_before, layer_as_it_is
 from lora_lite.base import attachable, device_of, refuse_absent, refuse_non_finite_base
 from lora_lite.calibration import calibrate
 from lora_lite.config import AdapterConfig
@@ -23,6 +23,7 @@ from lora_lite.statistics import keep_still
 from lora_lite.targets import find_targets
 
 
+@gradients_as_before
 def attach(model: nn.Module, config: AdapterConfig, calibration_data: Iterable[Any] | None = None) -> Adapter:
     """Put an adapter on the layers of `model` that `config` selects, and freeze the base.
 
@@ -195,6 +196,7 @@ def _refuse_non_finite(module: Variant) -> None:
         )
 
 
+@gradients_as_before
 def detach(model: nn.Module) -> None:
     """Take every adapter off `model` and give the base its requires_grad flags back. What they
     learnt is gone: save first.

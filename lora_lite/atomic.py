@@ -1,12 +1,17 @@
 """Changes of a model that no interrupt splits: prepared in Python, then made in one call that runs none."""
 
 from collections import deque
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
+from functools import wraps
 from itertools import starmap
 from operator import call
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
+import torch
 from torch import nn
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 # A function and its arguments. It should be one written in C, as the methods of dicts and tensors are.
 Step = tuple[Any, ...]
@@ -50,3 +55,26 @@ def attribute_as_it_is(owner: Any, name: str) -> Step:
     """What gives an object the attribute back that it has now, or none."""
     held = vars(owner)
     return (held.__setitem__, name, held[name]) if name in held else (held.pop, name, None)
+
+
+def gradients_as_before(function: Callable[P, T]) -> Callable[P, T]:
+    """Decorator: whatever stops the function, torch computes gradients afterwards if it did before.
+
+    An interrupt inside of no_grad's own __exit__ would leave all of torch without them.
+    """
+
+    @wraps(function)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
+        mode = torch.is_grad_enabled()
+        try:
+            return function(*args, **kwargs)
+        except BaseException:
+            _compute_gradients(mode)
+            raise
+
+    return guarded
+
+
+def _compute_gradients(mode: bool) -> None:
+    # Written in C: set_grad_enabled has lines of its own, at which it could be stopped.
+    torch._C._set_grad_enabled(mode)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lora_lite.adapter import install
+from lora_lite.atomic import gradients_as_before
 from lora_lite.base import attachable, refuse_absent, refuse_non_finite_base
 from lora_lite.config import ADAPTER_DTYPES
 from lora_lite.errors import CheckpointError, ConfigError, naming
@@ -28,6 +29,7 @@ from lora_lite.spec import Variant
 from lora_lite.writing import plain_path, save_file, shown, write_atomically
 
 
+@gradients_as_before
 def save(model: nn.Module, path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> None:
     """Write every adapter on `model` to one safetensors file; nothing of the base but a fingerprint.
 
@@ -91,7 +93,7 @@ def _refuse_pieces(modules: Mapping[str, nn.Module], layers: Mapping[str, Varian
                 )
         with naming(target):
             refuse_absent(modules[target])
-        if (how := changed(modules[target], module)) is not None:
+        if (how := changed(modules[target], module, thoroughly=True)) is not None:
             warnings.warn(
                 f"{target}: its weight is another than at attach or load, {how}, and {module.name} started"
                 " from that. Save is done; the adapter belongs to the base that is gone.",
@@ -145,6 +147,7 @@ def _refuse_non_finite(tensors: Mapping[str, Tensor]) -> None:
             )
 
 
+@gradients_as_before
 def load(
     model: nn.Module,
     path: str | bytes | os.PathLike[str] | os.PathLike[bytes],

@@ -107,10 +107,10 @@ def begin(model: nn.Module, args: Any) -> None:
         mark["reached"] = False
 
 
-def refuse_another_weight(layer: nn.Module) -> None:
+def refuse_another_weight(layer: nn.Module, *, thoroughly: bool = False) -> None:
     """Raise BaseWeightError where the adapter started from a weight that is gone."""
     module = layer._modules.get(CHILD)
-    if module is not None and (how := changed(layer, module)) is not None:
+    if module is not None and (how := changed(layer, module, thoroughly=thoroughly)) is not None:
         raise BaseWeightError(
             f"{vars(module)['target']}: its weight is another than at attach or load, {how}, and"
             f" {module.name} started from that. Give the model its base first, then attach or load the"

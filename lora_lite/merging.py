@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lora_lite.atomic import at_once, layer_as_it_is
+from lora_lite.atomic import at_once, gradients_as_before, layer_as_it_is
 from lora_lite.errors import BaseWeightError, TargetError, naming
 from lora_lite.handle import Adapter, attached, take_down, uninstalling, unwrapped
 from lora_lite.hooks import refuse_another_weight
@@ -18,6 +18,7 @@ from lora_lite.linear import has_plain_weight
 from lora_lite.names import CHILD, STATE, plain_modules
 
 
+@gradients_as_before
 def merge(model: nn.Module) -> None:
     """Fold every adapter into its layer's weight and bias and take it off: the same function as a plain
     model.
@@ -39,7 +40,7 @@ def merge(model: nn.Module) -> None:
     named = dict(plain_modules(model))
     layers = {name: named[name] for adapter in adapters for name in adapter.layers()}
     for layer in layers.values():
-        refuse_another_weight(layer)
+        refuse_another_weight(layer, thoroughly=True)
     _refuse_unreached(model, adapters)
     for name, layer in layers.items():
         with naming(name):

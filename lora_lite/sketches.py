@@ -65,17 +65,23 @@ def _stamp(layer: nn.Module) -> tuple[Any, ...]:
     for name, child in layer._modules.items():
         if child is not None and name != CHILD:
             held += [*child.parameters(), *child.buffers()]  # type: ignore[list-item]  # tensors, all of them
-    return tuple(
-        (id(tensor), 0 if tensor.is_inference() else tensor._version) for tensor in held if tensor is not None
-    )
+    return tuple(_told(tensor) for tensor in held if tensor is not None)
 
 
-def changed(layer: nn.Module, module: Any) -> str | None:
+def _told(tensor: Tensor) -> tuple[int, int, int]:
+    # Casts and some engines put other memory under the same tensor, which counts no version.
+    place = tensor.data_ptr() if type(tensor) in (Tensor, nn.Parameter) else 0
+    return id(tensor), 0 if tensor.is_inference() else tensor._version, place
+
+
+def changed(layer: nn.Module, module: Any, *, thoroughly: bool = False) -> str | None:
     """How far the weight is from that at attach, in words; None where it is the same to the rounding of the
     casts that it has seen. A weight that the user has thawed may train.
+
+    thoroughly: look at the numbers also where nothing shows that they were written to, as through `.data`.
     """
     kept: Sketch | None = vars(module).get("sketch")
-    if kept is None or kept.stamp == _stamp(layer):
+    if kept is None or (kept.stamp == _stamp(layer) and not thoroughly):
         return None
     now = sketch_of(layer)
     weight = weight_of(layer)

@@ -131,6 +131,8 @@ def _lie(outer: Any, inner: Any, kind: str, at: int, more: Any = None) -> None:
     places = [*_places(inner), *_places(outer)]
     if kind == "vary":
         places = [(container, key) for container, key in places if type(container[key]) in (int, float)]
+    if not places:
+        return  # what earlier edits left
     container, key = places[at % len(places)]
     if kind == "vary":
         container[key] += 1

@@ -24,8 +24,8 @@ class AntiPaSTOConfig(AdapterConfig):
     dtype = torch.float32   of the adapter's tensors and computation; or torch.bfloat16, float16, float64
     rotate_basis = 'V'      which singular basis turns: 'V' the input's, 'U' the output's, 'none' neither
     block_size = 4          so many directions turn among themselves; a whole number, 2 or more
-    max_skew = 0.5          |K| stays below 2 tan(max_skew / 2), entry by entry; above 0 and below π. That is
-                            the largest angle, in radians, of blocks of 2; larger blocks can turn further
+    max_skew = 0.5          |K| stays below 2 tan(max_skew / 2), entry by entry; from 1.1e-19 to below π. That
+                            is the largest angle, in radians, of blocks of 2; larger blocks can turn further
 
     It has no alpha: anything but None is refused.
     target_names, exclude_names, target_roles and layers choose the layers: help(ll.AdapterConfig).
@@ -39,7 +39,7 @@ class AntiPaSTOConfig(AdapterConfig):
     rotate_basis: Literal["V", "U", "none"] = option("V", values=("V", "U", "none"), wrong=(None, "eight"))
     block_size: int = option(4, values=(2, 4), wrong=(None, 0, 1, True, 0.5, 4.0, "eight"))
     max_skew: float = option(
-        0.5, values=(0.5, 1.0), wrong=(None, 0, -1, True, math.nan, math.inf, 4.0, "eight")
+        0.5, values=(0.5, 1.0), wrong=(None, 0, -1, True, math.nan, math.inf, 4.0, 5e-324, "eight")
     )
 
     def __post_init__(self) -> None:
@@ -48,8 +48,10 @@ class AntiPaSTOConfig(AdapterConfig):
         self.require(whole, "block_size", "a whole number, 2 or more (rotate_basis='none' for no rotation)")
         divides = self.r is not None and self.r % self.block_size == 0
         self.require(divides, "r", f"a multiple of block_size = {self.block_size}")
-        bounded = is_number(self.max_skew) and 0 < self.max_skew < math.pi
-        self.require(bounded, "max_skew", "a number above 0 and below π")
+        # Its reciprocal meets what the rotation is made of, and so does its gradient.
+        least = math.sqrt(torch.finfo(at_least_float32(self.dtype)).tiny)
+        bounded = is_number(self.max_skew) and least <= self.max_skew < math.pi
+        self.require(bounded, "max_skew", f"a number from {least:.3g} on and below π")
 
 
 class ProjectionSizes(Calibrator):

@@ -11,19 +11,13 @@ from torch import Tensor, nn
 from lora_lite.config import AdapterConfig, is_number, option
 from lora_lite.errors import ConfigError
 from lora_lite.linear import LinearShape, at_least_float32, read_weight
+from lora_lite.norms import column_norms, keep
 from lora_lite.spec import Gradient, ParamSpec, Variant, kaiming_uniform, register, zeros
 from lora_lite.variants import references
 from lora_lite.variants.low_rank import add_up
 
 # As in peft: B = 0 has no norm to divide by.
 ZERO_B_NORM_FLOOR = 1e-4
-ROWS_AT_ONCE = 256
-
-
-def column_norms(W: Tensor, dtype: torch.dtype) -> Tensor:
-    """(d_in,), a block of rows at a time: vector_norm along the first dimension takes five times as long."""
-    blocks = torch.split(W, ROWS_AT_ONCE)
-    return torch.stack([block.to(dtype).square().sum(0) for block in blocks]).sum(0).sqrt()
 
 
 def direction(v: Tensor, dim: int, floor: float) -> tuple[Tensor, Tensor]:
@@ -46,8 +40,9 @@ class DeLoRAConfig(AdapterConfig):
 
     r = 8                   rank of the update: a whole number from 1 to 2²⁰, also above the layer's widths
     dtype = torch.float32   of the adapter's tensors and computation; or torch.bfloat16, float16, float64
-    lambda_init = 15.0      λ at init; the update's strength is λ / r. From 0 to the largest number of dtype,
-                            and above 0 with init="zero_b", where λ = 0 could never learn
+    lambda_init = 15.0      λ at init; the update's strength is λ / r. From 1.1e-19 to 1.8e19 in
+                            float32, of which float16 has less and float64 more; or 0, but with init="zero_b",
+                            where it could never learn
     init = 'frozen_copy'    'frozen_copy', the paper's: subtract the adapter as it stood at init, which leaves
                             init continuously. 'zero_b', peft's, for parity: B = 0 and nothing to subtract;
                             its first optimiser step is a jump, and in float16 its first gradient overflows,
@@ -63,16 +58,25 @@ class DeLoRAConfig(AdapterConfig):
     variant: ClassVar[str] = "delora"
     unused: ClassVar[tuple[str, ...]] = ("alpha",)
     alpha: None = None  # type: ignore[assignment]  # refused, see `unused`
-    lambda_init: float = option(15.0, values=(15.0, 1.0), wrong=(None, -1, True, math.nan, math.inf, "eight"))
+    lambda_init: float = option(
+        15.0, values=(15.0, 1.0), wrong=(None, -1, True, math.nan, math.inf, 1e-310, 1e300, "eight")
+    )
     init: Literal["frozen_copy", "zero_b"] = option(
         "frozen_copy", values=("frozen_copy", "zero_b"), wrong=(None, "eight")
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        largest = torch.finfo(self.dtype).max
-        number = is_number(self.lambda_init) and 0 <= self.lambda_init <= largest
-        self.require(number, "lambda_init", f"a number from 0 to {largest:.3g}, the largest of {self.dtype}")
+        # It meets norms, and their gradients, whose size is not known here: both ends leave room for them.
+        wide = torch.finfo(at_least_float32(self.dtype))
+        least = max(math.sqrt(wide.tiny), torch.finfo(self.dtype).tiny)
+        largest = min(math.sqrt(wide.max), torch.finfo(self.dtype).max)
+        number = is_number(self.lambda_init) and (
+            self.lambda_init == 0 or least <= self.lambda_init <= largest
+        )
+        self.require(
+            number, "lambda_init", f"0 or a number from {least:.3g} to {largest:.3g} for {self.dtype}"
+        )
         learns = self.lambda_init > 0 or self.init != "zero_b"
         representable = self.init != "zero_b" or self.dtype != torch.float16
         self.require(
@@ -168,8 +172,7 @@ class DeLoRA(Variant):
 
     def initialise(self, layer: nn.Module, statistics: Any) -> None:
         self.lambda_.fill_(self.config.lambda_init)
-        W = read_weight(layer)
-        self.w.copy_(column_norms(W, at_least_float32(torch.promote_types(W.dtype, self.w.dtype))))
+        keep(self.w, column_norms(read_weight(layer)), "columns")
         if self.config.init == "frozen_copy":
             for frozen, live in (("A0", self.A), ("B0", self.B), ("lambda0", self.lambda_)):
                 getattr(self, frozen).copy_(live)

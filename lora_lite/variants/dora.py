@@ -8,11 +8,10 @@ from torch import Tensor, nn
 
 from lora_lite.config import AdapterConfig
 from lora_lite.linear import LinearShape, at_least_float32, read_bias, read_weight
+from lora_lite.norms import ROWS_AT_ONCE, keep, row_norms
 from lora_lite.spec import ParamSpec, Variant, kaiming_uniform, register, zeros
 from lora_lite.variants import references
 from lora_lite.variants.low_rank import add_low_rank
-
-ROWS_AT_ONCE = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +50,7 @@ class DoRA(Variant):
     First step: B and m learn, the gradient of A is exactly zero. No gradient flows through n
     (section 4.3).
     Deviations: no dropout. A row of W + s B A that is exactly zero counts as having n = 1, which keeps output
-    and gradients finite; so does one whose squares are too small for the norms' dtype: its m is 0, and it
-    gives its bias alone. Where they are too large for it, attach refuses.
+    and gradients finite. A row of W whose norm is too small or too large for the adapter's dtype is refused.
     x Wᵀ is the base's output less its bias, and so no more exact than that output: m cannot learn where bias
     swallows x Wᵀ.
     """
@@ -80,18 +78,15 @@ class DoRA(Variant):
 
     def initialise(self, layer: nn.Module, statistics: Any) -> None:
         read_bias(layer)  # which every forward needs
-        W = read_weight(layer)
-        # As wide as n and no wider: where a row's squares overflow, n is Inf at every forward, and attach
-        # must refuse.
-        self.m.copy_(torch.linalg.vector_norm(W, dim=1, dtype=self._wide(W)))
+        keep(self.m, row_norms(read_weight(layer)), "rows")
 
     def _wide(self, W: Tensor) -> torch.dtype:
-        """The dtype that norms are taken in."""
+        """The dtype that W + s B A is taken in."""
         return at_least_float32(torch.promote_types(W.dtype, self.A.dtype))
 
     @torch.no_grad()
     def row_norms(self, layer: nn.Module) -> Tensor:
-        """n (d_out,), in float32 at least.
+        """n (d_out,), in float64: of rows however small or large.
 
         A block of rows at a time, so that no second d_out × d_in matrix is held.
         |W|² + 2 s ⟨W Aᵀ, B⟩ + s² ⟨B A Aᵀ, B⟩ needs no such matrix either, but takes as long (W Aᵀ is as much
@@ -101,7 +96,7 @@ class DoRA(Variant):
         wide = self._wide(W)
         A, B = self.A.to(wide), self.B.to(wide)
         blocks = zip(torch.split(W, ROWS_AT_ONCE), torch.split(B, ROWS_AT_ONCE), strict=True)
-        n = torch.cat([torch.addmm(w.to(wide), b, A, alpha=self.scale).norm(dim=1) for w, b in blocks])
+        n = torch.cat([row_norms(torch.addmm(w.to(wide), b, A, alpha=self.scale)) for w, b in blocks])
         return torch.where(n == 0, 1, n)
 
     def adapt_output(self, x: Tensor, y: Tensor, layer: nn.Module) -> Tensor:

@@ -1,6 +1,7 @@
 """EVA, arXiv:2410.07170. The method: help(ll.EVA), its settings: help(ll.EVAConfig)."""
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -46,6 +47,9 @@ class EVAConfig(AdapterConfig):
         number = is_number(self.rho) and self.rho >= 1
         self.require(number, "rho", "a finite number, 1 or more")
         self.require(self.r * self.rho <= LARGEST_RANK, "rho", f"r · rho of {LARGEST_RANK} at most")
+        # A layer of rank k has alpha · k / r of its own.
+        fits = self.alpha <= sys.float_info.max / (self.r * self.rho)
+        self.require(fits, "alpha", "alpha · r · rho within the range of a float")
 
 
 @register

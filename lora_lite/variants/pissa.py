@@ -106,7 +106,7 @@ class PiSSA(Variant):
             U, S, V = torch.svd_lowrank(W, q=r, niter=self.config.niter)
             Vh = V.mT
         # s multiplies the product again: s B A is the principal part, whatever alpha is.
-        root = (S[:r] / self.scale).sqrt()
+        root = (S[:r].double() / self.scale).sqrt()
         for name in ("A", "A0"):
             getattr(self, name).copy_(root[:, None] * Vh[:r])
         for name in ("B", "B0"):
@@ -114,6 +114,7 @@ class PiSSA(Variant):
 
     def adapt_output(self, x: Tensor, y: Tensor, layer: nn.Module) -> Tensor:
         # One product of rank 2 r in place of two of rank r, each of which would pass over all tokens.
-        down = torch.cat([self.A, self.A0])
+        # s goes with A: at a small s both factors are large, and their product overflows.
+        down = torch.cat([self.A, self.A0]) * self.scale
         up = torch.cat([self.B, -self.B0], dim=1)
-        return add_low_rank(y, x, down, up, self.scale)
+        return add_low_rank(y, x, down, up)

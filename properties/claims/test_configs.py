@@ -1,6 +1,7 @@
 """A config says what an adapter does: each of its fields counts, at attach and never again."""
 
 import dataclasses
+import math
 from dataclasses import fields
 from typing import Any
 
@@ -101,7 +102,11 @@ def test_the_ends_of_stated_ranges_are_accepted() -> None:
         (ll.LoRAConfig, {"r": 2**20, "alpha": 1.0}),
         (ll.LoRAConfig, {"layers": (0,)}),
         (ll.DeLoRAConfig, {"lambda_init": 0}),
-        (ll.DeLoRAConfig, {"lambda_init": large}),
+        (ll.DeLoRAConfig, {"lambda_init": tiny**0.5}),
+        (ll.DeLoRAConfig, {"lambda_init": large**0.5}),
+        (ll.AntiPaSTOConfig, {"max_skew": tiny**0.5}),
+        (ll.AntiPaSTOConfig, {"max_skew": math.nextafter(math.pi, 0)}),
+        (ll.EVAConfig, {"r": 1, "alpha": large, "rho": 2.0}),
         (ll.EVAConfig, {"rho": 1.0}),
         (ll.EVAConfig, {"r": 2**19, "rho": 2.0}),
     ]

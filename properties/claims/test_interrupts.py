@@ -1,6 +1,8 @@
 """Interrupts: whatever stops lora_lite, and at whatever line of its own, a model is as before or as after."""
 
 import tempfile
+from contextlib import suppress
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -13,9 +15,9 @@ from lora_lite import journal
 from properties.judging.assertions import assert_holds, assert_refuses
 from properties.judging.claim import claim
 from properties.judging.fixed_models import Stack, moved, on, x
-from properties.judging.interrupting import assert_before_or_after, lines_of, stopped
+from properties.judging.interrupting import Lines, assert_before_or_after, lines_of, scene, stopped, tracing
 from properties.judging.snapshot import assert_as_before, snapshot_of
-from strategies.interrupts import OPERATIONS, Interrupt, interrupts
+from strategies.interrupts import MOST, OPERATIONS, Interrupt, interrupts
 
 
 @claim(interrupts, stage="attach", subject="lora_lite")
@@ -30,6 +32,36 @@ def test_no_line_leaves_half_of_it_when_interrupted(variant: str) -> None:
     for operation in OPERATIONS:
         for at in range(lines_of(variant, operation)):
             assert_before_or_after(Interrupt(variant, operation, at))
+
+
+class InNoGrad(Lines):
+    """The lines of torch's own no_grad, in place of lora_lite's."""
+
+    def __call__(self, frame: FrameType, event: str, _: Any) -> Any:
+        if frame.f_globals.get("__name__") != "torch.autograd.grad_mode":
+            return None
+        if event == "line":
+            self.ran += 1
+            if self.ran - 1 in self.at:
+                raise self.error(f"at line {self.ran - 1}")
+        return self
+
+
+@claim(st.just, stage="attach", subject="lora_lite")
+def test_an_interrupt_inside_of_no_grad_leaves_gradients_on(variant: str) -> None:
+    """At each of its lines: it would leave all of torch without them."""
+    for operation in ("attach", "load", "merge", "save"):
+        # Until it has no such line any more.
+        for at in range(MOST):
+            with scene(variant, operation) as there:
+                lines = InNoGrad(KeyboardInterrupt, at)
+                with tracing(lines), suppress(KeyboardInterrupt):
+                    there.act()
+                found = torch.is_grad_enabled()
+            what = f"an interrupt at line {at} of no_grad during {operation} left torch without gradients"
+            assert_holds(found, claim=what)
+            if lines.ran <= at:
+                break
 
 
 @claim(st.just, stage="merge", subject="lora_lite")

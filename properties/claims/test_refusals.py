@@ -114,8 +114,8 @@ def test_a_model_without_its_parameters_is_refused() -> None:
 OVERFLOWS: dict[str, tuple[tuple[torch.dtype, float], ...]] = {
     "pissa": ((torch.float16, 1e12),),
     "antipasto": ((torch.float16, 1e12),),
-    "dora": ((torch.float16, 1e12), (torch.float32, 1e20)),
-    "delora": ((torch.float32, 1e20),),
+    "dora": ((torch.float16, 1e12),),
+    "delora": ((torch.float16, 1e12),),
 }
 
 
@@ -141,7 +141,7 @@ def test_initial_values_that_overflow_are_refused(variant: str) -> None:
 @claim(st.just, stage="refusal", about=("delora",), subject="lora_lite")
 def test_a_strength_of_delora_that_overflows_is_refused(variant: str) -> None:
     """By the config, before any layer is seen."""
-    for dtype, strength in ((torch.float16, 7e4), (torch.float32, 1e39)):
-        match, tried = f"lambda_init: found .* largest of {dtype}", f"lambda_init={strength:g} in {dtype}"
+    for dtype, strength in ((torch.float16, 7e4), (torch.float32, 2e19), (torch.float32, 1e-20)):
+        match, tried = f"lambda_init: found .* for {dtype}", f"lambda_init={strength:g} in {dtype}"
         with assert_refuses(ll.ConfigError, match, claim=tried):
             build_config(variant, (("lambda_init", strength),), dtype=dtype)

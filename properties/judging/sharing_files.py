@@ -60,10 +60,12 @@ def child(act: Callable[[], object]) -> Iterator[int]:
         yield pid
     finally:
         try:
+            ended, _ = os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:
+            # Somebody has waited for it: its number may be another process's by now.
+            ended = pid
+        if not ended:
             os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        else:
             _wait(pid)
 
 

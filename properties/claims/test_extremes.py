@@ -1,0 +1,116 @@
+"""The whole range of numbers: every setting and every weight over all that its type holds is refused by its
+name, or gives a finite output and the identity that is declared.
+"""
+
+import itertools
+from typing import Any
+
+import torch
+from hypothesis import strategies as st
+from torch import nn
+
+import lora_lite as ll
+from lora_lite.linear import LinearShape
+from properties.judging.assertions import (
+    assert_finite,
+    assert_holds,
+    assert_nonzero,
+    assert_refuses,
+    assert_runs,
+    assert_within,
+)
+from properties.judging.claim import claim
+from properties.judging.fixed_models import simple_config, x
+from properties.judging.tolerance import claim_bound, coarser
+from properties.subjects.attaching import seed_inits
+from strategies.extremes import EXPONENTS, NUMBERS, WIDTH, Setting, Weights, settings, weights
+from strategies.tensors import DTYPES, gaussian
+
+NUMBERED = ("lora", "pissa", "dora", "delora", "eva", "antipasto")
+
+
+def attached(config: ll.AdapterConfig, model: nn.Module, name: str, dtype: torch.dtype) -> Any:
+    """The handle; None where attach refuses the layer by its name."""
+    seed_inits(0)
+    needs = ll.VARIANTS[config.variant].needs_calibration
+    try:
+        return ll.attach(model, config, [x(9).to(dtype), x(5, seed=1).to(dtype)] if needs else None)
+    except ll.LoraLiteError as error:
+        assert_holds(str(error).startswith(name), claim=f"the refusal {error} does not begin with {name!r}")
+    return None
+
+
+def assert_identity(model: nn.Module, plain: Any, given: Any, dtype: torch.dtype, strength: float) -> None:
+    """Finite, and the base's output to the rounding of the terms that cancel, `strength` as large."""
+    output = model(given)
+    assert_finite(output, what="the output of a fresh adapter")
+    layer: Any = model[0]  # type: ignore[index]  # an nn.Sequential
+    # Sums of sizes, since squares overflow.
+    W, size = layer.weight.detach().double().abs(), given.double().abs()
+    whole = size.sum(-1, keepdim=True) * W.amax() * WIDTH
+    smallest = torch.finfo(dtype).smallest_normal * WIDTH**2
+    bound = claim_bound(size @ W.mT + strength * whole, dtype) + smallest
+    assert_within(output, plain, bound, what="the output of a fresh adapter", like="the base's")
+
+
+def strength_of(config: Any) -> float:
+    """How large the terms that cancel at init are, over those of the base."""
+    return 2 * float(getattr(config, "lambda_init", 1.0)) + 1
+
+
+@claim(settings, stage="refusal", about=NUMBERED, subject="lora_lite", share=0.1)
+def test_every_number_is_refused_by_its_field_or_works(case: Setting) -> None:
+    """Zero, subnormal, ordinary, the largest."""
+    kind = ll.VARIANTS[case.variant].config_class.__name__
+    for number, dtype in itertools.product(NUMBERS, DTYPES.values()):
+        try:
+            config = case.config(number, dtype)
+        except ll.ConfigError as error:
+            told = str(error).startswith(f"{kind}.{case.field}: found ") and "wanted" in str(error)
+            # What it does to alpha, say, is told of alpha.
+            told = told or (case.field == "rho" and "alpha" in str(error))
+            assert_holds(told, claim=f"the refusal of {case.field}={number!r} says {error}")
+            continue
+        model = nn.Sequential(nn.Linear(WIDTH, WIDTH, bias=False))
+        with torch.no_grad():
+            model[0].weight.copy_(gaussian(case.seed, "weight", (WIDTH, WIDTH)))  # type: ignore[operator]  # a tensor
+        plain = model(x(3)).detach()
+        if attached(config, model, "0: ", torch.float32) is not None:
+            assert_identity(model, plain, x(3), coarser(dtype, torch.float32), strength_of(config))
+
+
+@claim(weights, stage="refusal", subject="lora_lite", share=0.7)
+def test_every_weight_is_refused_by_its_layer_or_works(case: Weights) -> None:
+    """From what is too small to square to what is too large: nothing is lost in norms, and all learns."""
+    model, dtype = case.build(), DTYPES[case.dtype]
+    config: Any = simple_config(case.variant, dtype=DTYPES[case.adapter])
+    # Outputs of ordinary size, or as large as they get without an input that overflows.
+    most = 10 if dtype == torch.float16 else 100
+    given = (x(3).double() * 2.0 ** min(-case.exponent, most)).to(dtype)
+    plain = model(given).detach()
+    if (adapter := attached(config, model, "0: ", dtype)) is None:
+        return
+    assert_identity(model, plain, given, coarser(dtype, config.dtype), strength_of(config))
+    # Halfway to the smallest number a product of three is lost in any dtype.
+    if max(EXPONENTS[case.dtype][0], -148) / 2 < case.exponent < 0 and case.of == "all":
+        size = plain.double().abs().amax()
+        (model(given).double() / size).square().sum().backward()
+        for name, parameter in adapter.named_parameters():
+            spec = adapter.layers()["0"].specs(LinearShape(4, 4), config)[name.removeprefix("0.")]
+            if spec.first_gradient == "nonzero":
+                assert_nonzero(parameter.grad, what=f"the first gradient of {name} on small weights")
+
+
+@claim(st.just, stage="refusal", about=("dora", "delora"), subject="lora_lite")
+def test_norms_that_the_adapter_cannot_hold_are_refused(variant: str) -> None:
+    """One row, or one column, that would be lost; a row of zeros is none, and a wider adapter holds it."""
+    model = nn.Sequential(layer := nn.Linear(4, 4, dtype=torch.float64))
+    what = "rows" if variant == "dora" else "columns"
+    with torch.no_grad():
+        part = layer.weight if variant == "dora" else layer.weight.mT
+        part[0], part[1] = 1e-50, 0.0
+    match = f"^0: 1 of 4 {what} of W have norms below what torch.float32 holds, down to 2e-50"
+    with assert_refuses(ll.ConfigError, match, claim=f"attach to {what} that float32 does not hold"):
+        ll.attach(model, simple_config(variant))
+    with assert_runs("attach in float64, as the error says,"):
+        ll.attach(model, simple_config(variant, dtype=torch.float64))
