@@ -7,8 +7,8 @@ def test_forward_agrees_with_the_oracle(case): ...
 import importlib
 import re
 import warnings
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,14 @@ Check = Callable[..., None]
 Cases = Callable[[str], SearchStrategy[Any]]
 # The subject of a claim that needs no formula, and judges the methods of every library.
 ANY = "any"
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """pytest makes errors of warnings; another library warns of what it does on purpose."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 @dataclass(frozen=True)
@@ -109,10 +117,7 @@ class Claim:
         """
         seed_inits(0)
         try:
-            with warnings.catch_warnings():
-                if self.subject == ANY:
-                    # pytest makes errors of them; another library warns of what it does on purpose.
-                    warnings.simplefilter("ignore")
+            with _quietly() if self.subject == ANY else nullcontext():
                 self.check(*case)
         except pytest.fail.Exception as failed:
             # Of pytest.raises, and no Exception.
