@@ -101,16 +101,17 @@ def test_a_copy_in_a_layers_place_carries_its_adapter(variant: str) -> None:
     model: Any = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4))
     adapter = moved(on(model, variant))
     wanted = model(x(3)).detach()
-    model[0] = copy.deepcopy(model[0])
-    assert_holds(tuple(adapter.layers()) == ("0", "2"), claim="a copy in a layer's place is not listed")
-    what = "the output with a layer copied in its place"
-    assert_identical(model(x(3)), wanted, what=what, like="as before")
-    adapter.detach()
-    assert_holds(not hooked(model), claim=f"after detach hooks hang on {hooked(model)}")
-    adapter = on(model, variant)
-    model.insert(0, nn.Identity())
-    found = tuple(adapter.layers())
-    assert_holds(found == ("1", "3"), claim=f"layers that moved by one are listed as {found}")
+    with assert_runs("a model with a layer copied in its place, or moved,"):
+        model[0] = copy.deepcopy(model[0])
+        assert_holds(tuple(adapter.layers()) == ("0", "2"), claim="a copy in a layer's place is not listed")
+        what = "the output with a layer copied in its place"
+        assert_identical(model(x(3)), wanted, what=what, like="as before")
+        adapter.detach()
+        assert_holds(not hooked(model), claim=f"after detach hooks hang on {hooked(model)}")
+        adapter = on(model, variant)
+        model.insert(0, nn.Identity())
+        found = tuple(adapter.layers())
+        assert_holds(found == ("1", "3"), claim=f"layers that moved by one are listed as {found}")
 
 
 class Attention(nn.Module):
@@ -213,16 +214,17 @@ def test_an_encoders_fast_path_does_not_pass_by_an_adapter(variant: str) -> None
     with torch.no_grad(), warnings.catch_warnings():
         # torch's own, of its nested tensors.
         warnings.filterwarnings("ignore", "The PyTorch API of nested tensors")
-        plain = model(**batch)[~MASK]
-        seed_inits(0)
-        adapter = ll.attach(model, simple_config(variant, exclude_names="out_proj"), data)
-        bound = claim_bound(16 * float(plain.abs().amax()), plain.dtype)
-        what = "the output of an encoder with a mask and a fresh adapter"
-        assert_within(model(**batch)[~MASK], plain, bound, what=what, like="that of the plain one")
-        moved(adapter)
-        assert_nonzero(model(**batch)[~MASK] - plain, what="what a moved adapter adds in an encoder")
-        ll.detach(model)
-        assert_identical(model(**batch)[~MASK], plain, what="the output after detach", like="as before")
+        with assert_runs("an encoder with a padding mask and an adapter"):
+            plain = model(**batch)[~MASK]
+            seed_inits(0)
+            adapter = ll.attach(model, simple_config(variant, exclude_names="out_proj"), data)
+            bound = claim_bound(16 * float(plain.abs().amax()), plain.dtype)
+            what = "the output of an encoder with a mask and a fresh adapter"
+            assert_within(model(**batch)[~MASK], plain, bound, what=what, like="that of the plain one")
+            moved(adapter)
+            assert_nonzero(model(**batch)[~MASK] - plain, what="what a moved adapter adds in an encoder")
+            ll.detach(model)
+            assert_identical(model(**batch)[~MASK], plain, what="the output after detach", like="as before")
     found = f"use_nested_tensor is {model.use_nested_tensor} after detach, was {before}"
     assert_holds(model.use_nested_tensor == before, claim=found)
 

@@ -40,9 +40,6 @@ WITNESSES = {
     "an_adapter_is_built_where_its_layer_is": (
         "parameters on another device than the default, without an accelerator"
     ),
-    "an_adapter_is_built_where_its_layers_buffers_are": (
-        "a quantised layer may have no parameters to tell its device by"
-    ),
     "a_compiled_wrapper_stands_for_its_model": "names the wrapper; the other witness compiles for seconds",
     "a_config_is_frozen_and_holds_no_list_of_the_users": "the config as such, before any layer is adapted",
     "a_generator_gives_its_batches_once": "names the argument at fault",
