@@ -23,13 +23,18 @@ ROUNDINGS = 8
 @dataclass
 class Sketch:
     """A few random projections of a weight, its size, how coarsely it has been stored, and by what it is told
-    that nothing wrote to it.
+    that nothing wrote to it. first: of the weight at attach, where it has been trained along since.
     """
 
     numbers: tuple[float, ...]
     size: float
     eps: float
     stamp: tuple[Any, ...]
+    first: "Sketch | None" = None
+
+    def off(self, now: "Sketch") -> float:
+        """The largest change of a projection."""
+        return max(abs(a - b) for a, b in zip(self.numbers, now.numbers, strict=True))
 
 
 def sketch_of(layer: nn.Module) -> Sketch | None:
@@ -87,12 +92,17 @@ def changed(layer: nn.Module, module: Any, *, thoroughly: bool = False) -> str |
     weight = weight_of(layer)
     if now is None:
         return None
-    off = max(abs(a - b) for a, b in zip(kept.numbers, now.numbers, strict=True))
-    bound = ROUNDINGS * max(kept.eps, now.eps) * max(kept.size, now.size)
-    same = off <= bound
-    if same or module.renewed or weight.requires_grad:
-        now.eps = max(kept.eps, now.eps)
-        module.__dict__["sketch"] = now if not same else Sketch(kept.numbers, kept.size, now.eps, now.stamp)
+    now.eps, first = max(kept.eps, now.eps), kept.first or kept
+    # What was trained along may be put back as it was.
+    for known in (kept, first):
+        off, bound = known.off(now), ROUNDINGS * now.eps * max(known.size, now.size)
+        if off <= bound:
+            module.__dict__["sketch"] = Sketch(known.numbers, known.size, now.eps, now.stamp, known.first)
+            module.__dict__["renewed"] = False
+            return None
+    if module.renewed or weight.requires_grad:
+        now.first = None if module.renewed else first
+        module.__dict__["sketch"] = now
         module.__dict__["renewed"] = False
         return None
-    return f"off by {off / (kept.size or 1):.2g} of its size"
+    return f"off by {kept.off(now) / (kept.size or 1):.2g} of its size"

@@ -101,13 +101,23 @@ def thaw(model: Any) -> None:
     write(model)
 
 
+def thaw_and_put_back(model: Any) -> None:
+    weight = model.second.weight
+    before = weight.detach().clone()
+    thaw(model)
+    model(x(3))
+    weight.requires_grad_(False)
+    with torch.no_grad():
+        weight.copy_(before)
+
+
 @claim(st.just, stage="attach", subject="lora_lite")
 def test_what_is_no_other_weight_is_taken(variant: str) -> None:
     """The same numbers again, a cast and its way back, adapter and base out of one state dict, a weight that
-    the user trains along, a copy.
+    the user trains along, one that is put back after that, a copy.
     """
     changes: tuple[Callable[[Any], Any], ...]
-    changes = (resume, same, there_and_back, cast, from_another, thaw, copy.deepcopy)
+    changes = (resume, same, there_and_back, cast, from_another, thaw, thaw_and_put_back, copy.deepcopy)
     for come in changes:
         moved(on(model := Stack(), variant))
         model(x(3))
