@@ -45,7 +45,7 @@ def judge(
         claims=worth.worths(evidence.outcomes, matrix),
         mutation=worth.mutation(evidence, variants),
         mutants=worth.mutant_rows(evidence.rows),
-        matrix=worth.mutant_rows(matrix) if evidence.matrix and evidence.matrix.of.file else [],
+        matrix=worth.mutant_rows(matrix),
         gaps=worth.gaps(tracer, provenance.narrowed),
         probe=worth.probed(probe),
         probe_records=probe,

@@ -69,7 +69,7 @@ def page(report: Report) -> str:
     claims = [w.claim for w in report.claims]
     pictures = {
         "heat": {block.variant: _picture(figures.heat_map(block)) for block in report.blocks},
-        "matrix": _picture(figures.matrix(report.whole_matrix, claims)),
+        "matrix": _picture(figures.matrix(report.matrix, claims)),
         "growth": _picture(figures.growth(report.speed)),
     }
     return _environment().get_template("index.html.j2").render(**_context(report), pictures=pictures)

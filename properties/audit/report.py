@@ -190,7 +190,7 @@ class Report:
     left_out   methods that this run was told not to judge
     suite      failures that speak of no method
     mutants    those that this run injected
-    matrix     those of another run's whole matrix
+    matrix     those under which every claim was tried, in this run or another
     skipped    why, by test
     """
 
@@ -216,11 +216,6 @@ class Report:
     speed_of: SpeedSource | None
     links: list[Link]
     localisation: Localisation | None = None
-
-    @property
-    def whole_matrix(self) -> list[MutantRow]:
-        """Of this run or of another; empty where there is none."""
-        return self.mutants if (of := self.mutation.matrix) and not of.file else self.matrix
 
     @property
     def verdict(self) -> str:

@@ -36,7 +36,7 @@ def test_another_runs_matrix_says_what_claims_catch(tmp_path: Path) -> None:
     (told,) = (w for w in report.claims if w.claim == CLAIM)
     assert (told.kills, told.tried) == (["lora_scale_lost"], 1)
     assert (report.mutation.rows, report.mutants) == (0, [])
-    assert [row.name for row in report.whole_matrix] == ["lora_scale_lost"]
+    assert [row.name for row in report.matrix] == ["lora_scale_lost"]
     # One row of hundreds is no whole matrix: what is alone there may not be so.
     assert report.mutation.matrix is None
     whole = dataclasses.replace(report.mutation, matrix=dataclasses.replace(found.of, same=False))

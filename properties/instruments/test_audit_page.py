@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from properties.audit.evidence import Evidence, Speed
+from properties.audit.evidence import Evidence, Matrix, Speed
 from properties.audit.judge import judge
 from properties.audit.render import page, write
 from properties.audit.report import Report, SpeedSource, SuiteFailure
+from properties.audit.sight import MatrixSource
 from properties.instruments.sample_audit import PORTRAIT, PROVENANCE, audit, run
 from properties.judging.claim import load_claims
 from properties.judging.outcome import HELD, Outcome
@@ -68,6 +69,7 @@ def everything() -> Report:
         Row(name, list(cells(name)))
         for name in ("ia3_gate_twice", "lora_scale_lost", "save_rounds_to_bfloat16")
     ]
+    found.matrix = Matrix(found.rows, MatrixSource("", "", True))
     figures = [
         Record("learning beats noise: random steps", v, "tiny", drop, ">", 0.5, "")
         for v, drop in DROPS.items()

@@ -76,7 +76,7 @@ def traced(lines: dict[str, frozenset[tuple[str, int]]]) -> Tracer:
 
 def test_a_place_that_several_methods_lead_to_is_the_librarys() -> None:
     """Unless it lies in a method's own file; and one method alone keeps its entry."""
-    merged, scaled = function_of(merging.merge), function_of(ll.LoRA.adapt_output)
+    merged, scaled = function_of(merging._sharing), function_of(ll.LoRA.adapt_output)
     assert merged is not None
     assert scaled is not None
     red = [failed("merged_layer_agrees_with_the_oracle", variant=name) for name in ("hra", "dora")]
@@ -95,9 +95,12 @@ def test_a_place_that_several_methods_lead_to_is_the_librarys() -> None:
 
 def test_a_dead_process_leads_to_where_it_stood() -> None:
     """It left no trace: the innermost frame in code that is judged tells."""
-    merged = function_of(merging.merge)
+    merged = function_of(merging._sharing)
     assert merged is not None
-    stack = [Frame("torch/nn/modules/linear.py", 7, "forward"), Frame(merging.__file__, merged.body, "merge")]
+    stack = [
+        Frame("torch/nn/modules/linear.py", 7, "forward"),
+        Frame(merging.__file__, merged.body, "_sharing"),
+    ]
     dead = [
         replace(failed("merged_layer_agrees_with_the_oracle", variant=name), state=CRASHED, stack=stack)
         for name in ("hra", "dora")
@@ -105,7 +108,7 @@ def test_a_dead_process_leads_to_where_it_stood() -> None:
     (fix,) = judge(Evidence(dead), None, PROVENANCE, ["dora", "hra"]).must_fix
     assert fix.method is None
     assert fix.suspects[0].place.startswith("lora_lite/merging.py:")
-    assert fix.suspects[0].place.endswith(" merge")
+    assert fix.suspects[0].place.endswith(" _sharing")
 
 
 LAYER = "AdaptedLayer(variant='lora', of=1)"
