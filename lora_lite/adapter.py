@@ -98,6 +98,7 @@ def variant_of(config: AdapterConfig) -> type[Variant]:
         known = ", ".join(sorted(variant.config_class.__name__ for variant in VARIANTS.values()))
         raise ConfigError(
             f"{type(config).__name__} is not the config of a registered variant, wanted one of {known}."
+            + (f" For the defaults write {config.__name__}()." if isinstance(config, type) else "")
         )
     return VARIANTS[name]
 

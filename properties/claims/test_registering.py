@@ -74,3 +74,11 @@ def test_a_config_that_borrows_a_name_is_refused() -> None:
     tried = "attach with a config class of the user's own whose variant is 'lora'"
     with assert_refuses(ll.ConfigError, match, claim=tried):
         ll.attach(nn.Linear(4, 4), Borrowed())
+
+
+@claim(stage="refusal", subject="lora_lite")
+def test_a_config_class_in_place_of_a_config_is_refused() -> None:
+    """With what to write: brackets are forgotten."""
+    match = r"For the defaults write LoRAConfig\(\)"
+    with assert_refuses(ll.ConfigError, match, claim="attach with a class in place of a config"):
+        ll.attach(nn.Linear(4, 4), ll.LoRAConfig)  # type: ignore[arg-type]  # what is refused
