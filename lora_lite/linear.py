@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.spectral_norm import SpectralNorm
 
 from lora_lite.atomic import Step, at_once, attribute_as_it_is
 from lora_lite.errors import BaseWeightError
@@ -36,6 +37,10 @@ def weight_of(layer: nn.Module) -> Any:
     A parametrised weight is computed when it is read, and torch's spectral_norm then writes its buffers, in
     training mode.
     """
+    for hook in layer._forward_pre_hooks.values():
+        if isinstance(hook, SpectralNorm) and hook.name == "weight":
+            # The attribute is something else until the first forward.
+            return hook.compute_weight(layer, do_power_iteration=False)
     held = layer._modules.get("parametrizations")
     # None once an adapter is on, which keeps them still at every call.
     moving = [m for m in held.modules() if m.training and moves(m) and STILL not in vars(m)] if held else []

@@ -26,6 +26,7 @@ from properties.judging.fixed_models import Stack, on, simple_config, x
 from properties.judging.snapshot import assert_as_before, snapshot_of
 from properties.judging.tolerance import claim_bound
 from properties.subjects.attaching import seed_inits
+from strategies import gaussian
 from strategies.bases import STANDING, Base, moving_bases, standing_bases
 
 
@@ -152,6 +153,18 @@ def test_an_optimiser_of_all_parameters_leaves_the_base(variant: str) -> None:
     now = dict(model.named_parameters())
     what = "the base after steps of an optimiser of all parameters"
     assert_all_identical({name: now[name] for name in before}, before, what=what, like="as before")
+
+
+@claim(st.just, stage="init", subject="lora_lite")
+def test_a_weight_that_a_hook_computes_is_read_as_it_computes_it(variant: str) -> None:
+    """Under the older spectral norm, before any forward: a fresh adapter changes nothing."""
+    torch.manual_seed(0)
+    model: Any = nn.Sequential(nn.utils.spectral_norm(nn.Linear(4, 4))).eval()
+    given = gaussian(0, "x", (3, 4))
+    wanted = copy.deepcopy(model)(given).detach()
+    ll.attach(model, simple_config(variant), [given] if ll.VARIANTS[variant].needs_calibration else None)
+    bound = claim_bound(16 * float(wanted.abs().amax()), wanted.dtype)
+    assert_within(model(given), wanted, bound, what="the output of a fresh adapter", like="the base's")
 
 
 @claim(st.just, stage="attach", subject="lora_lite")
