@@ -81,7 +81,7 @@ class Suspect:
 class Localisation:
     """How often the first suspect, and the first few, are where the fault is; see audit/places/__main__.py.
 
-    rows: by evidence, shares of the faults whose places are known.
+    rows: by evidence, and by what is left out of earlier runs, shares of the faults whose places are known.
     source: of the lora_lite that they were measured on, as Provenance has it.
     """
 

@@ -145,3 +145,12 @@ def test_a_strength_of_delora_that_overflows_is_refused(variant: str) -> None:
         match, tried = f"lambda_init: found .* for {dtype}", f"lambda_init={strength:g} in {dtype}"
         with assert_refuses(ll.ConfigError, match, claim=tried):
             build_config(variant, (("lambda_init", strength),), dtype=dtype)
+
+
+@claim(st.just, stage="refusal", about=("hra",), subject="lora_lite")
+def test_a_line_is_not_reflected(variant: str) -> None:
+    """A reflection of one input is −1 whatever its row is, and has no gradient: such a layer is refused."""
+    with assert_refuses(
+        ll.ConfigError, "d_in = 1, wanted 2 or more", claim="attach to a layer with one input"
+    ):
+        ll.attach(nn.Sequential(nn.Linear(1, 3)), ll.HRAConfig(r=2))

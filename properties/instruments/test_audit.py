@@ -96,12 +96,10 @@ FEW = (
     ],
 )
 def test_must_fix_names_file_claim_and_shrunk_recipe(mutant: str, claim: str, place: str) -> None:
-    """The file of the mutated function is among the places, found by what failing and passing tests ran: save
-    and load run under the same claims, and which of them comes first is luck.
-    """
+    """The file is that of the mutated function, found by what failing and passing tests have run."""
     report = audit(["ia3", "lora"], FEW, mutant=mutant, traced=True)
     fixes = [fix for fix in report.must_fix if "lora" in {failure.method for failure in fix.failures}]
-    assert place in {suspect.place.partition(":")[0] for fix in fixes for suspect in fix.suspects}
+    assert place in {fix.suspects[0].place.partition(":")[0] for fix in fixes}
     told = {failure.claim: failure for fix in fixes for failure in fix.failures}
     assert "variant='lora'" in str(told[claim].recipe)
     for text in (markdown(report), page(report)):

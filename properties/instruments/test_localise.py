@@ -10,15 +10,18 @@ import pytest
 from torch import nn
 
 import lora_lite as ll
+from properties.audit import fixes
 from properties.audit.places import __main__ as places
 from properties.audit.places import remember
 from properties.audit.places.localise import (
+    Known,
     Line,
     Memory,
     Place,
     Ran,
     Statement,
     likeliest_lines,
+    likeness,
     localise,
 )
 from properties.audit.places.remember import memory, remembered
@@ -51,10 +54,14 @@ CLAIMS = (
         ("save_rounds_to_bfloat16", "lora_lite/checkpoint.py save"),
     ],
 )
-def test_a_planted_fault_is_named(mutant: str, place: str) -> None:
-    """Its file first and its function among three; and its line."""
+def test_a_planted_fault_is_named(mutant: str, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its file first and its function among three, with no memory of the fault itself; and its line."""
     functions, lines = true_place(load_catalogue()[mutant])
     assert functions == {place}
+    known = memory()
+    others = [fault for fault in known.faults if fault.function != place]
+    same = [fault for fault in known.faults if fault.function == place][1:]
+    monkeypatch.setattr(fixes, "memory", lambda: replace(known, faults=[*others, *same]))
     report = audit(["ia3", "lora"], CLAIMS, mutant=mutant, traced=True)
     (fix,) = [fix for fix in report.must_fix if "lora" in {failure.method for failure in fix.failures}]
     file, _, name = place.partition(" ")
@@ -111,10 +118,28 @@ def test_equal_places_are_ordered_by_module_statements_file_and_line() -> None:
     assert [localise(red, [], of)[0].lines for of in (KNOWN, larger)] == [(1, 2), (2, 1)]
 
 
+def test_known_faults_lead_to_their_function_and_unknown_claims_to_none() -> None:
+    red, green = [ran("one", BROKEN, SHARED)], [ran("two", OTHER)]
+    faults = [Known("a.py shared", frozenset({"one"})), Known("a.py broken", frozenset({"two"}))]
+    assert names(localise(red, green, KNOWN))[0] == "broken"
+    assert names(localise(red, green, KNOWN, Memory(faults)))[0] == "shared"
+    # A claim that is new, or was not judged in this run, changes nothing.
+    for more in (frozenset({"gone"}), frozenset({"one", "gone"})):
+        assert likeness({"one"}, [*faults, Known("x.py gone", more - {"one"})], {"one", "two"}).keys() == {
+            "a.py shared"
+        }
+    unjudged = [Known("a.py shared", frozenset({"one", "gone"}))]
+    assert likeness({"one"}, unjudged, {"one", "two"}) == {"a.py shared": 1.0}
+    assert likeness({"new"}, faults, {"new", "two"}) == {}
+    assert likeness({"one", "new"}, faults, {"one", "new"})["a.py shared"] == 1
+    # A function that is no longer there is in no list.
+    assert names(localise(red, green, KNOWN, Memory([Known("gone.py f", frozenset({"one"}))])))[0] == "broken"
+
+
 def test_a_step_that_is_left_out_leads_to_the_one_before_it() -> None:
     """Where the claim always ran it while it held; not in a function that it had never entered."""
     always = {("a.py broken", 0), ("a.py broken", 1), ("b.py other", 0), ("b.py other", 1), ("b.py other", 2)}
-    held = Memory({"one": always}, {"one": always})
+    held = Memory((), {"one": always}, {"one": always})
     red = [ran("one", BROKEN, OTHER, LAST)]
     found = localise(red, [], KNOWN, held)
     assert names(found)[0] == "other"
@@ -162,7 +187,7 @@ def test_what_is_remembered_is_read_back(tmp_path: Path, monkeypatch: pytest.Mon
     steps = sorted({statement.step for statement in statements().values()})
     function = steps[0][0]
     always, ever = {"a": frozenset(steps[:3])}, {"a": frozenset(steps[:5])}
-    data = remembered(always, ever)
+    data = remembered([Known(function, frozenset({"a"}))], always, ever)
     monkeypatch.setattr(remember, "MEMORY", tmp_path / "memory.json")
 
     def read() -> Memory:
@@ -173,7 +198,7 @@ def test_what_is_remembered_is_read_back(tmp_path: Path, monkeypatch: pytest.Mon
         finally:
             memory.cache_clear()
 
-    assert read() == Memory(always, ever)
+    assert read() == Memory([Known(function, frozenset({"a"}))], always, ever)
     data["steps"][function] += 1
     assert function not in {step[0] for step in read().ever["a"]}
     (tmp_path / "memory.json").unlink()
@@ -181,14 +206,17 @@ def test_what_is_remembered_is_read_back(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_what_is_committed_is_of_this_library() -> None:
-    """Small, and new enough that most of its claims are still there."""
+    """Small, and new enough that most of its functions and claims are still there."""
     assert remember.MEMORY.stat().st_size < 100_000
-    known = memory()
+    known, now = memory(), {statement.function for statement in statements().values()}
+    assert sum(fault.function in now for fault in known.faults) > 0.8 * len(known.faults) > 100
     assert sum(claim in load_claims() for claim in known.ever) > 0.8 * len(known.ever) > 100
     measured = remember.figures()
     assert measured is not None
-    shares = {row["evidence"]: row["function_first"] for row in measured.rows}
-    assert 0 < shares["Ochiai over claims"] < shares["all"]
+    # The first row is of a fault that nothing like it is known of; to know more helps.
+    new, known_places = measured.rows[:2]
+    assert (new["left_out"], known_places["left_out"]) == ("faults on its lines", "the fault itself")
+    assert 0 < new["function_first"] < known_places["function_first"]
 
 
 def test_trials_are_read_as_they_were_written() -> None:

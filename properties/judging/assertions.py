@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from hypothesis.errors import UnsatisfiedAssumption
 from torch import Tensor
 
 from properties.judging.outcome import note
@@ -161,6 +162,13 @@ def assert_holds(holds: bool, *, claim: str) -> None:
     """A plain fact. claim: what was found and what was wanted, as the failure is to say it."""
     if not holds:
         raise Violation(claim)
+
+
+def claim_is_about(case: bool) -> None:
+    """Where it is not, another case is drawn, and in replay nothing is said."""
+    if not case:
+        # As hypothesis.assume, which may not be called in replay.
+        raise UnsatisfiedAssumption
 
 
 @contextmanager

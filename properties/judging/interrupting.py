@@ -170,6 +170,12 @@ def undisturbed(variant: str, operation: str) -> tuple[int, dict[str, Any], dict
         return count, before, there.described()
 
 
+def forget_runs() -> None:
+    """What undisturbed runs left: under another state of the library they leave something else."""
+    undisturbed.cache_clear()
+    _saved.cache_clear()
+
+
 def assert_before_or_after(case: Interrupt, *further: int) -> None:
     """Stopped there, it is as before, or as after; and what the handles say is so.
 

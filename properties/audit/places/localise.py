@@ -1,10 +1,12 @@
 """Where the fault is: functions and their lines, ranked by what failing and passing claims ran, and by what
-these claims run while they hold.
+earlier runs remember.
 
-Three figures, multiplied, each with an exponent (WEIGHTS):
+Four figures, multiplied, each with an exponent (WEIGHTS):
 
 claims    Ochiai's coefficient (Abreu et al. 2006) of the function over the claims about one variant
 variants  the same over variants: of what the failing claims of a variant ran, and no variant that passes
+memory    how like the failing claims are to those of faults that were known in the function, as SIMFL does
+          (Kim et al. 2021): claims that seldom fail weigh more, and many alike faults more than one
 strays    the share of failing claims that took another way through the function than ever when they held
 
 Nothing here runs, reads or imports lora_lite: lines, statements and memories come as plain data.
@@ -13,7 +15,7 @@ Nothing here runs, reads or imports lora_lite: lines, statements and memories co
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from math import prod, sqrt
+from math import log, prod, sqrt
 from typing import TypeVar
 
 Line = tuple[str, int]
@@ -24,7 +26,7 @@ Item = TypeVar("Item", bound=Hashable)
 
 # Fitted to the catalogue and rounded: see python -m properties.audit.places. Beside each exponent what
 # stands in for 0, so that one figure alone rules nothing out.
-WEIGHTS = {"claims": (2.0, 0.0), "variants": (3.0, 0.01), "strays": (1.0, 0.03)}
+WEIGHTS = {"claims": (2.0, 0.0), "variants": (3.0, 0.01), "memory": (1.5, 0.1), "strays": (1.0, 0.03)}
 
 
 @dataclass(frozen=True)
@@ -62,13 +64,23 @@ class Ran:
 
 
 @dataclass(frozen=True)
+class Known:
+    """A fault of earlier runs: the function that it was in, and the claims that failed."""
+
+    function: str
+    claims: frozenset[str]
+
+
+@dataclass(frozen=True)
 class Memory:
     """What earlier runs leave behind.
 
+    faults  those whose place was known
     always  by claim, the steps that every case of it ran while it held
     ever    by claim, the steps that some case of it ran while it held
     """
 
+    faults: Sequence[Known] = ()
     always: Steps = field(default_factory=dict)
     ever: Steps = field(default_factory=dict)
 
@@ -120,6 +132,7 @@ def localise(
     figures = {
         "claims": ochiai([_functions(ran) for ran in red.values()], [_functions(ran) for ran in passed]),
         "variants": _over_variants(failing, passing, statements),
+        "memory": likeness(red.keys(), memory.faults, red.keys() | green.keys()),
         "strays": strays,
     }
     order = sorted(lines, key=lambda s: (s.step not in turns, -lines[s], -s.size, s.line))
@@ -178,6 +191,24 @@ def _over_variants(
     sides = [_by("variant", side) for side in (failing, [t for t in passing if t.variant not in broken])]
     red, green = ([_functions(_steps(ran, statements)) for ran in side.values()] for side in sides)
     return ochiai(red, green)
+
+
+def likeness(failing: Set[str], faults: Sequence[Known], judged: Set[str]) -> dict[str, float]:
+    """By function, how like its known faults this failure is: of each the share of failing claims in common,
+    to the fourth power.
+
+    Claims that were not judged now, or that no known fault made fail, tell nothing.
+    """
+    seldom = Counter(claim for fault in faults for claim in fault.claims)
+    weight = {claim: log((len(faults) + 1) / count) + 0.1 for claim, count in seldom.items()}
+    now = failing & weight.keys()
+    found: dict[str, float] = {}
+    for fault in faults:
+        then = fault.claims & judged
+        both, either = (sum(weight[claim] for claim in claims) for claims in (now & then, now | then))
+        if both:
+            found[fault.function] = found.get(fault.function, 0.0) + (both / either) ** 4
+    return found
 
 
 def _strays(red: Mapping[str, Set[Statement]], memory: Memory) -> tuple[dict[str, float], set[Step]]:

@@ -1,5 +1,5 @@
-"""What earlier runs leave to later ones: which steps of the library each claim runs while it holds, and how
-often the place that was named was the right one.
+"""What earlier runs leave to later ones: which claims each known fault made fail, which steps of the library
+each claim runs while it holds, and how often the place that they led to was the right one.
 
 python -m properties.audit.places writes it.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from zlib import compress, decompress
 
-from properties.audit.places.localise import Item, Memory, Steps
+from properties.audit.places.localise import Item, Known, Memory, Steps
 from properties.audit.report import Localisation
 from properties.audit.tracing import statements
 
@@ -26,13 +26,19 @@ def figures() -> Localisation | None:
     return Localisation(**json.loads(FIGURES.read_text("utf-8"))) if FIGURES.is_file() else None
 
 
-def remembered(always: Steps, ever: Steps) -> dict[str, Any]:
-    """As JSON: by claim the steps of the library that it ran, as bits in base 85."""
+def remembered(faults: Sequence[Known], always: Steps, ever: Steps) -> dict[str, Any]:
+    """As JSON: by claim the steps of the library that it ran, and by function the faults that were in it,
+    each by the claims that failed. What was run and what failed are bits, in base 85.
+    """
     every = sorted({statement.step for statement in statements().values()})
     claims = sorted(ever)
     return {
         "steps": dict(Counter(function for function, _ in every)),
         "claims": {claim: [_bits(always[claim], every), _bits(ever[claim], every)] for claim in claims},
+        "faults": {
+            function: [_bits(known.claims, claims) for known in faults if known.function == function]
+            for function in sorted({known.function for known in faults})
+        },
     }
 
 
@@ -58,6 +64,8 @@ def memory() -> Memory:
     every = [(function, number) for function, size in data["steps"].items() for number in range(size)]
     now = Counter(statement.function for statement in set(statements().values()))
     same = {function for function, size in data["steps"].items() if now[function] == size}
+    claims = list(data["claims"])
+
     always, ever = (
         {
             claim: frozenset(step for step in _some(both[which], every) if step[0] in same)
@@ -65,4 +73,7 @@ def memory() -> Memory:
         }
         for which in (0, 1)
     )
-    return Memory(always, ever)
+    faults = [
+        Known(function, _some(bits, claims)) for function, all_ in data["faults"].items() for bits in all_
+    ]
+    return Memory(faults, always, ever)

@@ -12,10 +12,11 @@ from types import CodeType, FrameType
 from typing import Any
 
 from hypothesis import given, settings
+from hypothesis.errors import UnsatisfiedAssumption
 
 import lora_lite as ll
 from properties.audit.inject import injected
-from properties.audit.places.localise import Line, Ran, Step, Steps
+from properties.audit.places.localise import Known, Line, Ran, Step, Steps
 from properties.audit.tracing import LIBRARY, function_of, relative, statements
 from properties.judging.claim import Claim
 from properties.mutation import Mutant
@@ -38,6 +39,12 @@ class Trial:
     lines: frozenset[Line]
     failing: tuple[Ran, ...]
     passing: tuple[Ran, ...]
+
+    @property
+    def known(self) -> list[Known]:
+        """As a fault that later runs remember."""
+        claims = frozenset(test.claim for test in self.failing if test.variant in (self.variant, None))
+        return [Known(function, claims) for function in sorted(self.functions)]
 
 
 @cache
@@ -83,6 +90,8 @@ def ran_by(made: Claim, case: tuple[Any, ...]) -> tuple[frozenset[Line], bool]:
     sys.settrace(call)
     try:
         made.judge(*case)
+    except UnsatisfiedAssumption:
+        pass
     except Exception:
         holds = False
     finally:
