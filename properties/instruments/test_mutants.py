@@ -14,6 +14,7 @@ from lora_lite import base, checkpoint, linear, targets
 from properties.audit.worth import mutant_rows
 from properties.judging.assertions import Violation, assert_within
 from properties.judging.claim import Claim, load_claims
+from properties.judging.interrupting import undisturbed
 from properties.mutation import CATALOGUE, Change, InjectionError, Mutant, load_catalogue, matrix
 from properties.mutation.matrix import Row, budget, run_cell, run_row, signal
 from properties.mutation.witnesses import WITNESSES
@@ -271,6 +272,15 @@ def test_no_answer_of_a_mutant_reaches_correct_code() -> None:
         assert accepts("eva", 8, 8, half)
     run_row(SCALE_LOST, examples=6, full=6, whole=False)
     assert not accepts("eva", 8, 8, half)
+
+
+def test_no_run_under_a_mutant_is_compared_with_correct_code() -> None:
+    """What an operation leaves without an interrupt is remembered too."""
+    merged = CATALOGUE["merge_adds_the_update_twice"]
+    _, _, correct = undisturbed("lora", "merge")
+    with merged.injected():
+        assert undisturbed("lora", "merge")[2] != correct
+    assert undisturbed("lora", "merge")[2] == correct
 
 
 def test_every_second_witness_is_a_property() -> None:

@@ -17,7 +17,6 @@ from hypothesis.errors import Unsatisfiable
 import lora_lite as ll
 from properties.judging.assertions import Violation
 from properties.judging.claim import Claim, load_claims
-from properties.judging.interrupting import forget_runs
 from properties.judging.outcome import Meter, measuring
 from properties.mutation.mutant import Mutant
 from properties.mutation.order import noticed, rank
@@ -179,16 +178,14 @@ def ranked(
 
 @contextmanager
 def nothing_remembered() -> Iterator[None]:
-    """Drawing asks the library what it accepts, and remembers, as claims do that compare with what a run
-    without interrupts leaves: no answer of a mutant may reach another, or correct code.
+    """Drawing asks the library what it accepts, and remembers: no answer of a mutant may reach another, or
+    correct code.
     """
     forget()
-    forget_runs()
     try:
         yield
     finally:
         forget()
-        forget_runs()
 
 
 @nothing_remembered()

@@ -17,6 +17,7 @@ from functools import cache, cached_property
 from types import CodeType, FunctionType
 from typing import Any, Protocol
 
+from properties.judging.interrupting import forget_runs
 from properties.mutation.trees import InjectionError, replace, tree_of
 
 
@@ -183,6 +184,7 @@ class Mutant:
         Raises InjectionError where it does not apply.
         """
         originals = {function: function.__code__ for function in self.codes}
+        forget_runs()
         try:
             for function, code in self.codes.items():
                 function.__code__ = code
@@ -190,3 +192,4 @@ class Mutant:
         finally:
             for function, code in originals.items():
                 function.__code__ = code
+            forget_runs()
