@@ -22,6 +22,7 @@ from properties.judging.assertions import (
 from properties.judging.claim import claim
 from properties.judging.fixed_models import simple_config, x
 from properties.judging.tolerance import claim_bound, coarser
+from properties.subjects import subject
 from properties.subjects.attaching import seed_inits
 from strategies.extremes import EXPONENTS, NUMBERS, WIDTH, Setting, Weights, settings, weights
 from strategies.tensors import DTYPES, gaussian
@@ -114,3 +115,17 @@ def test_norms_that_the_adapter_cannot_hold_are_refused(variant: str) -> None:
         ll.attach(model, simple_config(variant))
     with assert_runs("attach in float64, as the error says,"):
         ll.attach(model, simple_config(variant, dtype=torch.float64))
+
+
+@claim(st.just, stage="init", about=("dora",), subject="lora_lite")
+def test_norms_of_rows_of_every_size_are_their_norms(variant: str) -> None:
+    """Too small to square in float32, ordinary, and too large."""
+    layer = nn.Linear(4, 4)
+    with torch.no_grad():
+        layer.weight.mul_(torch.tensor([1e-30, 1e-20, 1.0, 1e25])[:, None])
+    wanted = layer.weight.detach().double().norm(dim=1)
+    with assert_runs("attach to rows from 1e-30 to 1e25"):
+        ll.attach(model := nn.Sequential(layer), simple_config(variant))
+    got = subject.tensors(model)["0"]["m"].double().flatten()
+    bound = claim_bound(4 * wanted, torch.float32)
+    assert_within(got, wanted, bound, what="m of rows from 1e-30 to 1e25", like="the rows' norms")
