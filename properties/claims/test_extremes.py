@@ -27,6 +27,8 @@ from properties.subjects.attaching import seed_inits
 from strategies.extremes import EXPONENTS, NUMBERS, WIDTH, Setting, Weights, settings, weights
 from strategies.tensors import DTYPES, gaussian
 
+# Of which part of W a method takes norms.
+NORMED = {"dora": "rows", "delora": "columns"}
 NUMBERED = ("lora", "pissa", "dora", "delora", "eva", "antipasto")
 
 
@@ -106,9 +108,9 @@ def test_every_weight_is_refused_by_its_layer_or_works(case: Weights) -> None:
 def test_norms_that_the_adapter_cannot_hold_are_refused(variant: str) -> None:
     """One row, or one column, that would be lost; a row of zeros is none, and a wider adapter holds it."""
     model = nn.Sequential(layer := nn.Linear(4, 4, dtype=torch.float64))
-    what = "rows" if variant == "dora" else "columns"
+    what = NORMED[variant]
     with torch.no_grad():
-        part = layer.weight if variant == "dora" else layer.weight.mT
+        part = {"rows": layer.weight, "columns": layer.weight.mT}[what]
         part[0], part[1] = 1e-50, 0.0
     match = f"^0: 1 of 4 {what} of W have norms below what torch.float32 holds, down to 2e-50"
     with assert_refuses(ll.ConfigError, match, claim=f"attach to {what} that float32 does not hold"):
