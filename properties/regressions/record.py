@@ -99,8 +99,9 @@ def keep(request: pytest.FixtureRequest, claim: Claim, variant: str | None, erro
     """Write the failure down, and say where and how to replay it; without a drawn case, how to run the test
     again.
 
-    A slow claim is its own replay: as a fixture it would be run a second time in every run. A fault of
-    another library is a finding (properties/findings), and no regression of this one.
+    A slow claim is its own replay: as a fixture it would be run a second time in every run. What is not
+    written yet is no failure to remember. A fault of another library is a finding (properties/findings), and
+    no regression of this one.
     """
     return kept(request.config, request.node.nodeid, claim, variant, error)
 
@@ -110,7 +111,7 @@ def kept(config: pytest.Config, nodeid: str, claim: Claim, variant: str | None, 
     again = replay_command(config, nodeid)
     name, variant = getattr(error, "of", None) or (claim.name, variant)
     case, folder = getattr(error, "case", None), record_folder(config)
-    unkept = claim.subject == ANY or (claim.slow and name == claim.name)
+    unkept = claim.subject == ANY or claim.early or (claim.slow and name == claim.name)
     if case is None or variant is None or folder is None or unkept:
         return Kept("", again)
     option = config.getoption
