@@ -3,10 +3,6 @@
 import sys
 from pathlib import Path
 
-PACKAGE = Path(__file__).resolve().parent
-# The tests of the suite itself and what they look at are in no wheel.
-IN_A_CHECKOUT = (PACKAGE / "instruments").is_dir()
-
 
 class Asked(str):
     """The name of the plugin, which pytest imports, with what a conftest.py asks of it."""

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 import lora_lite as ll
-from properties import PACKAGE, Asked
+from properties import Asked
+from properties.judging.place import PACKAGE
 from properties.subjects.users import import_variants
 from strategies.options import BUILT_IN
 

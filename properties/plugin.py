@@ -12,10 +12,11 @@ import torch
 from hypothesis import settings
 
 import lora_lite as ll
-from properties import IN_A_CHECKOUT, PACKAGE, audit, guests
+from properties import audit, guests
 from properties.crashes import Crashes
 from properties.judging.claim import RUNNER, Claim
 from properties.judging.outcome import NOT_APPLICABLE, STAGES
+from properties.judging.place import IN_A_CHECKOUT, PACKAGE
 from properties.judging.profiles import check_database, register_profiles
 from properties.judging.under_pytest import KEEPER, run_as_test
 from properties.progress import Progress

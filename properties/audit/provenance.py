@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from properties import IN_A_CHECKOUT
 from properties.audit.report import Provenance
 from properties.audit.tracing import LIBRARY
+from properties.judging.place import IN_A_CHECKOUT
 
 TESTS = Path(__file__).parent.parent
 PACKAGES = ("torch", "safetensors", "hypothesis", "pytest", "peft", "transformers", "bitsandbytes", "torchao")

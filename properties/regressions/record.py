@@ -9,9 +9,9 @@ import pytest
 from hypothesis import settings
 from safetensors.torch import save_file
 
-from properties import IN_A_CHECKOUT
 from properties.judging.assertions import Violation
 from properties.judging.claim import ANY, CLAIMS, OF_ANY, Claim
+from properties.judging.place import IN_A_CHECKOUT
 from properties.judging.under_pytest import Kept
 from properties.regressions.fixture import HERE, KEPT, Fixture, tensors_of, write, write_atomically
 from strategies.random_numbers import recorded
