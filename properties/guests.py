@@ -36,7 +36,7 @@ def adopt(config: pytest.Config) -> None:
             import_variants(module)
         except ImportError as error:
             raise pytest.UsageError(str(error)) from error
-    own = [name for name in ll.VARIANTS if name not in BUILT_IN]
+    own = own_variants()
     option.variant_module = modules
     if not option.variant and not option.subject:
         if not own:
@@ -45,8 +45,12 @@ def adopt(config: pytest.Config) -> None:
                 " @lora_lite.register on a class of its own."
             )
         option.variant = own
-    option.keyword = whole_names(option.keyword, own)
     _cover(config, [one.folder.resolve() for one in asked])
+
+
+def own_variants() -> list[str]:
+    """Those that are not lora_lite's."""
+    return [name for name in ll.VARIANTS if name not in BUILT_IN]
 
 
 def _asked(config: pytest.Config) -> list[Asked]:

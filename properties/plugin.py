@@ -3,7 +3,7 @@ properties/audit.
 """
 
 import os
-from collections.abc import Container
+from collections.abc import Container, Generator
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +143,17 @@ def pytest_report_header(config: pytest.Config) -> str | None:
     if names := config.getoption("--variant"):
         return f"variant: {', '.join(names)}; not the library as a whole, and of the suite what -m names"
     return None
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
+    """Where -k names a user's variant, that is its whole name."""
+    option = session.config.option
+    given, option.keyword = option.keyword, guests.whole_names(option.keyword, guests.own_variants())
+    try:
+        return (yield)
+    finally:
+        option.keyword = given
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

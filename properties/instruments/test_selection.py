@@ -2,6 +2,7 @@
 
 import pytest
 
+from properties.guests import whole_names
 from properties.plugin import is_idle
 
 pytestmark = pytest.mark.instruments
@@ -29,3 +30,16 @@ def test_what_says_nothing_of_what_is_asked_is_left_out(
 ) -> None:
     options: dict[str, object] = {"mutant": None, "variants": None, "asked_for": "", **given}
     assert is_idle(marks, about_a_variant, **options) == idle  # type: ignore[arg-type]  # as pytest has them
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("", ""),
+        ("vera", "([vera] or [vera-)"),
+        ("not Vera and (file or boft)", "not ([Vera] or [Vera-) and (file or ([boft] or [boft-))"),
+        ("several or vera-forward-1f0c9a3e or [vera]", "several or vera-forward-1f0c9a3e or [vera]"),
+    ],
+)
+def test_a_users_variant_is_chosen_by_its_whole_name(given: str, meant: str) -> None:
+    assert whole_names(given, ["vera", "boft"]) == meant
