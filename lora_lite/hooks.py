@@ -120,7 +120,9 @@ def end(model: nn.Module, args: Any, y: Any) -> None:
     """What a forward in training mode has written to the base is refused."""
     state: Any = vars(model)[STATE]
     if state.buffers and not torch.compiler.is_compiling():
-        refuse_moved(state.buffers, state.stamps)
+        # Taken: without begin() before it, where a user has removed that, there is nothing to compare.
+        before, state.stamps = state.stamps, []
+        refuse_moved(state.buffers, before)
 
 
 def refuse_another_weight(layer: nn.Module, *, thoroughly: bool = False) -> None:
