@@ -1,7 +1,7 @@
 """Recipes of one linear layer and of the adapter on it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import lora_lite as ll
-from strategies.options import Options, choices, fitting, options, ranks
+from strategies.options import Options, choices, fitting, near, options, ranked, ranks
 from strategies.tensors import DTYPES, WEIGHT_FAMILIES, device, gaussian, weight
 
 BOOLEANS = st.booleans()
@@ -161,7 +161,7 @@ def adapted_layers(
     return AdaptedLayer(
         variant=variant,
         linear=draw(_linears(d_in, d_out, tuple(weights), tuple(base_dtypes), tuple(biases))),
-        options=drawn if r is None else (("r", r), *drawn),
+        options=ranked(drawn, r),
         tokens=draw(choices(tuple(tokens))),
         trained=trained,
         calibrated=needed or (can_calibrate(variant) and draw(BOOLEANS)),
@@ -172,3 +172,14 @@ def adapted_layers(
 def trained_layers(variant: str, **ingredients: Any) -> st.SearchStrategy[AdaptedLayer]:
     """As adapted_layers, at parameters away from init."""
     return adapted_layers(variant, trained=True, **ingredients)
+
+
+def resized(case: AdaptedLayer, *, d_in: int, d_out: int, **options: Any) -> AdaptedLayer:
+    """The case on a layer of this shape, or of the nearest that its variant takes with these options in place
+    of its own; as it was where there is none.
+    """
+    chosen = tuple({**case.option, **options}.items())
+    shape = near(case.variant, d_in, d_out, chosen)
+    if shape is None:
+        return case
+    return replace(case, linear=replace(case.linear, d_in=shape[0], d_out=shape[1]), options=chosen)

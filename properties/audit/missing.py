@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import lora_lite as ll
-from properties.judging.needs import has_oracle, is_exact
+from properties.judging.needs import has_oracle
 from properties.judging.peft_layers import NO_PEER, PEFT
 from properties.mutation import load_catalogue
 
@@ -41,13 +41,6 @@ WANTED: tuple[tuple[Callable[[type[ll.Variant]], bool], Missing], ...] = (
             "no reference",
             "declare reference = ll.Reference(arxiv=…, titles=(…,)): which paper says what it should compute",
             for_correct=True,
-        ),
-    ),
-    (
-        lambda variant: has_oracle(variant) or is_exact(variant),
-        Missing(
-            "no bound for its identity",
-            "an identity to rounding takes its bound from the oracle",
         ),
     ),
     (

@@ -1,7 +1,7 @@
 """What attach leaves: an identity, and tensors as the paper and the config have them."""
 
 import math
-from dataclasses import replace
+from functools import partial
 
 import torch
 from hypothesis import strategies as st
@@ -26,7 +26,7 @@ from properties.subjects.attaching import AnyCase, attach
 from properties.subjects.layer_runs import default_run, run_layers
 from properties.subjects.protocol import adapter_dtype
 from strategies import AdaptedLayer, AdaptedModel, adapted_layers, adapted_models, gaussian
-from strategies.options import accepts
+from strategies.layers import resized
 
 # What the papers train, and whose identity at init is exact; the library's own declarations are not asked.
 TRAINABLE = {
@@ -56,13 +56,13 @@ def check_identity(case: AnyCase) -> None:
         assert_gives_the_base(layer)
 
 
-@claim(adapted_layers, stage="init", needs=("identity bound",))
+@claim(adapted_layers, stage="init")
 def test_identity_at_init(case: AdaptedLayer) -> None:
     """Exactly where the variant declares it so, else to rounding; in every base and adapter dtype."""
     check_identity(case)
 
 
-@claim(adapted_models, stage="init", needs=("identity bound", "transformers"), share=0.3)
+@claim(adapted_models, stage="init", needs=("transformers",), share=0.3)
 def test_identity_at_init_of_a_whole_model(case: AdaptedModel) -> None:
     """Every adapted layer of a model gives what its base gives on the same input; exact variants give the
     same logits.
@@ -86,14 +86,7 @@ def test_init_agrees_with_the_oracle(case: AdaptedLayer) -> None:
 def large_layers(variant: str) -> SearchStrategy[AdaptedLayer]:
     """Layers so large that random numbers fill their range."""
 
-    def large(case: AdaptedLayer) -> AdaptedLayer:
-        options = {**case.option, "r": 8}
-        return replace(case, linear=replace(case.linear, d_in=32, d_out=24), options=tuple(options.items()))
-
-    def fits(case: AdaptedLayer) -> bool:
-        return accepts(variant, 32, 24, case.options)
-
-    return adapted_layers(variant, weights=("gaussian",)).map(large).filter(fits)
+    return adapted_layers(variant, weights=("gaussian",)).map(partial(resized, d_in=32, d_out=24, r=8))
 
 
 @claim(large_layers, stage="init", needs=("oracle", "rank"), share=0.3)

@@ -29,6 +29,7 @@ from properties.subjects.attaching import seed_inits
 from properties.subjects.bindings import BINDINGS
 from properties.subjects.library import OFFERS, RefusedError
 from properties.subjects.living import library, method_of
+from strategies.options import NoShapeError
 
 Check = Callable[..., None]
 
@@ -122,6 +123,8 @@ class Claim:
         except pytest.fail.Exception as failed:
             # Of pytest.raises, and no Exception.
             raise Violation(str(failed)) from None
+        except NoShapeError as refused:
+            raise NotJudgedError(str(refused)) from refused
         except SystemExit as ended:
             raise RuntimeError(f"the code under test wants to end the process: {ended!r}") from ended
 
@@ -144,6 +147,8 @@ class Claim:
             with measuring(meter):
                 settings(budget, max_examples=examples)(test)()
         except Exception as error:
+            if isinstance(error, NoShapeError):
+                raise NotJudgedError(str(error)) from error
             # Else an error of Hypothesis itself, which is about no one case.
             if (found := failing.failure(error)) is None:
                 raise

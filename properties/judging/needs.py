@@ -76,13 +76,6 @@ def _no_oracle(variant: Variant) -> str | None:
     return f"no oracle: write its formula in float64 and put it into ORACLES[{variant.name!r}]"
 
 
-def _no_bound(variant: Variant) -> str | None:
-    if is_exact(variant):
-        return None
-    found = _no_oracle(variant)
-    return found and f"{found}; an identity to rounding takes its bound from there"
-
-
 def _no_peer(variant: Variant) -> str | None:
     return None if variant.name in PEFT else NO_PEER.get(variant.name, f"peft has no {variant.name}")
 
@@ -115,7 +108,6 @@ def _no_compiler() -> str | None:
 # Of a method.
 NEEDS: dict[str, Need] = {
     "oracle": _lack(_no_oracle),
-    "identity bound": _lack(_no_bound),
     "peer": Need(_no_peer, by_nature=True),
     "rank": _nature(lambda variant: "r" not in variant.config_class.unused, "has no rank"),
     "adapted input": _nature(
