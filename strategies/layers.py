@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import lora_lite as ll
-from strategies.options import Options, choices, fitting, near, options, ranked, ranks
+from strategies.options import Options, choices, fitting, near, options, ranked, ranks, remembered
 from strategies.tensors import DTYPES, WEIGHT_FAMILIES, device, gaussian, weight
 
 BOOLEANS = st.booleans()
@@ -132,6 +132,17 @@ def _options(variant: str, dtypes: tuple[str, ...]) -> st.SearchStrategy[Options
     return options(variant, dtypes=dtypes)
 
 
+def _wide(widths: tuple[int, ...], least: int) -> tuple[int, ...]:
+    return tuple(width for width in widths if width >= least) or widths
+
+
+@remembered
+def _widths(variant: str, drawn: Options, least: int) -> tuple[int, ...]:
+    """Of inputs, those with which there is an output that is wide too."""
+    both = tuple(d for d in fitting(variant, drawn) if max(fitting(variant, drawn, d)) >= least)
+    return _wide(both or fitting(variant, drawn), least)
+
+
 def can_calibrate(variant: str) -> bool:
     """Whether the variant's init can make use of calibration data."""
     return ll.VARIANTS[variant].calibrator.__func__ is not ll.Variant.calibrator.__func__  # type: ignore[attr-defined]
@@ -147,15 +158,16 @@ def adapted_layers(
     weights: Sequence[str] = WEIGHT_FAMILIES,
     biases: Sequence[bool] = (False, True),
     tokens: Sequence[tuple[int, ...]] = TOKENS,
+    least: int = 1,
     trained: bool = False,
 ) -> AdaptedLayer:
-    """A freshly attached adapter on a layer that it fits.
+    """A freshly attached adapter on a layer that it fits, at least so wide where it fits such.
 
     Shrinks towards a narrow float32 layer of rank 1 and one vector.
     """
     drawn = draw(_options(variant, tuple(adapter_dtypes)))
-    d_in = draw(choices(fitting(variant, drawn)))
-    d_out = draw(choices(fitting(variant, drawn, d_in)))
+    d_in = draw(choices(_widths(variant, drawn, least)))
+    d_out = draw(choices(_wide(fitting(variant, drawn, d_in), least)))
     r = draw(choices(ranks(variant, d_in, d_out, drawn)))
     needed = ll.VARIANTS[variant].needs_calibration
     return AdaptedLayer(

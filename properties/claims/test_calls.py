@@ -23,7 +23,7 @@ from properties.judging.expected import expected_output
 from properties.judging.fixed_models import Stack, adapt_and_move, x
 from properties.judging.own_bound import own_results
 from properties.judging.own_formula import its_formula
-from properties.judging.tolerance import claim_bound
+from properties.judging.tolerance import claim_bound, finite
 from properties.subjects.attaching import attach
 from properties.subjects.layer_runs import default_run, run_layers
 from strategies import AdaptedModel, gaussian, trained_models
@@ -124,6 +124,9 @@ def test_a_functional_call_uses_the_parameters_that_it_is_given(case: AdaptedMod
     holder = copy.deepcopy(model)
     holder.load_state_dict({**model.state_dict(), **given})
     own = model(x).detach()
+    # In float16 what is in between may overflow, in one order of computing or another.
+    if not finite(learnt_from(copy.deepcopy(holder), x).values()):
+        return
     # Neither where a tensor lies nor by which kernel a gradient is taken is the same: rounding is not.
     wanted = own_results(holder, x, learnt_from)
     like = "that of a model that holds the parameters"
