@@ -21,9 +21,9 @@ from properties.judging.assertions import (
 from properties.judging.claim import claim
 from properties.judging.expected import expected_output
 from properties.judging.fixed_models import Stack, adapt_and_move, x
-from properties.judging.own_bound import own_results
+from properties.judging.own_bound import own_output, own_results
 from properties.judging.own_formula import its_formula
-from properties.judging.tolerance import claim_bound, finite
+from properties.judging.tolerance import finite
 from properties.subjects.attaching import attach
 from properties.subjects.layer_runs import default_run, run_layers
 from strategies import AdaptedModel, gaussian, trained_models
@@ -85,17 +85,17 @@ def test_a_layer_that_calls_its_input_x_is_adapted(variant: str) -> None:
 
 @claim(st.just, stage="forward")
 def test_batches_of_any_shape_are_taken_row_by_row(variant: str) -> None:
-    """Empty, none, one and four leading dimensions; the same numbers as in one flat batch."""
+    """Empty, none, one, four and two equal leading dimensions; the same numbers as in one flat batch."""
     model = nn.Sequential(Stack().first)
     layer = adapt_and_move(model, variant, dtype=torch.float64).double()
-    for leading in ((), (1,), (2, 1, 3), (1, 2, 2, 2), (0,), (2, 0)):
+    for leading in ((), (1,), (3, 3), (2, 1, 3), (1, 2, 2, 2), (0,), (2, 0)):
         given = x(*leading).double()
         rows = layer(given.reshape(-1, 4)).detach()
         got = layer(given).detach()
         found = f"an input of shape {tuple(given.shape)} gives an output of shape {tuple(got.shape)}"
         assert_holds(got.shape == given.shape, claim=found)
         # One kernel or another, a float64 rounding apart.
-        bound = claim_bound(rows.abs().amax() if rows.numel() else 0.0, torch.float64)
+        bound = 2 * own_output(layer, given).error.reshape(rows.shape) if rows.numel() else 0.0
         what = f"the output for an input of shape {tuple(given.shape)}"
         assert_within(got.reshape(-1, 4), rows, bound, what=what, like="what its rows give")
 
@@ -152,5 +152,5 @@ def test_vmap_gives_each_row_its_own_output(variant: str) -> None:
     model = adapt_and_move(Stack().double(), variant, dtype=torch.float64)
     rows = x(5).double()
     wanted = model(rows).detach()
-    bound = claim_bound(16 * float(wanted.abs().amax()), torch.float64)
+    bound = 2 * own_output(model, rows).error
     assert_within(vmap(model)(rows), wanted, bound, what="the output under vmap", like="that of the batch")
