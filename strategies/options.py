@@ -67,7 +67,8 @@ def simplest(variant: str) -> Options:
                 break
             drawn = (*drawn, (name, left[0]))
         else:
-            return drawn
+            if fits(variant, drawn):
+                return drawn
     raise NoShapeError(refusal(variant, ("float32",)))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import lora_lite as ll
-from properties.judging.needs import has_oracle
+from properties.judging.needs import has_oracle, says_what_trains
 from properties.judging.peft_layers import NO_PEER, PEFT
 from properties.mutation import load_catalogue
 
@@ -33,6 +33,13 @@ WANTED: tuple[tuple[Callable[[type[ll.Variant]], bool], Missing], ...] = (
         Missing(
             "no oracle",
             "write its formula in float64, importing nothing of the library, and put it into ORACLES",
+        ),
+    ),
+    (
+        lambda variant: says_what_trains(variant) or not has_oracle(variant),
+        Missing(
+            "no word on what is trained",
+            "name the tensors that the paper trains: Oracle(…, trained=frozenset({…}))",
         ),
     ),
     (

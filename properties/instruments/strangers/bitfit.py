@@ -61,4 +61,4 @@ def init_laws(W: Tensor, b: Tensor | None, p: Any, options: Any, inputs: Tensor 
     return [is_zero("change", p["change"], (len(W),))]
 
 
-ORACLES["bitfit"] = Oracle(forward, init_laws)
+ORACLES["bitfit"] = Oracle(forward, init_laws, trained=frozenset({"change"}))

@@ -97,4 +97,4 @@ def init_laws(W: Tensor, b: Tensor | None, p: Any, options: Any, inputs: Tensor 
     return [is_zero("q", p["q"], (factors, W.shape[1] // size, size * (size - 1) // 2))]
 
 
-ORACLES["boft"] = Oracle(forward, init_laws)
+ORACLES["boft"] = Oracle(forward, init_laws, trained=frozenset({"q"}))

@@ -88,4 +88,4 @@ def init_laws(W: Tensor, b: Tensor | None, p: Any, options: Any, inputs: Tensor 
     return [is_zero("c", p["c"], (options["n"],))]
 
 
-ORACLES["fourierft"] = Oracle(forward, init_laws)
+ORACLES["fourierft"] = Oracle(forward, init_laws, trained=frozenset({"c"}))

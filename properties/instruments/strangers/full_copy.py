@@ -67,4 +67,4 @@ def init_laws(W: Tensor, b: Tensor | None, p: Any, options: Any, inputs: Tensor 
     return [Law("C = W", p["copy"], W, W.abs())]
 
 
-ORACLES["full_copy"] = Oracle(forward, init_laws)
+ORACLES["full_copy"] = Oracle(forward, init_laws, trained=frozenset({"copy"}))

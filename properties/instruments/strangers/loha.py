@@ -79,4 +79,4 @@ def init_laws(W: Tensor, b: Tensor | None, p: Any, options: Any, inputs: Tensor 
     ]
 
 
-ORACLES["loha"] = Oracle(forward, init_laws)
+ORACLES["loha"] = Oracle(forward, init_laws, trained=frozenset({"A1", "B1", "A2", "B2"}))

@@ -87,4 +87,4 @@ def init_laws(W: Tensor, b: Tensor | None, p: Any, options: Any, inputs: Tensor 
     ]
 
 
-ORACLES["lokr"] = Oracle(forward, init_laws)
+ORACLES["lokr"] = Oracle(forward, init_laws, trained=frozenset({"C", "A", "B"}))

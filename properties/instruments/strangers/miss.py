@@ -72,4 +72,4 @@ def init_laws(W: Tensor, b: Tensor | None, p: Any, options: Any, inputs: Tensor 
     return [is_zero("D", p["D"], (options["r"], len(W)))]
 
 
-ORACLES["miss"] = Oracle(forward, init_laws)
+ORACLES["miss"] = Oracle(forward, init_laws, trained=frozenset({"D"}))

@@ -84,4 +84,4 @@ def init_laws(W: Tensor, b: Tensor | None, p: Any, options: Any, inputs: Tensor 
     return [is_zero("q", p["q"], (W.shape[1] // size, size * (size - 1) // 2))]
 
 
-ORACLES["oft"] = Oracle(forward, init_laws)
+ORACLES["oft"] = Oracle(forward, init_laws, trained=frozenset({"q"}))

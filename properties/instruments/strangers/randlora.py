@@ -87,4 +87,4 @@ def init_laws(W: Tensor, b: Tensor | None, p: Any, options: Any, inputs: Tensor 
     ]
 
 
-ORACLES["randlora"] = Oracle(forward, init_laws)
+ORACLES["randlora"] = Oracle(forward, init_laws, trained=frozenset({"lambda_", "gamma"}))

@@ -86,4 +86,4 @@ def init_laws(W: Tensor, b: Tensor | None, p: Any, options: Any, inputs: Tensor 
     return [is_zero("values", p["values"], (options["n"],))]
 
 
-ORACLES["shira"] = Oracle(forward, init_laws)
+ORACLES["shira"] = Oracle(forward, init_laws, trained=frozenset({"values"}))

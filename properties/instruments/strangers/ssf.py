@@ -75,4 +75,4 @@ def init_laws(W: Tensor, b: Tensor | None, p: Any, options: Any, inputs: Tensor 
     return [exactly("gamma = 1", gamma, torch.ones(shape).to(gamma)), is_zero("beta", p["beta"], shape)]
 
 
-ORACLES["ssf"] = Oracle(forward, init_laws)
+ORACLES["ssf"] = Oracle(forward, init_laws, trained=frozenset({"gamma", "beta"}))

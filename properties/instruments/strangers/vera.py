@@ -99,4 +99,4 @@ def init_laws(W: Tensor, b: Tensor | None, p: Any, options: Any, inputs: Tensor 
     ]
 
 
-ORACLES["vera"] = Oracle(forward, init_laws)
+ORACLES["vera"] = Oracle(forward, init_laws, trained=frozenset({"d", "v"}))
