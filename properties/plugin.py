@@ -23,6 +23,7 @@ from properties.regressions.record import add_options, keep
 from properties.subjects.living import LIBRARIES, judged_methods, methods_of, names_of
 from properties.subjects.users import import_variants
 from strategies import set_device
+from strategies.options import NoShapeError, simplest
 
 register_profiles()
 
@@ -69,9 +70,12 @@ def pytest_configure(config: pytest.Config) -> None:
     check_database()
     config.stash[RUNNER], config.stash[KEEPER] = run_as_test, keep
     for module in config.getoption("--variant-module") or ():
+        known = set(ll.VARIANTS)
         try:
             import_variants(module)
-        except ImportError as error:
+            for name in set(ll.VARIANTS) - known:
+                simplest(name)
+        except (ImportError, NoShapeError) as error:
             raise pytest.UsageError(str(error)) from error
     judged = ll.VARIANTS if _judges_own(config) else ()
     others = [m for name in config.getoption("--subject") or () for m in methods_of(name)]

@@ -22,6 +22,7 @@ from hypothesis.strategies import SearchStrategy
 import lora_lite as ll
 from properties.judging import journal
 from properties.judging.assertions import Violation
+from properties.judging.declared import deviation_at
 from properties.judging.failing import Failing, watching
 from properties.judging.needs import MACHINE, NEEDS, unmet
 from properties.judging.outcome import NOT_APPLICABLE, NOT_JUDGED, STAGES, Meter, NotJudgedError, measuring
@@ -29,6 +30,7 @@ from properties.subjects.attaching import seed_inits
 from properties.subjects.bindings import BINDINGS
 from properties.subjects.library import OFFERS, RefusedError
 from properties.subjects.living import library, method_of
+from strategies.options import NoShapeError
 
 Check = Callable[..., None]
 
@@ -122,6 +124,8 @@ class Claim:
         except pytest.fail.Exception as failed:
             # Of pytest.raises, and no Exception.
             raise Violation(str(failed)) from None
+        except NoShapeError as refused:
+            raise NotJudgedError(str(refused)) from refused
         except SystemExit as ended:
             raise RuntimeError(f"the code under test wants to end the process: {ended!r}") from ended
 
@@ -144,6 +148,8 @@ class Claim:
             with measuring(meter):
                 settings(budget, max_examples=examples)(test)()
         except Exception as error:
+            if isinstance(error, NoShapeError):
+                raise NotJudgedError(str(error)) from error
             # Else an error of Hypothesis itself, which is about no one case.
             if (found := failing.failure(error)) is None:
                 raise
@@ -162,9 +168,10 @@ class Claim:
         self, variant: str, meter: Meter, failing: Failing, refused: list[RefusedError]
     ) -> Callable[[], None]:
         """The check as a test of Hypothesis's: counts examples, keeps the failing and the refused ones."""
-        assert self.cases is not None
 
         def check(case: Any) -> None:
+            if self.subject != ANY and deviation_at(self.name, variant, case):
+                return
             meter.examples += 1
             if self.subject == ANY and failing.small_enough(case):
                 return
@@ -182,6 +189,11 @@ class Claim:
                 failing.keep(case, error, meter.examples)
                 raise
 
+        return self.drawing(variant, check)
+
+    def drawing(self, variant: str, check: Callable[[Any], None]) -> Callable[[], None]:
+        """This check as a test of Hypothesis's, of the cases of the claim."""
+        assert self.cases is not None
         # The name feeds the derandomised seed: each variant has its own.
         check.__name__ = check.__qualname__ = re.sub(r"\W", "_", f"{self.name}__{variant}")
         test = given(self.cases(variant))(check)
