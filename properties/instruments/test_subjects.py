@@ -49,8 +49,9 @@ def test_one_method_of_each_library_from_end_to_end(method: str) -> None:
                 claim.run(method, QUICK)
             except AssertionError:
                 broken.add(claim.name)
-            except NotJudgedError as missing:
-                assert "no law of this init" in str(missing)
+            except NotJudgedError:
+                # lora-pytorch's init, of which no law is stated.
+                continue
     assert broken == BROKEN[method]
 
 

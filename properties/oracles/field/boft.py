@@ -2,7 +2,7 @@
 
 A factor B~_i is P^T diag(R_1 ... R_n) P: P brings together what the i-th stage of a butterfly mixes, and each
 block is a Cayley map of Q = c (D - D^T). D (M, n, b, b). options: side "in" or "out", sign of Q, half (c =
-1/2 as in the authors' code, else 1), limit as in oft,  init.
+1/2 as in the authors' code, else 1), limit as in oft, init.
 """
 
 import torch

@@ -1,11 +1,11 @@
-"""peft but for LoRA: its tensors and settings as the oracles' symbols and options."""
+"""peft but for LoRA and rotations: its tensors and settings as the oracles' symbols and options."""
 
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from properties.subjects.bindings import peft_lora
+from properties.subjects.bindings import peft_lora, peft_rotations
 from properties.subjects.bindings.binding import Binding, Named, inert, settings
 from properties.subjects.bindings.peft_lora import of
 
@@ -37,13 +37,6 @@ def _randlora(tensors: Named) -> dict[str, Tensor]:
     return own | {"B": B.reshape(len(B), B.shape[2], B.shape[1]).transpose(1, 2)}
 
 
-def _psoft_tensors(tensors: Named) -> dict[str, Tensor]:
-    R = "q" if tensors["psoft_R.default.weight"].ndim == 1 else "M"
-    diagonals = of(beta="psoft_R.*.vector_b", alpha="psoft_R.*.vector_a")
-    frozen = of(A="_psoft_A_cache", B="_psoft_B_cache")
-    return {R: tensors["psoft_R.default.weight"], **diagonals(tensors), **frozen(tensors)}
-
-
 def _super_entries(layer: Any) -> dict[str, Tensor]:
     flat, width = layer.supertuning_indices["default"].long(), layer.base_layer.in_features
     return {"E": torch.stack((flat // width, flat % width))}
@@ -52,31 +45,6 @@ def _super_entries(layer: Any) -> dict[str, Tensor]:
 def _miss(given: Any) -> dict[str, Any]:
     kind = given.init_weights if given.init_weights in ("bat", "mini") else "miss"
     return {"kind": kind, "init": given.init_weights is not False, "r": given.r, "mini_r": given.mini_r}
-
-
-def _oft(given: Any) -> dict[str, Any]:
-    # "Cayley-Neumann (efficient but approximate) or the vanilla Cayley (exact)": one map.
-    terms = given.num_cayley_neumann_terms
-    options = {"terms": terms if given.use_cayley_neumann else None, "init": given.init_weights}
-    size = {"block_size": given.oft_block_size, "blocks": given.r}
-    return {**options, **size, "sign": 1, "side": "in", "shared": given.block_share}
-
-
-def _psoft(given: Any) -> dict[str, Any]:
-    # The shapes say which of the three parts there are.
-    _ = given.psoft_orth, given.psoft_mag_a, given.psoft_mag_b
-    terms, limit = given.num_cayley_neumann_terms, given.cayley_neumann_eps
-    terms = terms if given.use_cayley_neumann else None
-    split = "both" if given.ab_svd_init == "pissa_init" else "right"
-    lawful = {"init": given.init_weights, "lawful": given.psoft_svd == "full"}
-    return {
-        "r": given.r,
-        "scale": given.psoft_alpha,
-        "split": split,
-        "terms": terms,
-        "limit": limit,
-        **lawful,
-    }
 
 
 def _shira(given: Any) -> dict[str, Any]:
@@ -114,14 +82,15 @@ def _frozen(symbol: str, name: str) -> Any:
 INIT = {"init": "init_weights"}
 FILE = "what a file holds"
 GLORA = {f"{p}{x}": f"glora_{p}.*.X{x}" for p in "ABCDE" for x in ("d", "u", "")}
-BOFT = {"side": "in", "sign": -1, "half": True}
 SUBSPACES = (
     *("num_subspaces", "subspace_rank", "use_asa", "asa_target_subspaces", "init_warmup", "final_warmup"),
     *("mask_interval", "asa_importance_beta", "asa_uncertainty_beta", "asa_schedule_exponent"),
     *("use_dynamic_rank", "svd_threshold"),
 )
 
-BINDINGS: dict[str, Binding] = peft_lora.BINDINGS | {
+BINDINGS: dict[str, Binding] = {
+    **peft_lora.BINDINGS,
+    **peft_rotations.BINDINGS,
     "peft:adamss": Binding(
         "adamss",
         _adamss,
@@ -130,13 +99,6 @@ BINDINGS: dict[str, Binding] = peft_lora.BINDINGS | {
         inert=inert("of which subspaces there are, or between steps", *SUBSPACES),
     ),
     "peft:beft": Binding("bias", lambda t: {"v": t["beft_bias.default"].flatten()}, settings(**INIT)),
-    "peft:boft": Binding(
-        "boft",
-        of(D="boft_R", m="boft_s"),
-        settings(BOFT, b="boft_block_size", n="boft_block_num", **INIT),
-        # "Setting boft_n_butterfly_factor to 1": a warning of its layer.
-        inert=inert("1 without its CUDA extension", "boft_n_butterfly_factor"),
-    ),
     # findings/peft_c3a_float64
     "peft:c3a": Binding("c3a", of(w="c3a_kernel"), _c3a, dtypes=("float32",)),
     "peft:deft": Binding(
@@ -188,7 +150,6 @@ BINDINGS: dict[str, Binding] = peft_lora.BINDINGS | {
         settings(r="r", alpha="alpha", k="gralora_k", h="hybrid_r", **INIT),
     ),
     "peft:hira": Binding("hira", of(A="hira_A", B="hira_B"), _hira),
-    "peft:hra": Binding("hra_columns", of(U="hra_u"), settings(r="r", gs="apply_GS", **INIT)),
     # peft holds the gate, the oracle its offset from 1.
     "peft:ia3": Binding(
         "ia3", lambda t: {"offset": t["ia3_l.default"].flatten() - 1}, settings(lawful="init_ia3_weights")
@@ -222,7 +183,6 @@ BINDINGS: dict[str, Binding] = peft_lora.BINDINGS | {
         },
     ),
     "peft:miss": Binding("miss", of(D="miss_block"), _miss),
-    "peft:oft": Binding("oft", of(q="oft_R.*.weight"), _oft, inert=inert("of coft alone", "eps")),
     "peft:osf": Binding(
         "osf",
         of(
@@ -238,12 +198,6 @@ BINDINGS: dict[str, Binding] = peft_lora.BINDINGS | {
         settings(kept="effective_rank", **INIT),
     ),
     "peft:peanut": Binding("peanut", _peanut, settings(r="r", s="scaling", depth="depth", **INIT)),
-    "peft:psoft": Binding(
-        "psoft",
-        _psoft_tensors,
-        _psoft,
-        inert=inert("of psoft_svd=lowrank alone", "psoft_svd_lowrank_niter"),
-    ),
     "peft:pvera": Binding(
         "pvera",
         of(lambda_b="pvera_lambda_b", lambda_d="pvera_lambda_d", A="pvera_A", B="pvera_B"),
@@ -258,11 +212,6 @@ BINDINGS: dict[str, Binding] = peft_lora.BINDINGS | {
             **inert(FILE, "save_projection"),
             **inert("of how A and B are drawn", "sparse", "very_sparse"),
         },
-    ),
-    "peft:road": Binding(
-        "road",
-        of(theta="road_theta", alpha="road_alpha"),
-        settings(kind="variant", g="group_size", **INIT),
     ),
     "peft:shira": Binding("sparse", of(v="shira_weight"), _shira, frozen=_frozen("E", "shira_indices")),
     "peft:supertuning": Binding(
