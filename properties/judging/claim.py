@@ -27,7 +27,7 @@ from properties.judging.failing import Failing, watching
 from properties.judging.needs import MACHINE, NEEDS, unmet
 from properties.judging.outcome import NOT_APPLICABLE, NOT_JUDGED, STAGES, Meter, NotJudgedError, measuring
 from properties.subjects.attaching import seed_inits
-from properties.subjects.bindings import BINDINGS
+from properties.subjects.bindings import binding_of
 from properties.subjects.library import OFFERS, RefusedError
 from properties.subjects.living import library, method_of
 from strategies.options import NoShapeError
@@ -106,8 +106,8 @@ class Claim:
         """As standing(), of a method of any library, by its full name."""
         if why := library(full.partition(":")[0]).missing():
             return Standing(NOT_JUDGED, why)
-        if "oracle" in self.needs and full not in BINDINGS:
-            return Standing(NOT_JUDGED, f"no formula yet: bind {full} in subjects/bindings.py")
+        if "oracle" in self.needs and binding_of(full) is None:
+            return Standing(NOT_JUDGED, f"no formula yet: bind {full} in subjects/bindings")
         offered = {*method_of(full).offers, "oracle"}
         lacking = [need for need in self.needs if need not in offered]
         return Standing(NOT_APPLICABLE, f"{full} offers no {lacking[0]}") if lacking else Standing(None)
