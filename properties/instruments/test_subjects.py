@@ -85,7 +85,7 @@ def test_what_is_all_refused_is_not_judged(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(type(library("lora_lite")), "attach", refuse)
     with pytest.raises(NotJudgedError, match="drawn settings are refused, the last by ValueError: not this"):
-        load_claims_of_any()["only_the_adapter_trains"].run("lora_lite:lora", QUICK)
+        load_claims_of_any()["the_base_does_not_train"].run("lora_lite:lora", QUICK)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_names_on_the_command_line() -> None:
 def test_the_table_tells_what_came_of_each_claim(tmp_path: Any) -> None:
     """Held, broken and refused; all else was not run; and the pages are written."""
     outcomes = [
-        Outcome("only_the_adapter_trains", "lora_lite:lora", "init", HELD, budget=60, examples=9),
+        Outcome("the_base_does_not_train", "lora_lite:lora", "init", HELD, budget=60, examples=9),
         Outcome("the_base_keeps_every_bit", "lora_lite:lora", "attach", "broken", "off", recipe="Case(<1>)"),
         Outcome(
             "the_same_seed_gives_the_same_adapter",

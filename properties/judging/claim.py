@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -204,22 +205,24 @@ class Claim:
 
 
 CLAIMS: dict[str, Claim] = {}
-# Those about every library, apart: lora_lite's own audit, mutants and fixtures know nothing of them.
-OF_ANY: dict[str, Claim] = {}
 
 
 def load_claims() -> dict[str, Claim]:
-    """Every claim of properties/claims, whichever files pytest was asked for."""
+    """Every claim of properties/claims, whichever files pytest was asked for: lora_lite's own audit, mutants
+    and fixtures know nothing of those about every library.
+    """
     _import_all("properties.claims")
-    return CLAIMS
+    return {name: made for name, made in CLAIMS.items() if made.subject != ANY}
 
 
 def load_claims_of_any() -> dict[str, Claim]:
     """Every claim of properties/claims/any, in the order of the stages."""
     _import_all("properties.claims.any")
-    return dict(sorted(OF_ANY.items(), key=lambda item: STAGES.index(item[1].stage)))
+    found = {name: made for name, made in CLAIMS.items() if made.subject == ANY}
+    return dict(sorted(found.items(), key=lambda item: STAGES.index(item[1].stage)))
 
 
+@cache
 def _import_all(package: str) -> None:
     folder = Path(__file__).parents[2].joinpath(*package.split("."))
     for path in sorted(folder.glob("test_*.py")):
@@ -275,10 +278,9 @@ def register(made: Claim) -> None:
     known_needs = OFFERS if made.subject == ANY else known_needs
     if unknown := [need for need in made.needs if need not in known_needs]:
         raise ValueError(f"{made.name}: found the needs {unknown}, wanted some of {', '.join(known_needs)}")
-    claims = OF_ANY if made.subject == ANY else CLAIMS
-    known = claims.setdefault(made.name, made)
+    known = CLAIMS.setdefault(made.name, made)
     if known.check.__module__ != made.check.__module__:
         raise ValueError(
             f"two claims are called {made.name}: in {known.check.__module__} and in {made.check.__module__}"
         )
-    claims[made.name] = made
+    CLAIMS[made.name] = made

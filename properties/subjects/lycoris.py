@@ -73,6 +73,11 @@ class LycorisLife(Life):
     def save(self, folder: Path) -> None:
         self.model.network.save_weights(str(folder / FILE), None, {})
 
+    def settings(self) -> dict[str, Any]:
+        """What its files keep besides tensors: the rank and alpha."""
+        layer: Any = self.layer(0)
+        return {n: float(getattr(layer, n)) for n, _ in self.case.settings if n in ("lora_dim", "alpha")}
+
 
 class Lycoris(Library):
     """Through LycorisNetwork, apply_to and create_lycoris_from_weights."""
@@ -90,7 +95,7 @@ class Lycoris(Library):
         from lycoris.wrapper import network_module_dict
 
         logger.setLevel(logging.ERROR)
-        offers = frozenset({"merge", "unmerge", "absorb", "detach", "scale", "save", "steady"})
+        offers = frozenset({"merge", "unmerge", "absorb", "detach", "scale", "save", "settings", "steady"})
         found = {}
         for name, kind in network_module_dict.items():
             # The same class under another name.
