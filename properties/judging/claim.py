@@ -21,7 +21,7 @@ from hypothesis.errors import HypothesisException
 from hypothesis.strategies import SearchStrategy
 
 import lora_lite as ll
-from properties.judging import journal
+from properties.judging import blanks, journal
 from properties.judging.assertions import Violation
 from properties.judging.declared import deviation_at
 from properties.judging.failing import Failing, watching
@@ -71,6 +71,7 @@ class Claim:
     subject     the library whose own Python interface it looks into; None where it is about adapters of
                 lora_lite; ANY where it is about those of every library, whose needs are names of OFFERS
     slow        it takes seconds and not milliseconds, so that no mutant is tried on it
+    early       judged of a variant of which parts are still to be written, too
     budgeted    without drawn cases, it tries as much as the budget of examples allows all the same
     """
 
@@ -84,6 +85,7 @@ class Claim:
     capability: str | None = None
     subject: str | None = None
     slow: bool = False
+    early: bool = False
     budgeted: bool = False
 
     @property
@@ -101,6 +103,8 @@ class Claim:
         # What a method never can have comes before what it could be given.
         for by_nature, why in sorted(unmet(self.needs, variant), reverse=True):
             return Standing(NOT_APPLICABLE if by_nature else NOT_JUDGED, why)
+        if variant is not None and not self.early and (left := blanks.of_the_variant(variant)):
+            return Standing(NOT_JUDGED, f"not written yet: {left[0]}")
         return Standing(None)
 
     def standing_of(self, full: str) -> Standing:
