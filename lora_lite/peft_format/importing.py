@@ -1,7 +1,6 @@
 """import_peft: a peft folder onto a model."""
 
 import os
-import re
 from collections.abc import Iterable, Mapping
 
 import torch
@@ -12,19 +11,19 @@ from lora_lite.atomic import gradients_as_before
 from lora_lite.base import attachable, device_of, refuse_absent, refuse_non_finite_base
 from lora_lite.config import ADAPTER_DTYPES, AdapterConfig
 from lora_lite.errors import CheckpointError, ConfigError, naming
-from lora_lite.fingerprint import digest_of
+from lora_lite.fingerprint import check_same_base
 from lora_lite.handle import Adapter
 from lora_lite.linear import all_finite, is_linear, linear_shape
 from lora_lite.names import plain_modules
-from lora_lite.peft_format.methods import Method, method_of
-from lora_lite.peft_format.patterns import Selection, ends
-from lora_lite.peft_format.settings import TENSORS, Settings, read_settings, refuse_pickle
-from lora_lite.reading import Tensors, opened_tensors
+from lora_lite.peft_format.folder import PREFIX, TENSORS, opened_folder, refuse_another
+from lora_lite.peft_format.method import Method
+from lora_lite.peft_format.methods import method_of
+from lora_lite.peft_format.patterns import Selection, ends, only
+from lora_lite.peft_format.settings import Settings, read_settings
+from lora_lite.reading import Tensors
 from lora_lite.spec import VARIANTS, Variant
 from lora_lite.targets import refuse_uncalled
 from lora_lite.writing import plain_path, shown
-
-PREFIX = "base_model.model."
 
 
 @gradients_as_before
@@ -60,12 +59,14 @@ def import_peft(
     model = attachable(model)
     settings = read_settings(place)
     kind = method_of(settings)
-    refuse_pickle(place)
-    path = os.path.join(place, TENSORS)
-    with opened_tensors(path, digest_of) as (_, tensors):
+    with opened_folder(place) as (export, tensors):
         method = kind(settings, len(tensors))
-        layers = _layers(model, method, tensors, shown(path))
-        adapters = _rebuilt(layers, method, tensors, dtype, shown(path))
+        path = shown(os.path.join(place, TENSORS))
+        layers = _layers(model, method, tensors, path)
+        if export is not None and check_base:
+            check_same_base(path, model, export)
+        adapters = _rebuilt(layers, method, tensors, dtype, path)
+    refuse_another(path, export, settings, tensors.digests)
     for name, layer in layers.items():
         with naming(name):
             refuse_non_finite_base(layer, read=False)
@@ -160,20 +161,34 @@ def _rebuilt(
             for tensor in held.values():
                 dtype = torch.promote_types(dtype, tensor.dtype)
     adapters: dict[str, tuple[AdapterConfig, dict[str, Variant]]] = {}
-    targets = tuple(map(re.escape, layers))
+    configs = _configs(layers, method, dtype, path)
     for name, layer in layers.items():
-        shape, device = linear_shape(layer), device_of(layer)
+        config, shape = configs[name], linear_shape(layer)
+        with naming(name):
+            own = method.ours(read[name], layer, config)
+        device = device_of(layer)
+        given = {tensor: t.to(device, config.dtype).contiguous() for tensor, t in own.items()}
+        _refuse_non_finite(name, given, path)
+        fresh: tuple[AdapterConfig, dict[str, Variant]] = (method.whole(config), {})
+        _, modules = adapters.setdefault(config.variant, fresh)
+        modules[name] = VARIANTS[config.variant](shape, config, tensors=given)
+    return list(adapters.values())
+
+
+def _configs(
+    layers: Mapping[str, nn.Module], method: Method, dtype: torch.dtype, path: str
+) -> dict[str, AdapterConfig]:
+    """Of each layer. Raises CheckpointError where a setting of the file cannot work on it."""
+    targets = (only(layers),)
+    configs = {}
+    for name, layer in layers.items():
         try:
-            config = method.config(name, targets, dtype)
-            variant = VARIANTS[config.variant]
-            variant.check(shape, config)
+            own = method.config(name, dtype=dtype, target_names=targets)
+            VARIANTS[own.variant].check(linear_shape(layer), own)
         except ConfigError as error:
             raise CheckpointError(f"{path}: {name}: {error}") from error
-        given = {own: t.to(device=device, dtype=dtype) for own, t in method.ours(read[name]).items()}
-        _refuse_non_finite(name, given, path)
-        _, modules = adapters.setdefault(config.variant, (config, {}))
-        modules[name] = variant(shape, config, tensors=given)
-    return list(adapters.values())
+        configs[name] = own
+    return configs
 
 
 def _read(name: str, layer: nn.Module, method: Method, tensors: Tensors, path: str) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from lora_lite.config import NO_PATTERN
@@ -51,6 +51,22 @@ def _ways(tokens: list[str]) -> float:
     return ways * math.prod(open_groups)
 
 
+def exactly(name: str) -> str:
+    """A pattern of rank_pattern and the like for this very layer: without the ^ any end of a name counts."""
+    return f"^{re.escape(name)}"
+
+
+def only(names: Iterable[str]) -> str:
+    """A pattern that these whole names match, and no other."""
+    return f"(?:{'|'.join(map(re.escape, names))})"
+
+
+def whole(pattern: str, what: str) -> Callable[[str], bool]:
+    """Whether it matches a whole name."""
+    match = compiled(pattern, what).fullmatch
+    return lambda name: match(name) is not None
+
+
 class Valued:
     """rank_pattern and the like: peft takes the first that matches a whole name, or its end after a dot."""
 
@@ -65,9 +81,6 @@ class Valued:
             for key, value in held.items()
         ]
 
-    def __bool__(self) -> bool:
-        return bool(self._held)
-
     def get(self, name: str, default: Any) -> Any:
         for whole, _, value in self._patterns:
             if whole.match(name):
@@ -80,8 +93,7 @@ def _named(held: object, what: str) -> Callable[[str], bool]:
     or one regular expression for the whole name.
     """
     if isinstance(held, str):
-        pattern = compiled(held, what)
-        return lambda name: pattern.fullmatch(name) is not None
+        return whole(held, what)
     if not isinstance(held, list) or not all(isinstance(entry, str) for entry in held):
         raise CheckpointError(f"{what}: found {held!r}, wanted names or one regular expression.")
     entries = set(held)

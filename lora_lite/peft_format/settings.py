@@ -9,7 +9,7 @@ from lora_lite.errors import CheckpointError
 from lora_lite.reading import parsed
 from lora_lite.writing import shown
 
-CONFIG, TENSORS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
+CONFIG = "adapter_config.json"
 # Bytes: a pattern for each of ten thousand layers takes two million.
 LONGEST_CONFIG = 2**23
 
@@ -77,7 +77,7 @@ def read_settings(folder: str) -> Settings:
     """Raises CheckpointError, and FileNotFoundError where there is no such folder or no config in it."""
     path = os.path.join(folder, CONFIG)
     if not os.path.isdir(folder):
-        raise FileNotFoundError(f"{shown(folder)}: no such folder, wanted one with {CONFIG} and {TENSORS}.")
+        raise FileNotFoundError(f"{shown(folder)}: no such folder, wanted one that has {CONFIG}.")
     if not os.path.isfile(path):
         raise FileNotFoundError(f"{shown(path)}: no such file, wanted the config that peft saves.")
     with open(path, "rb") as file:
@@ -93,15 +93,3 @@ def read_settings(folder: str) -> Settings:
     if not isinstance(values, dict):
         raise CheckpointError(f"{shown(path)}: found a {type(values).__name__}, wanted a JSON object.")
     return Settings(values, shown(path))
-
-
-def refuse_pickle(folder: str) -> None:
-    """Raise where the tensors are in no safetensors file."""
-    if os.path.exists(os.path.join(folder, TENSORS)):
-        return
-    if os.path.exists(os.path.join(folder, PICKLE)):
-        raise CheckpointError(
-            f"{shown(folder)}: found {PICKLE}, wanted {TENSORS}: a pickle can run any code, and is not"
-            " opened. Where you trust it, load it with peft and call its save_pretrained, for safetensors."
-        )
-    raise FileNotFoundError(f"{shown(os.path.join(folder, TENSORS))}: no such file.")
