@@ -9,6 +9,7 @@ from torch.utils.hooks import RemovableHandle
 
 from lora_lite.atomic import HOOKS, Step, at_once, attribute_as_it_is, layer_as_it_is
 from lora_lite.config import AdapterConfig
+from lora_lite.disabling import Disabled
 from lora_lite.errors import NotAttachedError, TargetError
 from lora_lite.fast_paths import switch_on
 from lora_lite.hooks import ADAPTING
@@ -127,6 +128,10 @@ class Adapter:
         to the next forward of the model itself.
         """
         return tuple(name for name, layer in self.layers().items() if not layer.reached)
+
+    def disabled(self) -> Disabled:
+        """`with adapter.disabled():` it has no effect, and others on the model do: see help(ll.disabled)."""
+        return Disabled(lambda: self.layers().values())
 
     def detach(self) -> None:
         """Take this adapter off. After the last one the base's requires_grad flags are back as they were.
