@@ -18,6 +18,7 @@ from lora_lite.handle import Adapter, State, attached, refuse_strays, uninstall,
 from lora_lite.hooks import hang, listen
 from lora_lite.linear import all_finite, linear_shape
 from lora_lite.names import CHILD, STATE, base_parameters, plain_modules
+from lora_lite.progress import told
 from lora_lite.sketches import sketch_of
 from lora_lite.spec import VARIANTS, Variant
 from lora_lite.statistics import keep_still
@@ -57,7 +58,7 @@ def attach(model: nn.Module, config: AdapterConfig, calibration_data: Iterable[A
     configs = variant.allocate(config, statistics)
     # Built beside the model: what fails before install leaves nothing to undo.
     modules = {}
-    for name, layer_config in configs.items():
+    for name, layer_config in told(configs.items(), f"{variant.name}: layers"):
         layer = targets[name]
         with naming(name):
             modules[name] = variant(linear_shape(layer), layer_config, device=device_of(layer))
