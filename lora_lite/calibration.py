@@ -12,6 +12,7 @@ from torch.utils.hooks import RemovableHandle
 from lora_lite.atomic import Step, at_once, attribute_as_it_is
 from lora_lite.errors import CalibrationError, LoraLiteError
 from lora_lite.fast_paths import switch_off
+from lora_lite.progress import told
 from lora_lite.spec import Calibrator
 
 
@@ -148,7 +149,7 @@ def _listener(name: str, calibrator: Calibrator, tokens: dict[str, int]) -> Call
 def _run_all(model: nn.Module, data: Iterable[Any]) -> int:
     """How many batches there were."""
     batches = 0
-    for batch in data:
+    for batch in told(data, "calibration: batches"):
         try:
             _run(model, batch)
         except LoraLiteError:
