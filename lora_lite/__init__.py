@@ -27,6 +27,8 @@ from lora_lite.errors import (
 from lora_lite.handle import Adapter, adapters_of
 from lora_lite.linear import LinearShape
 from lora_lite.merging import merge
+from lora_lite.peft_format.exporting import export_peft
+from lora_lite.peft_format.importing import import_peft
 from lora_lite.spec import VARIANTS, Calibrator, ParamSpec, Reference, SourceFile, Variant, register
 from lora_lite.variants import *  # noqa: F403  # the configs and variants, listed there
 
@@ -51,6 +53,8 @@ __all__ = [
     "adapters_of",
     "attach",
     "detach",
+    "export_peft",
+    "import_peft",
     "load",
     "merge",
     "option",
