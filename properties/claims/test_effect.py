@@ -233,7 +233,7 @@ def test_the_effect_is_seen_in_a_model_that_is_compiled_in_place(variant: str) -
     # Here: it takes two seconds that every other run is spared.
     from torch._dynamo.testing import CompileCounter
 
-    counter = CompileCounter()  # type: ignore[no-untyped-call]
+    counter = CompileCounter()
     model = Stack().eval()
     adapter = moved(on(model, variant))
     wanted = adapter.effect(data())
