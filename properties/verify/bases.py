@@ -58,9 +58,9 @@ def outputs(model: nn.Module, batches: Iterable[dict[str, Tensor]]) -> list[Tens
     rows = []
     for batch in batches:
         given: Any = model(**batch)
-        told = [given] if isinstance(given, Tensor) else [getattr(given, "logits", None)]
-        if told[0] is None:
-            told = [t for t in given.to_tuple() if isinstance(t, Tensor) and t.is_floating_point()]
+        logits = given if isinstance(given, Tensor) else getattr(given, "logits", None)
+        told = [logits] if logits is not None else list(given.to_tuple())
+        told = [t for t in told if isinstance(t, Tensor) and t.is_floating_point()]
         rows.append(torch.cat([tensor.double().flatten() for tensor in told]))
     return rows
 
@@ -90,7 +90,7 @@ def quietly() -> Iterator[None]:
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         with warnings.catch_warnings():

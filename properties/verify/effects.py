@@ -39,32 +39,41 @@ def watch(engine: Engine, base: Base) -> tuple[dict[str, Seen], list[Tensor]]:
     seen = {name: Seen() for name in engine.layers}
     with ExitStack() as stack:
         for name, layer in engine.layers.items():
-            hook = layer.register_forward_hook(_watcher(engine, name, seen[name]), with_kwargs=True)
-            stack.callback(hook.remove)
+            before, after = _watchers(engine, name, seen[name])
+            # Before lora_lite's own hook, which may change what the layer is given.
+            first = layer.register_forward_pre_hook(before, with_kwargs=True, prepend=True)
+            stack.callback(first.remove)
+            stack.callback(layer.register_forward_hook(after).remove)
         return seen, outputs(engine.model, base.batches)
 
 
-def _watcher(engine: Engine, name: str, seen: Seen) -> Callable[..., None]:
+def _watchers(engine: Engine, name: str, seen: Seen) -> tuple[Callable[..., None], Callable[..., None]]:
+    """Of a layer: what it is given, and what comes of that with its adapter and without."""
+    given: tuple[Any, Any] | None = None
     inside = False
 
-    def hook(layer: nn.Module, args: Any, kwargs: Any, y: Any) -> None:
+    def before(layer: nn.Module, args: Any, kwargs: Any) -> None:
+        nonlocal given
+        given = given if inside else (args, kwargs)
+
+    def after(layer: nn.Module, args: Any, y: Any) -> None:
         nonlocal inside
-        if inside or not isinstance(y, Tensor) or not y.numel():
+        if inside or given is None or not isinstance(y, Tensor) or not y.numel():
             return
         inside = True
         engine.switch(name, False)
         try:
-            plain = layer(*args, **kwargs)
+            plain = layer(*given[0], **given[1])
         finally:
             engine.switch(name, True)
             inside = False
-        given = next(value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
         seen.calls += 1
-        seen.width, seen.dtype = given.shape[-1], y.dtype
+        seen.width = next(t for t in (*given[0], *given[1].values()) if isinstance(t, Tensor)).shape[-1]
+        seen.dtype = y.dtype
         seen.base = math.hypot(seen.base, float(plain.double().norm()))
         seen.change = math.hypot(seen.change, float((y.double() - plain.double()).norm()))
 
-    return hook
+    return before, after
 
 
 def rows(engine: Engine, base: Base, seen: dict[str, Seen]) -> list[Row]:

@@ -1,7 +1,7 @@
 """An adapter on its base, under lora_lite or under peft: which layers carry it, and a switch for each."""
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -21,7 +21,7 @@ class Engine(Protocol):
 
     name: str
     model: nn.Module
-    layers: Mapping[str, nn.Module]
+    layers: dict[str, nn.Module]
 
     def switch(self, layer: str, on: bool) -> None:
         """Off, it computes as the base's own."""
@@ -48,7 +48,7 @@ class LoraLite:
     name = "lora_lite"
 
     def __init__(self, model: nn.Module) -> None:
-        self.model = model
+        self.model: nn.Module = model
         self.adapters = {n: a for handle in ll.adapters_of(model) for n, a in handle.layers().items()}
         self.layers = {name: model.get_submodule(name) for name in self.adapters}
 
@@ -102,8 +102,9 @@ class Peft:
         from peft.tuners.tuners_utils import BaseTunerLayer
         from peft.utils.other import AuxiliaryTrainingWrapper
 
+        kinds: Any = (BaseTunerLayer, AuxiliaryTrainingWrapper)
         for name, module in self.model.named_modules():
-            if isinstance(module, BaseTunerLayer | AuxiliaryTrainingWrapper):
+            if isinstance(module, kinds):
                 yield name.removeprefix(PREFIX), module
 
     def switch(self, layer: str, on: bool) -> None:

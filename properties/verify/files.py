@@ -88,7 +88,8 @@ def layer_of(key: str) -> str:
     """The layer that a tensor belongs to, as the file names it."""
     name = key.removeprefix(PREFIX)
     parts = OWN.split(name, maxsplit=1)
-    return parts[0] if len(parts) > 1 else name.rpartition(".")[0]
+    # Of an embedding peft saves the base's own weight too.
+    return (parts[0] if len(parts) > 1 else name.rpartition(".")[0]).removesuffix(".base_layer")
 
 
 def names_of(keys: Iterable[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """From a base and an adapter to a report: every check in its turn."""
 
+import math
 from collections.abc import Iterable
 from contextlib import ExitStack
 
@@ -109,29 +110,26 @@ def _together(report: Report, kind: str, text: str, layer: str) -> None:
 
 def _tell_of_effects(seen: dict[str, Seen], report: Report) -> None:
     told = {layer for finding in report.faults for layer in finding.layers}
-    rows = [row for row in report.rows if row.effect is not None and row.alone is not None]
-    if dead := [row.layer for row in rows if row.effect == 0 and row.layer not in told]:
+    effects = {row.layer: row.effect for row in report.rows if row.effect is not None}
+    if dead := [name for name, effect in effects.items() if effect == 0 and name not in told]:
         report.fault("no effect", "they change nothing, exactly: their B was never trained, say", dead)
-    if spoilt := [row.layer for row in rows if row.effect != row.effect and row.layer not in told]:
+    # Of numbers that are none the file itself has been told of, and what it leads to is no fault of others.
+    spoilt = [name for name, effect in effects.items() if math.isnan(effect) and name not in told]
+    if spoilt and not any(kind in finding.kind for kind in ("NaN", "Inf") for finding in report.faults):
         report.fault("NaN comes out", "their outputs hold NaN or Inf with the adapter on", spoilt)
-    acting = [row for row in rows if row.effect]
-    small = {row.layer: unit_roundoff(seen[row.layer].dtype) for row in acting}
-    weak = [row.layer for row in acting if row.effect <= small[row.layer]]
+    weak = [name for name, effect in effects.items() if 0 < effect <= unit_roundoff(seen[name].dtype)]
     if weak:
         report.remark(
             "an effect within rounding", "they change less than one rounding of their outputs", weak
         )
-    lost = [row.layer for row in acting if row.alone == 0 and row.layer not in weak]
+    lost = [r.layer for r in report.rows if r.alone == 0 and effects[r.layer] > 0 and r.layer not in weak]
     if lost:
         report.fault(
-            "no effect on the output", "they change what they give, and none of it reaches the output", lost
+            "no effect on the output", "they change what they give, and none of it gets further", lost
         )
-    sizes = sorted(row.effect for row in acting)
-    if sizes:
-        middle = sizes[len(sizes) // 2]
-        report.about["effects"] = (
-            f"{percent(sizes[0])} to {percent(sizes[-1])} of a layer's output, median {percent(middle)}"
-        )
+    if sizes := sorted(effect for effect in effects.values() if effect > 0):
+        ends, middle = (percent(sizes[0]), percent(sizes[-1])), percent(sizes[len(sizes) // 2])
+        report.about["effects"] = f"{ends[0]} to {ends[1]} of a layer's output, median {middle}"
 
 
 def _bound(engine: Engine, base: Base) -> float:

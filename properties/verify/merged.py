@@ -27,7 +27,7 @@ def matrix(layer: nn.Module, width: int) -> Tensor:
     """What a layer multiplies its input with, (d_out, d_in) in float64, whatever computes it."""
     twin: Any = copy.deepcopy(layer).double().eval()
     zero = twin(torch.zeros(1, width, dtype=torch.float64))
-    basis = torch.eye(width, dtype=torch.float64).split(ROWS_AT_ONCE)
+    basis = torch.split(torch.eye(width, dtype=torch.float64), ROWS_AT_ONCE)
     return torch.cat([twin(rows) - zero for rows in basis]).mT
 
 
@@ -109,8 +109,8 @@ def _tell_of_fits(report: Report) -> None:
             report.fault(kind, text, layers)
     if off:
         ends = [f"{end(fit.times for fit in off.values()):.3g}" for end in (min, max)]
-        times = " to ".join(dict.fromkeys(ends))
-        report.fault(kind, f"the merged weight holds {times} × the adapter's change: another alpha / r", off)
+        found = " to ".join(dict.fromkeys(ends))
+        report.fault(kind, f"the merged weight holds {found} × the adapter's change: another alpha / r", off)
     dtype = report.about.get("merged dtype", "")
     if rest := {name: fit for name, fit in fits.items() if fit.rest > fit.most}:
         worst = max(fit.rest for fit in rest.values())

@@ -1,5 +1,6 @@
 """What is found out about an adapter: faults and remarks with their layers, a row a layer, the verdict."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -99,12 +100,23 @@ class Report:
             "code": self.code,
             "verdict": self.verdict,
             "about": self.about,
-            "change": self.change,
+            "change": _json(self.change),
             "findings": [vars(finding) for finding in self.findings],
-            "layers": [asdict(row) for row in self.rows],
+            "layers": [{name: _json(value) for name, value in asdict(row).items()} for row in self.rows],
         }
 
 
+def _json(value: Any) -> Any:
+    """JSON has no NaN and no infinity: as text."""
+    if isinstance(value, dict):
+        return {name: _json(inner) for name, inner in value.items()}
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def percent(share: float) -> str:
-    """A share of one as a person reads it: "0.031 %", "12 %", "exactly 0"."""
-    return "exactly 0" if share == 0 else f"{100 * share:.2g} %" if share < 10 else f"{share:.3g} ×"
+    """A share of one as a person reads it: "0.031 %", "12 %", "140 %", "23 ×", "exactly 0"."""
+    if share == 0:
+        return "exactly 0"
+    if share < 1:
+        return f"{100 * share:.2g} %"
+    return f"{100 * share:.0f} %" if share < 10 else f"{share:.3g} ×"
