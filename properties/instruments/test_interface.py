@@ -16,7 +16,8 @@ from properties.judging.assertions import Violation
 from properties.judging.claim import load_claims
 from properties.mutation import score
 from properties.mutation.interface import FORWARD, Wrapped, interface_mutants
-from properties.mutation.matrix import budget, run_cell
+from properties.mutation.matrix import run_cell
+from properties.mutation.reach import budget
 from properties.mutation.survey import Outcome
 from strategies.options import BUILT_IN
 
