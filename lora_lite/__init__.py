@@ -11,7 +11,7 @@ variant of your own.
 """
 
 from lora_lite import variants
-from lora_lite.adapter import attach, detach
+from lora_lite.adapter import attach, detach, disabled
 from lora_lite.checkpoint import load, save
 from lora_lite.config import AdapterConfig, option
 from lora_lite.errors import (
@@ -53,6 +53,7 @@ __all__ = [
     "adapters_of",
     "attach",
     "detach",
+    "disabled",
     "export_peft",
     "import_peft",
     "load",

@@ -12,6 +12,7 @@ from torch.utils.hooks import RemovableHandle
 from lora_lite.atomic import Step, at_once, attribute_as_it_is
 from lora_lite.errors import CalibrationError, LoraLiteError
 from lora_lite.fast_paths import switch_off
+from lora_lite.progress import told
 from lora_lite.spec import Calibrator
 
 
@@ -96,7 +97,7 @@ def calibrate(
             (setitem, with_kwargs, own, True),
         ]
         back += [(hooks.pop, own, None), (with_kwargs.pop, own, None)]
-    streamed(model, data, listen, back, what="the calibration data")
+    streamed(model, data, listen, back, what="the calibration data", doing="calibration")
     if silent := [name for name, seen in tokens.items() if seen == 0]:
         raise CalibrationError(
             f"{', '.join(silent[:5])}: no calibration token reached {len(silent)} of {len(tokens)} targets. "
@@ -105,13 +106,19 @@ def calibrate(
 
 
 def streamed(
-    model: nn.Module, data: Iterable[Any], listen: Sequence[Step], unlisten: Sequence[Step], *, what: str
+    model: nn.Module,
+    data: Iterable[Any],
+    listen: Sequence[Step],
+    unlisten: Sequence[Step],
+    *,
+    what: str,
+    doing: str,
 ) -> None:
     """Run every batch of `data` through `model`, in eval mode and without gradients, once `listen` is done.
 
     A batch is a tensor (the model's one argument), a tuple or list (its positional arguments) or a mapping
     (its keyword arguments). Whatever happens, `unlisten` is done, and the model's training flags are as
-    before. what: the data, as messages call it. Raises CalibrationError where there is no batch, or one that
+    before. what: the data, as messages call it; doing: what it is for. Raises CalibrationError where there is no batch, or one that
     is in no list or that the model does not take.
     """
     # Iterated as they are, these would give rows or names, and no batches.
@@ -128,7 +135,7 @@ def streamed(
     try:
         at_once([*off, *listen])
         model.eval()
-        batches = _run_all(model, data, what)
+        batches = _run_all(model, data, what, doing)
         at_once(back)
     except BaseException:
         # Not `finally`, nor the end of a `with`: an interrupt at its first line would leave all as it is.
@@ -160,10 +167,10 @@ def _listener(name: str, calibrator: Calibrator, tokens: dict[str, int]) -> Call
 
 
 @torch.no_grad()
-def _run_all(model: nn.Module, data: Iterable[Any], what: str) -> int:
+def _run_all(model: nn.Module, data: Iterable[Any], what: str, doing: str) -> int:
     """How many batches there were."""
     batches = 0
-    for batch in data:
+    for batch in told(data, f"{doing}: batches"):
         try:
             _run(model, batch)
         except LoraLiteError:

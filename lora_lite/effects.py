@@ -81,7 +81,7 @@ def effects(model: nn.Module, layers: Mapping[str, nn.Module], data: Iterable[An
     # Else torch.compile would make code anew, with these hooks in it.
     compiled = "torch._dynamo" in sys.modules
     with torch.compiler.set_stance("force_eager") if compiled else nullcontext():
-        streamed(model, data, listen, back, what="the data")
+        streamed(model, data, listen, back, what="the data", doing="effect")
     _refuse_non_finite(sizes)
     return {name: size.ratio() for name, size in sizes.items()}
 
@@ -97,10 +97,11 @@ def _refuse_non_finite(sizes: Mapping[str, Sizes]) -> None:
         )
 
 
-def _around_output(hook: Callable[..., Tensor], sizes: Sizes) -> Callable[..., Tensor]:
-    def measured(layer: nn.Module, args: Any, kwargs: Any, y: Tensor) -> Tensor:
+def _around_output(hook: Callable[..., Any], sizes: Sizes) -> Callable[..., Any]:
+    def measured(layer: nn.Module, args: Any, kwargs: Any, y: Tensor) -> Any:
         adapted = hook(layer, args, kwargs, y)
-        sizes.add(y, adapted)
+        # Nothing comes of an adapter that is disabled.
+        sizes.add(y, y if adapted is None else adapted)
         return adapted
 
     return measured
@@ -108,10 +109,11 @@ def _around_output(hook: Callable[..., Tensor], sizes: Sizes) -> Callable[..., T
 
 def _around_input(hook: Callable[..., Any], sizes: Sizes) -> Callable[..., Any]:
     def measured(layer: nn.Module, args: Any, kwargs: Any) -> Any:
-        given, named = hook(layer, args, kwargs)
+        adapted = hook(layer, args, kwargs)
+        given, named = (args, kwargs) if adapted is None else adapted
         # Not by the layer's own call, whose other hooks would run three times.
         sizes.add(layer.forward(*args, **kwargs), layer.forward(*given, **named))
-        return given, named
+        return adapted
 
     return measured
 

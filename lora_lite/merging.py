@@ -1,7 +1,7 @@
 """merge: fold adapters into the base."""
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from itertools import chain
 from typing import Any
@@ -39,6 +39,7 @@ def merge(model: nn.Module) -> None:
     off, _ = uninstalling(model, adapters)
     named = dict(plain_modules(model))
     layers = {name: named[name] for adapter in adapters for name in adapter.layers()}
+    _refuse_disabled(layers)
     for layer in layers.values():
         refuse_another_weight(layer, thoroughly=True)
     _refuse_unreached(model, adapters)
@@ -88,6 +89,14 @@ def _merged(layer: Any) -> tuple[Tensor, Tensor | None]:
             f"merge: {found}: it overflows, or the adapter holds NaN or Inf. Keep the adapter attached."
         )
     return weight, None if layer.bias is None else bias[0]
+
+
+def _refuse_disabled(layers: Mapping[str, Any]) -> None:
+    if off := [name for name, layer in layers.items() if layer._modules[CHILD].disabled]:
+        raise TargetError(
+            f"{', '.join(off[:5])}: merge: {len(off)} of {len(layers)} adapted layers are disabled, wanted"
+            " adapters that act: the base alone would come out. Merge outside of disabled()."
+        )
 
 
 def _refuse_unreached(model: nn.Module, adapters: Iterable[Adapter]) -> None:

@@ -116,8 +116,8 @@ class Variant(nn.Module):
                        and Inf in a quantised one too
     needs_calibration  whether attach refuses it without calibration_data
 
-    An instance has `shape` (LinearShape), `config` (this layer's own), `scale` (alpha / r, or 1) and
-    `reached`, which the runtime sets at every forward.
+    An instance has `shape` (LinearShape), `config` (this layer's own), `scale` (alpha / r, or 1), `reached`,
+    which the runtime sets at every forward, and `disabled`.
 
     Its class docstring is what help() and the suite's audit show: a title up to the first blank line, the
     formula indented, then "Tensors:", "Reference:", "Identity at init:", "First step:" and "Deviations:".
@@ -144,6 +144,7 @@ class Variant(nn.Module):
         # A plain dict: torch.compile follows it from the layer and from the model's listener alike.
         self.__dict__["mark"] = {"reached": False}
         self.__dict__["renewed"] = False
+        self.__dict__["switches"] = ()
         self.shape = shape
         self.config: Any = config
         self.scale = config.scale
@@ -176,6 +177,11 @@ class Variant(nn.Module):
     def reached(self) -> bool:
         """Whether the latest forward of the model has called the layer."""
         return self.__dict__["mark"]["reached"]  # type: ignore[no-any-return]  # a bool
+
+    @property
+    def disabled(self) -> bool:
+        """Whether it has no effect for now: inside of adapter.disabled() or ll.disabled(model)."""
+        return any(switch.open for switch in self.__dict__["switches"])
 
     @classmethod
     def specs(cls, shape: LinearShape, config: Any) -> dict[str, ParamSpec]:

@@ -20,20 +20,18 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 # How layers are named: whole ends of names, one pattern for whole names, or by index, {0} the container.
 NAMINGS: tuple[dict[str, Any], ...] = (
-    {"target_modules": ["up", "down"]},
-    {"target_modules": ["down", "readout"]},
+    {"target_modules": ("up", "down")},
+    {"target_modules": ("down", "readout")},
     {"target_modules": r"{0}\.\d+\.(up|down)"},
-    {"target_modules": ["up", "down"], "exclude_modules": ["0.up"]},
-    {"target_modules": ["up", "readout"], "exclude_modules": r".*\.0\.up"},
-    {"target_modules": ["up", "down"], "layers_to_transform": [0], "layers_pattern": "{0}"},
+    {"target_modules": ("up", "down"), "exclude_modules": ("0.up",)},
+    {"target_modules": ("up", "readout"), "exclude_modules": r".*\.0\.up"},
+    {"target_modules": ("up", "down"), "layers_to_transform": (0,), "layers_pattern": "{0}"},
 )
-RANK_PATTERNS: tuple[dict[str, int], ...] = (
-    {},
-    {"down": 1},
-    {r"\d+\.down": 4},
-    {"^{0}.0.down": 1, "down": 2},
-)
-ALPHA_PATTERNS: tuple[dict[str, float], ...] = ({}, {"up": 5}, {r"{0}\.0\.(up|down)": 7})
+# Of layers, by pattern.
+PATTERNS: dict[str, tuple[tuple[tuple[str, Any], ...], ...]] = {
+    "rank_pattern": ((), (("down", 1),), ((r"\d+\.down", 4),), (("^{0}.0.down", 1), ("down", 2))),
+    "alpha_pattern": ((), (("up", 5),), ((r"{0}\.0\.(up|down)", 7),)),
+}
 
 
 @dataclass(frozen=True)
@@ -49,9 +47,10 @@ class PeftFolder:
     def config_class(self) -> str:
         return METHODS[self.method][0]
 
-    def options(self) -> dict[str, Any]:
+    def keywords(self) -> dict[str, Any]:
         """Keyword arguments of the config class, names of layers filled in."""
-        return {name: _filled(value, self.model.container) for name, value in self.settings}
+        given = {name: _filled(value, self.model.container) for name, value in self.settings}
+        return {name: dict(value) if name in PATTERNS else value for name, value in given.items()}
 
     def build(self) -> nn.Module:
         """The base."""
@@ -61,10 +60,8 @@ class PeftFolder:
 def _filled(value: Any, container: str) -> Any:
     if isinstance(value, str):
         return value.replace("{0}", container)
-    if isinstance(value, list):
+    if isinstance(value, tuple):
         return [_filled(entry, container) for entry in value]
-    if isinstance(value, dict):
-        return {_filled(key, container): entry for key, entry in value.items()}
     return value
 
 
@@ -83,9 +80,9 @@ def peft_folders(draw: st.DrawFn, method: str) -> PeftFolder:
     if method in ("lora", "dora", "pissa"):
         settings["lora_alpha"] = draw(st.sampled_from((3, 16, 0.5)))
         settings["use_rslora"] = draw(st.booleans())
-        settings["alpha_pattern"] = draw(st.sampled_from(ALPHA_PATTERNS))
+        settings["alpha_pattern"] = draw(st.sampled_from(PATTERNS["alpha_pattern"]))
     if method in ("lora", "dora", "delora"):
-        settings["rank_pattern"] = draw(st.sampled_from(RANK_PATTERNS))
+        settings["rank_pattern"] = draw(st.sampled_from(PATTERNS["rank_pattern"]))
     return PeftFolder(
         method=method,
         settings=tuple(settings.items()),
@@ -94,8 +91,8 @@ def peft_folders(draw: st.DrawFn, method: str) -> PeftFolder:
     )
 
 
-def _on_inputs(draw: st.DrawFn, targets: list[str] | str) -> list[str] | str:
+def _on_inputs(draw: st.DrawFn, targets: tuple[str, ...] | str) -> tuple[str, ...] | str:
     """Of a list some, as peft asks for; with a pattern, another pattern."""
     if isinstance(targets, str):
         return draw(st.sampled_from((r".*\.down", r".*\.(up|down)", "")))
-    return draw(st.sampled_from(([], targets[:1], targets[1:])))
+    return draw(st.sampled_from(((), targets[:1], targets[1:])))

@@ -187,6 +187,18 @@ def test_the_effect_counts_the_other_adapters_in(variant: str) -> None:
     assert_holds(beside != alone, claim=f"the effect on third is {beside} with and without lora on first")
 
 
+@claim(st.just, stage="forward", subject="lora_lite")
+def test_the_effect_of_what_is_disabled_is_zero(variant: str) -> None:
+    """Exactly, and what it was once it is on again."""
+    adapter = moved(on(Stack(), variant))
+    wanted = adapter.effect(data())
+    with adapter.disabled():
+        off = adapter.effect(data())
+    assert_holds(set(off.values()) == {0.0}, claim=f"the effect while disabled is {off}, wanted exactly 0")
+    again = adapter.effect(data())
+    assert_holds(again == wanted, claim=f"the effect after that is {again}, wanted {wanted} as before")
+
+
 @claim(st.just, stage="refusal", subject="lora_lite")
 def test_what_has_no_effect_to_tell_is_refused(variant: str) -> None:
     """No batches, one batch for many, one that the model does not take, NaN in the data, and a handle that is

@@ -55,7 +55,7 @@ def written_by_peft(case: PeftFolder) -> Iterator[tuple[nn.Module, Path]]:
     with warnings.catch_warnings():
         # A pattern that no layer of this model fits; what cannot be converted afterwards.
         warnings.simplefilter("ignore")
-        config = getattr(peft, case.config_class)(**case.options())
+        config = getattr(peft, case.config_class)(**case.keywords())
         model = peft.get_peft_model(case.build(), config)
     with torch.no_grad():
         for name, parameter in model.named_parameters():

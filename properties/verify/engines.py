@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import lora_lite as ll
+from lora_lite.disabling import Disabled
 from properties.verify.bases import Base, quietly
 from properties.verify.files import PREFIX, File, open_adapter
 from properties.verify.report import CannotJudgeError, Report
@@ -51,17 +52,14 @@ class LoraLite:
         self.model: nn.Module = model
         self.adapters = {n: a for handle in ll.adapters_of(model) for n, a in handle.layers().items()}
         self.layers = {name: model.get_submodule(name) for name in self.adapters}
+        self._off: dict[str, Disabled] = {}
 
     def switch(self, layer: str, on: bool) -> None:
-        # An attribute of the object comes before the method of its class.
-        held: Any = vars(self.adapters[layer])
-        if on:
-            held.pop("adapt_input", None)
-            held.pop("adapt_output", None)
-        elif type(self.adapters[layer]).adapt_input is not ll.Variant.adapt_input:
-            held["adapt_input"] = lambda x: x
-        else:
-            held["adapt_output"] = lambda x, y, layer: y
+        if on and layer in self._off:
+            self._off.pop(layer).__exit__(None, None, None)
+        elif not on and layer not in self._off:
+            self._off[layer] = Disabled(lambda: [self.adapters[layer]])
+            self._off[layer].__enter__()
 
     def tensors(self) -> list[Tensor]:
         return [t for a in self.adapters.values() for t in (*a.parameters(), *a.buffers())]
