@@ -8,7 +8,13 @@ import torch
 from torch import nn
 
 from lora_lite.atomic import Step, at_once, attribute_as_it_is, gradients_as_before, layer_as_it_is
-from lora_lite.base import attachable, device_of, refuse_absent, refuse_non_finite_base
+from lora_lite.base import (
+    attachable,
+    device_of,
+    refuse_absent,
+    refuse_another_forward,
+    refuse_non_finite_base,
+)
 from lora_lite.calibration import calibrate
 from lora_lite.config import AdapterConfig
 from lora_lite.errors import CalibrationError, ConfigError, TargetError, naming
@@ -50,6 +56,7 @@ def attach(model: nn.Module, config: AdapterConfig, calibration_data: Iterable[A
     for name, layer in targets.items():
         with naming(name):
             refuse_absent(layer)
+            refuse_another_forward(layer)
             variant.check(linear_shape(layer), config)
             refuse_non_finite_base(layer, read=variant.reads_weight)
     statistics = _statistics(model, variant, config, targets, calibration_data)

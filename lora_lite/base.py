@@ -9,7 +9,14 @@ from torch.nn.parameter import is_lazy
 
 from lora_lite.errors import BaseWeightError, TargetError
 from lora_lite.handle import unwrapped
-from lora_lite.linear import all_finite, has_plain_weight, linear_sizes, read_weight
+from lora_lite.linear import (
+    all_finite,
+    computes_linear,
+    has_plain_weight,
+    is_turned,
+    read_weight,
+    stored_sizes,
+)
 from lora_lite.parallel import refuse_split
 from lora_lite.statistics import refuse_observers
 
@@ -49,9 +56,18 @@ def refuse_absent(layer: nn.Module) -> None:
     weight = layer._parameters.get("weight")
     if type(weight) is nn.Parameter and weight.dim() == 1 and weight.is_floating_point():
         raise BaseWeightError(
-            f"its weight has the shape {tuple(weight.shape)}, wanted {linear_sizes(layer)}: an engine has"
+            f"its weight has the shape {tuple(weight.shape)}, wanted {stored_sizes(layer)}: an engine has"
             " split or flattened it (ZeRO stage 3, FullyShardedDataParallel). Attach or load before it does,"
             " and save inside of its own context that gathers the parameters."
+        )
+
+
+def refuse_another_forward(layer: nn.Module) -> None:
+    """Raise TargetError on a layer that is_turned by its attributes and computes something else."""
+    if is_turned(layer) and has_plain_weight(layer) and not computes_linear(layer):
+        raise TargetError(
+            f"{type(layer).__name__}: its attribute nf and its weight {stored_sizes(layer)} are those of a"
+            " layer that computes x W + b, and it computes something else. Leave it out with exclude_names."
         )
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lora_lite.adapter import refuse_overlap
-from lora_lite.base import device_of, refuse_absent
+from lora_lite.base import device_of, refuse_absent, refuse_another_forward
 from lora_lite.config import AdapterConfig
 from lora_lite.errors import CheckpointError, ConfigError, naming
 from lora_lite.linear import LinearShape, is_linear, linear_shape
@@ -37,6 +37,7 @@ def rebuild(
         layers[target] = _layer(path, model, target)
         with naming(target):
             refuse_absent(layers[target])
+            refuse_another_forward(layers[target])
     refuse_overlap(layers)
     refuse_uncalled(model, layers)
     modules = {}

@@ -74,7 +74,8 @@ def quantised_layers(
     base_dtypes: tuple[str, ...] = ("float32", "bfloat16"),
 ) -> st.SearchStrategy[QuantisedLayer]:
     """Fresh and trained adapters on what the quantisers take: no single vectors, no empty batches."""
-    ingredients: dict[str, Any] = {"tokens": tokens, "base_dtypes": base_dtypes}
+    # No quantiser takes a layer that is turned.
+    ingredients: dict[str, Any] = {"tokens": tokens, "base_dtypes": base_dtypes, "turns": (False,)}
     drawn = st.one_of(trained_layers(variant, **ingredients), adapted_layers(variant, **ingredients))
     # torchao takes a single input for a single scale, bitsandbytes a single byte of two codes for a
     # transposed weight.

@@ -74,7 +74,7 @@ def check_init(case: AdaptedLayer) -> None:
     attached, batches = attach(case), case.calibration()
     (tensors,) = attached.initial.values()
     inputs = None if batches is None else torch.cat(batches).double()
-    assert_init(case, "0", attached.base["0.weight"], tensors, inputs)
+    assert_init(case, "0", attached.weight("0"), tensors, inputs)
 
 
 @claim(adapted_layers, stage="init", needs=("oracle",))

@@ -123,7 +123,7 @@ def init_of(case: AdaptedLayer) -> list[Row]:
     attached, batches = attach(case), case.calibration()
     (tensors,) = attached.initial.values()
     inputs = None if batches is None else torch.cat(batches).double()
-    dtype, laws = init_laws(case, attached.base["0.weight"], tensors, inputs)
+    dtype, laws = init_laws(case, attached.weight("0"), tensors, inputs)
     rows = []
     for law in laws:
         with measuring(Meter()) as meter:
