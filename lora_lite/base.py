@@ -62,13 +62,20 @@ def refuse_absent(layer: nn.Module) -> None:
         )
 
 
-def refuse_another_forward(layer: nn.Module) -> None:
-    """Raise TargetError on a layer that is_turned by its attributes and computes something else."""
-    if is_turned(layer) and has_plain_weight(layer) and not computes_linear(layer):
-        raise TargetError(
-            f"{type(layer).__name__}: its attribute nf and its weight {stored_sizes(layer)} are those of a"
-            " layer that computes x W + b, and it computes something else. Leave it out with exclude_names."
-        )
+def refuse_another_forward(layer: nn.Module, *, replaced: bool) -> None:
+    """Raise TargetError on a layer that is_turned by its attributes, or whose forward an adapter replaces,
+    and that computes something else.
+    """
+    # A weight that is quantised, or computed when it is read, is no number that the forward could be held to.
+    known = "weight" in layer._parameters and has_plain_weight(layer)
+    if not known or not (is_turned(layer) or replaced) or computes_linear(layer):
+        return
+    why = "the adapter takes the place of x Wᵀ + b"
+    if is_turned(layer):
+        why = f"its attribute nf and its weight {stored_sizes(layer)} are those of x W + b"
+    raise TargetError(
+        f"{type(layer).__name__}: {why}, and it computes something else. Leave it out with exclude_names."
+    )
 
 
 def refuse_non_finite_base(layer: nn.Module, *, read: bool) -> None:

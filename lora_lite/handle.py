@@ -12,6 +12,7 @@ from lora_lite.config import AdapterConfig
 from lora_lite.errors import NotAttachedError, TargetError
 from lora_lite.fast_paths import switch_on
 from lora_lite.hooks import ADAPTING
+from lora_lite.inventory import left_alone, sizes
 from lora_lite.names import CHILD, STATE, base_parameters, plain_modules, without_wrappers
 from lora_lite.spec import Variant
 from lora_lite.statistics import let_move
@@ -120,6 +121,30 @@ class Adapter:
             for name, buffer in layer.named_buffers():
                 yield f"{target}.{name}", buffer
 
+    @property
+    def left_alone(self) -> dict[str, str]:
+        """Every module of the model that has parameters of its own and carries no adapter, this one or
+        another; by name, in the order of the model, with what it is.
+
+        Raises NotAttachedError after detach, TargetError where a layer or its adapter is gone.
+        """
+        self.layers()
+        return left_alone(self.model)
+
+    @property
+    def share(self) -> float:
+        """The share of the base's parameters that lie in the layers of this adapter, from 0 to 1. Quantised
+        weights count as their codes.
+
+        Raises as left_alone does.
+        """
+        return self._share(self.layers())
+
+    def _share(self, targets: Iterable[str]) -> float:
+        counted, within = sizes(self.model), tuple(targets)
+        own = (n for name, n in counted.items() if any(_lies_in(name, target) for target in within))
+        return sum(own) / max(1, sum(counted.values()))
+
     def dead(self) -> tuple[str, ...]:
         """Targets that the latest forward of the model has not reached: layers where the adapter did nothing.
 
@@ -139,7 +164,22 @@ class Adapter:
     def __repr__(self) -> str:
         shown = ", ".join(name or "the model itself" for name in self.targets[:4])
         more = f" and {len(self.targets) - 4} more" if len(self.targets) > 4 else ""
-        return f"Adapter({self.config.variant} on {shown}{more})"
+        return f"Adapter({self.config.variant} on {shown}{more}{self._beside()})"
+
+    def _beside(self) -> str:
+        """How much of the base it is on, and the largest of what is left alone."""
+        if self not in adapters_of(self.model):
+            return ""
+        counted, rest = sizes(self.model), left_alone(self.model)
+        largest = sorted((name for name in rest if counted[name]), key=lambda name: -counted[name])
+        told = ", ".join(f"{name or 'the model itself'}, {rest[name]}" for name in largest[:2])
+        more = f" and {len(largest) - 2} more" if len(largest) > 2 else ""
+        left = f"; left alone: {told}{more}" if largest else ""
+        return f"; {self._share(self._look()[0]):.1%} of the base's parameters{left}"
+
+
+def _lies_in(name: str, target: str) -> bool:
+    return not target or name == target or name.startswith(f"{target}.")
 
 
 def adapters_of(model: nn.Module) -> tuple[Adapter, ...]:

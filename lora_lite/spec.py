@@ -115,6 +115,8 @@ class Variant(nn.Module):
     reads_weight       whether it reads the base weight: attach then refuses one that cannot be read, and NaN
                        and Inf in a quantised one too
     needs_calibration  whether attach refuses it without calibration_data
+    replaces           whether it computes the layer's output anew and takes nothing of y: attach then wants a
+                       layer that computes x Wᵀ + b, and what the base has there does not count as base
 
     An instance has `shape` (LinearShape), `config` (this layer's own), `scale` (alpha / r, or 1) and
     `reached`, which the runtime sets at every forward.
@@ -129,6 +131,7 @@ class Variant(nn.Module):
     reference: ClassVar[Reference | None] = None
     reads_weight: ClassVar[bool] = False
     needs_calibration: ClassVar[bool] = False
+    replaces: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -185,6 +188,14 @@ class Variant(nn.Module):
     @classmethod
     def check(cls, shape: LinearShape, config: Any) -> None:
         """Raise ConfigError where this config cannot work on a layer of this shape."""
+
+    @classmethod
+    def fit(cls, shape: LinearShape, config: Any) -> Any:
+        """The config of a layer of this shape: with the largest rank that it can have where r is more, and
+        the same s = alpha / r. The config itself for a variant whose rank the layer does not bound, and where
+        the layer cannot have any.
+        """
+        return config
 
     @classmethod
     def identity(cls, config: Any) -> Literal["exact", "rounding"]:
@@ -279,13 +290,3 @@ def register(variant: V) -> V:
         )
     VARIANTS[variant.name] = variant
     return variant
-
-
-def checked_rank(shape: LinearShape, config: AdapterConfig) -> None:
-    """For variants whose factors are singular or principal directions: r can be no larger than the layer."""
-    largest = min(shape.d_in, shape.d_out)
-    if config.r is not None and config.r > largest:
-        raise ConfigError(
-            f"{config.variant}: r = {config.r} on a layer {shape.d_in} → {shape.d_out}, wanted r ≤ {largest}."
-            " Lower r, or leave the layer out with exclude_names."
-        )

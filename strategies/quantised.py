@@ -63,7 +63,9 @@ class QuantisedLayer(AdaptedLayer):
     quantiser: str = "torchao"
 
     def build(self) -> nn.Module:
-        return nn.Sequential(QUANTISERS[self.quantiser](self.linear.build()))
+        plain = self.linear.build()
+        assert isinstance(plain, nn.Linear), "quantised_layers() draws none that is turned"
+        return nn.Sequential(QUANTISERS[self.quantiser](plain))
 
 
 def quantised_layers(

@@ -39,6 +39,7 @@ TRAINABLE = {
     "hra": {"U"},
     "eva": {"A", "B"},
     "antipasto": {"delta_s", "rot"},
+    "full": {"W", "b"},
 }
 EXACT = {"lora", "eva", "ia3", "ia3_ff", "antipasto"}
 # Variants that draw from the random generator, and the rank at r = 4 of each tensor that they draw: hra's
@@ -110,6 +111,7 @@ def test_the_tensors_are_as_the_paper_and_the_config_say(case: AdaptedLayer) -> 
     attached = attach(case)
     (tensors,) = subject.tensors(attached.model).values()
     wanted = TRAINABLE[case.variant] - ({"rot"} if case.option.get("rotate_basis") == "none" else set())
+    wanted = wanted if case.linear.bias else wanted - {"b"}
     live = {name for name, tensor in tensors.items() if tensor.requires_grad}
     found = f"{sorted(live)} of {case.variant} require a gradient, wanted {sorted(wanted)}"
     assert_holds(live == wanted, claim=found)

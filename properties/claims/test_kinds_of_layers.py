@@ -1,19 +1,25 @@
-"""Layers that are no nn.Linear: those that compute x W + b are adapted as the linear layers that they are."""
+"""Layers of all kinds: those that compute x W + b are adapted as the linear layers that they are, and what is
+left alone is named.
+"""
 
+import re
+from dataclasses import replace
 from typing import Any
 
+import pytest
 import torch
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import lora_lite as ll
 from properties.judging.agreement import round_trip
 from properties.judging.assertions import assert_holds, assert_identical, assert_refuses, assert_within
 from properties.judging.claim import claim
-from properties.judging.fixed_models import moved
+from properties.judging.fixed_models import moved, simple_config
 from properties.judging.tolerance import claim_bound
 from properties.subjects import subject
 from properties.subjects.attaching import attach
-from strategies import AdaptedLayer, LinearRecipe, Turned, trained_layers
+from strategies import AdaptedLayer, LinearRecipe, Turned, gaussian, trained_layers
 
 WIDTH = 16
 
@@ -22,13 +28,13 @@ def gpt2(classes: int = 2) -> Any:
     """transformers' own, with a fresh head; its layers are Conv1D. The same at every call."""
     from transformers import GPT2Config, GPT2ForSequenceClassification
 
-    ids = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
-    config = GPT2Config(
-        n_embd=WIDTH, n_layer=2, n_head=2, vocab_size=50, n_positions=16, num_labels=classes, **ids
-    )
+    sizes = {"n_embd": WIDTH, "n_layer": 2, "n_head": 2, "vocab_size": 50, "n_positions": 16}
+    tokens = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), 0)
+    config = GPT2Config.from_dict({**sizes, **tokens, "num_labels": classes})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return GPT2ForSequenceClassification(config).eval()
+        model: Any = GPT2ForSequenceClassification(config)
+    return model.eval()
 
 
 def logits(model: Any) -> Tensor:
@@ -120,3 +126,111 @@ def test_merge_leaves_a_turned_weight_turned(case: AdaptedLayer) -> None:
     found = f"merge left a weight of shape {tuple(now.shape)}, strides {now.stride()}"
     assert_holds(tuple(now.shape) == wanted and now.stride() == strides, claim=f"{found}, wanted {wanted}")
     assert_holds(now is held and now.data_ptr() == pointer, claim="merge put the weight into another memory")
+
+
+class Mixed(nn.Module):
+    """Of each kind a layer, and experts in one piece, as transformers 5 keeps them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.norm = nn.Embedding(5, 4), nn.LayerNorm(4)
+        self.conv, self.up = nn.Conv1d(4, 4, 3), nn.Linear(4, 4)
+        self.turned, self.lm_head = Turned(torch.ones(4, 6), None), nn.Linear(4, 5)
+        self.experts = nn.Module()
+        self.experts.gate_up_proj = nn.Parameter(torch.ones(3, 4, 8))
+        self.table = nn.Parameter(torch.ones(4, 4))
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.lm_head
+
+
+KINDS = {
+    "": r"matrices that no linear layer holds \(Mixed: table \(4, 4\)\)",
+    "embed": r"an embedding \(Embedding: weight \(5, 4\)\)",
+    "norm": "a norm",
+    "conv": r"a convolution \(Conv1d: weight \(4, 4, 3\)",
+    "lm_head": "the output head, a linear layer",
+    "experts": r"fused weights, as experts have them.*gate_up_proj \(3, 4, 8\)",
+}
+
+
+@claim(stage="scope", subject="lora_lite")
+def test_the_handle_says_what_is_left_alone() -> None:
+    """Every parameter of the base lies in a layer that carries an adapter or in what the handle names."""
+    model = Mixed()
+    sizes = {name: p.numel() for name, p in model.named_parameters()}
+    adapter = ll.attach(model, ll.LoRAConfig(r=1))
+    alone, wanted = adapter.left_alone, sum(sizes[n] for n in ("up.weight", "up.bias", "turned.weight"))
+    assert_holds(list(alone) == list(KINDS), claim=f"left alone are {list(alone)}, wanted {list(KINDS)}")
+    for name, match in KINDS.items():
+        found = f"the handle says of {name!r} that it is {alone[name]!r}, wanted {match!r}"
+        assert_holds(re.match(match, alone[name]) is not None, claim=found)
+    share = wanted / sum(sizes.values())
+    assert_holds(abs(adapter.share - share) < 1e-12, claim=f"share is {adapter.share}, wanted {share}")
+    shown = repr(adapter)
+    found = f"repr shows {shown}, wanted the largest that is left alone and the share"
+    assert_holds("experts" in shown and f"{share:.1%}" in shown, claim=found)
+    other = ll.attach(model, ll.IA3Config(target_names=("lm_head",)))
+    found = f"with a second adapter on it {adapter.left_alone.get('lm_head')} is left alone"
+    assert_holds("lm_head" not in {**adapter.left_alone, **other.left_alone}, claim=found)
+    ll.detach(model)
+    for look in (lambda: adapter.left_alone, lambda: adapter.share):
+        with assert_refuses(ll.NotAttachedError, "no longer", claim="what a handle left alone, after detach"):
+            look()
+    assert_holds(repr(adapter).startswith("Adapter(lora on up"), claim=f"repr after detach: {adapter!r}")
+
+
+@claim(stage="refusal", subject="lora_lite")
+def test_what_is_no_linear_layer_is_refused_by_what_it_is() -> None:
+    """Named in target_names or exclude_names, by its module or its parameter; the message says its kind."""
+    parameters = {"table": "a parameter of matrices", "gate_up_proj": "a parameter of fused"}
+    others = {name: match for name, match in KINDS.items() if name not in ("", "lm_head")}
+    for field in ("target_names", "exclude_names"):
+        for name, match in {**others, **parameters}.items():
+            wanted = f"^{field}: '{name}' matches no linear layer: .*{name} is {match}"
+            with assert_refuses(ll.TargetError, wanted, claim=f"attach with {field}={name!r}"):
+                ll.attach(Mixed(), ll.LoRAConfig(r=1, **{field: (name,)}))  # type: ignore[arg-type]
+
+
+@claim(st.just, stage="attach", about=("pissa", "eva", "antipasto"), subject="lora_lite")
+def test_a_small_head_bounds_its_own_rank_alone(variant: str) -> None:
+    """r = 4 on a head of two classes: told, lowered there at the same scale, and saved and loaded."""
+    config = simple_config(variant, width=8, r=4)
+    data = [gaussian(0, "data", (20, 8))] if ll.VARIANTS[variant].needs_calibration else None
+
+    def base() -> nn.Sequential:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 2))
+
+    model = base()
+    with pytest.warns(UserWarning, match=r"2 \(8 → 2\) r = 2") as told:
+        adapter = ll.attach(model, config, data)
+    assert_holds(told[0].filename == __file__, claim=f"the warning is told at {told[0].filename}")
+    ranks = {name: layer.config.r for name, layer in adapter.layers().items()}
+    assert_holds(ranks == {"0": 4, "2": 2}, claim=f"the ranks are {ranks}, wanted 4 and the head's 2")
+    scales = {layer.scale for layer in adapter.layers().values()}
+    assert_holds(len(scales) == 1, claim=f"the layers have the scales {scales}, wanted one")
+    moved(adapter)
+    given = gaussian(1, "x", (3, 8))
+    wanted = model(given).detach()
+    got = round_trip(model, base())(given).detach()
+    assert_identical(got, wanted, what="the output with ranks of their own, after load", like="before save")
+    with assert_refuses(ll.ConfigError, "^0: ", claim="a rank that no layer can have"):
+        ll.attach(base(), simple_config(variant, width=8, r=16), data)
+
+
+@claim(stage="attach", subject="lora_lite")
+def test_a_layer_that_cannot_carry_an_adapter_at_all_is_left_out_and_told() -> None:
+    """Where it was not named; a layer that was named is refused."""
+    model = nn.ModuleDict({"up": nn.Linear(8, 8), "head": nn.Linear(8, 2), "line": nn.Linear(1, 8)})
+    for config, out in ((ll.AntiPaSTOConfig(r=4), {"head", "line"}), (ll.HRAConfig(r=2), {"line"})):
+        with pytest.warns(UserWarning, match=f"{len(out)} layers are left out, that {config.variant} cannot"):
+            adapter = ll.attach(model, config)
+        wanted = tuple(name for name in model if name not in out)
+        found = f"{config.variant} is on {adapter.targets}, wanted {wanted}"
+        assert_holds(adapter.targets == wanted, claim=found)
+        ll.detach(model)
+        named = replace(config, target_names=(".*",))
+        with assert_refuses(ll.ConfigError, f"^{min(out)}: ", claim=f"{config.variant} on layers by name"):
+            ll.attach(model, named)

@@ -73,7 +73,7 @@ def tensors_of(case: AdaptedLayer) -> list[Row]:
     attached = attach(case)
     (layer,) = run_layers(attached)
     (declared,) = subject.first_gradients(attached.model).values()
-    shape = ll.LinearShape(case.linear.d_in, case.linear.d_out)
+    shape = ll.LinearShape(case.linear.d_in, case.linear.d_out, case.linear.bias)
     specs = ll.VARIANTS[case.variant].specs(shape, build_config(case.variant, case.options))
     rows = []
     for name in dict.fromkeys([*specs, *layer.tensors]):

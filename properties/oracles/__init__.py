@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
-from . import antipasto, delora, dora, eva, hra, ia3, ia3_ff, lora, pissa
+from . import antipasto, delora, dora, eva, full, hra, ia3, ia3_ff, lora, pissa
 from .laws import Law, Options, Tensors
 
 __all__ = ["ORACLES", "Law", "Oracle"]
@@ -56,6 +56,7 @@ ORACLES: dict[str, Oracle] = {
         "ia3_ff": ia3_ff,
         "hra": hra,
         "eva": eva,
+        "full": full,
         "antipasto": antipasto,
     }.items()
 }
