@@ -51,7 +51,7 @@ def save(model: nn.Module, path: str | bytes | os.PathLike[str] | os.PathLike[by
     live: dict[str, Tensor] = {}
     for adapter in attached(model):
         layers = adapter.layers()
-        _refuse_pieces(dict(plain_modules(model)), layers)
+        refuse_pieces(dict(plain_modules(model)), layers)
         held = {target: layer.state_dict(keep_vars=True) for target, layer in layers.items()}
         for target, tensors in held.items():
             live |= {f"{target}.{name}": tensor for name, tensor in tensors.items()}
@@ -64,23 +64,23 @@ def save(model: nn.Module, path: str | bytes | os.PathLike[str] | os.PathLike[by
         entries.append({"variant": config.variant, "config": config.to_json(), "targets": ranks})
     # Collective: every process of a split model has to come by here and below, whichever of them writes.
     # Copies: what is digested, what is compared and what is written are the same numbers.
-    whole = {name: _copied(gathered(tensor.detach())) for name, tensor in live.items()}
+    whole = {name: copied(gathered(tensor.detach())) for name, tensor in live.items()}
     base = fingerprint(model, without=replaced)
     header: dict[str, Any] = {"format": FORMAT, "adapters": entries, "base": base}
-    _refuse_non_finite(whole)
+    refuse_non_finite(whole)
     _warn_of_thawed(model, replaced)
     header["digest"] = digest_of_all(header, {name: digest_of(tensor) for name, tensor in whole.items()})
     metadata = {HEADER: json.dumps(header, allow_nan=False)}
     if (part := shard(model)) is None:
         # To refuse in one of several processes would leave the others waiting.
-        _refuse_change(whole, live)
+        refuse_change(whole, live)
     refuse_disagreement(part, header["digest"])
     write_once(
         part, lambda: write_atomically(place, lambda beside: save_file(whole, beside, metadata=metadata))
     )
 
 
-def _refuse_pieces(modules: Mapping[str, nn.Module], layers: Mapping[str, Variant]) -> None:
+def refuse_pieces(modules: Mapping[str, nn.Module], layers: Mapping[str, Variant]) -> None:
     """Raise where an engine has put pieces in the place of an adapter's tensors or of the weight under them;
     warn where that weight is another than at attach.
     """
@@ -118,12 +118,12 @@ def _warn_of_thawed(model: nn.Module, replaced: list[str]) -> None:
         )
 
 
-def _copied(tensor: Tensor) -> Tensor:
+def copied(tensor: Tensor) -> Tensor:
     # Of a tensor without numbers there is no copy; the base is without them too, and the fingerprint says so.
     return tensor if tensor.is_meta else tensor.to("cpu", copy=True).contiguous()
 
 
-def _refuse_change(copies: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> None:
+def refuse_change(copies: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> None:
     """Raise CheckpointError where an adapter is no longer what was copied: half of it may be of one optimiser
     step and half of the next.
     """
@@ -155,7 +155,7 @@ def _dtype(held: Mapping[str, Mapping[str, Tensor]]) -> torch.dtype:
     return wanted
 
 
-def _refuse_non_finite(tensors: Mapping[str, Tensor]) -> None:
+def refuse_non_finite(tensors: Mapping[str, Tensor]) -> None:
     for name, tensor in tensors.items():
         if not all_finite(tensor):
             raise CheckpointError(

@@ -1,15 +1,17 @@
 """merge: fold adapters into the base."""
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_hooks
 
 from lora_lite.atomic import at_once, gradients_as_before, layer_as_it_is
+from lora_lite.base import refuse_absent
 from lora_lite.errors import BaseWeightError, TargetError, naming
 from lora_lite.handle import Adapter, attached, take_down, uninstalling, unwrapped
 from lora_lite.hooks import refuse_another_weight
@@ -39,6 +41,7 @@ def merge(model: nn.Module) -> None:
     off, _ = uninstalling(model, adapters)
     named = dict(plain_modules(model))
     layers = {name: named[name] for adapter in adapters for name in adapter.layers()}
+    _refuse_disabled(layers)
     for layer in layers.values():
         refuse_another_weight(layer, thoroughly=True)
     _refuse_unreached(model, adapters)
@@ -91,6 +94,14 @@ def _merged(layer: Any) -> tuple[Tensor, Tensor | None]:
     return weight, None if layer.bias is None else bias[0]
 
 
+def _refuse_disabled(layers: Mapping[str, Any]) -> None:
+    if off := [name for name, layer in layers.items() if layer._modules[CHILD].disabled]:
+        raise TargetError(
+            f"{', '.join(off[:5])}: merge: {len(off)} of {len(layers)} adapted layers are disabled, wanted"
+            " adapters that act: the base alone would come out. Merge outside of disabled()."
+        )
+
+
 def _refuse_unreached(model: nn.Module, adapters: Iterable[Adapter]) -> None:
     """Raise TargetError where a forward has shown that a layer is not called: its weight may be read by who
     goes around it, and another function would come out. Where none ran yet, every layer counts as called.
@@ -107,6 +118,7 @@ def _refuse_unreached(model: nn.Module, adapters: Iterable[Adapter]) -> None:
 
 def _refuse_unmergeable(model: nn.Module, layer: Any) -> None:
     """A layer can be merged into if it computes x Wᵀ + b and nothing else, with tensors of its own."""
+    refuse_absent(layer)
     if not has_plain_weight(layer) or not (isinstance(layer, nn.Linear) or is_turned(layer)):
         raise BaseWeightError(
             f"merge: {type(layer).__name__} holds no plain floating-point weight to fold into. "
@@ -114,12 +126,13 @@ def _refuse_unmergeable(model: nn.Module, layer: Any) -> None:
         )
     module: Any = layer._modules[CHILD]
     own = (module.hook, vars(model)[STATE].listener)
-    hooks = {*layer._forward_hooks, *layer._forward_pre_hooks} - {handle.id for handle in own}
-    own_forward = type(layer).forward is not nn.Linear.forward
+    held = (layer._forward_hooks, layer._forward_pre_hooks, _global_forward_hooks, _global_forward_pre_hooks)
+    hooks = set(chain(*held)) - {handle.id for handle in own}
+    # Engines put a forward of their own on the layer itself.
+    plain = "forward" not in vars(layer)
     # Of a class that is not known here the numbers are asked.
-    if is_turned(layer):
-        own_forward = not computes_linear(layer)
-    if own_forward or "weight" not in layer._parameters or hooks:
+    plain &= computes_linear(layer) if is_turned(layer) else type(layer).forward is nn.Linear.forward
+    if not plain or "weight" not in layer._parameters or hooks:
         raise BaseWeightError(
             f"merge: {type(layer).__name__} computes more than x Wᵀ + b (a forward of its own, a parametrised"
             " weight or another hook), which would count twice. Take that away first, or keep the adapter"
