@@ -71,7 +71,7 @@ def both(changed: Changed) -> list[tuple[int, int]]:
 
     def fits(pair: tuple[int, int]) -> bool:
         ways = itertools.product((pair, pair[::-1]), (first, second))
-        return all(accepts(changed.variant, *way, options) for way, options in ways)
+        return all(accepts(changed.variant, way[0], way[1], options) for way, options in ways)
 
     return list(itertools.islice(filter(fits, pairs), 1))
 

@@ -260,6 +260,8 @@ def adapted_models(
     variant: str,
     *,
     kinds: tuple[str, ...] = ("nested", "qwen3"),
+    dtypes: Sequence[str] | None = None,
+    weights: Sequence[str] | None = None,
     adapter_dtypes: Sequence[str] = tuple(DTYPES),
     trained: bool = False,
 ) -> AdaptedModel:
@@ -273,10 +275,11 @@ def adapted_models(
     drawn = draw(options(variant, dtypes=tuple(adapter_dtypes), fits=FITS[kinds]))
     chosen = ranked(drawn, draw(choices(model_ranks(variant, drawn, kinds))))
     kind = draw(choices(tuple(kind for kind in kinds if KINDS[kind][0](variant, chosen))))
-    families = {"weights": FULL_RANK} if needed and kind == "nested" else {}
+    families = weights or (FULL_RANK if needed else None)
+    asked = {"dtypes": dtypes, "weights": families if kind == "nested" else None}
     return AdaptedModel(
         variant=variant,
-        model=draw(KINDS[kind][1](variant, chosen, **families)),
+        model=draw(KINDS[kind][1](variant, chosen, **{name: own for name, own in asked.items() if own})),
         options=chosen,
         trained=trained,
         calibrated=needed,
