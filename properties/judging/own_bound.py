@@ -11,17 +11,21 @@ from torch import Tensor, nn
 
 from properties.judging.outcome import NotJudgedError
 from properties.judging.tolerance import Bounded, perturbed, scatter
-from properties.subjects.living import output, twin
+from properties.subjects.living import Run, output, twin
 
 # Half of what an oracle is given: entries are bounded by what all of them scatter, which takes fewer.
 PROBES = 6
 
 
-def own_output(model: nn.Module, x: Tensor) -> Bounded:
-    """The output that exact arithmetic would give, and how far the model's own dtypes may be off from it."""
+def own_output(model: nn.Module, x: Tensor, run: Run = output) -> Bounded:
+    """The output that exact arithmetic would give, and how far the model's own dtypes may be off from it.
+
+    run: the output of a model given x, which may be tokens.
+    """
+    used = x.dtype if x.is_floating_point() else next(model.parameters()).dtype
     try:
         copy = twin(model)
-        output(copy, x.double())
+        run(copy, x.double() if x.is_floating_point() else x)
     except Exception as error:
         # A claim of its own asks for casts and copies; the others have no bound without.
         raise NotJudgedError(f"no copy of it in float64: {type(error).__name__}: {error}") from error
@@ -29,19 +33,19 @@ def own_output(model: nn.Module, x: Tensor) -> Bounded:
     stored = dict(chain(model.named_parameters(), model.named_buffers()))
     copies = {
         name: perturbed(
-            name, stored[name], coarsest(stored[name].dtype, x.dtype), PROBES, normwise=tensor.ndim > 1
+            name, stored[name], coarsest(stored[name].dtype, used), PROBES, normwise=tensor.ndim > 1
         )
         for name, tensor in tensors.items()
         if name in stored and stored[name].is_floating_point()
     }
-    inputs = perturbed("x", x, x.dtype, PROBES)
+    inputs = perturbed("x", x, used, PROBES) if x.is_floating_point() else [x] * (1 + PROBES)
     results = []
     for i in range(1 + PROBES):
         with torch.no_grad():
             for name, values in copies.items():
                 tensors[name].copy_(values[i])
-        results.append(output(copy, inputs[i]).double())
-    return scatter(torch.stack(results), x.dtype, normwise=True)
+        results.append(run(copy, inputs[i]).double())
+    return scatter(torch.stack(results), used, normwise=True)
 
 
 def coarsest(stored: torch.dtype, used: torch.dtype) -> torch.dtype:
