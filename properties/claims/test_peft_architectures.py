@@ -2,6 +2,7 @@
 
 import copy
 import gc
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ import lora_lite as ll
 from properties.judging.assertions import assert_close, assert_holds
 from properties.judging.claim import claim
 from properties.judging.outcome import show
-from properties.judging.own_bound import own_output
+from properties.judging.own_bound import own_results
 from properties.judging.peft_folders import (
     IN_PEFT,
     adapted_by_peft,
@@ -56,6 +57,10 @@ def logits(architecture: Architecture, model: nn.Module, x: Tensor | None = None
         return model(**(given if x is None else {**given, main: x})).logits  # type: ignore[no-any-return]
 
 
+def computed(architecture: Architecture, model: nn.Module, x: Tensor) -> dict[str, Tensor]:
+    return {"logits": logits(architecture, model, x)}
+
+
 @claim(st.just, stage="save", about=IN_PEFT, needs=("transformers", "peft"), **SLOW)
 def test_peft_reads_an_export_on_every_architecture(variant: str) -> None:
     """And import_peft reads it back: the logits are those of the exported model, as far as both round; the
@@ -65,7 +70,7 @@ def test_peft_reads_an_export_on_every_architecture(variant: str) -> None:
     for name, architecture in ARCHITECTURES.items():
         model, plain = adapted(architecture, variant), architecture.build()
         main, given = architecture.given()
-        own = own_output(model, given[main], lambda model, x, a=architecture: logits(a, model, x))
+        own = own_results(model, given[main], partial(computed, architecture))["logits"]
         twice = Bounded(own.value, 2 * own.error)
         with exported(model) as folder:
             theirs = read_by_peft(copy.deepcopy(plain), folder)
