@@ -30,12 +30,16 @@ class ModelRecipe(Protocol):
 
 @dataclass(frozen=True)
 class BlockRecipe:
-    """A residual feed-forward block: up, a non-linearity, down; with a keyword call or a plain one."""
+    """A residual feed-forward block: up, a non-linearity, down; with a keyword call or a plain one.
+
+    turned: its layers store their weights (d_in, d_out).
+    """
 
     width: int
     inner: int
     bias: bool = False
     keyword: bool = False
+    turned: bool = False
 
 
 class Block(nn.Module):
@@ -43,8 +47,9 @@ class Block(nn.Module):
         super().__init__()
         self.keyword = recipe.keyword
         self.norm = nn.LayerNorm(recipe.width, dtype=DTYPES[dtype], device=device())
-        self.up = LinearRecipe(recipe.width, recipe.inner, recipe.bias, dtype, family, seed).build()
-        self.down = LinearRecipe(recipe.inner, recipe.width, recipe.bias, dtype, family, seed + 1).build()
+        bias, turned = recipe.bias, recipe.turned
+        self.up = LinearRecipe(recipe.width, recipe.inner, bias, dtype, family, seed, turned).build()
+        self.down = LinearRecipe(recipe.inner, recipe.width, bias, dtype, family, seed + 1, turned).build()
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.up(input=self.norm(x)) if self.keyword else self.up(self.norm(x))
@@ -178,6 +183,7 @@ def block_recipes(draw: st.DrawFn, *, widths: Widths) -> BlockRecipe:
         inner=draw(st.sampled_from(widths.inners)),
         bias=draw(st.booleans()),
         keyword=draw(st.booleans()),
+        turned=draw(st.booleans()),
     )
 
 
