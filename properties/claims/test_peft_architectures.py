@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import lora_lite as ll
-from properties.judging.assertions import assert_close, assert_holds
+from properties.judging.assertions import assert_close, assert_holds, assert_refuses
 from properties.judging.claim import claim
+from properties.judging.files import scratch_folder
 from properties.judging.outcome import show
 from properties.judging.own_bound import own_results
 from properties.judging.peft_folders import (
@@ -57,6 +58,11 @@ def logits(architecture: Architecture, model: nn.Module, x: Tensor | None = None
         return model(**(given if x is None else {**given, main: x})).logits  # type: ignore[no-any-return]
 
 
+def refused_by_layout(model: nn.Module) -> None:
+    with scratch_folder() as folder, assert_refuses(ll.CheckpointError, r"wanted nn\.Linear", claim="export"):
+        ll.export_peft(model, folder)
+
+
 def computed(architecture: Architecture, model: nn.Module, x: Tensor) -> dict[str, Tensor]:
     return {"logits": logits(architecture, model, x)}
 
@@ -70,6 +76,10 @@ def test_peft_reads_an_export_on_every_architecture(variant: str) -> None:
     for name, architecture in ARCHITECTURES.items():
         model, plain = adapted(architecture, variant), architecture.build()
         main, given = architecture.given()
+        if (variant, name) == ("hra", "GPT-2"):
+            # Its layers store (d_in, d_out), which peft's HRA does not know.
+            refused_by_layout(model)
+            continue
         own = own_results(model, given[main], partial(computed, architecture))["logits"]
         twice = Bounded(own.value, 2 * own.error)
         with exported(model) as folder:
