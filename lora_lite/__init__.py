@@ -14,6 +14,7 @@ from lora_lite import variants
 from lora_lite.adapter import attach, detach, disabled
 from lora_lite.checkpoint import load, save
 from lora_lite.config import AdapterConfig, option
+from lora_lite.deviation import Deviation
 from lora_lite.errors import (
     BaseMismatchError,
     BaseWeightError,
@@ -42,6 +43,7 @@ __all__ = [
     "Calibrator",
     "CheckpointError",
     "ConfigError",
+    "Deviation",
     "LinearShape",
     "LoraLiteError",
     "NotAttachedError",

@@ -17,7 +17,7 @@ from lora_lite.fast_paths import switch_off
 from lora_lite.handle import Adapter, State, attached, refuse_strays, uninstall, unwrapped
 from lora_lite.hooks import hang, listen
 from lora_lite.linear import all_finite, linear_shape
-from lora_lite.names import CHILD, STATE, base_parameters, plain_modules
+from lora_lite.names import CHILD, STATE, base_parameters, plain_modules, watched
 from lora_lite.progress import told
 from lora_lite.sketches import sketch_of
 from lora_lite.spec import VARIANTS, Variant
@@ -164,6 +164,7 @@ def install(model: nn.Module, adapters: list[tuple[AdapterConfig, dict[str, Vari
         listener,
         marks=[*state.marks, *marks],
         started_from=[*state.started_from, *looked_at],
+        buffers=watched(model),
     )
     at_once([*steps, *done, (vars(model).__setitem__, STATE, state)], [*back, *undone])
     return handles

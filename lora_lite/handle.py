@@ -17,7 +17,7 @@ from lora_lite.effects import effects
 from lora_lite.errors import NotAttachedError, TargetError
 from lora_lite.fast_paths import switch_on
 from lora_lite.hooks import ADAPTING
-from lora_lite.names import CHILD, STATE, base_parameters, plain_modules, without_wrappers
+from lora_lite.names import CHILD, STATE, Place, base_parameters, plain_modules, without_wrappers
 from lora_lite.spec import Variant
 from lora_lite.statistics import let_move
 
@@ -37,6 +37,9 @@ class State:
     marks: list[dict[str, bool]] = field(default_factory=list)
     # The layers whose adapter started from their weight.
     started_from: list[nn.Module] = field(default_factory=list)
+    # The base's buffers, and how the forward that is on its way found them.
+    buffers: list[Place] = field(default_factory=list)
+    stamps: list[Any] = field(default_factory=list)
 
 
 class Adapter:

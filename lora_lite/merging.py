@@ -8,8 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_hooks
 
 from lora_lite.atomic import at_once, gradients_as_before, layer_as_it_is
+from lora_lite.base import refuse_absent
 from lora_lite.errors import BaseWeightError, TargetError, naming
 from lora_lite.handle import Adapter, attached, take_down, uninstalling, unwrapped
 from lora_lite.hooks import refuse_another_weight
@@ -115,6 +117,7 @@ def _refuse_unreached(model: nn.Module, adapters: Iterable[Adapter]) -> None:
 
 def _refuse_unmergeable(model: nn.Module, layer: Any) -> None:
     """A layer can be merged into if it computes x Wᵀ + b and nothing else, with tensors of its own."""
+    refuse_absent(layer)
     if not has_plain_weight(layer) or not isinstance(layer, nn.Linear):
         raise BaseWeightError(
             f"merge: {type(layer).__name__} holds no plain floating-point weight to fold into. "
@@ -122,8 +125,11 @@ def _refuse_unmergeable(model: nn.Module, layer: Any) -> None:
         )
     module: Any = layer._modules[CHILD]
     own = (module.hook, vars(model)[STATE].listener)
-    hooks = {*layer._forward_hooks, *layer._forward_pre_hooks} - {handle.id for handle in own}
-    if type(layer).forward is not nn.Linear.forward or "weight" not in layer._parameters or hooks:
+    held = (layer._forward_hooks, layer._forward_pre_hooks, _global_forward_hooks, _global_forward_pre_hooks)
+    hooks = set(chain(*held)) - {handle.id for handle in own}
+    # Engines put a forward of their own on the layer itself.
+    plain = type(layer).forward is nn.Linear.forward and "forward" not in vars(layer)
+    if not plain or "weight" not in layer._parameters or hooks:
         raise BaseWeightError(
             f"merge: {type(layer).__name__} computes more than x Wᵀ + b (a forward of its own, a parametrised"
             " weight or another hook), which would count twice. Take that away first, or keep the adapter"

@@ -32,7 +32,7 @@ def told(items: Iterable[T], what: str) -> Iterator[T]:
 
 def _bar(what: str, total: int | None, done: int) -> Any:
     try:
-        from tqdm.auto import tqdm
+        from tqdm.auto import tqdm  # type: ignore[import-untyped]
     except ImportError:
         return None
     return tqdm(total=total, initial=done, desc=what, leave=False)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lora_lite.config import AdapterConfig
+from lora_lite.deviation import Deviation
 from lora_lite.errors import ConfigError
 from lora_lite.linear import LinearShape
 
@@ -115,6 +116,7 @@ class Variant(nn.Module):
     reads_weight       whether it reads the base weight: attach then refuses one that cannot be read, and NaN
                        and Inf in a quantised one too
     needs_calibration  whether attach refuses it without calibration_data
+    deviations         claims of the property suite that do not hold of it, and why
 
     An instance has `shape` (LinearShape), `config` (this layer's own), `scale` (alpha / r, or 1), `reached`,
     which the runtime sets at every forward, and `disabled`.
@@ -129,6 +131,7 @@ class Variant(nn.Module):
     reference: ClassVar[Reference | None] = None
     reads_weight: ClassVar[bool] = False
     needs_calibration: ClassVar[bool] = False
+    deviations: ClassVar[tuple[Deviation, ...]] = ()
 
     def __init__(
         self,

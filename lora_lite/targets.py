@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
+import torch
 from torch import nn
 
 from lora_lite.config import AdapterConfig, Role
@@ -171,11 +172,20 @@ def _by_layer(model: nn.Module, names: dict[str, list[str]], layers: tuple[int, 
 def refuse_uncalled(model: nn.Module, wanted: Iterable[str]) -> None:
     """Raise TargetError on a layer whose forward nobody calls.
 
-    nn.MultiheadAttention reads out_proj's weight and never calls it, so that a hook there would do nothing.
+    nn.MultiheadAttention reads out_proj's weight and never calls it, and TorchScript compiles calls without
+    their hooks, so that a hook there would do nothing.
     """
+    scripts = (module for module in model.modules() if isinstance(module, torch.jit.ScriptModule))
+    compiled = {part for script in scripts for part in script.modules()}
     uncalled = {module.out_proj for module in model.modules() if isinstance(module, nn.MultiheadAttention)}
     modules = dict(plain_modules(model))
     for name in sorted(wanted):
+        if modules[name] in compiled:
+            raise TargetError(
+                f"{name or 'the model itself'}: found TorchScript, which calls a layer without its hooks, so"
+                " that an adapter there would do nothing. Attach before scripting, or leave the layer out"
+                f" with exclude_names=({re.escape(name)!r},)."
+            )
         if uncalled and modules[name] in uncalled:
             raise TargetError(
                 f"{name}: nn.MultiheadAttention never calls its out_proj, so an adapter there would do"

@@ -1,7 +1,7 @@
 """Recipes of one linear layer and of the adapter on it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import lora_lite as ll
-from strategies.options import Options, choices, fitting, options, ranks
+from strategies.options import Options, choices, fitting, near, options, ranked, ranks, remembered
 from strategies.tensors import DTYPES, WEIGHT_FAMILIES, device, gaussian, weight
 
 BOOLEANS = st.booleans()
@@ -132,6 +132,17 @@ def _options(variant: str, dtypes: tuple[str, ...]) -> st.SearchStrategy[Options
     return options(variant, dtypes=dtypes)
 
 
+def _wide(widths: tuple[int, ...], least: int) -> tuple[int, ...]:
+    return tuple(width for width in widths if width >= least) or widths
+
+
+@remembered
+def _widths(variant: str, drawn: Options, least: int) -> tuple[int, ...]:
+    """Of inputs, those with which there is an output that is wide too."""
+    both = tuple(d for d in fitting(variant, drawn) if max(fitting(variant, drawn, d)) >= least)
+    return _wide(both or fitting(variant, drawn), least)
+
+
 def can_calibrate(variant: str) -> bool:
     """Whether the variant's init can make use of calibration data."""
     return ll.VARIANTS[variant].calibrator.__func__ is not ll.Variant.calibrator.__func__  # type: ignore[attr-defined]
@@ -147,21 +158,22 @@ def adapted_layers(
     weights: Sequence[str] = WEIGHT_FAMILIES,
     biases: Sequence[bool] = (False, True),
     tokens: Sequence[tuple[int, ...]] = TOKENS,
+    least: int = 1,
     trained: bool = False,
 ) -> AdaptedLayer:
-    """A freshly attached adapter on a layer that it fits.
+    """A freshly attached adapter on a layer that it fits, at least so wide where it fits such.
 
     Shrinks towards a narrow float32 layer of rank 1 and one vector.
     """
     drawn = draw(_options(variant, tuple(adapter_dtypes)))
-    d_in = draw(choices(fitting(variant, drawn)))
-    d_out = draw(choices(fitting(variant, drawn, d_in)))
+    d_in = draw(choices(_widths(variant, drawn, least)))
+    d_out = draw(choices(_wide(fitting(variant, drawn, d_in), least)))
     r = draw(choices(ranks(variant, d_in, d_out, drawn)))
     needed = ll.VARIANTS[variant].needs_calibration
     return AdaptedLayer(
         variant=variant,
         linear=draw(_linears(d_in, d_out, tuple(weights), tuple(base_dtypes), tuple(biases))),
-        options=drawn if r is None else (("r", r), *drawn),
+        options=ranked(drawn, r),
         tokens=draw(choices(tuple(tokens))),
         trained=trained,
         calibrated=needed or (can_calibrate(variant) and draw(BOOLEANS)),
@@ -172,3 +184,14 @@ def adapted_layers(
 def trained_layers(variant: str, **ingredients: Any) -> st.SearchStrategy[AdaptedLayer]:
     """As adapted_layers, at parameters away from init."""
     return adapted_layers(variant, trained=True, **ingredients)
+
+
+def resized(case: AdaptedLayer, *, d_in: int, d_out: int, **options: Any) -> AdaptedLayer:
+    """The case on a layer of this shape, or of the nearest that its variant takes with these options in place
+    of its own; as it was where there is none.
+    """
+    chosen = tuple({**case.option, **options}.items())
+    shape = near(case.variant, d_in, d_out, chosen)
+    if shape is None:
+        return case
+    return replace(case, linear=replace(case.linear, d_in=shape[0], d_out=shape[1]), options=chosen)

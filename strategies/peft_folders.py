@@ -83,10 +83,11 @@ def peft_folders(draw: st.DrawFn, method: str) -> PeftFolder:
         settings["alpha_pattern"] = draw(st.sampled_from(PATTERNS["alpha_pattern"]))
     if method in ("lora", "dora", "delora"):
         settings["rank_pattern"] = draw(st.sampled_from(PATTERNS["rank_pattern"]))
+    rank = (("r", settings["r"]),) if "r" in settings else ()
     return PeftFolder(
         method=method,
         settings=tuple(settings.items()),
-        model=draw(nested_recipes(dtypes=("float32",), weights=("gaussian",))),
+        model=draw(nested_recipes(method, rank, dtypes=("float32",), weights=("gaussian",))),
         seed=draw(SEEDS),
     )
 

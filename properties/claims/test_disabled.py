@@ -3,6 +3,7 @@
 import copy
 import io
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -58,7 +59,7 @@ def without(*handles: ll.Adapter) -> Tensor:
     for handle, other in zip(own, ll.adapters_of(twin), strict=True):
         if handle in handles:
             other.detach()
-    return twin(X).detach()
+    return twin(X).detach()  # type: ignore[no-any-return]
 
 
 def expect(model: Callable[[Tensor], Tensor], wanted: Tensor, where: str) -> None:
@@ -163,10 +164,10 @@ def test_a_compiled_model_is_disabled_too() -> None:
 
     def counting(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., object]:
         graphs.append(graph)
-        return graph.forward  # type: ignore[no-any-return]
+        return graph.forward
 
     torch.compiler.reset()
-    compiled = torch.compile(model, backend=counting, fullgraph=True)
+    compiled: Any = torch.compile(model, backend=counting, fullgraph=True)
     for turn in range(3):
         expect(compiled, full, "of a compiled model")
         with ll.disabled(compiled):

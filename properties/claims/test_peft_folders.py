@@ -21,7 +21,6 @@ from properties.judging.peft_folders import (
 from properties.subjects import subject
 from properties.subjects.attaching import attach
 from strategies import AdaptedModel, trained_models
-from strategies.models import nested_recipes, qwen3_recipes
 from strategies.peft_folders import METHODS, PeftFolder, peft_folders
 
 IN_PEFT = ("lora", "pissa", "dora", "delora", "ia3", "ia3_ff", "hra", "eva")
@@ -31,11 +30,8 @@ KEPT = ("lora", "dora", "hra", "eva")
 
 def models(variant: str) -> st.SearchStrategy[AdaptedModel]:
     """Weights without zero rows, for which peft's own layers give NaN."""
-    plain = st.one_of(
-        nested_recipes(dtypes=("float32", "float64"), weights=("gaussian",)),
-        qwen3_recipes(dtypes=("float32", "float64")),
-    )
-    return trained_models(variant, models=plain, adapter_dtypes=("float32", "float64"))
+    wide = ("float32", "float64")
+    return trained_models(variant, dtypes=wide, weights=("gaussian",), adapter_dtypes=wide)
 
 
 FOLDERS: dict[str, Any] = {"about": IN_PEFT, "subject": "lora_lite", "needs": ("transformers",)}

@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
 
@@ -123,6 +125,10 @@ def test_a_folder_that_does_not_fit_is_refused() -> None:
             refused(base(), folder, ll.CheckpointError, match, f"import of a folder with {what}")
 
 
+def put(changed: dict[str, Any], tensors: object, settings: dict[str, Any]) -> None:
+    settings |= changed
+
+
 @claim(stage="load", subject="lora_lite")
 def test_a_harmless_setting_is_no_reason_to_refuse() -> None:
     """What nothing depends on, and dropout with a warning: the other settings are those of any folder."""
@@ -134,7 +140,11 @@ def test_a_harmless_setting_is_no_reason_to_refuse() -> None:
     }
     for name, value in harmless.items():
         with exported(adapted()) as folder, assert_runs(f"import of a folder with {name}={value!r}"):
-            change_folder(folder, lambda t, s, name=name, value=value: s.update({name: value}))
+            change_folder(folder, partial(put, {name: value}))
+            ll.import_peft(base(), folder)
+    with exported(adapted()) as folder:
+        change_folder(folder, partial(put, {"lora_dropout": 0.1}))
+        with pytest.warns(UserWarning, match=r"lora_dropout=0\.1 is left out"):
             ll.import_peft(base(), folder)
 
 
@@ -159,7 +169,7 @@ def test_an_export_knows_its_base_and_its_config() -> None:
     name of the base is none.
     """
     with exported(adapted()) as folder:
-        other = base()
+        other: Any = base()
         other[0].weight.data.neg_()
         refused(other, folder, ll.BaseMismatchError, r"0\.weight: found", "import onto another base")
         ll.import_peft(other, folder, check_base=False)
@@ -185,9 +195,9 @@ def test_what_peft_cannot_have_is_not_exported() -> None:
     tied = base()
     tied.append(tied[0])
     ll.attach(tied, ll.LoRAConfig(r=2, target_names=("0",)))
-    zero = several(ll.HRAConfig(r=2))
-    zero[0].lora_lite.U.data.zero_()  # type: ignore[union-attr]
-    rows = base()
+    zero: Any = several(ll.HRAConfig(r=2))
+    zero[0].lora_lite.U.data.zero_()
+    rows: Any = base()
     rows[2].weight.data[1] = 0
     ll.attach(rows, ll.DoRAConfig(r=2, target_names=("2",)))
     ranks = (ll.HRAConfig(r=2, target_names=("0",)), ll.HRAConfig(r=4, target_names=("2",)))
@@ -237,7 +247,7 @@ def test_a_failed_export_leaves_the_folder_as_it_was() -> None:
     with exported(adapted()) as folder:
         before = {path.name: path.read_bytes() for path in folder.iterdir()}
         model = adapted()
-        ll.adapters_of(model)[0].layers()["0"].A.data.fill_(torch.nan)
+        next(ll.adapters_of(model)[0].parameters()).data.fill_(torch.nan)
         with assert_refuses(ll.CheckpointError, "NaN or Inf", claim="export of NaN"):
             ll.export_peft(model, folder)
         after = {path.name: path.read_bytes() for path in folder.iterdir()}

@@ -32,7 +32,7 @@ BROKEN = {
     "lycoris:lora": {"unmerging_gives_it_back", "merging_twice_changes_nothing_more"},
     "litgpt:lora": set[str](),
     "loralib:lora": set[str](),
-    "lora_pytorch:lora": {"gradients_are_those_of_the_forward", "output_and_gradients_are_the_oracles"},
+    "lora_pytorch:lora": {"gradients_are_those_of_the_forward", "the_gradient_of_the_input_is_the_formulas"},
 }
 
 
@@ -49,6 +49,9 @@ def test_one_method_of_each_library_from_end_to_end(method: str) -> None:
                 claim.run(method, QUICK)
             except AssertionError:
                 broken.add(claim.name)
+            except NotJudgedError:
+                # lora-pytorch's init, of which no law is stated.
+                continue
     assert broken == BROKEN[method]
 
 
@@ -82,7 +85,7 @@ def test_what_is_all_refused_is_not_judged(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(type(library("lora_lite")), "attach", refuse)
     with pytest.raises(NotJudgedError, match="drawn settings are refused, the last by ValueError: not this"):
-        load_claims_of_any()["only_the_adapter_trains"].run("lora_lite:lora", QUICK)
+        load_claims_of_any()["the_base_does_not_train"].run("lora_lite:lora", QUICK)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +134,7 @@ def test_names_on_the_command_line() -> None:
 def test_the_table_tells_what_came_of_each_claim(tmp_path: Any) -> None:
     """Held, broken and refused; all else was not run; and the pages are written."""
     outcomes = [
-        Outcome("only_the_adapter_trains", "lora_lite:lora", "init", HELD, budget=60, examples=9),
+        Outcome("the_base_does_not_train", "lora_lite:lora", "init", HELD, budget=60, examples=9),
         Outcome("the_base_keeps_every_bit", "lora_lite:lora", "attach", "broken", "off", recipe="Case(<1>)"),
         Outcome(
             "the_same_seed_gives_the_same_adapter",

@@ -39,14 +39,28 @@ class InitLaws(Protocol):
 
 
 class Oracle(NamedTuple):
-    """The reference for one variant."""
+    """The reference for one variant. trained: the tensors that its paper trains; None where nobody says."""
 
     forward: Forward
     init_laws: InitLaws
+    trained: frozenset[str] | None = None
 
+
+# What the papers train; the library's own declarations are not asked. antipasto: rot where the basis turns.
+TRAINED = {
+    "lora": {"A", "B"},
+    "pissa": {"A", "B"},
+    "dora": {"A", "B", "m"},
+    "delora": {"A", "B", "lambda_"},
+    "ia3": {"offset"},
+    "ia3_ff": {"offset"},
+    "hra": {"U"},
+    "eva": {"A", "B"},
+    "antipasto": {"delta_s", "rot"},
+}
 
 ORACLES: dict[str, Oracle] = {
-    name: Oracle(module.forward, module.init_laws)
+    name: Oracle(module.forward, module.init_laws, frozenset(TRAINED[name]))
     for name, module in {
         "lora": lora,
         "pissa": pissa,
