@@ -70,10 +70,10 @@ def pytest_configure(config: pytest.Config) -> None:
     check_database()
     config.stash[RUNNER], config.stash[KEEPER] = run_as_test, keep
     for module in config.getoption("--variant-module") or ():
-        known = set(ll.VARIANTS)
+        before = set(ll.VARIANTS)
         try:
             import_variants(module)
-            for name in set(ll.VARIANTS) - known:
+            for name in set(ll.VARIANTS) - before:
                 simplest(name)
         except (ImportError, NoShapeError) as error:
             raise pytest.UsageError(str(error)) from error
