@@ -40,31 +40,38 @@ def hang(layer: nn.Module, module: Variant) -> list[Step]:
     # itself.
     handle = RemovableHandle(hooks, extra_dict=with_kwargs)
     module.__dict__["hook"] = handle
+    # In the place of the layer's own numbers: what its hooks make of y they make of the adapter's.
+    first = [(hooks.move_to_end, handle.id, False)] if module.replaces else []  # type: ignore[attr-defined]
     return [
         (setitem, layer._modules, CHILD, module),
         (setitem, hooks, handle.id, hook),
         (setitem, with_kwargs, handle.id, True),
+        *first,
     ]
 
 
 # The hooks find their adapter through the layer that calls them, so that a deep copy of a model uses its own.
 def _adapt_input(
     layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    x = _given(layer, args, kwargs)
+) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
     adapter: Variant = layer.lora_lite
     # Past nn.Module.__setattr__, which would take 2 µs of each forward (measured).
     adapter.__dict__["mark"]["reached"] = True
+    if adapter.__dict__["switches"] and adapter.disabled:
+        return None
+    x = _given(layer, args, kwargs)
     adapted = _without_autocast(x, adapter.adapt_input, x).to(x.dtype)
     if args:
         return (adapted, *args[1:]), kwargs
     return args, {name: adapted if value is x else value for name, value in kwargs.items()}
 
 
-def _adapt_output(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], y: Tensor) -> Tensor:
-    x = _given(layer, args, kwargs)
+def _adapt_output(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], y: Tensor) -> Tensor | None:
     adapter: Variant = layer.lora_lite
     adapter.__dict__["mark"]["reached"] = True
+    if adapter.__dict__["switches"] and adapter.disabled:
+        return None
+    x = _given(layer, args, kwargs)
     adapted = _without_autocast(x, adapter.adapt_output, x, y, layer)
     return adapted.to(y.dtype)
 

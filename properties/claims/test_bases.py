@@ -23,8 +23,8 @@ from properties.judging.assertions import (
 from properties.judging.claim import claim
 from properties.judging.files import refused, rewrite, saved, scratch_file
 from properties.judging.fixed_models import Stack, on, simple_config, x
+from properties.judging.own_bound import own_output
 from properties.judging.snapshot import assert_as_before, snapshot_of
-from properties.judging.tolerance import claim_bound
 from properties.subjects.attaching import seed_inits
 from strategies import gaussian
 from strategies.bases import CACHING, STANDING, WRITING, Base, moving_bases, standing_bases
@@ -188,7 +188,7 @@ def test_a_weight_that_a_hook_computes_is_read_as_it_computes_it(variant: str) -
     given = gaussian(0, "x", (3, 4))
     wanted = copy.deepcopy(model)(given).detach()
     ll.attach(model, simple_config(variant), [given] if ll.VARIANTS[variant].needs_calibration else None)
-    bound = claim_bound(16 * float(wanted.abs().amax()), wanted.dtype)
+    bound = 2 * own_output(model, given).error
     assert_within(model(given), wanted, bound, what="the output of a fresh adapter", like="the base's")
 
 
@@ -236,12 +236,11 @@ def test_views_of_one_flat_buffer_are_merged(variant: str) -> None:
     with torch.no_grad():
         for parameter in adapter.parameters():
             parameter.add_(0.1)
-    wanted = model(x(3)).detach()
+    wanted, bound = model(x(3)).detach(), 2 * own_output(model, x(3)).error
     try:
         ll.merge(model)
     except ll.LoraLiteError as error:
         raise Violation(f"merge into views of one flat buffer is refused: {error}") from error
-    bound = claim_bound(16 * float(wanted.abs().amax()), wanted.dtype)
     what = "the output after a merge into views of one flat buffer"
     assert_within(model(x(3)), wanted, bound, what=what, like="that before")
 
