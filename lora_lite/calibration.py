@@ -118,8 +118,10 @@ def streamed(
 
     A batch is a tensor (the model's one argument), a tuple or list (its positional arguments) or a mapping
     (its keyword arguments). Whatever happens, `unlisten` is done, and the model's training flags are as
-    before. what: the data, as messages call it; doing: what it is for. Raises CalibrationError where there is
-    no batch, or one that is in no list or that the model does not take.
+    before. what: the data, as messages call it; doing: what for, as progress is told.
+
+    Raises CalibrationError where there is no batch, or one that is in no list or that the model does not
+    take.
     """
     # Iterated as they are, these would give rows or names, and no batches.
     if isinstance(data, Tensor | Mapping):

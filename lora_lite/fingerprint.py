@@ -105,7 +105,7 @@ def digest_of(tensor: Tensor, *scales: Tensor) -> str:
 
 
 def check_same_base(
-    path: object, model: nn.Module, header: Mapping[str, Any], without: Collection[str]
+    path: object, model: nn.Module, header: Mapping[str, Any], without: Collection[str] = ()
 ) -> None:
     """Raise BaseMismatchError where the model is not the base that the file was made for, but for the layers
     `without`.

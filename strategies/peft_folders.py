@@ -108,7 +108,7 @@ def peft_folders(draw: st.DrawFn, method: str) -> PeftFolder:
     return PeftFolder(
         method=method,
         settings=tuple(settings.items()),
-        model=draw(nested_recipes(method, rank, dtypes=("float32",), weights=("gaussian",))),
+        model=draw(nested_recipes(method, rank, dtypes=("float32",), weights=("gaussian",), turns=(False,))),
         seed=draw(SEEDS),
     )
 

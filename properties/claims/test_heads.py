@@ -26,15 +26,15 @@ from properties.subjects import subject
 from properties.subjects.attaching import Attached, attach, train
 from properties.subjects.layer_runs import default_run
 from strategies import AdaptedModel, trained_models
-from strategies.models import FULL_RANK, nested_recipes
 
 HEAD = "readout"
 
 
 def bodies(variant: str) -> st.SearchStrategy[AdaptedModel]:
     """Nested models whose readout is a fresh head, and the variant on what is below it."""
-    weights = FULL_RANK if ll.VARIANTS[variant].needs_calibration else ("gaussian", "uneven")
-    return trained_models(variant, models=nested_recipes(weights=weights, dtypes=("float32", "bfloat16")))
+    return trained_models(
+        variant, kinds=("nested",), weights=("gaussian", "uneven"), dtypes=("float32", "bfloat16")
+    )
 
 
 def with_head(case: AdaptedModel) -> Attached:

@@ -43,7 +43,7 @@ def trained(variant: str) -> nn.Module:
     unused = ll.VARIANTS[variant].config_class.unused
     own = tuple((name, value) for name, value in (("r", 2), ("alpha", 5.0)) if name not in unused)
     config = build_config(variant, (*own, *simplest(variant)), target_names=("up", "down"))
-    model.forward = lambda x: model.head(model.down(model.up(x)))  # type: ignore[method-assign]
+    model.forward = lambda x: model.head(model.down(model.up(x)))
     handles = [ll.attach(model, config, [torch.randn(20, 4)])]
     del model.forward
     handles.append(ll.attach(model, ll.FullConfig(target_names=("head",))))
@@ -122,16 +122,17 @@ def test_whole_layers_that_are_none_of_ours_are_refused() -> None:
             with assert_refuses(ll.CheckpointError, match, claim=f"import with modules_to_save of {what}"):
                 ll.import_peft(model, folder)
             assert_as_before(model, before, claim=f"after a refused import with {what}")
-    alone, double = Classifier(), trained("lora")
-    double.old_head = nn.Linear(4, 3)  # type: ignore[assignment]
+    alone: nn.Module = Classifier()
+    double = trained("lora")
+    double.old_head = nn.Linear(4, 3)
     ll.attach(alone, ll.FullConfig(target_names=("head",)))
-    for model, match in (
+    for headed, match in (
         (alone, r"nothing but whole layers \(head\)"),
         (double, "head: old_head ends in the same way"),
     ):
         with scratch_folder() as folder:
             with assert_refuses(
-                ll.CheckpointError, match, claim=f"export of {subject.tensors(model).keys()}"
+                ll.CheckpointError, match, claim=f"export of {subject.tensors(headed).keys()}"
             ):
-                ll.export_peft(model, folder / "adapter")
+                ll.export_peft(headed, folder / "adapter")
             assert_holds(not list(folder.iterdir()), claim="a refused export has made a folder")

@@ -4,6 +4,7 @@ import copy
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,44 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import lora_lite as ll
+from properties.subjects import pretrained
 from properties.verify.bases import TEXT, Base, batches_of
 from strategies import Qwen3Recipe, gaussian
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
-Q, V = ("model.layers.0.self_attn.q_proj", "model.layers.1.self_attn.v_proj")
+LARGEST = torch.finfo(torch.bfloat16).max
+
+
+@dataclass(frozen=True)
+class Names:
+    """Of a model of at least two blocks: all that are adapted in these, the first and last of them, and how
+    the adapter's config calls them. lacked: one of a block that is not there.
+    """
+
+    block: str
+    targets: tuple[str, str]
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        return tuple(f"{self.block.format(i)}.{target}" for i in (0, 1) for target in self.targets)
+
+    @property
+    def first(self) -> str:
+        return self.all[0]
+
+    @property
+    def last(self) -> str:
+        return self.all[-1]
+
+    @property
+    def lacked(self) -> str:
+        return f"{self.block.format(7)}.{self.targets[0]}"
+
+
+LLAMA = Names("model.layers.{}.self_attn", ("q_proj", "v_proj"))
+NAMES = {"llama": LLAMA, "minilm": Names("encoder.layer.{}.attention.self", ("query", "value"))}
+Q, V = LLAMA.first, LLAMA.last
 
 
 def llama(seed: int = 0, width: int = 16) -> Any:
@@ -92,6 +125,7 @@ MODELS: dict[str, Callable[[], Any]] = {
     "gpt2": gpt2,
     "t5": t5,
     "classifier": classifier,
+    "minilm": lambda: copy.deepcopy(pretrained.encoder()[0]),
 }
 
 
@@ -99,7 +133,7 @@ MODELS: dict[str, Callable[[], Any]] = {
 def base(name: str) -> Base:
     """A small model and what it reads. Whoever changes the model puts it back."""
     model = MODELS[name]()
-    batches, told = batches_of("", model, TEXT[:1])
+    batches, told = batches_of(str(pretrained.folder()) if name == "minilm" else "", model, TEXT[:1])
     return Base(model, batches, told, path=name)
 
 
@@ -169,13 +203,13 @@ def moved_prefix(tensors: dict[str, Tensor]) -> None:
         tensors[f"language_{name}"] = tensors.pop(name)
 
 
-def one_more_layer(tensors: dict[str, Tensor]) -> None:
-    for name in [name for name in tensors if name.startswith(Q)]:
-        tensors[name.replace("layers.0", "layers.7")] = tensors[name].clone()
+def one_more_layer(tensors: dict[str, Tensor], names: Names) -> None:
+    for name in [name for name in tensors if name.startswith(names.first)]:
+        tensors[name.replace(names.first, names.lacked)] = tensors[name].clone()
 
 
-def put(tensors: dict[str, Tensor], number: float, dtype: torch.dtype = torch.float32) -> None:
-    name = f"{Q}.lora_A.weight"
+def put(tensors: dict[str, Tensor], names: Names, number: float, dtype: torch.dtype = torch.float32) -> None:
+    name = f"{names.first}.lora_A.weight"
     tensors[name] = tensors[name].to(dtype)
     tensors[name][0, 0] = number
 

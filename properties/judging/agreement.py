@@ -79,7 +79,8 @@ def add_a_constant(model: nn.Module) -> list[str]:
     found = []
     for name in subject.tensors(model):
         layer: Any = model.get_submodule(name)
-        if layer.bias is None and bool(layer(layer.weight.new_zeros(1, layer.in_features)).any()):
+        weight, bias = weight_and_bias(layer)
+        if bias is None and bool(layer(weight.new_zeros(1, weight.shape[1])).any()):
             found.append(name)
     return found
 

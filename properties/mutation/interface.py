@@ -63,7 +63,7 @@ class Wrapped(Mutant):
 class Seen:
     """One call of a variant's hook: what goes in, what the layer gives without the adapter, and with it."""
 
-    adapter: ll.Variant
+    adapter: Any
     x: Tensor
     base: Tensor
     given: Tensor
