@@ -59,7 +59,10 @@ def logits(architecture: Architecture, model: nn.Module, x: Tensor | None = None
 
 
 def refused_by_layout(model: nn.Module) -> None:
-    with scratch_folder() as folder, assert_refuses(ll.CheckpointError, r"wanted nn\.Linear", claim="export"):
+    with (
+        scratch_folder() as folder,
+        assert_refuses(ll.CheckpointError, r"for nn\.Linear alone", claim="export"),
+    ):
         ll.export_peft(model, folder)
 
 
