@@ -27,7 +27,7 @@ from properties.judging.own_bound import own_output
 from properties.judging.snapshot import assert_as_before, snapshot_of
 from properties.subjects.attaching import seed_inits
 from strategies import gaussian
-from strategies.bases import STANDING, Base, moving_bases, standing_bases
+from strategies.bases import CACHING, STANDING, WRITING, Base, moving_bases, standing_bases
 
 
 def adapt(case: Base, model: nn.Module) -> ll.Adapter:
@@ -79,6 +79,26 @@ def test_what_moves_again_after_detach(case: Base) -> None:
     what = f"the buffers of a base with {case.beside}, one step after detach,"
     now, wanted = dict(model.named_buffers()), dict(plain.named_buffers())
     assert_all_identical(now, wanted, what=what, like="as in the plain base")
+
+
+@claim(st.just, stage="training", subject="lora_lite")
+def test_a_base_that_writes_its_buffers_is_refused(variant: str) -> None:
+    """By the module and the buffer, at the first forward in training mode: no file would have it. In eval
+    mode, and in what no state dict has, it is a cache.
+    """
+    for beside in WRITING:
+        adapter = adapt(case := Base(variant, beside), model := case.build())
+        match = r"^1(\.norm)?: \w+ writes its buffer (seen|num_batches_tracked) at every forward in training"
+        with assert_refuses(ll.BaseWeightError, match, claim=f"training beside {beside}"):
+            train(adapter, case)
+        model[1].eval()
+        with assert_runs(f"training beside {beside}, in eval mode,"):
+            train(adapter, case)
+    for beside in CACHING:
+        adapter = adapt(case := Base(variant, beside), model := case.build())
+        with assert_runs(f"training and evaluating beside {beside}"):
+            train(adapter, case)
+            model.eval()(case.batch())
 
 
 @claim(standing_bases, stage="load", subject="lora_lite", share=0.5)

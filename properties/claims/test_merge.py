@@ -82,7 +82,7 @@ def test_merge_leaves_a_plain_layer(case: AdaptedLayer) -> None:
     assert_holds(not hooked(made.model), claim=f"merge left hooks on the layers {hooked(made.model)}")
     merged: Any = made.model[0]  # type: ignore[index]  # an nn.Sequential of one layer
     x = case.x()
-    plain = torch.nn.functional.linear(x, merged.weight, merged.bias)
+    plain = type(merged).forward(merged, x)
     what, like = "the output of a merged layer", "x Wᵀ + b of its own W and b"
     assert_identical(made.model(x), plain, what=what, like=like)
 
@@ -139,11 +139,19 @@ def with_hook() -> nn.Linear:
     return layer
 
 
+def with_forward() -> nn.Linear:
+    """As engines put one on a layer itself."""
+    layer = nn.Linear(4, 4)
+    layer.forward = lambda input: 2 * input  # type: ignore[method-assign]
+    return layer
+
+
 @claim(stage="merge", subject="lora_lite")
 def test_merge_into_more_than_a_linear_layer_is_refused() -> None:
     """What else the layer does would be folded in and then happen again."""
     for what, layer in {
         "a subclass with a forward of its own": Doubling(4, 4),
+        "a layer whose forward was replaced": with_forward(),
         "a layer with another hook": with_hook(),
         "a layer under weight_norm": nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)),
     }.items():
@@ -237,3 +245,11 @@ def test_merge_beside_any_hook_of_the_users_is_refused() -> None:
                     claim=f"merge of {config.variant} beside {hook}",
                 ):
                     ll.merge(model)
+    ll.attach(model := nn.Sequential(nn.Linear(4, 4)), ll.LoRAConfig(r=2))
+    of_all = nn.modules.module.register_module_forward_hook(lambda layer, args, y: None)
+    match, tried = "0: merge: Linear computes more", "merge beside a hook of all modules"
+    try:
+        with assert_refuses(ll.BaseWeightError, match, claim=tried):
+            ll.merge(model)
+    finally:
+        of_all.remove()

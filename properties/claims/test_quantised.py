@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -28,6 +29,9 @@ from properties.subjects.attaching import Attached, attach
 from properties.subjects.layer_runs import Layer, default_run, run_layers
 from strategies import QuantisedLayer, gaussian, quantised_layers
 from strategies.quantised import bitsandbytes, four_bit, torchao
+
+# inductor's own, where torchao imports it.
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script_method`:DeprecationWarning")
 
 WEIGHT = gaussian(0, "weight", (16, 32))
 

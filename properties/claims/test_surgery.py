@@ -197,6 +197,33 @@ def test_a_linear_layer_inside_of_another_is_refused() -> None:
     assert_holds(adapter.targets == ("0.inner",), claim=f"targets are {adapter.targets}, wanted 0.inner")
 
 
+@claim(stage="attach", subject="lora_lite")
+def test_what_torchscript_calls_is_refused() -> None:
+    """It knows no hooks: an adapter inside would do nothing, and norms could not be kept still. What stands
+    still beside the adapted layers may be compiled.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`torch.jit.script", DeprecationWarning)
+        linear = torch.jit.script(nn.Sequential(nn.Linear(4, 4), nn.Tanh()))
+        norm = torch.jit.script(nn.Sequential(nn.BatchNorm1d(4)))
+    for model, name in ((linear, "0"), (nn.Sequential(nn.Linear(4, 4), linear), "1.0")):
+        match = f"^{name}: found TorchScript, which calls a layer without its hooks"
+        with assert_refuses(ll.TargetError, match, claim="attach inside of TorchScript"):
+            ll.attach(model, ll.IA3Config())
+    match = "^1.0: found TorchScript whose statistics move"
+    with assert_refuses(ll.BaseWeightError, match, claim="attach beside a compiled batch norm"):
+        ll.attach(nn.Sequential(nn.Linear(4, 4), norm), ll.IA3Config())
+    with assert_runs("an adapter beside TorchScript, from attach to detach"):
+        model = nn.Sequential(nn.Linear(4, 4), linear)
+        adapter = moved(ll.attach(model, ll.IA3Config(exclude_names=(r"1\.0",))))
+        model(x(3))
+        with scratch_file() as path:
+            ll.save(model, path)
+            adapter.detach()
+            ll.load(model, path)
+        ll.merge(model)
+
+
 MASK = torch.tensor([[False] * 5, [False] * 3 + [True] * 2])
 
 

@@ -16,6 +16,7 @@ from importlib.util import find_spec
 import torch.distributed as dist
 
 import lora_lite as ll
+from properties.judging import blanks
 from properties.judging.peft_layers import NO_PEER, PEFT
 from properties.oracles import ORACLES
 from properties.subjects.pretrained import PACKAGE as MINILM
@@ -70,6 +71,8 @@ def takes_data(variant: Variant) -> bool:
 
 
 def _no_oracle(variant: Variant) -> str | None:
+    if left := blanks.of_the_oracle(variant):
+        return f"its oracle is not written yet: {left[0]}"
     if has_oracle(variant):
         return None
     return f"no oracle: write its formula in float64 and put it into ORACLES[{variant.name!r}]"
