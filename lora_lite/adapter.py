@@ -8,12 +8,19 @@ import torch
 from torch import nn
 
 from lora_lite.atomic import Step, at_once, attribute_as_it_is, gradients_as_before, layer_as_it_is
-from lora_lite.base import attachable, device_of, refuse_absent, refuse_non_finite_base
+from lora_lite.base import (
+    attachable,
+    device_of,
+    refuse_absent,
+    refuse_another_forward,
+    refuse_non_finite_base,
+)
 from lora_lite.calibration import calibrate
 from lora_lite.config import AdapterConfig
 from lora_lite.disabling import Disabled
 from lora_lite.errors import CalibrationError, ConfigError, TargetError, naming
 from lora_lite.fast_paths import switch_off
+from lora_lite.fitting import carrying
 from lora_lite.handle import Adapter, State, attached, refuse_strays, uninstall, unwrapped
 from lora_lite.hooks import hang, listen
 from lora_lite.linear import all_finite, linear_shape
@@ -52,8 +59,9 @@ def attach(model: nn.Module, config: AdapterConfig, calibration_data: Iterable[A
     for name, layer in targets.items():
         with naming(name):
             refuse_absent(layer)
-            variant.check(linear_shape(layer), config)
+            refuse_another_forward(layer, replaced=variant.replaces)
             refuse_non_finite_base(layer, read=variant.reads_weight)
+    targets = carrying(variant, config, targets)
     statistics = _statistics(model, variant, config, targets, calibration_data)
     configs = variant.allocate(config, statistics)
     # Built beside the model: what fails before install leaves nothing to undo.
@@ -61,7 +69,8 @@ def attach(model: nn.Module, config: AdapterConfig, calibration_data: Iterable[A
     for name, layer_config in told(configs.items(), f"{variant.name}: layers"):
         layer = targets[name]
         with naming(name):
-            modules[name] = variant(linear_shape(layer), layer_config, device=device_of(layer))
+            shape = linear_shape(layer)
+            modules[name] = variant(shape, variant.fit(shape, layer_config), device=device_of(layer))
             modules[name].reset(layer, statistics[name])
             _refuse_non_finite(modules[name])
     return install(model, [(config, modules)])[0]

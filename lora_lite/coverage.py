@@ -8,8 +8,9 @@ from typing import Any
 
 from torch import nn
 
+from lora_lite.inventory import output_head
 from lora_lite.linear import is_linear, linear_shape
-from lora_lite.names import CHILD, base_modules, base_parameters, without_wrappers
+from lora_lite.names import CHILD, base_modules, base_parameters
 from lora_lite.spec import Variant
 
 # Of the layers that were left alone, in text.
@@ -105,9 +106,7 @@ def coverage(model: nn.Module, variant: str, layers: Mapping[str, Variant], carr
 
 def left_alone(model: nn.Module) -> dict[str, str]:
     """The modules with a matrix of their own that no adapter is on, by name, and why."""
-    tell = getattr(model, "get_output_embeddings", None)
-    head = tell() if callable(tell) else None
-    head = None if head is None else without_wrappers(head)
+    head = output_head(model)
     return {
         name: "the output head" if module is head else _reason(module)
         for name, module in base_modules(model)

@@ -171,6 +171,17 @@ class Adapter:
         self._refuse_detached()
         return left_alone(self.model)
 
+    @property
+    def share(self) -> float:
+        """The share of the base's parameters that the layers of this adapter hold, from 0 to 1. Quantised
+        weights count as their codes.
+
+        Raises NotAttachedError after detach.
+        """
+        self._refuse_detached()
+        found = self._coverage()
+        return 0.0 if found is None else found.adapted / max(1, found.base)
+
     def __repr__(self) -> str:
         found = self._coverage()
         if found is not None:

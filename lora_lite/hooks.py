@@ -40,10 +40,13 @@ def hang(layer: nn.Module, module: Variant) -> list[Step]:
     # itself.
     handle = RemovableHandle(hooks, extra_dict=with_kwargs)
     module.__dict__["hook"] = handle
+    # In the place of the layer's own numbers: what its hooks make of y they make of the adapter's.
+    first = [(hooks.move_to_end, handle.id, False)] if module.replaces else []  # type: ignore[attr-defined]
     return [
         (setitem, layer._modules, CHILD, module),
         (setitem, hooks, handle.id, hook),
         (setitem, with_kwargs, handle.id, True),
+        *first,
     ]
 
 

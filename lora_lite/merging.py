@@ -16,7 +16,7 @@ from lora_lite.errors import BaseWeightError, TargetError, naming
 from lora_lite.handle import Adapter, attached, take_down, uninstalling, unwrapped
 from lora_lite.hooks import refuse_another_weight
 from lora_lite.journal import Journal
-from lora_lite.linear import has_plain_weight
+from lora_lite.linear import computes_linear, has_plain_weight, is_turned, linear_shape, turned
 from lora_lite.names import CHILD, STATE, plain_modules
 
 
@@ -76,7 +76,8 @@ def _merged(layer: Any) -> tuple[Tensor, Tensor | None]:
     # A copy, with adapter and hook: nothing of the model is widened. In eval mode: a user's variant may have
     # dropout.
     twin = copy.deepcopy(layer).double().eval()
-    basis = torch.eye(layer.in_features, dtype=torch.float64, device=layer.weight.device)
+    d_in = linear_shape(layer).d_in
+    basis = torch.eye(d_in, dtype=torch.float64, device=layer.weight.device)
     # f(0) is the bias; f of the i-th unit vector less the bias is the i-th column of the weight.
     bias = twin(torch.zeros_like(basis[:1]))
     weight = (twin(basis) - bias).mT
@@ -84,7 +85,7 @@ def _merged(layer: Any) -> tuple[Tensor, Tensor | None]:
         raise BaseWeightError(
             "merge: the adapter adds a constant and the layer has no bias to hold it. Give the layer a bias."
         )
-    weight, bias = weight.to(layer.weight.dtype), bias.to(layer.weight.dtype)
+    weight, bias = turned(layer, weight).to(layer.weight.dtype), bias.to(layer.weight.dtype)
     if not (weight.isfinite().all() and bias.isfinite().all()):
         found = f"the merged weight is not finite in {weight.dtype}"
         raise BaseWeightError(
@@ -118,7 +119,7 @@ def _refuse_unreached(model: nn.Module, adapters: Iterable[Adapter]) -> None:
 def _refuse_unmergeable(model: nn.Module, layer: Any) -> None:
     """A layer can be merged into if it computes x Wᵀ + b and nothing else, with tensors of its own."""
     refuse_absent(layer)
-    if not has_plain_weight(layer) or not isinstance(layer, nn.Linear):
+    if not has_plain_weight(layer) or not (isinstance(layer, nn.Linear) or is_turned(layer)):
         raise BaseWeightError(
             f"merge: {type(layer).__name__} holds no plain floating-point weight to fold into. "
             "Keep the adapter attached, or load it onto an unquantised base."
@@ -128,7 +129,9 @@ def _refuse_unmergeable(model: nn.Module, layer: Any) -> None:
     held = (layer._forward_hooks, layer._forward_pre_hooks, _global_forward_hooks, _global_forward_pre_hooks)
     hooks = set(chain(*held)) - {handle.id for handle in own}
     # Engines put a forward of their own on the layer itself.
-    plain = type(layer).forward is nn.Linear.forward and "forward" not in vars(layer)
+    plain = "forward" not in vars(layer)
+    # Of a class that is not known here the numbers are asked.
+    plain &= computes_linear(layer) if is_turned(layer) else type(layer).forward is nn.Linear.forward
     if not plain or "weight" not in layer._parameters or hooks:
         raise BaseWeightError(
             f"merge: {type(layer).__name__} computes more than x Wᵀ + b (a forward of its own, a parametrised"

@@ -1,6 +1,6 @@
 """Names of a plain model's modules and tensors, whatever wraps them: files fit the plain one."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -41,36 +41,41 @@ def plain_modules(model: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Mo
             yield from plain_modules(child, f"{name}.{own}" if name else own)
 
 
-def base_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Each of the model's own modules under its first name, adapters aside."""
+def base_modules(model: nn.Module, without: Collection[str] = ()) -> Iterator[tuple[str, nn.Module]]:
+    """Each of the model's own modules under its first name, adapters aside, and the modules `without` with
+    all that is in them.
+    """
     seen = {part for module in model.modules() if isinstance(module, Variant) for part in module.modules()}
+    for name, module in plain_modules(model):
+        if name in without:
+            seen |= set(module.modules())
     for name, module in plain_modules(model):
         if module not in seen:
             seen.add(module)
             yield name, module
 
 
-def base_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """The model's own parameters by name, adapters aside; a tied one once."""
+def base_parameters(model: nn.Module, without: Collection[str] = ()) -> Iterator[tuple[str, nn.Parameter]]:
+    """The model's own parameters by name, adapters and the modules `without` aside; a tied one once."""
     seen = set[nn.Parameter]()
-    for name, module in base_modules(model):
+    for name, module in base_modules(model, without):
         for own, parameter in module._parameters.items():
             if parameter is not None and parameter not in seen:
                 seen.add(parameter)
                 yield f"{name}.{own}" if name else own, parameter
 
 
-def base_buffers(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """The model's own persistent buffers by name, adapters aside. Others are caches, made anew with the
-    model.
+def base_buffers(model: nn.Module, without: Collection[str] = ()) -> Iterator[tuple[str, Tensor]]:
+    """The model's own persistent buffers by name, adapters and the modules `without` aside. Others are
+    caches, made anew with the model.
     """
-    for name, module, own in buffer_places(model):
+    for name, module, own in buffer_places(model, without):
         yield f"{name}.{own}" if name else own, module._buffers[own]  # type: ignore[misc]  # it is there
 
 
-def buffer_places(model: nn.Module) -> Iterator[Place]:
+def buffer_places(model: nn.Module, without: Collection[str] = ()) -> Iterator[Place]:
     """Where base_buffers() are."""
-    for name, module in base_modules(model):
+    for name, module in base_modules(model, without):
         for own, buffer in module._buffers.items():
             if buffer is not None and own not in getattr(module, "_non_persistent_buffers_set", ()):
                 yield name, module, own

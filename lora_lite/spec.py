@@ -116,6 +116,8 @@ class Variant(nn.Module):
     reads_weight       whether it reads the base weight: attach then refuses one that cannot be read, and NaN
                        and Inf in a quantised one too
     needs_calibration  whether attach refuses it without calibration_data
+    replaces           whether it takes nothing of y: attach then wants a layer that computes x Wᵀ + b, whose
+                       own numbers do not count as base
     deviations         claims of the property suite that do not hold of it, and why
 
     An instance has `shape` (LinearShape), `config` (this layer's own), `scale` (alpha / r, or 1), `reached`,
@@ -131,6 +133,7 @@ class Variant(nn.Module):
     reference: ClassVar[Reference | None] = None
     reads_weight: ClassVar[bool] = False
     needs_calibration: ClassVar[bool] = False
+    replaces: ClassVar[bool] = False
     deviations: ClassVar[tuple[Deviation, ...]] = ()
 
     def __init__(
@@ -194,6 +197,13 @@ class Variant(nn.Module):
     @classmethod
     def check(cls, shape: LinearShape, config: Any) -> None:
         """Raise ConfigError where this config cannot work on a layer of this shape."""
+
+    @classmethod
+    def fit(cls, shape: LinearShape, config: Any) -> Any:
+        """The config on a layer of this shape: where r is more than the layer can have, the largest rank that
+        it can, and the same s = alpha / r.
+        """
+        return config
 
     @classmethod
     def identity(cls, config: Any) -> Literal["exact", "rounding"]:
@@ -288,13 +298,3 @@ def register(variant: V) -> V:
         )
     VARIANTS[variant.name] = variant
     return variant
-
-
-def checked_rank(shape: LinearShape, config: AdapterConfig) -> None:
-    """For variants whose factors are singular or principal directions: r can be no larger than the layer."""
-    largest = min(shape.d_in, shape.d_out)
-    if config.r is not None and config.r > largest:
-        raise ConfigError(
-            f"{config.variant}: r = {config.r} on a layer {shape.d_in} → {shape.d_out}, wanted r ≤ {largest}."
-            " Lower r, or leave the layer out with exclude_names."
-        )

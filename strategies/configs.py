@@ -70,8 +70,11 @@ def both(changed: Changed) -> list[tuple[int, int]]:
     pairs = [*usual, *itertools.product(sorted(dims), sorted(dims, reverse=True))]
 
     def fits(pair: tuple[int, int]) -> bool:
-        ways = itertools.product((pair, pair[::-1]), (first, second))
-        return all(accepts(changed.variant, way[0], way[1], options) for way, options in ways)
+        a, b = pair
+        return all(
+            accepts(changed.variant, a, b, options) and accepts(changed.variant, b, a, options)
+            for options in (first, second)
+        )
 
     return list(itertools.islice(filter(fits, pairs), 1))
 

@@ -19,9 +19,40 @@ SEEDS = st.integers(0, 2**16 - 1)
 TOKENS: tuple[tuple[int, ...], ...] = ((), (1,), (3,), (2, 2), (0,))
 
 
+class Turned(nn.Module):
+    """A linear layer as GPT-2 has it in transformers, where it is called Conv1D: x W + b, W (d_in, d_out)."""
+
+    bias: nn.Parameter | None
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        super().__init__()
+        self.nx, self.nf = weight.shape
+        self.weight = nn.Parameter(weight)
+        self.register_parameter("bias", None if bias is None else nn.Parameter(bias))
+
+    def forward(self, input: Tensor) -> Tensor:  # as nn.Linear calls it
+        flat = input.reshape(-1, self.nx)
+        y = flat @ self.weight if self.bias is None else torch.addmm(self.bias, flat, self.weight)
+        return y.view(*input.shape[:-1], self.nf)
+
+
+LINEAR = (nn.Linear, Turned)
+
+
+def upright(layer: nn.Module, weight: Tensor) -> Tensor:
+    """A weight as the layer stores it, as (d_out, d_in)."""
+    return weight.mT if isinstance(layer, Turned) else weight
+
+
+def weight_and_bias(layer: nn.Module) -> tuple[Tensor, Tensor | None]:
+    """W (d_out, d_in) and b of a linear layer, detached."""
+    held: Any = layer
+    return upright(layer, held.weight.detach()), None if held.bias is None else held.bias.detach()
+
+
 @dataclass(frozen=True)
 class LinearRecipe:
-    """A linear layer. weight: one of strategies.WEIGHT_FAMILIES, or "vast"."""
+    """A linear layer. weight: one of strategies.WEIGHT_FAMILIES, or "vast". turned: a Turned one."""
 
     d_in: int
     d_out: int
@@ -29,16 +60,21 @@ class LinearRecipe:
     dtype: str = "float32"
     weight: str = "gaussian"
     seed: int = 0
+    turned: bool = False
 
-    def build(self) -> nn.Linear:
+    def build(self) -> nn.Linear | Turned:
         """The layer, its parameters requiring gradients as a user's would."""
         dtype = DTYPES[self.dtype]
+        W = weight(self.weight, self.seed, self.d_out, self.d_in, dtype)
+        bias = gaussian(self.seed, "bias", (self.d_out,), dtype) if self.bias else None
+        if self.turned:
+            return Turned(W.mT.contiguous(), bias)
         # Built small and given its tensors afterwards: nn.Linear's own init would be thrown away.
         layer = nn.Linear(1, 1, bias=self.bias)
         layer.in_features, layer.out_features = self.d_in, self.d_out
-        layer.weight = nn.Parameter(weight(self.weight, self.seed, self.d_out, self.d_in, dtype))
-        if self.bias:
-            layer.bias = nn.Parameter(gaussian(self.seed, "bias", (self.d_out,), dtype))
+        layer.weight = nn.Parameter(W)
+        if bias is not None:
+            layer.bias = nn.Parameter(bias)
         return layer
 
 
@@ -105,8 +141,9 @@ def linear_recipes(
     weights: Sequence[str] = WEIGHT_FAMILIES,
     dtypes: Sequence[str] = tuple(DTYPES),
     biases: Sequence[bool] = (False, True),
+    turns: Sequence[bool] = (False,),
 ) -> LinearRecipe:
-    """A linear layer. Shrinks towards narrow, float32, gaussian, no bias."""
+    """A linear layer. Shrinks towards narrow, float32, gaussian, no bias, nn.Linear."""
     return LinearRecipe(
         d_in=draw(d_in),
         d_out=draw(d_out),
@@ -114,17 +151,22 @@ def linear_recipes(
         dtype=draw(choices(tuple(dtypes))),
         weight=draw(choices(tuple(weights))),
         seed=draw(SEEDS),
+        turned=draw(choices(tuple(turns))),
     )
 
 
 # Hypothesis examines a strategy before its first draw: one that is kept is examined once.
 @lru_cache(maxsize=4096)
 def _linears(
-    d_in: int, d_out: int, weights: tuple[str, ...], dtypes: tuple[str, ...], biases: tuple[bool, ...]
+    d_in: int,
+    d_out: int,
+    weights: tuple[str, ...],
+    dtypes: tuple[str, ...],
+    biases: tuple[bool, ...],
+    turns: tuple[bool, ...],
 ) -> st.SearchStrategy[LinearRecipe]:
-    return linear_recipes(
-        d_in=st.just(d_in), d_out=st.just(d_out), weights=weights, dtypes=dtypes, biases=biases
-    )
+    widths = {"d_in": st.just(d_in), "d_out": st.just(d_out)}
+    return linear_recipes(**widths, weights=weights, dtypes=dtypes, biases=biases, turns=turns)
 
 
 @lru_cache(maxsize=4096)
@@ -157,6 +199,7 @@ def adapted_layers(
     base_dtypes: Sequence[str] = tuple(DTYPES),
     weights: Sequence[str] = WEIGHT_FAMILIES,
     biases: Sequence[bool] = (False, True),
+    turns: Sequence[bool] = (False, True),
     tokens: Sequence[tuple[int, ...]] = TOKENS,
     least: int = 1,
     trained: bool = False,
@@ -172,7 +215,7 @@ def adapted_layers(
     needed = ll.VARIANTS[variant].needs_calibration
     return AdaptedLayer(
         variant=variant,
-        linear=draw(_linears(d_in, d_out, tuple(weights), tuple(base_dtypes), tuple(biases))),
+        linear=draw(_linears(d_in, d_out, tuple(weights), tuple(base_dtypes), tuple(biases), tuple(turns))),
         options=ranked(drawn, r),
         tokens=draw(choices(tuple(tokens))),
         trained=trained,

@@ -201,7 +201,8 @@ def kinds_of_step(variant: str) -> dict[str, st.SearchStrategy[Step]]:
 @st.composite
 def bases(draw: st.DrawFn, *, dtypes: Sequence[str] = tuple(DTYPES)) -> NestedRecipe:
     """One block and a readout. Shrinks towards float32, no bias and a positional call."""
-    block = BlockRecipe(WIDTH, INNER, bias=draw(st.booleans()), keyword=draw(st.booleans()))
+    bias, keyword, turned = (draw(st.booleans()) for _ in range(3))
+    block = BlockRecipe(WIDTH, INNER, bias=bias, keyword=keyword, turned=turned)
     return NestedRecipe((block,), dtype=draw(st.sampled_from(dtypes)), seed=draw(SEEDS))
 
 

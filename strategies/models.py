@@ -30,12 +30,16 @@ class ModelRecipe(Protocol):
 
 @dataclass(frozen=True)
 class BlockRecipe:
-    """A residual feed-forward block: up, a non-linearity, down; with a keyword call or a plain one."""
+    """A residual feed-forward block: up, a non-linearity, down; with a keyword call or a plain one.
+
+    turned: its layers store their weights (d_in, d_out).
+    """
 
     width: int
     inner: int
     bias: bool = False
     keyword: bool = False
+    turned: bool = False
 
 
 class Block(nn.Module):
@@ -43,8 +47,9 @@ class Block(nn.Module):
         super().__init__()
         self.keyword = recipe.keyword
         self.norm = nn.LayerNorm(recipe.width, dtype=DTYPES[dtype], device=device())
-        self.up = LinearRecipe(recipe.width, recipe.inner, recipe.bias, dtype, family, seed).build()
-        self.down = LinearRecipe(recipe.inner, recipe.width, recipe.bias, dtype, family, seed + 1).build()
+        bias, turned = recipe.bias, recipe.turned
+        self.up = LinearRecipe(recipe.width, recipe.inner, bias, dtype, family, seed, turned).build()
+        self.down = LinearRecipe(recipe.inner, recipe.width, bias, dtype, family, seed + 1, turned).build()
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.up(input=self.norm(x)) if self.keyword else self.up(self.norm(x))
@@ -171,13 +176,14 @@ class AdaptedModel:
 
 
 @st.composite
-def block_recipes(draw: st.DrawFn, *, widths: Widths) -> BlockRecipe:
+def block_recipes(draw: st.DrawFn, *, widths: Widths, turns: tuple[bool, ...] = (False, True)) -> BlockRecipe:
     """Shrinks towards a narrow block without bias and with a positional call."""
     return BlockRecipe(
         width=widths.width,
         inner=draw(st.sampled_from(widths.inners)),
         bias=draw(st.booleans()),
         keyword=draw(st.booleans()),
+        turned=draw(st.sampled_from(turns)),
     )
 
 
@@ -189,11 +195,12 @@ def nested_recipes(
     *,
     dtypes: Sequence[str] = tuple(DTYPES),
     weights: Sequence[str] = WEIGHT_FAMILIES,
+    turns: tuple[bool, ...] = (False, True),
 ) -> NestedRecipe:
     """Nested modules of widths that the variant takes. Shrinks towards one narrow float32 block."""
     widths = draw(st.sampled_from(nested_widths(variant, chosen)))
     return NestedRecipe(
-        blocks=tuple(draw(st.lists(block_recipes(widths=widths), min_size=1, max_size=3))),
+        blocks=tuple(draw(st.lists(block_recipes(widths=widths, turns=turns), min_size=1, max_size=3))),
         container=draw(st.sampled_from(("layers", "h", "blocks"))),
         dtype=draw(st.sampled_from(dtypes)),
         weight=draw(st.sampled_from(weights)),
@@ -256,6 +263,7 @@ def adapted_models(
     kinds: tuple[str, ...] = ("nested", "qwen3"),
     dtypes: Sequence[str] | None = None,
     weights: Sequence[str] | None = None,
+    turns: tuple[bool, ...] = (False, True),
     adapter_dtypes: Sequence[str] = tuple(DTYPES),
     trained: bool = False,
 ) -> AdaptedModel:
@@ -270,7 +278,9 @@ def adapted_models(
     chosen = ranked(drawn, draw(choices(model_ranks(variant, drawn, kinds))))
     kind = draw(choices(tuple(kind for kind in kinds if KINDS[kind][0](variant, chosen))))
     families = weights or (FULL_RANK if needed else None)
-    asked = {"dtypes": dtypes, "weights": families if kind == "nested" else None}
+    asked: dict[str, Any] = {"dtypes": dtypes}
+    if kind == "nested":
+        asked |= {"weights": families, "turns": turns}
     return AdaptedModel(
         variant=variant,
         model=draw(KINDS[kind][1](variant, chosen, **{name: own for name, own in asked.items() if own})),

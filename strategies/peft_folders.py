@@ -57,6 +57,27 @@ class PeftFolder:
         return self.model.build()
 
 
+@dataclass(frozen=True)
+class EncoderFolder:
+    """A folder of peft's method on a real model, with few settings. model: its name."""
+
+    method: str
+    model: str
+    seed: int = 0
+
+    @property
+    def config_class(self) -> str:
+        return METHODS[self.method][0]
+
+    def keywords(self) -> dict[str, Any]:
+        """Keyword arguments of the config class."""
+        targets = ["query", "value", "output.dense"] if self.model == "MiniLM" else ["q_proj", "down_proj"]
+        settings = {**METHODS[self.method][1], "target_modules": targets}
+        if self.method == "ia3":
+            return {**settings, "feedforward_modules": targets[-1:]}
+        return {**settings, "r": 4}
+
+
 def _filled(value: Any, container: str) -> Any:
     if isinstance(value, str):
         return value.replace("{0}", container)
@@ -87,7 +108,7 @@ def peft_folders(draw: st.DrawFn, method: str) -> PeftFolder:
     return PeftFolder(
         method=method,
         settings=tuple(settings.items()),
-        model=draw(nested_recipes(method, rank, dtypes=("float32",), weights=("gaussian",))),
+        model=draw(nested_recipes(method, rank, dtypes=("float32",), weights=("gaussian",), turns=(False,))),
         seed=draw(SEEDS),
     )
 

@@ -5,15 +5,17 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from lora_lite.atomic import gradients_as_before
 from lora_lite.checkpoint import copied, refuse_change, refuse_non_finite, refuse_pieces
 from lora_lite.errors import CheckpointError
 from lora_lite.fingerprint import fingerprint
 from lora_lite.handle import attached, unwrapped
+from lora_lite.linear import is_linear
 from lora_lite.names import plain_modules
 from lora_lite.parallel import gathered, refuse_disagreement, shard, write_once
+from lora_lite.peft_format import saved_modules
 from lora_lite.peft_format.folder import PREFIX, export_digest, write_folder
 from lora_lite.peft_format.methods import written_as
 from lora_lite.peft_format.patterns import ends, only
@@ -28,9 +30,10 @@ def export_peft(model: nn.Module, folder: str | bytes | os.PathLike[str] | os.Pa
 
     lora and eva are written as LORA, pissa and delora (init="frozen_copy") as the LORA of rank 2 r that they
     are, dora as LORA with use_dora, delora (init="zero_b") as DELORA, hra as HRA, ia3 and ia3_ff together as
-    IA3. Ranks and alphas of single layers are kept, and layers are named in full. The folder is made where
-    there is none; other files in it stay. Each file is replaced in one step, the config right after the
-    tensors; a reader that finds one of either kind sees that by their digest, where it is import_peft.
+    IA3; full layers beside any of them as modules_to_save. Ranks and alphas of single layers are kept, and
+    layers are named in full. The folder is made where there is none; other files in it stay. Each of the two
+    is replaced in one step, the config right after the tensors; a digest of both shows import_peft where one
+    is from another export.
 
     Raises NotAttachedError; CheckpointError where peft cannot have it: another variant, adapters of two of
     its methods on one model, HRA of two ranks, the model itself as a layer, a layer that has two names, rows
@@ -52,15 +55,33 @@ def export_peft(model: nn.Module, folder: str | bytes | os.PathLike[str] | os.Pa
     part = shard(model)
     whole = {name: copied(gathered(tensor.detach())) for name, tensor in live.items()}
     refuse_non_finite(whole)
-    settings, tensors = written_as(modules).written({n: (named[n], module) for n, module in modules.items()})
-    tensors = {f"{PREFIX}{name}": copied(tensor.detach()) for name, tensor in tensors.items()}
+    config, held = _written(model, named, modules)
+    tensors = {f"{PREFIX}{name}": copied(tensor.detach()) for name, tensor in held.items()}
     refuse_non_finite(tensors)
-    config = {**_common(model, named, modules), **settings, "peft_type": written_as(modules).peft_type}
-    base = fingerprint(model)
+    base = fingerprint(model, without=config["modules_to_save"] or ())
     if part is None:
         refuse_change(whole, live)
     refuse_disagreement(part, export_digest(base, config, tensors))
     write_once(part, lambda: write_folder(place, config, base, tensors))
+
+
+def _written(
+    model: nn.Module, named: Mapping[str, nn.Module], modules: Mapping[str, Variant]
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The config, and the tensors by layer and suffix."""
+    whole = {name: (named[name], module) for name, module in modules.items() if module.name == "full"}
+    adapted = {name: module for name, module in modules.items() if name not in whole}
+    if not adapted:
+        raise CheckpointError(
+            f"found nothing but whole layers ({', '.join(whole)}), wanted an adapter beside them: peft's"
+            " modules_to_save are part of one. Save with ll.save, or attach an adapter too."
+        )
+    method = written_as(adapted)
+    settings, tensors = method.written({name: (named[name], module) for name, module in adapted.items()})
+    layers = [name for name, module in named.items() if is_linear(module)]
+    common = _common(model, named, adapted)
+    config = {**common, **settings, "modules_to_save": sorted(whole) or None, "peft_type": method.peft_type}
+    return config, tensors | saved_modules.written(whole, layers)
 
 
 def _refuse_unreachable(named: Mapping[str, nn.Module], modules: Mapping[str, Variant]) -> None:
@@ -89,7 +110,6 @@ def _common(
         "base_model_name_or_path": origin if isinstance(origin, str) and origin else None,
         "task_type": None,
         "inference_mode": True,
-        "modules_to_save": None,
         # In a list any end of a name counts.
         "target_modules": sorted(modules) if meant == modules.keys() else only(modules),
     }

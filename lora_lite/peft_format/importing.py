@@ -8,7 +8,13 @@ from torch import Tensor, nn
 
 from lora_lite.adapter import install, refuse_overlap
 from lora_lite.atomic import gradients_as_before
-from lora_lite.base import attachable, device_of, refuse_absent, refuse_non_finite_base
+from lora_lite.base import (
+    attachable,
+    device_of,
+    refuse_absent,
+    refuse_another_forward,
+    refuse_non_finite_base,
+)
 from lora_lite.config import ADAPTER_DTYPES, AdapterConfig
 from lora_lite.errors import CheckpointError, ConfigError, naming
 from lora_lite.fingerprint import check_same_base
@@ -19,10 +25,12 @@ from lora_lite.peft_format.folder import PREFIX, TENSORS, opened_folder, refuse_
 from lora_lite.peft_format.method import Method
 from lora_lite.peft_format.methods import method_of
 from lora_lite.peft_format.patterns import Selection, ends, only
+from lora_lite.peft_format.saved_modules import SavedModules, ours, shapes_of
 from lora_lite.peft_format.settings import Settings, read_settings
 from lora_lite.reading import Tensors
 from lora_lite.spec import VARIANTS, Variant
 from lora_lite.targets import refuse_uncalled
+from lora_lite.variants import FullConfig
 from lora_lite.writing import plain_path, shown
 
 
@@ -44,7 +52,8 @@ def import_peft(
     check_base  False takes any base whose layers have the right names and shapes; True asks for the very base
                 where the folder tells it: those that ll.export_peft wrote do, peft's own do not
 
-    Returns the handles: one, or two for an IA3 with gates on outputs and on inputs.
+    Returns the handles: one, or two for an IA3 with gates on outputs and on inputs; and one more for
+    modules_to_save, which are full layers.
 
     Raises CheckpointError (a method, a setting or a tensor that is none of ours, a layer that the model
     lacks, NaN or Inf), BaseMismatchError, TargetError, ConfigError, BaseWeightError as load does, and OSError
@@ -62,21 +71,27 @@ def import_peft(
     with opened_folder(place) as (export, tensors):
         method = kind(settings, len(tensors))
         path = shown(os.path.join(place, TENSORS))
-        layers = _layers(model, method, tensors, path)
+        layers, whole = _layers(model, method, tensors, path)
         if export is not None and check_base:
-            check_same_base(path, model, export)
-        adapters = _rebuilt(layers, method, tensors, dtype, path)
+            check_same_base(path, model, export, list(whole))
+        adapters = _rebuilt(layers, whole, method, tensors, dtype, path)
     refuse_another(path, export, settings, tensors.digests)
-    for name, layer in layers.items():
+    for name, layer in (layers | whole).items():
         with naming(name):
             refuse_non_finite_base(layer, read=False)
     return install(model, adapters)
 
 
-def _layers(model: nn.Module, method: Method, tensors: Tensors, path: str) -> dict[str, nn.Module]:
-    """The layers that the file has tensors for, in the order of the model: those that the config names."""
-    names = _named_by(tensors, method, path)
+def _layers(
+    model: nn.Module, method: Method, tensors: Tensors, path: str
+) -> tuple[dict[str, nn.Module], dict[str, nn.Module]]:
+    """The layers that the file has adapters for, in the order of the model: those that the config names; and
+    those that it has whole.
+    """
     modules = dict(plain_modules(model))
+    whole = SavedModules(method.settings).layers(modules)
+    theirs = {f"{PREFIX}{name}.{suffix}" for name, layer in whole.items() for suffix in shapes_of(layer)}
+    names = _named_by(tensors - theirs, method, path)
     for name in sorted(names):
         module = modules.get(name)
         if module is None or not is_linear(module):
@@ -84,12 +99,15 @@ def _layers(model: nn.Module, method: Method, tensors: Tensors, path: str) -> di
             raise CheckpointError(f"{path}: {name}: found {found} in this model, wanted a linear layer.")
         with naming(name):
             refuse_absent(module)
-    _refuse_second_names(modules, names, path)
+    _refuse_second_names(modules, names | whole.keys(), path)
     _refuse_disagreement(model, modules, names, method.settings)
     layers = {name: module for name, module in modules.items() if name in names}
-    refuse_overlap(layers)
-    refuse_uncalled(model, layers)
-    return layers
+    refuse_overlap(layers | whole)
+    refuse_uncalled(model, layers | whole)
+    for name, layer in (layers | whole).items():
+        with naming(name):
+            refuse_another_forward(layer, replaced=name in whole)
+    return layers, whole
 
 
 def _named_by(tensors: Iterable[str], method: Method, path: str) -> set[str]:
@@ -124,11 +142,11 @@ def _refuse_disagreement(
     model: nn.Module, modules: Mapping[str, nn.Module], names: set[str], settings: Settings
 ) -> None:
     """Raise CheckpointError where the config names other layers than the file has tensors for."""
-    named = Selection(settings, settings.path)
+    named, saved = Selection(settings, settings.path), SavedModules(settings)
     if named.all_linear:
         wanted = {name for name, module in modules.items() if is_linear(module)} & names
     else:
-        wanted = {name for name in modules if name and named(name)}
+        wanted = {name for name in modules if name and named(name) and name not in saved}
     if missing := sorted(wanted - names):
         raise CheckpointError(
             f"{settings.path}: it names {', '.join(missing[:5])}, {len(missing)} layers of this model for"
@@ -148,13 +166,16 @@ def _refuse_disagreement(
 
 def _rebuilt(
     layers: Mapping[str, nn.Module],
+    whole: Mapping[str, nn.Module],
     method: Method,
     tensors: Tensors,
     dtype: torch.dtype | None,
     path: str,
 ) -> list[tuple[AdapterConfig, dict[str, Variant]]]:
     """The adapters' modules, with every tensor of the file."""
-    read = {name: _read(name, layer, method, tensors, path) for name, layer in layers.items()}
+    wanted = {name: method.shapes(name, linear_shape(layer)) for name, layer in layers.items()}
+    wanted |= {name: shapes_of(layer) for name, layer in whole.items()}
+    read = {name: _read(name, shapes, tensors, path) for name, shapes in wanted.items()}
     if dtype is None:
         dtype = torch.float32
         for held in read.values():
@@ -162,14 +183,17 @@ def _rebuilt(
                 dtype = torch.promote_types(dtype, tensor.dtype)
     adapters: dict[str, tuple[AdapterConfig, dict[str, Variant]]] = {}
     configs = _configs(layers, method, dtype, path)
-    for name, layer in layers.items():
+    if whole:
+        configs |= dict.fromkeys(whole, FullConfig(dtype=dtype, target_names=(only(whole),)))
+    for name, layer in (*layers.items(), *whole.items()):
         config, shape = configs[name], linear_shape(layer)
         with naming(name):
-            own = method.ours(read[name], layer, config)
+            own = ours(read[name], layer) if name in whole else method.ours(read[name], layer, config)
         device = device_of(layer)
         given = {tensor: t.to(device, config.dtype).contiguous() for tensor, t in own.items()}
         _refuse_non_finite(name, given, path)
-        fresh: tuple[AdapterConfig, dict[str, Variant]] = (method.whole(config), {})
+        common = config if name in whole else method.whole(config)
+        fresh: tuple[AdapterConfig, dict[str, Variant]] = (common, {})
         _, modules = adapters.setdefault(config.variant, fresh)
         modules[name] = VARIANTS[config.variant](shape, config, tensors=given)
     return list(adapters.values())
@@ -191,10 +215,10 @@ def _configs(
     return configs
 
 
-def _read(name: str, layer: nn.Module, method: Method, tensors: Tensors, path: str) -> dict[str, Tensor]:
+def _read(name: str, shapes: Mapping[str, tuple[int, ...]], tensors: Tensors, path: str) -> dict[str, Tensor]:
     """One layer's tensors by suffix, as the file has them."""
     read = {}
-    for suffix, shape in method.shapes(name, linear_shape(layer)).items():
+    for suffix, shape in shapes.items():
         key = f"{PREFIX}{name}.{suffix}"
         entry = tensors.look(key)
         if entry is None:

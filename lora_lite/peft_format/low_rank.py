@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lora_lite.config import AdapterConfig, is_number
 from lora_lite.errors import CheckpointError
-from lora_lite.linear import LinearShape, at_least_float32, linear_shape, read_weight
+from lora_lite.linear import LinearShape, at_least_float32, is_turned, linear_shape, read_weight
 from lora_lite.peft_format.method import Layers, Method, Shapes, Written
 from lora_lite.peft_format.patterns import exactly
 from lora_lite.peft_format.settings import Settings
@@ -91,7 +91,7 @@ class LowRank(Method):
             "lora_dropout": 0.0,
             "lora_bias": False,
             "bias": "none",
-            "fan_in_fan_out": False,
+            "fan_in_fan_out": any(is_turned(layer) for layer, _ in layers.values()),
             "init_lora_weights": True,
         }
         tensors = {f"{name}.{A}": own.A for name, own in factors.items()}

@@ -10,11 +10,20 @@ from torch import Tensor, nn
 
 from lora_lite.config import AdapterConfig
 from lora_lite.errors import CheckpointError
-from lora_lite.linear import LinearShape, at_least_float32
+from lora_lite.linear import LinearShape, at_least_float32, is_turned
 from lora_lite.peft_format.method import Layers, Method, Shapes, Written
 from lora_lite.peft_format.patterns import exactly, only, whole
 from lora_lite.peft_format.settings import Settings
 from lora_lite.variants import DeLoRAConfig, HRAConfig, IA3Config, IA3FFConfig
+
+
+def refuse_turned(method: str, layers: Layers) -> None:
+    """Raise CheckpointError on a layer of which only some of peft's methods know the layout."""
+    for name, (layer, _) in layers.items():
+        if is_turned(layer):
+            raise CheckpointError(
+                f"{name}: peft's {method} is for nn.Linear alone, found {type(layer).__name__}."
+            )
 
 
 class HRALike(Method):
@@ -35,6 +44,7 @@ class HRALike(Method):
 
     @classmethod
     def written(cls, layers: Layers) -> Written:
+        refuse_turned(cls.peft_type, layers)
         ranks = {name: module.config.r for name, (_, module) in layers.items()}
         if len(set(ranks.values())) > 1:
             raise CheckpointError(
@@ -99,8 +109,8 @@ class IA3Like(Method):
             tensors[f"{name}.ia3_l"] = gate[None] if name in on_inputs else gate[:, None]
         others = layers.keys() - set(on_inputs)
         told = any(name.endswith(tuple(on_inputs)) for name in others)
-        settings = {"feedforward_modules": only(on_inputs) if told else on_inputs, "fan_in_fan_out": False}
-        return {**settings, "init_ia3_weights": True}, tensors
+        settings = {"feedforward_modules": only(on_inputs) if told else on_inputs, "init_ia3_weights": True}
+        return {**settings, "fan_in_fan_out": any(is_turned(layer) for layer, _ in layers.values())}, tensors
 
 
 class DeLoRALike(Method):
@@ -129,6 +139,7 @@ class DeLoRALike(Method):
 
     @classmethod
     def written(cls, layers: Layers) -> Written:
+        refuse_turned(cls.peft_type, layers)
         tensors: dict[str, Tensor] = {}
         ranks = {name: module.config.r for name, (_, module) in layers.items()}
         starts = {name: module.config.lambda_init for name, (_, module) in layers.items()}

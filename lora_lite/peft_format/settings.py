@@ -14,7 +14,7 @@ CONFIG = "adapter_config.json"
 LONGEST_CONFIG = 2**23
 
 # Which layers, and what every config has that no computation depends on.
-SELECTS = {"target_modules", "exclude_modules", "layers_to_transform", "layers_pattern"}
+SELECTS = {*("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "modules_to_save")}
 TELLS = {
     "peft_type",
     "task_type",
@@ -29,7 +29,6 @@ DROPOUTS = {"lora_dropout", "module_dropout"}
 # Why what is not understood is refused, where there is more to say.
 WHY = {
     "bias": "it trains the biases of the base, which stays as it is here",
-    "modules_to_save": "it brings whole layers trained beside the adapter",
     "trainable_token_indices": "it brings rows of an embedding",
     "target_parameters": "it adapts a parameter that belongs to no linear layer",
     "lora_bias": "it adds a trained constant to the update",

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from lora_lite.config import AdapterConfig, option
 from lora_lite.errors import ConfigError
 from lora_lite.linear import LinearShape, at_least_float32, read_weight
-from lora_lite.spec import ParamSpec, Variant, checked_rank, register
+from lora_lite.ranks import checked_rank, limited_rank
+from lora_lite.spec import ParamSpec, Variant, register
 from lora_lite.variants import references
 from lora_lite.variants.low_rank import add_low_rank
 
@@ -90,6 +91,11 @@ class PiSSA(Variant):
     @classmethod
     def check(cls, shape: LinearShape, config: PiSSAConfig) -> None:
         checked_rank(shape, config)
+
+    @classmethod
+    def fit(cls, shape: LinearShape, config: PiSSAConfig) -> PiSSAConfig:
+        fitted: PiSSAConfig = limited_rank(shape, config)
+        return fitted
 
     @classmethod
     def identity(cls, config: PiSSAConfig) -> Literal["exact", "rounding"]:

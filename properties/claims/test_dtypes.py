@@ -35,7 +35,7 @@ from properties.subjects import subject
 from properties.subjects.attaching import attach
 from properties.subjects.layer_runs import run_layers
 from properties.subjects.protocol import adapter_dtype
-from strategies import DTYPES, AdaptedLayer, trained_layers
+from strategies import DTYPES, AdaptedLayer, trained_layers, weight_and_bias
 from strategies.dtypes import Autocast, autocasts, far_layers, wide_in_half_precision
 from strategies.tensors import device
 
@@ -170,7 +170,7 @@ def test_only_the_result_is_rounded_to_the_base_dtype(case: AdaptedLayer) -> Non
     seen: list[Tensor] = []
     # After the adapter's own hook: what the base layer is given.
     module.register_forward_pre_hook(lambda module, args: seen.append(args[0].detach()))
-    x, W, b = case.x(), module.weight.detach(), None if module.bias is None else module.bias.detach()
+    x, (W, b) = case.x(), weight_and_bias(module)
     got, dtype = attached.model(x).detach(), working_dtype(case.variant, adapter_dtype(case))
     tensors, (initial,) = subject.tensors(attached.model)["0"], attached.initial.values()
     p, p0 = perturbed_all("now ", tensors, dtype), perturbed_all("initial ", initial, dtype)

@@ -82,7 +82,7 @@ def test_merge_leaves_a_plain_layer(case: AdaptedLayer) -> None:
     assert_holds(not hooked(made.model), claim=f"merge left hooks on the layers {hooked(made.model)}")
     merged: Any = made.model[0]  # type: ignore[index]  # an nn.Sequential of one layer
     x = case.x()
-    plain = torch.nn.functional.linear(x, merged.weight, merged.bias)
+    plain = type(merged).forward(merged, x)
     what, like = "the output of a merged layer", "x Wᵀ + b of its own W and b"
     assert_identical(made.model(x), plain, what=what, like=like)
 

@@ -142,7 +142,7 @@ def test_init_agrees_with_the_oracle_on_real_weights(case: PretrainedCase) -> No
     shared = attached(case)
     inputs = calibration_inputs(case, list(shared.initial))
     for name, tensors in shared.initial.items():
-        assert_init(case, name, shared.base[f"{name}.weight"], tensors, inputs.get(name))
+        assert_init(case, name, shared.weight(name), tensors, inputs.get(name))
 
 
 @claim(cases, stage="gradient", **PLAIN)

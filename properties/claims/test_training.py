@@ -8,10 +8,11 @@ import torch
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
+import lora_lite as ll
 from properties.judging.agreement import round_trip
 from properties.judging.assertions import Violation, assert_holds, assert_identical
 from properties.judging.claim import claim
-from properties.judging.outcome import show
+from properties.judging.outcome import NotJudgedError, show
 from properties.judging.own_formula import its_formula
 from properties.probe import measures
 from properties.probe.measurements import MEASUREMENTS
@@ -134,6 +135,12 @@ def test_reload_keeps_what_training_gave(case: AdaptedModel) -> None:
 def check_training(variant: str, model: str) -> None:
     """Every assertion of the probe; its figures go to the audit."""
     trial = Trial(bench(model), variant)
+    try:
+        _ = trial.made
+    except ll.ConfigError as error:
+        raise NotJudgedError(
+            f"{variant} does not take every layer of {model} at its defaults: {error}"
+        ) from error
     records = [record for assertion in MEASUREMENTS.values() for record in assertion.records(trial)]
     show(probe=to_json(records))
     if failed := [str(record) for record in records if not record.holds]:

@@ -25,6 +25,7 @@ from properties.subjects import subject
 from properties.subjects.attaching import Attached
 from properties.subjects.layer_runs import Layer
 from properties.subjects.protocol import Case, adapter_dtype
+from strategies import weight_and_bias
 
 
 def assert_agrees(
@@ -78,7 +79,8 @@ def add_a_constant(model: nn.Module) -> list[str]:
     found = []
     for name in subject.tensors(model):
         layer: Any = model.get_submodule(name)
-        if layer.bias is None and bool(layer(layer.weight.new_zeros(1, layer.in_features)).any()):
+        weight, bias = weight_and_bias(layer)
+        if bias is None and bool(layer(weight.new_zeros(1, weight.shape[1])).any()):
             found.append(name)
     return found
 
@@ -89,8 +91,9 @@ def assert_merged(merged: Any, layer: Layer, bound: Bounded) -> None:
     bound: of the output, to which the rounding of the merged weight to the base dtype is added.
     """
     x, dtype = layer.x.detach().reshape(-1, layer.weight.shape[1]), layer.x.dtype
-    copies = perturbed("merged", merged.weight, dtype)
-    bias = 0 if merged.bias is None else perturbed("merged bias", merged.bias, dtype)[:, None]
+    weight, constant = weight_and_bias(merged)
+    copies = perturbed("merged", weight, dtype)
+    bias = 0 if constant is None else perturbed("merged bias", constant, dtype)[:, None]
     rounded = scatter(x.double() @ copies.mT + bias, dtype, overflowed=not finite([x]))
     wanted = Bounded(bound.value, bound.error + rounded.error)
     assert_close(

@@ -26,10 +26,11 @@ def own_output(model: nn.Module, x: Tensor) -> Bounded:
 
 
 def own_results(model: nn.Module, x: Tensor, compute: Compute) -> dict[str, Bounded]:
-    """The same of all that `compute` gives of a model and its input, a gradient too."""
+    """The same of all that `compute` gives of a model and its input, which may be tokens; a gradient too."""
+    used = x.dtype if x.is_floating_point() else next(model.parameters()).dtype
     try:
         copy = twin(model)
-        compute(copy, x.double())
+        compute(copy, x.double() if x.is_floating_point() else x)
     except Exception as error:
         # A claim of its own asks for casts and copies; the others have no bound without.
         raise NotJudgedError(f"no copy of it in float64: {type(error).__name__}: {error}") from error
@@ -37,12 +38,12 @@ def own_results(model: nn.Module, x: Tensor, compute: Compute) -> dict[str, Boun
     stored = dict(chain(model.named_parameters(), model.named_buffers()))
     copies = {
         name: perturbed(
-            name, stored[name], coarsest(stored[name].dtype, x.dtype), PROBES, normwise=tensor.ndim > 1
+            name, stored[name], coarsest(stored[name].dtype, used), PROBES, normwise=tensor.ndim > 1
         )
         for name, tensor in tensors.items()
         if name in stored and stored[name].is_floating_point()
     }
-    inputs = perturbed("x", x, x.dtype, PROBES)
+    inputs = perturbed("x", x, used, PROBES) if x.is_floating_point() else [x] * (1 + PROBES)
     results: dict[str, list[Tensor]] = {}
     for i in range(1 + PROBES):
         with torch.no_grad():
@@ -52,7 +53,7 @@ def own_results(model: nn.Module, x: Tensor, compute: Compute) -> dict[str, Boun
             results.setdefault(name, []).append(result.detach().double())
     return {
         # A gradient is stored as its parameter is.
-        name: scatter(torch.stack(each), stored[name].dtype if name in stored else x.dtype, normwise=True)
+        name: scatter(torch.stack(each), stored[name].dtype if name in stored else used, normwise=True)
         for name, each in results.items()
     }
 

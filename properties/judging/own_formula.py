@@ -69,7 +69,8 @@ def _adapter(variant: str, shape: ll.LinearShape, tensors: Tensors, options: Opt
     kind = ll.VARIANTS[variant]
     config = kind.config_class(**{**options, "dtype": torch.float64})
     made = kind(shape, config, tensors={name: tensor.detach() for name, tensor in tensors.items()})
-    return _holding(made, tensors)
+    _holding(made, tensors)
+    return made
 
 
 def _holding(module: Any, tensors: Any) -> Any:

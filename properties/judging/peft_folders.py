@@ -12,14 +12,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import lora_lite as ll
+from lora_lite.linear import linear_shape
 from properties.judging.assertions import assert_close, assert_holds
 from properties.judging.files import scratch_folder
 from properties.judging.own_bound import own_output
 from properties.judging.tolerance import Bounded
 from strategies import gaussian
-from strategies.peft_folders import PeftFolder
+from strategies.peft_folders import EncoderFolder, PeftFolder
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
+IN_PEFT = ("lora", "pissa", "dora", "delora", "ia3", "ia3_ff", "hra", "eva")
 Tensors = dict[str, Tensor]
 Settings = dict[str, Any]
 
@@ -47,7 +49,7 @@ def read_by_peft(base: nn.Module, folder: Path) -> nn.Module:
 
 
 @contextmanager
-def written_by_peft(case: PeftFolder) -> Iterator[tuple[nn.Module, Path]]:
+def written_by_peft(case: PeftFolder | EncoderFolder, base: nn.Module) -> Iterator[tuple[nn.Module, Path]]:
     """peft's own adapted model, its tensors moved away from init, and the folder that it saved."""
     import peft
 
@@ -56,7 +58,7 @@ def written_by_peft(case: PeftFolder) -> Iterator[tuple[nn.Module, Path]]:
         # A pattern that no layer of this model fits; what cannot be converted afterwards.
         warnings.simplefilter("ignore")
         config = getattr(peft, case.config_class)(**case.keywords())
-        model = peft.get_peft_model(case.build(), config)
+        model = peft.get_peft_model(base, config)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
@@ -75,7 +77,7 @@ def assert_same_layers(
     """
     for name in names:
         layer: Any = wanted.get_submodule(name)
-        x = gaussian(seed, name, (5, layer.in_features), layer.weight.dtype)
+        x = gaussian(seed, name, (5, linear_shape(layer).d_in), layer.weight.dtype)
         bound = own_output(layer, x)
         with torch.no_grad():
             y = got.get_submodule(name)(x)

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
-from . import antipasto, delora, dora, eva, hra, ia3, ia3_ff, lora, pissa
+from . import antipasto, delora, dora, eva, full, hra, ia3, ia3_ff, lora, pissa
 from .laws import Law, Options, Tensors
 
 __all__ = ["ORACLES", "Law", "Oracle"]
@@ -46,7 +46,8 @@ class Oracle(NamedTuple):
     trained: frozenset[str] | None = None
 
 
-# What the papers train; the library's own declarations are not asked. antipasto: rot where the basis turns.
+# What the papers train; the library's own declarations are not asked. antipasto: rot where the basis
+# turns; full: b where there is one.
 TRAINED = {
     "lora": {"A", "B"},
     "pissa": {"A", "B"},
@@ -57,6 +58,7 @@ TRAINED = {
     "hra": {"U"},
     "eva": {"A", "B"},
     "antipasto": {"delta_s", "rot"},
+    "full": {"W", "b"},
 }
 
 ORACLES: dict[str, Oracle] = {
@@ -70,6 +72,7 @@ ORACLES: dict[str, Oracle] = {
         "ia3_ff": ia3_ff,
         "hra": hra,
         "eva": eva,
+        "full": full,
         "antipasto": antipasto,
     }.items()
 }

@@ -10,6 +10,7 @@ import torch
 
 import lora_lite as ll
 from properties.judging.agreement import round_trip
+from properties.judging.declared import deviation_at as declared_for
 from properties.probe import measures, steps
 from properties.probe.coverage import try_paths
 from properties.probe.record import Record, Relation
@@ -100,6 +101,8 @@ def every_parameter_matters(trial: Trial) -> Iterator[Figure]:
 def every_entry_moves(trial: Trial) -> Iterator[Figure]:
     inputs = trial.inputs(trial.bench.training)
     for dtype in ("float32", "bfloat16", "float16"):
+        if declared_for("every_entry_moves_in_every_dtype", trial.variant, trial.case(dtype=dtype)):
+            continue
         # In half precision what is new is the spacing: one block shows it.
         made = trial.made if dtype == "float32" else trial.attach(layers=trial.bench.layers[-1:], dtype=dtype)
         still = measures.unmoved(made, trial.loss, inputs)
@@ -198,6 +201,8 @@ def the_first_step_is_continuous(trial: Trial) -> Iterator[Figure]:
     orders = [(found.last, f"at its defaults, {found}")]
     for name, choices in own_options(trial.variant).items():
         for value in choices[1:]:
+            if not trial.takes(**{name: value}):
+                continue
             made = trial.attach(layers=trial.bench.layers[-1:], **{name: value})
             found = steps.order(steps.widened(made), trial.loss, trial.run)
             if subject.continuous(made.case):

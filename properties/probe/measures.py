@@ -170,8 +170,10 @@ def unmoved(made: Attached, loss: Loss, inputs: dict[str, Tensor]) -> dict[str, 
     moved = {name: torch.zeros_like(parameter, dtype=torch.bool) for name, parameter in own.items()}
     groups = [{"params": [p], "lr": rates(made)[name]} for name, p in own.items()]
     half = next(iter(own.values())).dtype == torch.float16
-    # In float16 squares below 6e-8 are zero, and so is AdamW's usual 1e-8.
-    optimiser = torch.optim.AdamW(groups, weight_decay=0.0, eps=1e-4 if half else 1e-8)
+    # So small that AdamW sees no gradient's scale; in float16, where its usual 1e-8 is zero, gradients are
+    # brought to 64.
+    eps = 1e-4 if half else torch.finfo(torch.float32).tiny
+    optimiser = torch.optim.AdamW(groups, weight_decay=0.0, eps=eps)
     scale = _loss_scale(made, loss) if half else 1.0
     for _ in range(patience(made)):
         scale = _finite_backward(made, loss, scale)

@@ -37,7 +37,8 @@ class LycorisLife(Life):
     model: Any
 
     def __init__(self, base: nn.Module, network: Any, case: LibraryCase) -> None:
-        self.model, self.case = Together(base, network), case
+        # Its merges take the multiplier as an argument.
+        self.model, self.case, self.factor = Together(base, network), case, 1.0
 
     def trainable(self) -> dict[str, nn.Parameter]:
         return {
@@ -52,7 +53,7 @@ class LycorisLife(Life):
 
     def merge(self) -> None:
         self.model.network.restore()
-        self.model.network.onfly_merge()
+        self.model.network.onfly_merge(self.factor)
 
     def unmerge(self) -> None:
         self.model.network.onfly_restore()
@@ -60,7 +61,7 @@ class LycorisLife(Life):
 
     def absorb(self) -> nn.Module:
         self.model.network.restore()
-        self.model.network.merge_to(1.0)
+        self.model.network.merge_to(self.factor)
         return self.model.base  # type: ignore[no-any-return]
 
     def detach(self) -> nn.Module:
@@ -68,6 +69,7 @@ class LycorisLife(Life):
         return self.model.base  # type: ignore[no-any-return]
 
     def scale(self, factor: float) -> None:
+        self.factor = factor
         self.model.network.set_multiplier(factor)
 
     def save(self, folder: Path) -> None:

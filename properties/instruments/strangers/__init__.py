@@ -22,9 +22,10 @@ def _made(name: str) -> tuple[type[ll.Variant], Oracle]:
         importlib.import_module(f"{__name__}.{name}")
         return ll.VARIANTS[name], ORACLES[name]
     finally:
-        for register, before in ((ll.VARIANTS, variants), (ORACLES, oracles)):
-            register.clear()  # type: ignore[attr-defined]  # a dict
-            register.update(before)  # type: ignore[attr-defined]  # of its own kind
+        for other in ll.VARIANTS.keys() - variants.keys():
+            del ll.VARIANTS[other]
+        for other in ORACLES.keys() - oracles.keys():
+            del ORACLES[other]
 
 
 @contextmanager

@@ -73,8 +73,9 @@ class BOFT(ll.Variant):
         x = x.to(wide)
         for i, R in enumerate(cayley(self.q.to(wide), size)):
             apart = size**i
-            mixed = x.unflatten(-1, (-1, size, apart))
-            x = torch.einsum("...gba,gacb->...gca", mixed, R.unflatten(0, (-1, apart))).flatten(-3)
+            mixed = x.reshape(*x.shape[:-1], -1, size, apart)
+            blocks = R.reshape(-1, apart, size, size)
+            x = torch.einsum("...gba,gacb->...gca", mixed, blocks).flatten(-3)
         return x
 
 

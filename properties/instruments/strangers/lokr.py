@@ -67,8 +67,9 @@ class LoKr(ll.Variant):
             raise ll.ConfigError(f"lokr: {shape}, wanted multiples of factor = {config.factor}")
 
     def adapt_output(self, x: Tensor, y: Tensor, layer: nn.Module) -> Tensor:
-        h = x.to(self.A.dtype).unflatten(-1, (self.config.factor, -1))
-        return y + self.scale * (self.C @ (h @ self.A.mT @ self.B.mT)).flatten(-2)
+        h = x.to(self.A.dtype).reshape(*x.shape[:-1], self.config.factor, -1)
+        update = (self.C @ (h @ self.A.mT @ self.B.mT)).flatten(-2)
+        return y + float(self.scale) * update
 
 
 def forward(x: Tensor, W: Tensor, b: Tensor | None, e: Tensor, p: Any, p0: Any, options: Any) -> Tensor:

@@ -59,7 +59,8 @@ class MiSS(ll.Variant):
 
     def adapt_output(self, x: Tensor, y: Tensor, layer: nn.Module) -> Tensor:
         x = F.pad(x.to(self.D.dtype), (0, -x.shape[-1] % self.config.r))
-        return y + x.unflatten(-1, (-1, self.config.r)).sum(-2) @ self.D
+        shards = x.view(*x.shape[:-1], -1, self.config.r)
+        return y + shards.sum(-2) @ self.D
 
 
 def forward(x: Tensor, W: Tensor, b: Tensor | None, e: Tensor, p: Any, p0: Any, options: Any) -> Tensor:

@@ -65,7 +65,7 @@ class OFT(ll.Variant):
     def adapt_input(self, x: Tensor) -> Tensor:
         wide = torch.promote_types(torch.promote_types(self.q.dtype, x.dtype), torch.float32)
         R = cayley(self.q.to(wide), self.config.block)
-        blocks = x.to(wide).unflatten(-1, (len(R), self.config.block))
+        blocks = x.to(wide).reshape(*x.shape[:-1], len(R), self.config.block)
         return torch.einsum("...bi,bji->...bj", blocks, R).flatten(-2)
 
 

@@ -28,12 +28,13 @@ def cayley(q: Tensor, size: int) -> Tensor:
     """(..., size, size): (I + Q)(I − Q)⁻¹, Q skew and with q above its diagonal."""
     Q = skew(q, size)
     eye = torch.eye(size, dtype=q.dtype, device=q.device)
-    return torch.linalg.solve(eye - Q, eye + Q)
+    R: Tensor = torch.linalg.solve(eye - Q, eye + Q)
+    return R
 
 
 def skew(q: Tensor, size: int) -> Tensor:
     """(..., size, size)."""
-    Q = q.new_zeros(*q.shape[:-1], size, size)
+    Q: Tensor = q.new_zeros(*q.shape[:-1], size, size)
     rows, columns = torch.triu_indices(size, size, 1)
     Q[..., rows, columns] = q
     return Q - Q.mT

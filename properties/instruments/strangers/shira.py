@@ -74,7 +74,8 @@ class SHiRA(ll.Variant):
 def forward(x: Tensor, W: Tensor, b: Tensor | None, e: Tensor, p: Any, p0: Any, options: Any) -> Tensor:
     """Entry by entry."""
     y = linear(x, W, b, e)
-    for i, place in enumerate(positions(options["seed"], options["n"], tuple(W.shape[-2:])).tolist()):
+    size = (W.shape[-2], W.shape[-1])
+    for i, place in enumerate(positions(options["seed"], options["n"], size).tolist()):
         row, column = divmod(place, W.shape[-1])
         one = W.new_zeros(W.shape[-2])
         one[row] = 1

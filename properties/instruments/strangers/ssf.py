@@ -67,7 +67,8 @@ class SSF(ll.Variant):
 
 
 def forward(x: Tensor, W: Tensor, b: Tensor | None, e: Tensor, p: Any, p0: Any, options: Any) -> Tensor:
-    return p["gamma"].unsqueeze(-2) * linear(x, W, b, e) + p["beta"].unsqueeze(-2)
+    y: Tensor = p["gamma"].unsqueeze(-2) * linear(x, W, b, e) + p["beta"].unsqueeze(-2)
+    return y
 
 
 def init_laws(W: Tensor, b: Tensor | None, p: Any, options: Any, inputs: Tensor | None) -> list[Law]:
