@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from hypothesis import find
 
@@ -43,7 +44,7 @@ def told(outcome: Outcome, methods: Sequence[str]) -> dict[str, str]:
     if not outcome.failed or outcome.recipe is None or outcome.method is None:
         return {}
     found = kin(outcome.method, methods)
-    case = pasted(outcome.recipe) if found else None
+    case: Any = pasted(outcome.recipe) if found else None
     return {method: _tried(outcome.claim, replace(case, method=method)) for method in found}
 
 

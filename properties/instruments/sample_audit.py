@@ -16,7 +16,7 @@ from properties.judging.assertions import Violation
 from properties.judging.claim import Claim, load_claims
 from properties.judging.outcome import BROKEN, CRASHED, HELD, Meter, Outcome
 from properties.judging.profiles import DEFAULT_EXAMPLES
-from properties.mutation.matrix import budget
+from properties.mutation.reach import budget
 from strategies.recipes import pasteable
 
 PROVENANCE = Provenance(

@@ -2,20 +2,16 @@
 else turns red.
 """
 
-import dataclasses
 from dataclasses import replace
-from typing import Any
 
-import jsonschema
 import pytest
 
 import lora_lite as ll
-from properties.audit import documents, start
+from properties.audit import start
 from properties.audit.evidence import Evidence
 from properties.audit.judge import judge
 from properties.audit.render import markdown, page
-from properties.audit.report import BUGGY, CORRECT, PARTIAL, Block, Report, SuiteFailure
-from properties.audit.schema import schema, validate
+from properties.audit.report import BUGGY, CORRECT, PARTIAL, SuiteFailure
 from properties.audit.sight import MutantRow
 from properties.audit.terminal import summary
 from properties.instruments.sample_audit import (
@@ -221,57 +217,6 @@ def test_without_an_oracle_every_claim_that_wants_one_is_listed(monkeypatch: pyt
     )
     assert f"{len(wanting)} not judged: no reference; {len(wanting)} no oracle: write" in lora.reason
     assert [what.partition(":")[0] for what in lora.could_add][:2] == ["no oracle", "no reference"]
-
-
-def test_the_schema_refuses_what_is_no_report() -> None:
-    data = audit(["ia3"], PORTRAIT).to_json()
-    validate(data)
-    changes: list[dict[str, Any]] = [{"verdict": "FINE"}, {"blocks": [{}]}, {"more": 1}]
-    for wrong in changes:
-        with pytest.raises(jsonschema.ValidationError):
-            validate(data | wrong)
-    with pytest.raises(jsonschema.ValidationError):
-        validate({name: value for name, value in data.items() if name != "links"})
-
-
-def test_the_schema_is_one_and_knows_every_field() -> None:
-    """What the dataclasses hold, the schema describes."""
-    made = schema()
-    jsonschema.Draft202012Validator.check_schema(made)
-    assert set(made["required"]) == {f.name for f in dataclasses.fields(Report)} | {"verdict"}
-    assert set(made["$defs"]["Block"]["required"]) == {f.name for f in dataclasses.fields(Block)}
-    assert set(made["$defs"]["Outcome"]["required"]) == {f.name for f in dataclasses.fields(Outcome)}
-
-
-def test_every_built_in_variant_documents_itself() -> None:
-    for name in OWN:
-        about = documents.of_variant(ll.VARIANTS[name])
-        assert about.title
-        assert "y = " in about.formula
-        assert set(about.sections) == set(documents.SECTIONS)
-        assert documents.oracle_formula(name)
-        assert "def adapt_" in documents.source_of(ll.VARIANTS[name])
-        assert "def forward" in documents.oracle_source(name)
-
-
-def test_the_formula_is_what_is_indented_above_the_sections() -> None:
-    """A table of tensors and a section's second line are none of it; what a class inherits is not its own."""
-    about = documents.document(
-        """A gain.
-
-            y' = (1 + g) y
-
-        Tensors:
-            g  (1,)  trained
-
-        Deviations: none,
-            but one.
-        """
-    )
-    assert (about.title, about.formula) == ("A gain.", "y' = (1 + g) y")
-    assert about.sections == {"Tensors": "g (1,) trained", "Deviations": "none, but one."}
-    undocumented = type("Undocumented", (ll.LoRA,), {})
-    assert documents.of_variant(undocumented) == documents.Document("", "", {})
 
 
 def test_the_summary_fits_a_ci_job() -> None:

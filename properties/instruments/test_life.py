@@ -7,7 +7,8 @@ import pytest
 
 from properties.judging.claim import load_claims
 from properties.mutation import load_catalogue
-from properties.mutation.matrix import budget, run_cell
+from properties.mutation.matrix import run_cell
+from properties.mutation.reach import budget
 from strategies import lifecycles
 
 pytestmark = pytest.mark.instruments

@@ -31,7 +31,7 @@ from properties.instruments.sample_audit import audit
 from properties.judging.assertions import Violation
 from properties.judging.claim import Claim, load_claims
 from properties.mutation import load_catalogue
-from properties.mutation.matrix import budget
+from properties.mutation.reach import budget
 
 pytestmark = pytest.mark.instruments
 

@@ -16,7 +16,8 @@ from properties.judging.assertions import Violation, assert_within
 from properties.judging.claim import Claim, load_claims
 from properties.judging.interrupting import undisturbed
 from properties.mutation import CATALOGUE, Change, InjectionError, Mutant, load_catalogue, matrix
-from properties.mutation.matrix import Row, budget, run_cell, run_row, signal
+from properties.mutation.matrix import Row, run_cell, run_row, signal
+from properties.mutation.reach import budget, reach
 from properties.mutation.witnesses import WITNESSES
 from properties.regressions.travel import travelled
 from strategies import AdaptedLayer, trained_layers
@@ -139,7 +140,7 @@ def test_which_code_a_property_runs_does_not_depend_on_its_share() -> None:
     """Two cases each time, the same ones."""
     drawn: list[AdaptedLayer] = []
     for name, share in (("first", 1.0), ("first", 0.01)):
-        matrix.reach(Claim(name, drawn.append, trained_layers, "forward", share=share), "hra")
+        reach(Claim(name, drawn.append, trained_layers, "forward", share=share), "hra")
     assert len(drawn) == 4
     assert drawn[:2] == drawn[2:]
 

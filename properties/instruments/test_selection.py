@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from properties.guests import whole_names
 from properties.plugin import is_idle, pytest_collection_modifyitems
 
 pytestmark = pytest.mark.instruments
@@ -48,3 +49,16 @@ def test_what_is_about_a_variant_stays_where_variants_are_asked_for(name: str) -
     pytest_collection_modifyitems(SimpleNamespace(getoption=options.get, hook=hook), items)  # type: ignore[arg-type]  # all that it reads
     assert items == [item]
     assert deselected == [left]
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("", ""),
+        ("vera", "([vera] or [vera-)"),
+        ("not Vera and (file or boft)", "not ([Vera] or [Vera-) and (file or ([boft] or [boft-))"),
+        ("several or vera-forward-1f0c9a3e or [vera]", "several or vera-forward-1f0c9a3e or [vera]"),
+    ],
+)
+def test_a_users_variant_is_chosen_by_its_whole_name(given: str, meant: str) -> None:
+    assert whole_names(given, ["vera", "boft"]) == meant

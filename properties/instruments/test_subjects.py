@@ -37,7 +37,7 @@ BROKEN = {
     },
     "litgpt:lora": set[str](),
     "loralib:lora": set[str](),
-    "lora_pytorch:lora": {"gradients_are_those_of_the_forward", "output_and_gradients_are_the_oracles"},
+    "lora_pytorch:lora": {"gradients_are_those_of_the_forward", "the_gradient_of_the_input_is_the_formulas"},
 }
 
 
@@ -54,6 +54,9 @@ def test_one_method_of_each_library_from_end_to_end(method: str) -> None:
                 claim.run(method, QUICK)
             except AssertionError:
                 broken.add(claim.name)
+            except NotJudgedError:
+                # lora-pytorch's init, of which no law is stated.
+                continue
     assert broken == BROKEN[method]
 
 

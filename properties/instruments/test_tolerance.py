@@ -28,7 +28,7 @@ from properties.judging.tolerance import (
     scatter,
     unit_roundoff,
 )
-from properties.mutation.matrix import budget
+from properties.mutation.reach import budget
 from properties.oracles import ORACLES
 from properties.subjects import layer_runs
 from properties.subjects.attaching import attach

@@ -21,15 +21,17 @@ from hypothesis.errors import HypothesisException
 from hypothesis.strategies import SearchStrategy
 
 import lora_lite as ll
-from properties.judging import journal
+from properties.judging import blanks, journal
 from properties.judging.assertions import Violation
+from properties.judging.declared import deviation_at
 from properties.judging.failing import Failing, watching
 from properties.judging.needs import MACHINE, NEEDS, unmet
 from properties.judging.outcome import NOT_APPLICABLE, NOT_JUDGED, STAGES, Meter, NotJudgedError, measuring
 from properties.subjects.attaching import seed_inits
-from properties.subjects.bindings import BINDINGS
+from properties.subjects.bindings import binding_of
 from properties.subjects.library import OFFERS, RefusedError
 from properties.subjects.living import library, method_of
+from strategies.options import NoShapeError
 
 Check = Callable[..., None]
 
@@ -69,6 +71,7 @@ class Claim:
     subject     the library whose own Python interface it looks into; None where it is about adapters of
                 lora_lite; ANY where it is about those of every library, whose needs are names of OFFERS
     slow        it takes seconds and not milliseconds, so that no mutant is tried on it
+    early       judged of a variant of which parts are still to be written, too
     budgeted    without drawn cases, it tries as much as the budget of examples allows all the same
     """
 
@@ -82,6 +85,7 @@ class Claim:
     capability: str | None = None
     subject: str | None = None
     slow: bool = False
+    early: bool = False
     budgeted: bool = False
 
     @property
@@ -99,14 +103,16 @@ class Claim:
         # What a method never can have comes before what it could be given.
         for by_nature, why in sorted(unmet(self.needs, variant), reverse=True):
             return Standing(NOT_APPLICABLE if by_nature else NOT_JUDGED, why)
+        if variant is not None and not self.early and (left := blanks.of_the_variant(variant)):
+            return Standing(NOT_JUDGED, f"not written yet: {left[0]}")
         return Standing(None)
 
     def standing_of(self, full: str) -> Standing:
         """As standing(), of a method of any library, by its full name."""
         if why := library(full.partition(":")[0]).missing():
             return Standing(NOT_JUDGED, why)
-        if "oracle" in self.needs and full not in BINDINGS:
-            return Standing(NOT_JUDGED, f"no formula yet: bind {full} in subjects/bindings.py")
+        if "oracle" in self.needs and binding_of(full) is None:
+            return Standing(NOT_JUDGED, f"no formula yet: bind {full} in subjects/bindings")
         offered = {*method_of(full).offers, "oracle"}
         lacking = [need for need in self.needs if need not in offered]
         return Standing(NOT_APPLICABLE, f"{full} offers no {lacking[0]}") if lacking else Standing(None)
@@ -123,6 +129,8 @@ class Claim:
         except pytest.fail.Exception as failed:
             # Of pytest.raises, and no Exception.
             raise Violation(str(failed)) from None
+        except NoShapeError as refused:
+            raise NotJudgedError(str(refused)) from refused
         except SystemExit as ended:
             raise RuntimeError(f"the code under test wants to end the process: {ended!r}") from ended
 
@@ -145,6 +153,8 @@ class Claim:
             with measuring(meter):
                 settings(budget, max_examples=examples)(test)()
         except Exception as error:
+            if isinstance(error, NoShapeError):
+                raise NotJudgedError(str(error)) from error
             # Else an error of Hypothesis itself, which is about no one case.
             if (found := failing.failure(error)) is None:
                 raise
@@ -163,9 +173,10 @@ class Claim:
         self, variant: str, meter: Meter, failing: Failing, refused: list[RefusedError]
     ) -> Callable[[], None]:
         """The check as a test of Hypothesis's: counts examples, keeps the failing and the refused ones."""
-        assert self.cases is not None
 
         def check(case: Any) -> None:
+            if self.subject != ANY and deviation_at(self.name, variant, case):
+                return
             meter.examples += 1
             if self.subject == ANY and failing.small_enough(case):
                 return
@@ -183,6 +194,11 @@ class Claim:
                 failing.keep(case, error, meter.examples)
                 raise
 
+        return self.drawing(variant, check)
+
+    def drawing(self, variant: str, check: Callable[[Any], None]) -> Callable[[], None]:
+        """This check as a test of Hypothesis's, of the cases of the claim."""
+        assert self.cases is not None
         # The name feeds the derandomised seed: each variant has its own.
         check.__name__ = check.__qualname__ = re.sub(r"\W", "_", f"{self.name}__{variant}")
         test = given(self.cases(variant))(check)

@@ -23,8 +23,8 @@ from properties.judging.claim import Claim, load_claims_of_any
 from properties.judging.outcome import NotJudgedError
 from properties.mutation import generic
 from properties.mutation.interface import FORWARD, Seen, Wrapped, Wrapper
-from properties.mutation.matrix import budget
 from properties.mutation.mutant import Mutant, plain
+from properties.mutation.reach import budget
 from properties.mutation.survey import Outcome
 from properties.subjects.library import Library, Life
 from properties.subjects.living import library, method_of, methods_of

@@ -1,18 +1,14 @@
 """Runs properties under a mutant: which ones notice it, after how many examples, with which shrunk case."""
 
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
-from pathlib import Path
-from types import CodeType, FrameType
 from typing import Any
 
 from hypothesis import Phase, settings
-from hypothesis.errors import Unsatisfiable
 
 import lora_lite as ll
 from properties.judging.assertions import Violation
@@ -20,13 +16,11 @@ from properties.judging.claim import Claim, load_claims
 from properties.judging.outcome import Meter, measuring
 from properties.mutation.mutant import Mutant
 from properties.mutation.order import noticed, rank
+from properties.mutation.reach import budget, reach
 from properties.mutation.trees import InjectionError
 from strategies.options import forget
 from strategies.recipes import pasteable, to_json
 
-LIBRARY = str(Path(ll.__file__).parent)
-# The simplest case and another one tell which code a property runs.
-REACH = 2
 # What a mutant has to cause, in tolerances, in order to be seen for sure: the project's goal.
 CLEAR = 10.0
 
@@ -81,12 +75,6 @@ class Row:
         """The variants on which nothing noticed."""
         killed = {cell.variant for cell in self.cells if cell.outcome == "killed"}
         return [variant for variant in self.variants if variant not in killed]
-
-
-def budget(examples: int, *, shrink: bool) -> settings:
-    """Examples for one cell: no database, no replay, no explaining."""
-    phases = [Phase.generate, Phase.shrink] if shrink else [Phase.generate]
-    return settings(settings(), max_examples=examples, database=None, phases=phases)
 
 
 def run_cell(made: Claim, mutant: Mutant, variant: str, how: settings) -> Cell:
@@ -250,44 +238,6 @@ def _until_killed(
         if cell.outcome == "killed":
             return True
     return False
-
-
-@dataclass(frozen=True)
-class Reach:
-    """The code of lora_lite, and of a user's variants, that a property runs on REACH cases; fails: how it
-    fails on correct code, where it does.
-    """
-
-    code: frozenset[CodeType]
-    fails: str | None
-
-
-def reach(made: Claim, variant: str) -> Reach:
-    """Measured once a process: the same cases each time, and as many for a property with a small share."""
-    return _reach(made, None if made.cases is None else variant)
-
-
-@cache
-def _reach(made: Claim, variant: str | None) -> Reach:
-    seen: set[CodeType] = set()
-    users = {sys.modules[v.__module__].__file__ for v in ll.VARIANTS.values()}
-
-    def note(frame: FrameType, event: str, argument: Any) -> None:
-        if frame.f_code.co_filename.startswith(LIBRARY) or frame.f_code.co_filename in users:
-            seen.add(frame.f_code)
-
-    # Tells of calls alone, where setprofile would tell of returns and of every function in C.
-    before, fails = sys.gettrace(), None
-    sys.settrace(note)
-    try:
-        replace(made, share=1.0).run(variant, settings(budget(REACH, shrink=False), derandomize=True))
-    except Unsatisfiable:
-        pass  # the claim is about none of these few
-    except Exception as error:
-        fails = " ".join(f"{type(error).__name__}: {error}".split())
-    finally:
-        sys.settrace(before)
-    return Reach(frozenset(seen), fails)
 
 
 def summary(rows: Iterable[Row]) -> dict[str, Any]:

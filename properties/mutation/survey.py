@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, Literal
 
-from properties.mutation.matrix import applicable, budget, nothing_remembered, ranked, reach, run_guarded
+from properties.mutation.matrix import applicable, nothing_remembered, ranked, run_guarded
 from properties.mutation.mutant import Mutant
+from properties.mutation.reach import budget, reach
 
 State = Literal["killed", "loud", "survived", "equivalent"]
 # Processor seconds after which a mutant hangs, which nobody overlooks; and by the clock so many times more.

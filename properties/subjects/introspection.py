@@ -23,14 +23,20 @@ def families(config: type, leave: Container[str] = ()) -> dict[str, st.SearchStr
     One switch at a time, so that what breaks has a name; numbers are drawn in all of them.
     """
     known = {name: field for name, field in _fields(config).items() if name not in leave}
-    numbers = {
-        name: values for name, (hint, default) in known.items() if (values := _numbers(name, hint, default))
-    }
+    numbers = numbers_of(config, leave)
     found = {"": _numbers_with(numbers, known, {})}
     for name, (hint, default) in known.items():
         for value in _positions(hint, default):
             found[f"{name}={value}"] = _numbers_with(numbers, known, {name: value})
     return found
+
+
+def numbers_of(config: type, leave: Container[str] = ()) -> dict[str, tuple[Any, ...]]:
+    """What is tried of each number, by its name."""
+    known = {name: field for name, field in _fields(config).items() if name not in leave}
+    return {
+        name: values for name, (hint, default) in known.items() if (values := _numbers(name, hint, default))
+    }
 
 
 @st.composite

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from properties.subjects.introspection import families
+from properties.subjects.introspection import families, numbers_of
 from properties.subjects.library import Library, LibraryCase, Life, Method
 
 # Of every module: what attaches it, what drops out, and what is about convolutions alone.
@@ -103,13 +103,19 @@ class Lycoris(Library):
             # The same class under another name.
             if name == "locon":
                 continue
+            numbers = tuple(numbers_of(_config_of(kind)))
             for family, drawn in families(_config_of(kind)).items():
                 full = f"{name}+{family}" if family else name
-                found[full] = Method(full, drawn, offers)
+                found[full] = Method(full, drawn, offers, numbers=numbers)
         return found
 
     def identity(self, case: LibraryCase) -> bool:
         return True
+
+    def settings(self, life: Life, case: LibraryCase) -> Any:
+        from lycoris.wrapper import network_module_dict
+
+        return _config_of(network_module_dict[case.family])(**dict(case.settings))
 
     def attach(self, model: nn.Module, case: LibraryCase) -> Life:
         from lycoris.wrapper import LycorisNetwork

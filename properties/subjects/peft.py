@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 from torch import Tensor, nn
 
-from properties.subjects.introspection import families
+from properties.subjects.introspection import families, numbers_of
 from properties.subjects.library import Library, LibraryCase, Life, Method, refusing
 
 FIRST, SECOND = "default", "second"
@@ -147,9 +147,11 @@ class Peft(Library):
             name = kind.value.lower()
             if name not in NO_LAYERS and issubclass(tuner, BaseTuner):
                 leave = known | {*LEFT_ALONE, *REQUIRED.get(name, ())}
+                numbers = tuple(numbers_of(_config_class(name), leave))
                 for family, drawn in families(_config_class(name), leave).items():
                     full = f"{name}+{family}" if family else name
-                    found[full] = Method(full, drawn, _offers(name, tuner), linear=name not in NOT_AFFINE)
+                    linear = name not in NOT_AFFINE
+                    found[full] = Method(full, drawn, _offers(name, tuner), linear=linear, numbers=numbers)
         return found
 
     def identity(self, case: LibraryCase) -> bool:
@@ -164,6 +166,9 @@ class Peft(Library):
         # DeftConfig: "the adapter cannot be an identity at init"; UniLoRA and VB-LoRA avoid zeros.
         never = given.get("para") is True or case.family in ("unilora", "vblora")
         return all(value not in (False, None) for value in values) and not odd and not never
+
+    def settings(self, life: Any, case: LibraryCase) -> Any:
+        return life.model.peft_config[FIRST]
 
     def stops(self, case: LibraryCase) -> bool:
         """DoRA's norm is a constant for the gradient: section 4.3 of its paper, cited in peft's layer. OSF

@@ -20,7 +20,8 @@ from properties.audit.places.localise import Known, Line, Ran, Step, Steps
 from properties.audit.tracing import LIBRARY, function_of, relative, statements
 from properties.judging.claim import Claim
 from properties.mutation import Mutant
-from properties.mutation.matrix import applicable, budget
+from properties.mutation.matrix import applicable
+from properties.mutation.reach import budget
 from strategies.options import forget
 
 # Cases a claim: a few for every mutant, and all of them where those show nothing.
