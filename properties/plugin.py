@@ -3,7 +3,7 @@ properties/audit.
 """
 
 import os
-from collections.abc import Container
+from collections.abc import Container, Generator
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +12,28 @@ import torch
 from hypothesis import settings
 
 import lora_lite as ll
-from properties import audit
+from properties import audit, guests
 from properties.crashes import Crashes
 from properties.judging.claim import RUNNER, Claim
 from properties.judging.outcome import NOT_APPLICABLE, STAGES
+from properties.judging.place import IN_A_CHECKOUT, PACKAGE
 from properties.judging.profiles import check_database, register_profiles
 from properties.judging.under_pytest import KEEPER, run_as_test
 from properties.progress import Progress
 from properties.regressions.record import add_options, keep
 from properties.subjects.living import LIBRARIES, judged_methods, methods_of, names_of
-from properties.subjects.users import import_variants
 from strategies import set_device
 
 register_profiles()
 
-ANY_CLAIMS = Path(__file__).parent / "claims" / "any"
+ANY_CLAIMS = guests.CLAIMS / "any"
+MARKS = {
+    "mutation": "injects silent failures and proves that each is caught",
+    "instruments": "of the suite itself; deselected with --mutant; with --variant, those about no variant",
+    "slow": "seconds and not milliseconds",
+    "online": "opens references on the network (collected only with --online or -m online)",
+    "distributed": "starts several processes",
+}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -46,7 +53,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         " lora_lite by its own claims",
     )
     group.addoption(
-        "--variant-module", action="append", metavar="MODULE", help="import a module that registers variants"
+        "--variant-module",
+        action="append",
+        metavar="MODULE",
+        help="import a module that registers variants, and judge these (others too with --variant)",
     )
     group.addoption("--max-examples", type=int, metavar="N", help="examples per property and variant")
     group.addoption("--device", default="cpu", help="build everything there, for example cuda")
@@ -54,11 +64,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     audit.add_options(group)
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist's, for which no choice is "load"
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Workers take tests from one another: a claim's cost is not that of its neighbour."""
+    if getattr(config.option, "numprocesses", None) and config.option.dist == "no":
+        config.option.dist = "worksteal"
+
+
 @pytest.hookimpl(trylast=True)  # after Hypothesis's own, which loads --hypothesis-profile
 def pytest_configure(config: pytest.Config) -> None:
     # Six times faster than two threads on tensors this small (measured), and one worker a core.
     torch.set_num_threads(1)
     set_device(config.getoption("--device"))
+    for name, what in MARKS.items():
+        config.addinivalue_line("markers", f"{name}: {what}")
+    # pytest listens to loggers that do not propagate too: this one is hundreds of empty lines a compilation.
+    config.option.logger_disable = [*config.option.logger_disable, "torch.__trace"]
     if not config.getoption("--hypothesis-profile", None):
         settings.load_profile("ci" if os.environ.get("CI") else "dev")
     if (examples := config.getoption("--max-examples")) is not None:
@@ -68,11 +89,7 @@ def pytest_configure(config: pytest.Config) -> None:
         settings.load_profile("budget")
     check_database()
     config.stash[RUNNER], config.stash[KEEPER] = run_as_test, keep
-    for module in config.getoption("--variant-module") or ():
-        try:
-            import_variants(module)
-        except ImportError as error:
-            raise pytest.UsageError(str(error)) from error
+    guests.adopt(config)
     judged = ll.VARIANTS if _judges_own(config) else ()
     others = [m for name in config.getoption("--subject") or () for m in methods_of(name)]
     known_names = {*judged, *(name for method in others for name in names_of(method))}
@@ -121,9 +138,22 @@ def about(claim: Claim | None, variant: str) -> bool:
 def pytest_report_header(config: pytest.Config) -> str | None:
     if (name := config.getoption("--mutant")) is not None:
         return f"mutant: {name} is on, so tests of the suite's own instruments are deselected"
+    if not IN_A_CHECKOUT and config.getoption("--variant") is None:
+        return "installed: silent failures and tests of the suite itself are in the repository alone"
     if names := config.getoption("--variant"):
         return f"variant: {', '.join(names)}; not the library as a whole, and of the suite what -m names"
     return None
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
+    """Where -k names a user's variant, that is its whole name."""
+    option = session.config.option
+    given, option.keyword = option.keyword, guests.whole_names(option.keyword, guests.own_variants())
+    try:
+        return (yield)
+    finally:
+        option.keyword = given
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -136,12 +166,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     idle: list[pytest.Item] = []
     for item in items:
         marks = {mark.name for mark in item.iter_markers()}
-        about_a_variant = bool({"variant", "regression"} & _parameters(item).keys())
+        about_a_variant = bool({"variant", "method", "regression"} & _parameters(item).keys())
         beside = is_idle(marks, about_a_variant, mutant=mutant, variants=variants, asked_for=asked_for)
-        (judging if _judges(item) and not beside else idle).append(item)
+        (judging if _judges(item) and not (beside and _of_ours(item)) else idle).append(item)
     if idle:
         config.hook.pytest_deselected(items=idle)
     items[:] = sorted(judging, key=_turn)
+
+
+def _of_ours(item: pytest.Item) -> bool:
+    """Whether it is a test of the suite, or a claim, and none of the repository that it runs in."""
+    return item.path.is_relative_to(PACKAGE) or hasattr(getattr(item, "function", None), "claim")
 
 
 def _turn(item: pytest.Item) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from hypothesis import settings
 
 from properties.audit.report import Provenance
 from properties.audit.tracing import LIBRARY
+from properties.judging.place import IN_A_CHECKOUT
 
 TESTS = Path(__file__).parent.parent
 PACKAGES = ("torch", "safetensors", "hypothesis", "pytest", "peft", "transformers", "bitsandbytes", "torchao")
@@ -62,7 +63,10 @@ def narrowing(config: pytest.Config) -> list[str]:
     ]
     found += ["--last-failed"] if getattr(option, "lf", False) else []
     start = config.invocation_params.dir
-    if not any(TESTS.is_relative_to((start / arg).resolve()) for arg in config.args):
+    whole = {"properties"} if option.pyargs else set()
+    # Of an installed suite the claims are all that there is.
+    everything = TESTS if IN_A_CHECKOUT else TESTS / "claims"
+    if not any(arg in whole or everything.is_relative_to((start / arg).resolve()) for arg in config.args):
         found.append(f"the paths {' '.join(config.args)}")
     return found
 

@@ -5,12 +5,23 @@ attached.
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from hypothesis import strategies as st
 from torch import nn
 
 import lora_lite as ll
 from lora_lite.spec import zeros
-from properties.judging.assertions import assert_refuses
+from properties.judging import blanks
+from properties.judging.assertions import assert_holds, assert_refuses
 from properties.judging.claim import claim
+
+
+@claim(st.just, stage="init", early=True, subject="lora_lite")
+def test_every_part_is_written(variant: str) -> None:
+    """Of the variant and of its oracle. Until then, no other claim can be about them."""
+    kind = ll.VARIANTS[variant]
+    left = [*blanks.of_the_variant(kind), *blanks.of_the_oracle(kind)]
+    listed = "\n".join([f"{len(left)} to be written:", *left])
+    assert_holds(not left, claim=f"a part of {variant} is not written yet, {listed}")
 
 
 @claim(stage="refusal", subject="lora_lite")

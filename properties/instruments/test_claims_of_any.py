@@ -178,6 +178,46 @@ def saved_merged(original: Any, life: Any, folder: Any) -> None:
     original(life, folder)
 
 
+def another(original: Any, life: Any, folder: Any) -> None:
+    """The files of other tensors."""
+    trained(life)
+    original(life, folder)
+
+
+def another_alpha(life: Any) -> None:
+    life.model.peft_config["default"].lora_alpha += 1
+
+
+def frozen_half(life: Any) -> None:
+    next(iter(life.trainable().values())).requires_grad_(False)
+
+
+class Unknown:
+    """What torch.load of weights only refuses."""
+
+
+def unpicklable(life: Any) -> None:
+    life.model.register_state_dict_post_hook(lambda module, state, *rest: state.update(extra=Unknown()))
+
+
+def jumping_scale(original: Any, life: Any, factor: float) -> None:
+    original(life, factor + (1.0 if factor > 0 else 0.0))
+
+
+def merge_unscaled(original: Any, life: Any) -> None:
+    life.scale(1.0)
+    original(life)
+
+
+def unmerge_always(original: Any, life: Any) -> None:
+    original(life) if any(layer.merged for layer in life.model.get_base_model()) else moved(life)
+
+
+def merge_first(original: Any, life: Any) -> None:
+    """Of several active adapters one is merged."""
+    life.model.merge_adapter(adapter_names=[life.model.base_model.active_adapters[0]])
+
+
 def first_moves(life: Any) -> None:
     for name, parameter in life.model.named_parameters():
         if "lora_B.default" in name:
@@ -212,7 +252,7 @@ FAULTS: dict[str, Fault] = {
     "the_base_keeps_every_bit": attached(moved),
     "a_fresh_adapter_gives_the_base_output": giving(lambda model, x, y: 1.01 * y),
     "the_same_seed_gives_the_same_adapter": attached(apart),
-    "only_the_adapter_trains": attached(base_trains),
+    "the_base_does_not_train": attached(base_trains),
     "the_output_is_as_exact_as_its_dtype": giving(
         lambda model, x, y: y if x.dtype == torch.float64 else 1.01 * y
     ),
@@ -251,6 +291,14 @@ FAULTS: dict[str, Fault] = {
     "merging_beside_a_second_adapter_folds_the_active_one": instead("switch", switch_sticks),
     "a_loaded_adapter_gives_what_was_saved": loaded(trained),
     "a_loaded_fresh_adapter_gives_what_was_saved": loaded(trained),
+    "a_fresh_process_loads_what_was_saved": instead("save", another),
+    "settings_come_back": loaded(another_alpha),
+    "a_loaded_adapter_trains_on": loaded(frozen_half),
+    "a_pickled_state_keeps_every_bit": attached(unpicklable),
+    "a_multiplier_is_continuous": instead("scale", jumping_scale),
+    "a_merge_keeps_the_multiplier": instead("merge", merge_unscaled),
+    "unmerging_what_is_not_merged_changes_nothing": instead("unmerge", unmerge_always),
+    "two_adapters_merged_give_what_they_gave": instead("merge", merge_first),
     "an_adapter_saved_while_merged_is_the_same": instead("save", saved_merged),
     "a_state_dict_carries_the_adapter": attached(zeroed_state),
     "a_deep_copy_is_the_same_and_apart": attached(copies_share),

@@ -1,8 +1,8 @@
 """Interface operators break one thing and nothing else, on any variant, a user's too; the score tells."""
 
-import re
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 import lora_lite as ll
+from properties.instruments.own_variant import readme_example
 from properties.judging.assertions import Violation
 from properties.judging.claim import load_claims
 from properties.mutation import score
@@ -19,11 +20,10 @@ from properties.mutation.interface import FORWARD, Wrapped, interface_mutants
 from properties.mutation.matrix import run_cell
 from properties.mutation.reach import budget
 from properties.mutation.survey import Outcome
+from properties.oracles import ORACLES
 from strategies.options import BUILT_IN
 
 pytestmark = pytest.mark.instruments
-
-README = Path(__file__).parents[2] / "README.md"
 
 
 def adapted() -> Any:
@@ -104,15 +104,13 @@ def test_every_built_in_variant_has_them() -> None:
 @pytest.fixture
 def gain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     """README's own-variant example, word for word."""
-    (source,) = re.findall(r"```python\n(# mine\.py.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    (tmp_path / "mine_of_the_readme.py").write_text(source)
+    for name, text in readme_example().items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
-    import mine_of_the_readme  # type: ignore[import-not-found]  # written above
-
-    from properties.oracles import ORACLES
-
-    yield mine_of_the_readme
-    del ll.VARIANTS["gain"], ORACLES["gain"], sys.modules["mine_of_the_readme"]
+    made = import_module("gain")
+    import_module("gain_oracle")
+    yield made
+    del ll.VARIANTS["gain"], ORACLES["gain"], sys.modules["gain"], sys.modules["gain_oracle"]
 
 
 def test_a_users_variant_has_them_and_the_claims_notice(gain: ModuleType) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import lora_lite as ll
-from properties.judging.agreement import assert_merged
+from properties.judging.agreement import add_a_constant, assert_merged
 from properties.judging.assertions import assert_holds
 from properties.judging.expected import expected_output
 from properties.judging.fixed_models import NO_HOOK, blocked
@@ -150,6 +150,8 @@ class Life:
         refusal: Refusal = None if ledger.adapters else NOTHING_ON
         if any(name in ledger.hooks for name in ledger.layers):
             refusal = ll.BaseWeightError, "another hook"
+        elif ledger.adapters and add_a_constant(ledger.model):
+            refusal = ll.BaseWeightError, "adds a constant"
         with outcome(refusal):
             ll.merge(ledger.model)
         if refusal is not None:

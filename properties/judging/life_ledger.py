@@ -12,7 +12,7 @@ from properties.judging.assertions import (
     bits,
 )
 from properties.judging.tolerance import coarser
-from strategies import DTYPES, NestedRecipe
+from strategies import DTYPES, LINEAR, NestedRecipe
 from strategies.options import Options
 
 Tensors = dict[str, Tensor]
@@ -95,7 +95,7 @@ class Ledger:
 
     @property
     def linear(self) -> list[str]:
-        return [name for name, module in self.model.named_modules() if isinstance(module, nn.Linear)]
+        return [name for name, module in self.model.named_modules() if isinstance(module, LINEAR)]
 
     def put_on(self, *adapted: Adapted) -> None:
         """Hang adapters on: the base freezes."""

@@ -16,6 +16,7 @@ from importlib.util import find_spec
 import torch.distributed as dist
 
 import lora_lite as ll
+from properties.judging import blanks
 from properties.judging.peft_layers import NO_PEER, PEFT
 from properties.oracles import ORACLES
 from properties.subjects.pretrained import PACKAGE as MINILM
@@ -59,10 +60,9 @@ def has_oracle(variant: Variant) -> bool:
     return variant.name in ORACLES
 
 
-def is_exact(variant: Variant) -> bool:
-    """Whether its identity at init is declared exact, whatever the config."""
-    own = getattr(variant.identity, "__func__", None)
-    return own is ll.Variant.identity.__func__  # type: ignore[attr-defined]
+def says_what_trains(variant: Variant) -> bool:
+    """Whether its oracle tells which tensors the paper trains."""
+    return has_oracle(variant) and ORACLES[variant.name].trained is not None
 
 
 def takes_data(variant: Variant) -> bool:
@@ -71,16 +71,17 @@ def takes_data(variant: Variant) -> bool:
 
 
 def _no_oracle(variant: Variant) -> str | None:
+    if left := blanks.of_the_oracle(variant):
+        return f"its oracle is not written yet: {left[0]}"
     if has_oracle(variant):
         return None
     return f"no oracle: write its formula in float64 and put it into ORACLES[{variant.name!r}]"
 
 
-def _no_bound(variant: Variant) -> str | None:
-    if is_exact(variant):
-        return None
-    found = _no_oracle(variant)
-    return found and f"{found}; an identity to rounding takes its bound from there"
+def _no_word(variant: Variant) -> str | None:
+    if (found := _no_oracle(variant)) is not None or says_what_trains(variant):
+        return found
+    return "its oracle does not say which tensors the paper trains: Oracle(…, trained=frozenset({…}))"
 
 
 def _no_peer(variant: Variant) -> str | None:
@@ -115,7 +116,7 @@ def _no_compiler() -> str | None:
 # Of a method.
 NEEDS: dict[str, Need] = {
     "oracle": _lack(_no_oracle),
-    "identity bound": _lack(_no_bound),
+    "what is trained": _lack(_no_word),
     "peer": Need(_no_peer, by_nature=True),
     "rank": _nature(lambda variant: "r" not in variant.config_class.unused, "has no rank"),
     "adapted input": _nature(

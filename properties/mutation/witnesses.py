@@ -56,6 +56,7 @@ WITNESSES = {
     "initial_values_that_overflow_are_refused": (
         "names the layer and the dtype at attach, not at the first NaN"
     ),
+    "every_part_is_written": "for variants of a user's that are not; the built-in ones are",
     "keyword_calls_reach_the_adapter": "needs no drawn model to call a layer by keyword",
     "merge_into_tied_weights_is_refused": "ties that drawn models have only now and then",
     "targets_are_in_the_order_of_the_model": "the order of handles, files and optimisers' states",

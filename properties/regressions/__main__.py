@@ -10,7 +10,7 @@ from pathlib import Path
 
 from properties.judging.assertions import Violation
 from properties.regressions.fixture import (
-    HERE,
+    KEPT,
     NAMES,
     Fixture,
     FixtureError,
@@ -111,7 +111,7 @@ def _arguments() -> argparse.ArgumentParser:
     kept.add_argument(
         "--into",
         type=Path,
-        default=HERE,
+        default=KEPT,
         metavar="DIR",
         help="where fixtures are kept (default: %(default)s)",
     )

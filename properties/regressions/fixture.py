@@ -18,7 +18,11 @@ from typing import Any
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 
+from properties.judging.place import IN_A_CHECKOUT
+
 HERE = Path(__file__).parent
+# Where failures of lora_lite's own variants are kept: with the sources, or where an installed suite runs.
+KEPT = HERE if IN_A_CHECKOUT else Path("regressions")
 NAMES = "*-*-" + 8 * "[0-9a-f]" + ".json"
 
 

@@ -10,9 +10,10 @@ from hypothesis import settings
 from safetensors.torch import save_file
 
 from properties.judging.assertions import Violation
-from properties.judging.claim import ANY, Claim
+from properties.judging.claim import ANY, CLAIMS, Claim
+from properties.judging.place import IN_A_CHECKOUT
 from properties.judging.under_pytest import Kept
-from properties.regressions.fixture import HERE, Fixture, tensors_of, write, write_atomically
+from properties.regressions.fixture import HERE, KEPT, Fixture, tensors_of, write, write_atomically
 from strategies.random_numbers import recorded
 from strategies.recipes import RecipeError, to_json
 
@@ -23,8 +24,9 @@ def add_options(group: pytest.OptionGroup) -> None:
         metavar="DIR",
         type=Path,
         help=(
-            "write shrunk failures there, and replay those that are there (default: properties/regressions;"
-            " regressions here with --variant-module, artifacts/regressions here where CI is set)"
+            "write shrunk failures there, and replay those that are there (default: regressions here; in the"
+            " repository properties/regressions without --variant-module; artifacts/regressions here where CI"
+            " is set)"
         ),
     )
     group.addoption("--no-record", action="store_true", help="write no failure down")
@@ -43,15 +45,18 @@ def record_folder(config: pytest.Config) -> Path | None:
         return None
     if given is not None:
         return given
-    if os.environ.get("CI"):
-        return Path("artifacts", "regressions")
-    return Path("regressions") if config.getoption("--variant-module") else HERE
+    return Path("artifacts", "regressions") if os.environ.get("CI") else _committed(config)
+
+
+def _committed(config: pytest.Config) -> Path:
+    """Where those lie that whoever runs this keeps."""
+    return Path("regressions") if config.getoption("--variant-module") else KEPT
 
 
 def replayed_folders(config: pytest.Config) -> list[Path]:
-    """Where the fixtures of a run lie: with the sources, and where it writes its own."""
-    own = record_folder(config)
-    return [HERE] if own is None or own.resolve() == HERE else [HERE, own]
+    """Where the fixtures of a run lie: with the sources, with the user's, and where it writes new ones."""
+    folders = (HERE, _committed(config), record_folder(config))
+    return list({folder.resolve(): folder for folder in folders if folder is not None}.values())
 
 
 def record(
@@ -94,8 +99,9 @@ def keep(request: pytest.FixtureRequest, claim: Claim, variant: str | None, erro
     """Write the failure down, and say where and how to replay it; without a drawn case, how to run the test
     again.
 
-    A slow claim is its own replay: as a fixture it would be run a second time in every run. A fault of
-    another library is a finding (properties/findings), and no regression of this one.
+    A slow claim is its own replay: as a fixture it would be run a second time in every run. What is not
+    written yet is no failure to remember. A fault of another library is a finding (properties/findings), and
+    no regression of this one.
     """
     return kept(request.config, request.node.nodeid, claim, variant, error)
 
@@ -105,7 +111,7 @@ def kept(config: pytest.Config, nodeid: str, claim: Claim, variant: str | None, 
     again = replay_command(config, nodeid)
     name, variant = getattr(error, "of", None) or (claim.name, variant)
     case, folder = getattr(error, "case", None), record_folder(config)
-    unkept = claim.subject == ANY or (claim.slow and name == claim.name)
+    unkept = claim.subject == ANY or claim.early or (claim.slow and name == claim.name)
     if case is None or variant is None or folder is None or unkept:
         return Kept("", again)
     option = config.getoption
@@ -146,18 +152,32 @@ def replay_command(config: pytest.Config, chosen: str, fixture: Sequence[str] | 
     words += [f"--device {option('--device')}"] if option("--device") != "cpu" else []
     words += [f"--mutant {option('--mutant')}"] if option("--mutant") is not None else []
     if fixture is not None:
-        return " ".join([*words, *fixture, chosen])
+        return " ".join([*words, *([] if IN_A_CHECKOUT else ["--pyargs properties"]), *fixture, chosen])
     profile, seed = option("--hypothesis-profile", None), option("--hypothesis-seed", None)
     profile = profile or ("ci" if os.environ.get("CI") else None)
     words += [f"--hypothesis-profile {profile}"] if profile else []
     words += [f"--hypothesis-seed {seed}"] if seed is not None else []
     examples = option("--max-examples")
     words += [f"--max-examples {examples}"] if examples is not None else []
-    return " ".join([*words, f'"{_from_invocation(config, chosen)}"'])
+    return " ".join([*words, _from_invocation(config, chosen)])
 
 
 def _from_invocation(config: pytest.Config, nodeid: str) -> str:
     """The id as pytest takes it in the folder that this run was started in."""
     file, colons, test = nodeid.partition("::")
-    path = Path(os.path.relpath(config.rootpath / file, config.invocation_params.dir))
-    return f"{path.as_posix()}{colons}{test}"
+    path = config.rootpath / file
+    if not IN_A_CHECKOUT and (module := _installed_module(test, path)):
+        return f'--pyargs "{module}{colons}{test}"'
+    return f'"{Path(os.path.relpath(path, config.invocation_params.dir)).as_posix()}{colons}{test}"'
+
+
+def _installed_module(test: str, path: Path) -> str | None:
+    """Where a test of an installed suite is; None for a test of the user's.
+
+    Outside of its own folder, pytest has a test's file in its id only as far as it was not asked for.
+    """
+    if path.is_file():
+        return None
+    name = test.partition("[")[0].removeprefix("test_")
+    found = CLAIMS.get(name)
+    return "properties.claims.test_regressions" if found is None else found.check.__module__

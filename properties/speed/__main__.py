@@ -18,6 +18,7 @@ from properties.speed import suite
 from properties.speed.costs import Cost, of_a_step, of_the_base, once
 from properties.speed.growth import growth, slopes
 from properties.speed.layers import DECODE, GENERATION, SIZES, TRAINING, Row, rows
+from properties.speed.profile import profiled
 from strategies import set_device
 
 
@@ -41,6 +42,12 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--runs", nargs="*", choices=list(suite.RUNS), help="of --suite: only these whole runs"
     )
+    parser.add_argument(
+        "--profile",
+        nargs=argparse.REMAINDER,
+        metavar="ARGUMENT",
+        help="where the processor time of pytest with these arguments goes, in place of the table",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there too")
     return parser.parse_args(given)
 
@@ -49,6 +56,10 @@ def main(given: Sequence[str] | None = None) -> None:
     options = arguments(given)
     torch.set_num_threads(options.threads)
     set_device(options.device)
+    if options.profile is not None:
+        for line in profiled(options.profile):
+            print(line, flush=True)
+        return
     if options.suite:
         for line in suite.lines(suite.RUNS if options.runs is None else options.runs, options.workers):
             print(line, flush=True)

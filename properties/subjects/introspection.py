@@ -1,6 +1,7 @@
 """Settings to draw, read off a config class: from annotation, default and name of each field."""
 
 import enum
+import re
 import types
 from collections.abc import Container
 from dataclasses import MISSING, fields
@@ -71,7 +72,8 @@ def _positions(hint: Any, default: Any) -> list[Any]:
         if kind is bool:
             found += [True, False]
         elif get_origin(kind) is Literal:
-            found += get_args(kind)
+            # "pissa_niter_[number of iters]" stands for a text with a number in it.
+            found += [re.sub(r"\[.*\]", "4", v) if isinstance(v, str) else v for v in get_args(kind)]
         elif isinstance(kind, type) and issubclass(kind, enum.Enum):
             found += [member.value for member in kind]
     # True and 1 are equal, and not the same setting.

@@ -24,11 +24,12 @@ Settings = tuple[tuple[str, Any], ...]
 # disable    compute as the base for a while                  scale    multiply what it adds
 # second     another adapter beside it, to switch to and from together  both of them active at a time
 # save       files of its own, and load them onto a fresh base
+# settings   tell those that it has, loaded or not
 # steady     what trains computes what serves, where nothing is dropped out
 # oracle     its tensors are bound to the symbols of a formula, see bindings
 OFFERS = (
     *("merge", "unmerge", "absorb", "detach", "disable", "scale", "second", "together", "save", "steady"),
-    "oracle",
+    *("settings", "oracle"),
 )
 
 
@@ -164,6 +165,10 @@ class Life:
         raise NotImplementedError
 
     def save(self, folder: Path) -> None:
+        raise NotImplementedError
+
+    def settings(self) -> dict[str, Any]:
+        """Those that it has, by name: all that its case sets and that a library keeps."""
         raise NotImplementedError
 
 

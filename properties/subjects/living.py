@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -125,6 +126,14 @@ def output(model: nn.Module, x: Tensor) -> Tensor:
     with torch.no_grad():
         result: Tensor = model(x)
     return result
+
+
+def loaded_elsewhere(rank: int, place: Path, case: LibraryCase, saved: str) -> dict[str, Any]:
+    """What a process of pair.py that has nothing but the files makes of them: the output, as numbers."""
+    seed_inits(case.seed + 1 + rank)
+    life = library(case.library).load(case.build(), Path(saved), case)
+    life.ready()
+    return {"y": output(life.model, case.x()).double().tolist()}
 
 
 def twin(model: nn.Module) -> nn.Module:

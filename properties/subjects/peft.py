@@ -8,6 +8,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from torch import Tensor, nn
 
@@ -118,8 +119,12 @@ class PeftLife(Life):
                 self.model.base_model.set_adapter(names)
 
     def save(self, folder: Path) -> None:
-        with _quietly():
+        # The model card is text about the model; its template is compiled anew for each, an eighth of a case.
+        with _quietly(), patch.object(type(self.model), "create_or_update_model_card"):
             self.model.save_pretrained(str(folder))
+
+    def settings(self) -> dict[str, Any]:
+        return {name: getattr(self.model.peft_config[FIRST], name) for name, _ in self.case.settings}
 
 
 class Peft(Library):
@@ -192,7 +197,7 @@ DRAWN_INIT = ("fourierft", "c3a")
 
 def _offers(name: str, tuner: Any) -> frozenset[str]:
     """What the layers of this tuner have methods for. PVeRA is variational: it samples while it trains."""
-    offers = {"merge", "unmerge", "absorb", "detach", "disable", "second", "together", "save"}
+    offers = {"merge", "unmerge", "absorb", "detach", "disable", "second", "together", "save", "settings"}
     offers |= {"scale"} if hasattr(tuner.tuner_layer_cls, "set_scale") else set()
     offers |= {"steady"} if name != "pvera" else set()
     return frozenset(offers)

@@ -75,7 +75,7 @@ def _init_laws(module: ModuleType) -> InitLaws:
 
 def _of_ours(name: str, trains: tuple[str, ...]) -> Formula:
     """Where lora_lite keeps a frozen copy A0 of what A was at init, others need none."""
-    forward, laws = ORACLES[name]
+    forward, laws = ORACLES[name].forward, ORACLES[name].init_laws
 
     def init_laws(
         W: Tensor, b: Tensor | None, p: Tensors, options: Options, inputs: Tensor | None

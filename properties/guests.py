@@ -1,0 +1,102 @@
+"""A run for variants of its user's: what modules register them, and the tests that a conftest.py asks for."""
+
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+import lora_lite as ll
+from properties import Asked
+from properties.judging.place import PACKAGE
+from properties.subjects.users import import_variants
+from strategies.options import BUILT_IN, NoShapeError, simplest
+
+CLAIMS = PACKAGE / "claims"
+
+
+def adopt(config: pytest.Config) -> None:
+    """Import what --variant-module and every conftest.py name.
+
+    Where --variant chooses no others, their variants are judged and nothing else.
+
+    Raises UsageError where a module cannot be imported, they register nothing, or a variant that takes no
+    layer that is tried.
+    """
+    option, asked = config.option, _asked(config)
+    modules = list(
+        dict.fromkeys([*(option.variant_module or ()), *(m for one in asked for m in one.modules)])
+    )
+    if not modules:
+        return
+    _make_importable([config.invocation_params.dir, *(one.folder for one in asked)])
+    for module in modules:
+        known = set(ll.VARIANTS)
+        try:
+            import_variants(module)
+            for name in ll.VARIANTS.keys() - known:
+                simplest(name)
+        except (ImportError, NoShapeError) as error:
+            raise pytest.UsageError(str(error)) from error
+    own = own_variants()
+    option.variant_module = modules
+    if not option.variant and not option.subject:
+        if not own:
+            raise pytest.UsageError(
+                f"--variant-module {' '.join(modules)}: found no variant that it registers, wanted"
+                " @lora_lite.register on a class of its own."
+            )
+        option.variant = own
+    _cover(config, [one.folder.resolve() for one in asked])
+
+
+def own_variants() -> list[str]:
+    """Those that are not lora_lite's."""
+    return [name for name in ll.VARIANTS if name not in BUILT_IN]
+
+
+def _asked(config: pytest.Config) -> list[Asked]:
+    """What tests_of left in the conftest.py of each folder."""
+    found = []
+    for plugin in config.pluginmanager.get_plugins():
+        given = getattr(plugin, "pytest_plugins", ())
+        found += [one for one in ([given] if isinstance(given, str) else given) if isinstance(one, Asked)]
+    return found
+
+
+def _make_importable(folders: Sequence[Path]) -> None:
+    """As `python -m pytest` makes its folder: here, in the processes of claims, and in the printed commands.
+
+    First of all, lest an installed package of that name is taken for the user's.
+    """
+    for number, folder in enumerate(folders):
+        if (place := str(folder)) not in sys.path:
+            sys.path.insert(0, place)
+        if number and place != str(folders[0]):
+            known = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+            os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, [place, *known])))
+
+
+def whole_names(keyword: str, names: Sequence[str]) -> str:
+    """A -k in which a user's variant is chosen by its whole name: vera, but not several.
+
+    pytest writes parameters in brackets, the first of several with a dash behind it.
+    """
+
+    def whole(found: re.Match[str]) -> str:
+        return f"([{found[0]}] or [{found[0]}-)" if found[0].lower() in names else found[0]
+
+    return re.sub(r"[\w:+\-.\[\]\\/]+", whole, keyword)
+
+
+def _cover(config: pytest.Config, folders: Sequence[Path]) -> None:
+    """The claims are tests of these folders, and what a run judges that names no path."""
+    given = [(config.invocation_params.dir / arg.partition("::")[0]).resolve() for arg in config.args]
+    if config.args_source == pytest.Config.ArgsSource.ARGS:
+        wanted = any(folder.is_relative_to(path) for folder in folders for path in given)
+    else:
+        wanted = not any(CLAIMS.is_relative_to(path) for path in given)
+    if wanted and CLAIMS not in given:
+        config.args.append(str(CLAIMS))
