@@ -115,8 +115,8 @@ def _warn_of_thawed(model: nn.Module, replaced: list[str]) -> None:
     remedy = f" To train linear layers and save them: attach(model, FullConfig(target_names={linear}))."
     found = f"{', '.join(thawed[:5])}: {len(thawed)} parameters of the base require gradients"
     warnings.warn(
-        f"{found}, and the file has none of them. Save is done; the adapter fits the base as they have made it."
-        + remedy * bool(linear),
+        f"{found}, and the file has none of them. Save is done; the adapter fits the base as they have made"
+        f" it.{remedy * bool(linear)}",
         stacklevel=3,
     )
 
