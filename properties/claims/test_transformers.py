@@ -66,8 +66,13 @@ def trainer(model: Any, folder: str) -> Any:
     """Four steps with dropout, a checkpoint after each second."""
     from transformers import Trainer, TrainingArguments
 
-    settings = {"max_steps": STEPS, "save_steps": STEPS // 2, "learning_rate": 1e-2, "use_cpu": True}
-    quiet = {"report_to": [], "disable_tqdm": True, "logging_strategy": "no"}
+    settings: dict[str, Any] = {
+        "max_steps": STEPS,
+        "save_steps": STEPS // 2,
+        "learning_rate": 1e-2,
+        "use_cpu": True,
+    }
+    quiet: dict[str, Any] = {"report_to": [], "disable_tqdm": True, "logging_strategy": "no"}
     arguments = TrainingArguments(folder, per_device_train_batch_size=4, **settings, **quiet)
     return Trainer(model, arguments, train_dataset=sentences())
 
