@@ -36,8 +36,8 @@ def _around(
     def takes(d_in: int, d_out: int) -> bool:
         return accepts(variant, d_in, d_out, chosen)
 
-    # A block's LayerNorm leaves its outputs one direction less than their width, for calibration too few.
-    if ll.VARIANTS[variant].needs_calibration and (dict(chosen).get("r") or 0) >= width:
+    # The norm before a layer takes one direction from what calibration sees.
+    if ll.VARIANTS[variant].needs_calibration and width <= (dict(chosen).get("r") or 0):
         return None
     readout = next((o for o in readouts if takes(width, o)), None)
     fits = tuple(i for i in inners if takes(width, i) and takes(i, width))

@@ -8,6 +8,7 @@ from hypothesis.errors import HypothesisException
 import lora_lite as ll
 from properties.judging.assertions import Violation
 from properties.judging.outcome import NotJudgedError
+from properties.judging.profiles import DEFAULT_EXAMPLES
 from strategies.options import build_config, simplest
 
 
@@ -62,8 +63,12 @@ def _breaks(claim: Any, variant: str, deviation: ll.Deviation, budget: settings)
             except Exception as error:
                 raise _BrokenError from error
 
+    # With a smaller budget what is declared might just not be drawn.
+    most = max(budget.max_examples, DEFAULT_EXAMPLES)
     try:
-        settings(budget, phases=(Phase.generate,), database=None)(claim.drawing(variant, check))()
+        settings(budget, phases=(Phase.generate,), database=None, max_examples=most)(
+            claim.drawing(variant, check)
+        )()
     except _BrokenError:
         return True
     return False

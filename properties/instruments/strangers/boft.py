@@ -73,7 +73,7 @@ class BOFT(ll.Variant):
         x = x.to(wide)
         for i, R in enumerate(cayley(self.q.to(wide), size)):
             apart = size**i
-            mixed = x.reshape(*x.shape[:-1], -1, size, apart)
+            mixed = x.reshape(*x.shape[:-1], x.shape[-1] // (size * apart), size, apart)
             blocks = R.reshape(-1, apart, size, size)
             x = torch.einsum("...gba,gacb->...gca", mixed, blocks).flatten(-3)
         return x

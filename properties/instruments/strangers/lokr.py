@@ -67,7 +67,7 @@ class LoKr(ll.Variant):
             raise ll.ConfigError(f"lokr: {shape}, wanted multiples of factor = {config.factor}")
 
     def adapt_output(self, x: Tensor, y: Tensor, layer: nn.Module) -> Tensor:
-        h = x.to(self.A.dtype).reshape(*x.shape[:-1], self.config.factor, -1)
+        h = x.to(self.A.dtype).reshape(*x.shape[:-1], self.config.factor, self.A.shape[1])
         update = (self.C @ (h @ self.A.mT @ self.B.mT)).flatten(-2)
         return y + float(self.scale) * update
 

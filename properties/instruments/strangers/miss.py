@@ -59,7 +59,7 @@ class MiSS(ll.Variant):
 
     def adapt_output(self, x: Tensor, y: Tensor, layer: nn.Module) -> Tensor:
         x = F.pad(x.to(self.D.dtype), (0, -x.shape[-1] % self.config.r))
-        shards = x.view(*x.shape[:-1], -1, self.config.r)
+        shards = x.view(*x.shape[:-1], x.shape[-1] // self.config.r, self.config.r)
         return y + shards.sum(-2) @ self.D
 
 

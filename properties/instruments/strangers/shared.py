@@ -1,5 +1,6 @@
 """What several of the strangers need: settings without rank, the Cayley transform, positions from a seed."""
 
+import random
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -42,5 +43,4 @@ def skew(q: Tensor, size: int) -> Tensor:
 
 def positions(seed: int, count: int, shape: tuple[int, int]) -> Tensor:
     """(count,) different places in a flat matrix of this shape, the same for a seed."""
-    generator = torch.Generator("cpu").manual_seed(seed)
-    return torch.randperm(shape[0] * shape[1], generator=generator, device="cpu")[:count]
+    return torch.tensor(random.Random(seed).sample(range(shape[0] * shape[1]), count))
