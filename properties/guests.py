@@ -47,8 +47,8 @@ def adopt(config: pytest.Config) -> None:
     if not option.variant and not option.subject:
         if not own and len(REGISTER) == claims:
             raise pytest.UsageError(
-                f"--variant-module {' '.join(modules)}: found no variant and no claim that it registers, wanted"
-                " @lora_lite.register on a class of its own."
+                f"--variant-module {' '.join(modules)}: found no variant and no claim that it registers,"
+                " wanted @lora_lite.register on a class of its own."
             )
         option.variant = own
     _cover(config, [one.folder.resolve() for one in asked])
