@@ -14,6 +14,7 @@ from lora_lite.linear import (
     computes_linear,
     has_plain_weight,
     is_turned,
+    linear_shape,
     read_weight,
     stored_sizes,
 )
@@ -45,7 +46,9 @@ def device_of(layer: nn.Module) -> torch.device | None:
 
 
 def refuse_absent(layer: nn.Module) -> None:
-    """Raise BaseWeightError where the layer's numbers are elsewhere: not loaded yet, offloaded, or split."""
+    """Raise BaseWeightError where the layer's numbers are elsewhere (not loaded yet, offloaded, or split),
+    complex, or none.
+    """
     for name, tensor in chain(layer.named_parameters(), layer.named_buffers()):
         if tensor.is_meta:
             raise BaseWeightError(
@@ -53,7 +56,17 @@ def refuse_absent(layer: nn.Module) -> None:
                 " the layer its weights first, and an engine the model with its adapters; or leave the layer"
                 " out with exclude_names."
             )
+    if 0 in stored_sizes(layer):
+        raise BaseWeightError(
+            f"it is a layer {linear_shape(layer).d_in} → {linear_shape(layer).d_out}, wanted an input and an"
+            " output. Leave it out with exclude_names."
+        )
     weight = layer._parameters.get("weight")
+    if weight is not None and weight.is_complex():
+        raise BaseWeightError(
+            f"its weight is {weight.dtype}, wanted real numbers: an adapter would leave the imaginary parts"
+            " out. Leave the layer out with exclude_names."
+        )
     if type(weight) is nn.Parameter and weight.dim() == 1 and weight.is_floating_point():
         raise BaseWeightError(
             f"its weight has the shape {tuple(weight.shape)}, wanted {stored_sizes(layer)}: an engine has"

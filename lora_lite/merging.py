@@ -138,6 +138,12 @@ def _refuse_unmergeable(model: nn.Module, layer: Any) -> None:
             " weight or another hook), which would count twice. Take that away first, or keep the adapter"
             " attached."
         )
+    own_numbers = [p for p in layer.parameters(recurse=False) if p.numel() > 1]
+    if any(0 in p.stride() for p in own_numbers):
+        raise BaseWeightError(
+            "merge: its weight or bias is expanded: one number stands in several places. Give the layer a"
+            " clone() of it, or keep the adapter attached."
+        )
     if sharing := list(_sharing(model, layer)):
         raise BaseWeightError(
             f"merge: its weight or bias is shared with {', '.join(sharing[:5])} (tied), which would change"

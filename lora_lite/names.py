@@ -32,13 +32,18 @@ def without_wrappers(module: nn.Module) -> nn.Module:
     return module
 
 
-def plain_modules(model: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
+def plain_modules(
+    model: nn.Module, name: str = "", above: tuple[nn.Module, ...] = ()
+) -> Iterator[tuple[str, nn.Module]]:
     """Every module by name, under each of its names, wrappers left out; in the order of named_modules()."""
     model = without_wrappers(model)
+    # A part may hold what it is a part of: there it ends.
+    if model in above:
+        return
     yield name, model
     for own, child in model._modules.items():
         if child is not None:
-            yield from plain_modules(child, f"{name}.{own}" if name else own)
+            yield from plain_modules(child, f"{name}.{own}" if name else own, (*above, model))
 
 
 def base_modules(model: nn.Module, without: Collection[str] = ()) -> Iterator[tuple[str, nn.Module]]:

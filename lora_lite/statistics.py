@@ -73,7 +73,7 @@ def refuse_moved(places: Sequence[Any], before: Sequence[Any]) -> None:
     """Raise BaseWeightError where a forward wrote to a buffer in training mode, as nothing else here keeps
     still.
     """
-    if (now := stamps_of(places)) == before:
+    if not before or (now := stamps_of(places)) == before:
         return
     for (name, module, own), then, stamp in zip(places, before, now, strict=True):
         if then is not None and then != stamp:

@@ -52,7 +52,11 @@ def save_file(tensors: Mapping[str, Tensor], place: str, *, metadata: dict[str, 
         begin, end = end, end + tensor.nbytes
         kind = KINDS[tensor.dtype]
         header[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [begin, end]}
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    try:
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        # A layer's name may be any string, half of a surrogate pair included.
+        text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     with open(place, "wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)

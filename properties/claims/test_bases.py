@@ -91,6 +91,11 @@ def test_a_base_that_writes_its_buffers_is_refused(variant: str) -> None:
         match = r"^1(\.norm)?: \w+ writes its buffer (seen|num_batches_tracked) at every forward in training"
         with assert_refuses(ll.BaseWeightError, match, claim=f"training beside {beside}"):
             train(adapter, case)
+        hooks = dict(model._forward_pre_hooks)
+        model._forward_pre_hooks.clear()
+        with assert_runs(f"a forward beside {beside} whose hooks the user has cleared"):
+            model(case.batch())
+        model._forward_pre_hooks.update(hooks)
         model[1].eval()
         with assert_runs(f"training beside {beside}, in eval mode,"):
             train(adapter, case)

@@ -21,7 +21,7 @@ from properties.judging.claim import claim
 from properties.judging.expected import expected_output
 from properties.judging.fixed_models import Stack, moved, on, x
 from properties.judging.snapshot import assert_as_before, snapshot_of
-from properties.judging.tolerance import claim_bound
+from properties.judging.tolerance import claim_bound, finite
 from properties.subjects.attaching import Attached, attach
 from properties.subjects.layer_runs import Layer, run_layers
 from strategies import AdaptedModel, adapted_models, trained_models
@@ -75,9 +75,11 @@ def test_the_effect_is_the_oracles(case: AdaptedModel) -> None:
 
 
 def assert_effects_of_oracle(attached: Attached, case: AdaptedModel) -> None:
-    got = effects_of(attached.model, batches(case))
     runs: list[Callable[[nn.Module], Tensor]] = [_run(batch) for batch in batches(case)]
     seen = [{layer.name: layer for layer in run_layers(attached, run)} for run in runs]
+    # Of what overflows no effect is told: a claim of its own.
+    claim_is_about(finite(layer.y for layers in seen for layer in layers.values()))
+    got = effects_of(attached.model, batches(case))
     assert_holds(list(got) == list(seen[0]), claim=f"effect tells of {list(got)}, wanted {list(seen[0])}")
     for name, effect in got.items():
         assert_effect(effect, [layers[name] for layers in seen])

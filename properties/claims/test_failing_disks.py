@@ -157,6 +157,19 @@ def test_a_locale_changes_no_byte_of_a_file() -> None:
         assert_holds(same, claim="a file of the C locale is another than one of this")
 
 
+@claim(stage="save", subject="lora_lite")
+def test_a_layer_of_any_name_is_saved() -> None:
+    """Half of a surrogate pair, a newline, NUL, safetensors' own word, longer than a file's name may be."""
+    for name in ("\udcff", "a\nb \0", "__metadata__", " ", "x" * 3000):
+        model = nn.ModuleDict({name: nn.Linear(3, 3)})
+        ll.attach(model, ll.LoRAConfig(r=2))
+        with scratch_file() as path, assert_runs(f"save and load of a layer called {name[:9]!r}"):
+            ll.save(model, path)
+            ll.detach(model)
+            (handle,) = ll.load(model, path)
+        assert_holds(handle.targets == (name,), claim=f"{name[:9]!r} comes back as {handle.targets!r:.40}")
+
+
 @contextmanager
 def deep_folder() -> Iterator[None]:
     """Inside, the working folder lies deeper than any path that the system takes."""

@@ -14,6 +14,7 @@ from properties.judging.assertions import (
     assert_holds,
     assert_identical,
     assert_refuses,
+    assert_runs,
 )
 from properties.judging.claim import claim
 from properties.judging.expected import expected_output
@@ -253,3 +254,16 @@ def test_merge_beside_any_hook_of_the_users_is_refused() -> None:
             ll.merge(model)
     finally:
         of_all.remove()
+
+
+@claim(stage="merge", subject="lora_lite")
+def test_merge_into_a_weight_that_is_expanded_is_refused() -> None:
+    """One number in several places holds no matrix; of one row and one column it may."""
+    model: Any = nn.Sequential(nn.Linear(4, 4))
+    model[0].weight = nn.Parameter(torch.ones(1, 4).expand(4, 4))
+    ll.attach(model, ll.LoRAConfig(r=2))
+    with assert_refuses(ll.BaseWeightError, "0: merge: its weight or bias is expanded", claim="such a merge"):
+        ll.merge(model)
+    ll.attach(narrow := nn.Sequential(nn.Linear(1, 1)), ll.LoRAConfig(r=1))
+    with assert_runs("merge into a layer of one number"):
+        ll.merge(narrow)

@@ -197,6 +197,17 @@ def test_a_linear_layer_inside_of_another_is_refused() -> None:
     assert_holds(adapter.targets == ("0.inner",), claim=f"targets are {adapter.targets}, wanted 0.inner")
 
 
+@claim(st.just, stage="attach", needs=("no data",), subject="lora_lite")
+def test_a_part_that_holds_its_owner_ends_there(variant: str) -> None:
+    """A model that leads back to itself has as many names as torch finds."""
+    model = Stack()
+    model.second.owner = model
+    with assert_runs("attach to a model that holds itself"):
+        adapter = on(model, variant)
+    found = f"targets of a model that holds itself are {adapter.targets}, wanted its three layers"
+    assert_holds(adapter.targets == ("first", "second", "third"), claim=found)
+
+
 @claim(stage="attach", subject="lora_lite")
 def test_what_torchscript_calls_is_refused() -> None:
     """It knows no hooks: an adapter inside would do nothing, and norms could not be kept still. What stands
