@@ -1,4 +1,4 @@
-"""lora-lite: nine LoRA-family adapter variants as small, plain PyTorch modules.
+"""lora-lite: ten LoRA-family adapter variants as small, plain PyTorch modules.
 
     import lora_lite as ll
     adapter = ll.attach(model, ll.LoRAConfig(r=8, alpha=16))
@@ -11,9 +11,10 @@ variant of your own.
 """
 
 from lora_lite import variants
-from lora_lite.adapter import attach, detach
+from lora_lite.adapter import attach, detach, disabled
 from lora_lite.checkpoint import load, save
 from lora_lite.config import AdapterConfig, option
+from lora_lite.deviation import Deviation
 from lora_lite.errors import (
     BaseMismatchError,
     BaseWeightError,
@@ -27,6 +28,8 @@ from lora_lite.errors import (
 from lora_lite.handle import Adapter, adapters_of
 from lora_lite.linear import LinearShape
 from lora_lite.merging import merge
+from lora_lite.peft_format.exporting import export_peft
+from lora_lite.peft_format.importing import import_peft
 from lora_lite.spec import VARIANTS, Calibrator, ParamSpec, Reference, SourceFile, Variant, register
 from lora_lite.variants import *  # noqa: F403  # the configs and variants, listed there
 
@@ -40,6 +43,7 @@ __all__ = [
     "Calibrator",
     "CheckpointError",
     "ConfigError",
+    "Deviation",
     "LinearShape",
     "LoraLiteError",
     "NotAttachedError",
@@ -51,6 +55,9 @@ __all__ = [
     "adapters_of",
     "attach",
     "detach",
+    "disabled",
+    "export_peft",
+    "import_peft",
     "load",
     "merge",
     "option",

@@ -1,4 +1,4 @@
-"""attach and detach."""
+"""attach, detach and disabled."""
 
 import sys
 from collections.abc import Iterable, Mapping
@@ -8,15 +8,24 @@ import torch
 from torch import nn
 
 from lora_lite.atomic import Step, at_once, attribute_as_it_is, gradients_as_before, layer_as_it_is
-from lora_lite.base import attachable, device_of, refuse_absent, refuse_non_finite_base
+from lora_lite.base import (
+    attachable,
+    device_of,
+    refuse_absent,
+    refuse_another_forward,
+    refuse_non_finite_base,
+)
 from lora_lite.calibration import calibrate
 from lora_lite.config import AdapterConfig
+from lora_lite.disabling import Disabled
 from lora_lite.errors import CalibrationError, ConfigError, TargetError, naming
 from lora_lite.fast_paths import switch_off
+from lora_lite.fitting import carrying
 from lora_lite.handle import Adapter, State, attached, refuse_strays, uninstall, unwrapped
 from lora_lite.hooks import hang, listen
 from lora_lite.linear import all_finite, linear_shape
-from lora_lite.names import CHILD, STATE, base_parameters, plain_modules
+from lora_lite.names import CHILD, STATE, base_parameters, plain_modules, watched
+from lora_lite.progress import told
 from lora_lite.sketches import sketch_of
 from lora_lite.spec import VARIANTS, Variant
 from lora_lite.statistics import keep_still
@@ -50,16 +59,18 @@ def attach(model: nn.Module, config: AdapterConfig, calibration_data: Iterable[A
     for name, layer in targets.items():
         with naming(name):
             refuse_absent(layer)
-            variant.check(linear_shape(layer), config)
+            refuse_another_forward(layer, replaced=variant.replaces)
             refuse_non_finite_base(layer, read=variant.reads_weight)
+    targets = carrying(variant, config, targets)
     statistics = _statistics(model, variant, config, targets, calibration_data)
     configs = variant.allocate(config, statistics)
     # Built beside the model: what fails before install leaves nothing to undo.
     modules = {}
-    for name, layer_config in configs.items():
+    for name, layer_config in told(configs.items(), f"{variant.name}: layers"):
         layer = targets[name]
         with naming(name):
-            modules[name] = variant(linear_shape(layer), layer_config, device=device_of(layer))
+            shape = linear_shape(layer)
+            modules[name] = variant(shape, variant.fit(shape, layer_config), device=device_of(layer))
             modules[name].reset(layer, statistics[name])
             _refuse_non_finite(modules[name])
     return install(model, [(config, modules)])[0]
@@ -162,6 +173,7 @@ def install(model: nn.Module, adapters: list[tuple[AdapterConfig, dict[str, Vari
         listener,
         marks=[*state.marks, *marks],
         started_from=[*state.started_from, *looked_at],
+        buffers=watched(model),
     )
     at_once([*steps, *done, (vars(model).__setitem__, STATE, state)], [*back, *undone])
     return handles
@@ -207,3 +219,21 @@ def detach(model: nn.Module) -> None:
     """
     model = unwrapped(model)
     uninstall(model, list(attached(model)))
+
+
+def disabled(model: nn.Module) -> Disabled:
+    """`with ll.disabled(model):` every adapter on the model has no effect: its outputs and gradients are
+    those of the base, bit for bit, as it computes while adapters are on (norms with running statistics stay
+    still, nn.TransformerEncoderLayer takes no fused path). adapter.disabled() does the same for one of
+    several.
+
+    Contexts nest, each for its own adapters; they end with an exception too, and where the adapter was
+    detached meanwhile. A deep copy that is made inside is disabled as long as the original; one that is
+    pickled is not. What is attached or loaded inside acts. save and export_peft write the adapters as ever,
+    merge refuses. dead() tells which layers were called, disabled or not. Compiled models compile once more.
+    Whoever checkpoints activations calls backward inside too: it runs the layers again.
+
+    Raises NotAttachedError, on entering, where the model carries no adapter; TargetError as the handle does.
+    """
+    plain = unwrapped(model)
+    return Disabled(lambda: (module for adapter in attached(plain) for module in adapter.layers().values()))

@@ -9,7 +9,15 @@ from torch.nn.parameter import is_lazy
 
 from lora_lite.errors import BaseWeightError, TargetError
 from lora_lite.handle import unwrapped
-from lora_lite.linear import all_finite, has_plain_weight, linear_sizes, read_weight
+from lora_lite.linear import (
+    all_finite,
+    computes_linear,
+    has_plain_weight,
+    is_turned,
+    linear_shape,
+    read_weight,
+    stored_sizes,
+)
 from lora_lite.parallel import refuse_split
 from lora_lite.statistics import refuse_observers
 
@@ -38,7 +46,9 @@ def device_of(layer: nn.Module) -> torch.device | None:
 
 
 def refuse_absent(layer: nn.Module) -> None:
-    """Raise BaseWeightError where the layer's numbers are elsewhere: not loaded yet, offloaded, or split."""
+    """Raise BaseWeightError where the layer's numbers are elsewhere (not loaded yet, offloaded, or split),
+    complex, or none.
+    """
     for name, tensor in chain(layer.named_parameters(), layer.named_buffers()):
         if tensor.is_meta:
             raise BaseWeightError(
@@ -46,13 +56,39 @@ def refuse_absent(layer: nn.Module) -> None:
                 " the layer its weights first, and an engine the model with its adapters; or leave the layer"
                 " out with exclude_names."
             )
+    if 0 in stored_sizes(layer):
+        raise BaseWeightError(
+            f"it is a layer {linear_shape(layer).d_in} → {linear_shape(layer).d_out}, wanted an input and an"
+            " output. Leave it out with exclude_names."
+        )
     weight = layer._parameters.get("weight")
+    if weight is not None and weight.is_complex():
+        raise BaseWeightError(
+            f"its weight is {weight.dtype}, wanted real numbers: an adapter would leave the imaginary parts"
+            " out. Leave the layer out with exclude_names."
+        )
     if type(weight) is nn.Parameter and weight.dim() == 1 and weight.is_floating_point():
         raise BaseWeightError(
-            f"its weight has the shape {tuple(weight.shape)}, wanted {linear_sizes(layer)}: an engine has"
+            f"its weight has the shape {tuple(weight.shape)}, wanted {stored_sizes(layer)}: an engine has"
             " split or flattened it (ZeRO stage 3, FullyShardedDataParallel). Attach or load before it does,"
             " and save inside of its own context that gathers the parameters."
         )
+
+
+def refuse_another_forward(layer: nn.Module, *, replaced: bool) -> None:
+    """Raise TargetError on a layer that is_turned by its attributes, or whose forward an adapter replaces,
+    and that computes something else.
+    """
+    # A weight that is quantised, or computed when it is read, is no number that the forward could be held to.
+    known = "weight" in layer._parameters and has_plain_weight(layer)
+    if not known or not (is_turned(layer) or replaced) or computes_linear(layer):
+        return
+    why = "the adapter takes the place of x Wᵀ + b"
+    if is_turned(layer):
+        why = f"its attribute nf and its weight {stored_sizes(layer)} are those of x W + b"
+    raise TargetError(
+        f"{type(layer).__name__}: {why}, and it computes something else. Leave it out with exclude_names."
+    )
 
 
 def refuse_non_finite_base(layer: nn.Module, *, read: bool) -> None:

@@ -1,7 +1,7 @@
 """Streams batches through the model once and hands each target's inputs to its calibrator."""
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import setitem
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch.utils.hooks import RemovableHandle
 from lora_lite.atomic import Step, at_once, attribute_as_it_is
 from lora_lite.errors import CalibrationError, LoraLiteError
 from lora_lite.fast_paths import switch_off
+from lora_lite.progress import told
 from lora_lite.spec import Calibrator
 
 
@@ -80,23 +81,14 @@ def calibrate(
     calibrators: Mapping[str, Calibrator],
     data: Iterable[Any],
 ) -> None:
-    """Run every batch of `data` through `model`, in eval mode and without gradients, into each target's
-    calibrator.
+    """Run every batch of `data` through `model` by streamed(), into each target's calibrator.
 
-    A batch is a tensor (the model's one argument), a tuple or list (its positional arguments) or a mapping
-    (its keyword arguments). Whatever happens, the model's hooks and training flags are as before.
     Raises CalibrationError where there is no batch, one that is in no list or that the model does not take,
     or a target saw no token or a number that is not finite.
     """
-    # Iterated as they are, these would give rows or names, and no batches.
-    if isinstance(data, Tensor | Mapping):
-        raise CalibrationError(
-            f"calibration_data: found one {type(data).__name__}, wanted batches. Put it in a list."
-        )
     tokens = dict.fromkeys(targets, 0)
-    # On their way around a layer its inputs would be missed.
-    listen, heard = switch_off(model)
-    back: list[Step] = [*_modes(model), (torch.set_grad_enabled, torch.is_grad_enabled()), *heard]
+    listen: list[Step] = []
+    back: list[Step] = []
     for name, layer in targets.items():
         hooks, with_kwargs = layer._forward_pre_hooks, layer._forward_pre_hooks_with_kwargs
         own = RemovableHandle(hooks).id
@@ -105,10 +97,47 @@ def calibrate(
             (setitem, with_kwargs, own, True),
         ]
         back += [(hooks.pop, own, None), (with_kwargs.pop, own, None)]
+    streamed(model, data, listen, back, what="the calibration data", doing="calibration")
+    if silent := [name for name, seen in tokens.items() if seen == 0]:
+        raise CalibrationError(
+            f"{', '.join(silent[:5])}: no calibration token reached {len(silent)} of {len(tokens)} targets. "
+            "Leave them out with exclude_names, or give data that uses them."
+        )
+
+
+def streamed(
+    model: nn.Module,
+    data: Iterable[Any],
+    listen: Sequence[Step],
+    unlisten: Sequence[Step],
+    *,
+    what: str,
+    doing: str,
+) -> None:
+    """Run every batch of `data` through `model`, in eval mode and without gradients, once `listen` is done.
+
+    A batch is a tensor (the model's one argument), a tuple or list (its positional arguments) or a mapping
+    (its keyword arguments). Whatever happens, `unlisten` is done, and the model's training flags are as
+    before. what: the data, as messages call it; doing: what for, as progress is told.
+
+    Raises CalibrationError where there is no batch, or one that is in no list or that the model does not
+    take.
+    """
+    # Iterated as they are, these would give rows or names, and no batches.
+    if isinstance(data, Tensor | Mapping):
+        raise CalibrationError(f"{what}: found one {type(data).__name__}, wanted batches. Put it in a list.")
+    # On their way around a layer its inputs would be missed.
+    off, on = switch_off(model)
+    back: list[Step] = [
+        *_modes(model),
+        (torch.set_grad_enabled, torch.is_grad_enabled()),
+        *on,
+        *unlisten,
+    ]
     try:
-        at_once(listen)
+        at_once([*off, *listen])
         model.eval()
-        batches = _run_all(model, data)
+        batches = _run_all(model, data, what, doing)
         at_once(back)
     except BaseException:
         # Not `finally`, nor the end of a `with`: an interrupt at its first line would leave all as it is.
@@ -117,12 +146,7 @@ def calibrate(
         raise
     if batches == 0:
         raise CalibrationError(
-            "The calibration data holds no batch. Give at least one (a generator can be used only once)."
-        )
-    if silent := [name for name, seen in tokens.items() if seen == 0]:
-        raise CalibrationError(
-            f"{', '.join(silent[:5])}: no calibration token reached {len(silent)} of {len(tokens)} targets. "
-            "Leave them out with exclude_names, or give data that uses them."
+            f"{what} holds no batch. Give at least one (a generator can be used only once)."
         )
 
 
@@ -145,24 +169,24 @@ def _listener(name: str, calibrator: Calibrator, tokens: dict[str, int]) -> Call
 
 
 @torch.no_grad()
-def _run_all(model: nn.Module, data: Iterable[Any]) -> int:
+def _run_all(model: nn.Module, data: Iterable[Any], what: str, doing: str) -> int:
     """How many batches there were."""
     batches = 0
-    for batch in data:
+    for batch in told(data, f"{doing}: batches"):
         try:
             _run(model, batch)
         except LoraLiteError:
             # One of ours, from a listener: it says what is wrong already.
             raise
         except Exception as error:
-            raise _unfit(batches, batch, error) from error
+            raise _unfit(batches, batch, error, what) from error
         batches += 1
     return batches
 
 
-def _unfit(number: int, batch: Any, error: Exception) -> CalibrationError:
+def _unfit(number: int, batch: Any, error: Exception, what: str) -> CalibrationError:
     return CalibrationError(
-        f"batch {number} of the calibration data, a {type(batch).__name__}: the model raised"
+        f"batch {number} of {what}, a {type(batch).__name__}: the model raised"
         f" {type(error).__name__}: {error}. Wanted a tensor, a tuple of positional arguments or a mapping of"
         " keyword arguments, as the model takes them."
     )

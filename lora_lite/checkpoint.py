@@ -19,13 +19,13 @@ from lora_lite.config import ADAPTER_DTYPES
 from lora_lite.errors import CheckpointError, ConfigError, naming
 from lora_lite.fingerprint import check_same_base, digest_of, digest_of_all, fingerprint
 from lora_lite.handle import Adapter, attached, unwrapped
-from lora_lite.linear import all_finite
-from lora_lite.names import plain_modules
+from lora_lite.linear import all_finite, is_linear
+from lora_lite.names import base_parameters, plain_modules
 from lora_lite.parallel import gathered, refuse_disagreement, shard, write_once
 from lora_lite.reading import FORMAT, HEADER, opened
 from lora_lite.rebuilding import rebuild
 from lora_lite.sketches import changed
-from lora_lite.spec import Variant
+from lora_lite.spec import VARIANTS, Variant
 from lora_lite.writing import plain_path, save_file, shown, write_atomically
 
 
@@ -47,37 +47,40 @@ def save(model: nn.Module, path: str | bytes | os.PathLike[str] | os.PathLike[by
     """
     place = plain_path(path)
     model = unwrapped(model)
-    entries = []
+    entries, replaced = [], list[str]()
     live: dict[str, Tensor] = {}
     for adapter in attached(model):
         layers = adapter.layers()
-        _refuse_pieces(dict(plain_modules(model)), layers)
+        refuse_pieces(dict(plain_modules(model)), layers)
         held = {target: layer.state_dict(keep_vars=True) for target, layer in layers.items()}
         for target, tensors in held.items():
             live |= {f"{target}.{name}": tensor for name, tensor in tensors.items()}
         ranks = {
             target: {"r": layer.config.r, "alpha": layer.config.alpha} for target, layer in layers.items()
         }
+        replaced += [target for target, layer in layers.items() if layer.replaces]
         # The user may have cast the model since attach: what counts is what the tensors are.
         config = replace(adapter.config, dtype=_dtype(held))
         entries.append({"variant": config.variant, "config": config.to_json(), "targets": ranks})
     # Collective: every process of a split model has to come by here and below, whichever of them writes.
     # Copies: what is digested, what is compared and what is written are the same numbers.
-    whole = {name: _copied(gathered(tensor.detach())) for name, tensor in live.items()}
-    header: dict[str, Any] = {"format": FORMAT, "adapters": entries, "base": fingerprint(model)}
-    _refuse_non_finite(whole)
+    whole = {name: copied(gathered(tensor.detach())) for name, tensor in live.items()}
+    base = fingerprint(model, without=replaced)
+    header: dict[str, Any] = {"format": FORMAT, "adapters": entries, "base": base}
+    refuse_non_finite(whole)
+    _warn_of_thawed(model, replaced)
     header["digest"] = digest_of_all(header, {name: digest_of(tensor) for name, tensor in whole.items()})
     metadata = {HEADER: json.dumps(header, allow_nan=False)}
     if (part := shard(model)) is None:
         # To refuse in one of several processes would leave the others waiting.
-        _refuse_change(whole, live)
+        refuse_change(whole, live)
     refuse_disagreement(part, header["digest"])
     write_once(
         part, lambda: write_atomically(place, lambda beside: save_file(whole, beside, metadata=metadata))
     )
 
 
-def _refuse_pieces(modules: Mapping[str, nn.Module], layers: Mapping[str, Variant]) -> None:
+def refuse_pieces(modules: Mapping[str, nn.Module], layers: Mapping[str, Variant]) -> None:
     """Raise where an engine has put pieces in the place of an adapter's tensors or of the weight under them;
     warn where that weight is another than at attach.
     """
@@ -101,12 +104,29 @@ def _refuse_pieces(modules: Mapping[str, nn.Module], layers: Mapping[str, Varian
             )
 
 
-def _copied(tensor: Tensor) -> Tensor:
+def _warn_of_thawed(model: nn.Module, replaced: list[str]) -> None:
+    """What the user trains beside the adapters is in no file."""
+    thawed = [name for name, parameter in base_parameters(model, replaced) if parameter.requires_grad]
+    if not thawed:
+        return
+    modules = dict(plain_modules(model))
+    owners = dict.fromkeys(name.rpartition(".")[0] for name in thawed)
+    linear = tuple(name for name in owners if name in modules and is_linear(modules[name]))
+    remedy = f" To train linear layers and save them: attach(model, FullConfig(target_names={linear}))."
+    found = f"{', '.join(thawed[:5])}: {len(thawed)} parameters of the base require gradients"
+    warnings.warn(
+        f"{found}, and the file has none of them. Save is done; the adapter fits the base as they have made"
+        f" it.{remedy * bool(linear)}",
+        stacklevel=3,
+    )
+
+
+def copied(tensor: Tensor) -> Tensor:
     # Of a tensor without numbers there is no copy; the base is without them too, and the fingerprint says so.
     return tensor if tensor.is_meta else tensor.to("cpu", copy=True).contiguous()
 
 
-def _refuse_change(copies: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> None:
+def refuse_change(copies: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> None:
     """Raise CheckpointError where an adapter is no longer what was copied: half of it may be of one optimiser
     step and half of the next.
     """
@@ -138,7 +158,7 @@ def _dtype(held: Mapping[str, Mapping[str, Tensor]]) -> torch.dtype:
     return wanted
 
 
-def _refuse_non_finite(tensors: Mapping[str, Tensor]) -> None:
+def refuse_non_finite(tensors: Mapping[str, Tensor]) -> None:
     for name, tensor in tensors.items():
         if not all_finite(tensor):
             raise CheckpointError(
@@ -179,7 +199,7 @@ def load(
     model = attachable(model)
     with opened(place, digest_of) as (header, tensors):
         if check_base:
-            check_same_base(named, model, header)
+            check_same_base(named, model, header, _replaced(header))
         adapters = []
         for entry in header["adapters"]:
             config, modules = rebuild(named, model, entry, tensors, dtype)
@@ -203,6 +223,12 @@ def load(
             with naming(name):
                 refuse_non_finite_base(named_modules[name], read=False)
     return install(model, adapters)
+
+
+def _replaced(header: Mapping[str, Any]) -> list[str]:
+    """The layers whose own numbers do not count, since an adapter of the file takes their place."""
+    variants = ((VARIANTS.get(entry["variant"]), entry["targets"]) for entry in header["adapters"])
+    return [target for variant, targets in variants if variant and variant.replaces for target in targets]
 
 
 def _refuse_repeated(path: object, model: nn.Module, targets: list[str]) -> None:

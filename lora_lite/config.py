@@ -22,7 +22,7 @@ NO_PATTERN = (re.error, OverflowError, RecursionError, Warning)
 PATTERNS = ("target_names", "exclude_names")
 # Of a file's patterns, characters in all, that are tried as regular expressions: compiling may take
 # milliseconds for each.
-TRIED = 500
+TRIED = 200
 # By the names that a file holds.
 ADAPTER_DTYPES = {
     "float32": torch.float32,

@@ -6,7 +6,7 @@ import io
 import json
 import pickle
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -21,15 +21,18 @@ WITH_BUFFERS = 3
 EXTRA = "_extra_state"  # as a state dict calls it
 
 
-def fingerprint(model: nn.Module, *, parameters_only: bool = False) -> dict[str, str]:
+def fingerprint(
+    model: nn.Module, *, without: Collection[str] = (), parameters_only: bool = False
+) -> dict[str, str]:
     """Every base tensor's dtype and shape, and a digest of every bit: parameters, persistent buffers and what
     modules keep as extra state. Adapters do not count, nor do buffers that no state dict has.
 
+    without: layers that an adapter replaces.
     parameters_only: as the format before 3 had it. Raises BaseWeightError on the meta device, where there are
     no bits.
     """
-    parameters = dict(base_parameters(model))
-    buffers = {} if parameters_only else dict(base_buffers(model))
+    parameters = dict(base_parameters(model, without))
+    buffers = {} if parameters_only else dict(base_buffers(model, without))
     for name, tensor in (parameters | buffers).items():
         if tensor.is_meta:
             raise BaseWeightError(
@@ -38,14 +41,14 @@ def fingerprint(model: nn.Module, *, parameters_only: bool = False) -> dict[str,
     modules = dict(plain_modules(model))
     told = {name: _described(gathered(p.detach()), *_scales(modules, name)) for name, p in parameters.items()}
     told |= {name: _described(gathered(buffer)) for name, buffer in buffers.items()}
-    return told if parameters_only else told | _extra_states(model)
+    return told if parameters_only else told | _extra_states(model, without)
 
 
-def _extra_states(model: nn.Module) -> dict[str, str]:
+def _extra_states(model: nn.Module, without: Collection[str]) -> dict[str, str]:
     """What modules put into a state dict besides tensors, as some quantised layers do."""
     states = {
         f"{name}.{EXTRA}" if name else EXTRA: module.get_extra_state()
-        for name, module in base_modules(model)
+        for name, module in base_modules(model, without)
         if type(module).get_extra_state is not nn.Module.get_extra_state
     }
     return {name: f"extra state {_digest_of_any(state)}" for name, state in states.items()}
@@ -101,11 +104,15 @@ def digest_of(tensor: Tensor, *scales: Tensor) -> str:
     return digest.hexdigest()[:16]
 
 
-def check_same_base(path: object, model: nn.Module, header: Mapping[str, Any]) -> None:
-    """Raise BaseMismatchError where the model is not the base that the file was made for."""
+def check_same_base(
+    path: object, model: nn.Module, header: Mapping[str, Any], without: Collection[str] = ()
+) -> None:
+    """Raise BaseMismatchError where the model is not the base that the file was made for, but for the layers
+    `without`.
+    """
     wanted: Mapping[str, str] = header["base"]
     old = header["format"] < WITH_BUFFERS
-    found = fingerprint(model, parameters_only=old)
+    found = fingerprint(model, without=without, parameters_only=old)
     if old and (unchecked := [name for name, _ in base_buffers(model)]):
         warnings.warn(
             f"{path}: format {header['format']} tells nothing of the base's buffers, {len(unchecked)} here"

@@ -2,17 +2,22 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from html import escape
 from itertools import chain
+from typing import Any
 
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from lora_lite.atomic import HOOKS, Step, at_once, attribute_as_it_is, layer_as_it_is
 from lora_lite.config import AdapterConfig
+from lora_lite.coverage import Coverage, coverage, left_alone
+from lora_lite.disabling import Disabled
+from lora_lite.effects import effects
 from lora_lite.errors import NotAttachedError, TargetError
 from lora_lite.fast_paths import switch_on
 from lora_lite.hooks import ADAPTING
-from lora_lite.names import CHILD, STATE, base_parameters, plain_modules, without_wrappers
+from lora_lite.names import CHILD, STATE, Place, base_parameters, plain_modules, without_wrappers
 from lora_lite.spec import Variant
 from lora_lite.statistics import let_move
 
@@ -32,6 +37,9 @@ class State:
     marks: list[dict[str, bool]] = field(default_factory=list)
     # The layers whose adapter started from their weight.
     started_from: list[nn.Module] = field(default_factory=list)
+    # The base's buffers, and how the forward that is on its way found them.
+    buffers: list[Place] = field(default_factory=list)
+    stamps: list[Any] = field(default_factory=list)
 
 
 class Adapter:
@@ -128,6 +136,27 @@ class Adapter:
         """
         return tuple(name for name, layer in self.layers().items() if not layer.reached)
 
+    def effect(self, batches: Iterable[Any]) -> dict[str, float]:
+        """How much the adapter changes the output of each target: ‖change‖ / ‖output without it‖, over all
+        that the batches bring there, with the adapters of the other layers on.
+
+        batches   a batch is a tensor, a tuple or list of positional arguments or a mapping of keyword
+                  arguments; each runs through the model once, in eval mode and without gradients. Nothing is
+                  other afterwards: modes, hooks, dead(), and what torch draws next
+
+        0.0 where it changes nothing, NaN where nothing reached the layer, inf where the layer gives zeros
+        without it. The change is seen in the layer's dtype: less than that rounds is 0.
+
+        Raises NotAttachedError, TargetError; CalibrationError where there is no batch, one that the model
+        does not take, or NaN or Inf comes of it.
+        """
+        self.layers()
+        return effects(self.model, self._look()[0], batches)
+
+    def disabled(self) -> Disabled:
+        """`with adapter.disabled():` it has no effect, and others on the model do: see help(ll.disabled)."""
+        return Disabled(lambda: self.layers().values())
+
     def detach(self) -> None:
         """Take this adapter off. After the last one the base's requires_grad flags are back as they were.
 
@@ -136,10 +165,45 @@ class Adapter:
         self._refuse_detached()
         uninstall(self.model, [self])
 
+    @property
+    def left_alone(self) -> dict[str, str]:
+        """What of the model no adapter is on: modules with a matrix of their own, by name, and why."""
+        self._refuse_detached()
+        return left_alone(self.model)
+
+    @property
+    def share(self) -> float:
+        """The share of the base's parameters that the layers of this adapter hold, from 0 to 1. Quantised
+        weights count as their codes.
+
+        Raises NotAttachedError after detach.
+        """
+        self._refuse_detached()
+        found = self._coverage()
+        return 0.0 if found is None else found.adapted / max(1, found.base)
+
     def __repr__(self) -> str:
+        found = self._coverage()
+        if found is not None:
+            return found.text()
         shown = ", ".join(name or "the model itself" for name in self.targets[:4])
         more = f" and {len(self.targets) - 4} more" if len(self.targets) > 4 else ""
-        return f"Adapter({self.config.variant} on {shown}{more})"
+        return f"Adapter({self.config.variant} on {shown}{more}, no longer attached)"
+
+    def _repr_html_(self) -> str:
+        found = self._coverage()
+        return escape(repr(self)) if found is None else found.html()
+
+    def _coverage(self) -> Coverage | None:
+        """None where it is detached; of the layers that are still there where one was taken out."""
+        if self not in adapters_of(self.model):
+            return None
+        carriers, _ = self._look()
+        layers: dict[str, Variant] = {
+            name: layer._modules[CHILD]  # type: ignore[misc]  # a Variant
+            for name, layer in carriers.items()
+        }
+        return coverage(self.model, self.config.variant, layers, carriers.values())
 
 
 def adapters_of(model: nn.Module) -> tuple[Adapter, ...]:
@@ -180,7 +244,8 @@ def unwrapped(model: nn.Module) -> nn.Module:
     """
     if not isinstance(model, nn.Module):
         hint = " Use the handle's own detach(), or its .model." if isinstance(model, Adapter) else ""
-        raise TargetError(f"Found {model!r}, wanted the model, an nn.Module.{hint}")
+        found = repr(model).partition("\n")[0]
+        raise TargetError(f"Found {found}, wanted the model, an nn.Module.{hint}")
     return without_wrappers(model)
 
 

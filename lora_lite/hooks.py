@@ -14,6 +14,7 @@ from lora_lite.errors import BaseWeightError, TargetError
 from lora_lite.names import CHILD, STATE
 from lora_lite.sketches import changed
 from lora_lite.spec import Variant
+from lora_lite.statistics import refuse_moved, stamps_of
 
 
 def hang(layer: nn.Module, module: Variant) -> list[Step]:
@@ -39,31 +40,38 @@ def hang(layer: nn.Module, module: Variant) -> list[Step]:
     # itself.
     handle = RemovableHandle(hooks, extra_dict=with_kwargs)
     module.__dict__["hook"] = handle
+    # In the place of the layer's own numbers: what its hooks make of y they make of the adapter's.
+    first = [(hooks.move_to_end, handle.id, False)] if module.replaces else []  # type: ignore[attr-defined]
     return [
         (setitem, layer._modules, CHILD, module),
         (setitem, hooks, handle.id, hook),
         (setitem, with_kwargs, handle.id, True),
+        *first,
     ]
 
 
 # The hooks find their adapter through the layer that calls them, so that a deep copy of a model uses its own.
 def _adapt_input(
     layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    x = _given(layer, args, kwargs)
+) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
     adapter: Variant = layer.lora_lite
     # Past nn.Module.__setattr__, which would take 2 µs of each forward (measured).
     adapter.__dict__["mark"]["reached"] = True
+    if adapter.__dict__["switches"] and adapter.disabled:
+        return None
+    x = _given(layer, args, kwargs)
     adapted = _without_autocast(x, adapter.adapt_input, x).to(x.dtype)
     if args:
         return (adapted, *args[1:]), kwargs
     return args, {name: adapted if value is x else value for name, value in kwargs.items()}
 
 
-def _adapt_output(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], y: Tensor) -> Tensor:
-    x = _given(layer, args, kwargs)
+def _adapt_output(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], y: Tensor) -> Tensor | None:
     adapter: Variant = layer.lora_lite
     adapter.__dict__["mark"]["reached"] = True
+    if adapter.__dict__["switches"] and adapter.disabled:
+        return None
+    x = _given(layer, args, kwargs)
     adapted = _without_autocast(x, adapter.adapt_output, x, y, layer)
     return adapted.to(y.dtype)
 
@@ -76,12 +84,17 @@ def _given(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
     """What the layer is called with. Raises TargetError on a nested tensor, which has no shape to go by."""
     x, adapter = first_argument(layer, args, kwargs), layer.lora_lite
     own = next(iter(adapter._parameters.values()), x)
-    if own.device != x.device:
-        raise TargetError(
-            f"{vars(adapter).get('target')}: the adapter is on {own.device}, its input on {x.device}, wanted"
-            " one device. Move the whole model; an engine that takes a layer's weights away and brings them"
-            " for its call must bring the adapter's too: leave the layer out of it, or with exclude_names."
-        )
+    # Where the bias alone is there, torch computes with a weight on the meta device: with memory that is
+    # nobody's. An engine's own forward has brought the weight, and taken it away again.
+    weight = x if "forward" in vars(layer) else layer._parameters.get("weight", x)
+    for what, tensor in (("adapter", own), ("layer's weight", weight)):
+        if tensor is not None and tensor.device != x.device:
+            raise TargetError(
+                f"{vars(adapter).get('target')}: the {what} is on {tensor.device}, its input on {x.device},"
+                " wanted one device. Move the whole model; an engine that takes a layer's weights away and"
+                " brings them for its call must bring the adapter's too: leave the layer out of it, or with"
+                " exclude_names."
+            )
     if x.is_nested:
         raise TargetError(
             f"{vars(adapter).get('target')}: found a nested tensor, wanted a padded one."
@@ -91,9 +104,12 @@ def _given(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
 
 
 def listen(model: nn.Module) -> tuple[RemovableHandle, list[Step]]:
-    """What tells the model's adapters that a forward begins."""
+    """What tells the model's adapters that a forward begins, and looks at the base when it ends."""
     handle = RemovableHandle(model._forward_pre_hooks)
-    return handle, [(setitem, model._forward_pre_hooks, handle.id, begin)]
+    return handle, [
+        (setitem, model._forward_pre_hooks, handle.id, begin),
+        (setitem, model._forward_hooks, handle.id, end),
+    ]
 
 
 def begin(model: nn.Module, args: Any) -> None:
@@ -102,9 +118,19 @@ def begin(model: nn.Module, args: Any) -> None:
     if not torch.compiler.is_compiling():
         for layer in state.started_from:
             refuse_another_weight(layer)
+        state.stamps = stamps_of(state.buffers)
     state.seen["ran"] = True
     for mark in state.marks:
         mark["reached"] = False
+
+
+def end(model: nn.Module, args: Any, y: Any) -> None:
+    """What a forward in training mode has written to the base is refused."""
+    state: Any = vars(model)[STATE]
+    if state.buffers and not torch.compiler.is_compiling():
+        # Taken: without begin() before it, where a user has removed that, there is nothing to compare.
+        before, state.stamps = state.stamps, []
+        refuse_moved(state.buffers, before)
 
 
 def refuse_another_weight(layer: nn.Module, *, thoroughly: bool = False) -> None:

@@ -1,5 +1,6 @@
 """What counts as a linear layer, and reading the weight of one: plain, or through its quantiser's own API."""
 
+import copy
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -15,20 +16,44 @@ from lora_lite.statistics import STILL, moves
 
 @dataclass(frozen=True)
 class LinearShape:
-    """Width of a linear layer's input and output."""
+    """Width of a linear layer's input and output, and whether it has a bias."""
 
     d_in: int
     d_out: int
+    bias: bool = False
 
 
 def is_linear(module: nn.Module) -> bool:
-    """nn.Linear and whatever looks like one: a forward from `in_features` to `out_features`."""
-    return all(isinstance(getattr(module, width, None), int) for width in ("in_features", "out_features"))
+    """nn.Linear and whatever looks like one: a forward from `in_features` to `out_features`, or is_turned."""
+    widths = ("in_features", "out_features")
+    return all(isinstance(getattr(module, width, None), int) for width in widths) or is_turned(module)
+
+
+def is_turned(module: nn.Module) -> bool:
+    """Whether it computes x W + b from a weight (d_in, d_out), as transformers' Conv1D does in GPT-2.
+
+    Told by `nf`, its d_out, and by `nx`, its d_in, or where it has none by a weight with `nf` columns.
+    """
+    if not isinstance(nf := getattr(module, "nf", None), int) or hasattr(module, "in_features"):
+        return False
+    weight = module._parameters.get("weight")
+    columns = weight is not None and weight.dim() == 2 and weight.shape[1] == nf
+    return columns or isinstance(getattr(module, "nx", None), int)
+
+
+def turned(layer: nn.Module, weight: Tensor) -> Tensor:
+    """A weight as the layer stores it, as (d_out, d_in), and the other way round."""
+    return weight.mT if is_turned(layer) else weight
 
 
 def linear_shape(layer: nn.Module) -> LinearShape:
     """The shape of a module for which is_linear holds."""
-    return LinearShape(layer.in_features, layer.out_features)  # type: ignore[arg-type]  # is_linear: they are ints
+    told: Any = layer
+    bias = isinstance(getattr(layer, "bias", None), Tensor)
+    if is_turned(layer):
+        d_in = told.nx if isinstance(getattr(told, "nx", None), int) else len(told.weight)
+        return LinearShape(d_in, told.nf, bias)
+    return LinearShape(told.in_features, told.out_features, bias)
 
 
 def weight_of(layer: nn.Module) -> Any:
@@ -59,7 +84,8 @@ def weight_of(layer: nn.Module) -> Any:
 
 
 def has_plain_weight(layer: nn.Module) -> bool:
-    """Whether `layer.weight` holds the weight itself: an ordinary floating-point tensor, (d_out, d_in).
+    """Whether `layer.weight` holds the weight itself: an ordinary floating-point tensor, (d_out, d_in), or
+    (d_in, d_out) where it is_turned.
 
     Decided by the weight and not by the layer's type: bitsandbytes layers are subclasses of nn.Linear, and
     torchao keeps `type(layer) is nn.Linear` with a tensor subclass that claims a floating dtype.
@@ -68,7 +94,7 @@ def has_plain_weight(layer: nn.Module) -> bool:
     return (
         type(weight) in (Tensor, nn.Parameter)
         and _holds_numbers(weight)
-        and weight.shape == (layer.out_features, layer.in_features)
+        and weight.shape == stored_sizes(layer)
     )
 
 
@@ -84,18 +110,18 @@ def read_weight(layer: nn.Module) -> Tensor:
     """
     weight = weight_of(layer)
     if has_plain_weight(layer):
-        return weight.detach()  # type: ignore[no-any-return]  # has_plain_weight: a tensor
+        return turned(layer, weight.detach())
     if _is_bitsandbytes(layer):
         weight = _read_bitsandbytes(layer)
     elif _knows_its_scale(weight):
         weight = weight.detach().dequantize()
     # Asked of what came out too: codes, or another layout, must not pass for W.
-    if isinstance(weight, Tensor) and _holds_numbers(weight) and weight.shape == linear_sizes(layer):
-        return weight.detach()
+    if isinstance(weight, Tensor) and _holds_numbers(weight) and weight.shape == stored_sizes(layer):
+        return turned(layer, weight.detach())
     found = f"{type(weight).__name__} {getattr(weight, 'dtype', '')} {tuple(getattr(weight, 'shape', ()))}"
     raise BaseWeightError(
         f"{type(layer).__name__}: the weight is a {found}, wanted floating-point numbers of shape"
-        f" {linear_sizes(layer)}. Use a variant that does not read the base weight (lora, ia3, ia3_ff, hra,"
+        f" {stored_sizes(layer)}. Use a variant that does not read the base weight (lora, ia3, ia3_ff, hra,"
         " eva), or an unquantised base."
     )
 
@@ -114,10 +140,36 @@ def read_bias(layer: nn.Module) -> Tensor | None:
     )
 
 
+@torch.no_grad()
+def computes_linear(layer: nn.Module) -> bool:
+    """Whether its forward, hooks aside, is x Wᵀ + b of read_weight and read_bias: tried on two tokens, in
+    float64. The same inputs at every call, and nothing is taken from torch's generator.
+    """
+    twin = copy.deepcopy(layer).double()
+    W, b = read_weight(twin), read_bias(twin)
+    x = torch.arange(1, 2 * W.shape[1] + 1, dtype=W.dtype, device=W.device).sin().view(2, -1)
+    try:
+        y = twin.forward(x)
+    except (TypeError, RuntimeError):  # it wants more than an input, or another one
+        return False
+    wanted, size = x @ W.mT, x.abs() @ W.mT.abs()
+    if b is not None:
+        wanted, size = wanted + b, size + b.abs()
+    bound = torch.finfo(W.dtype).eps * W.shape[1] * size
+    # A base with NaN in it is told as such elsewhere.
+    return isinstance(y, Tensor) and y.shape == wanted.shape and not bool(((y - wanted).abs() > bound).any())
+
+
 def linear_sizes(layer: nn.Module) -> tuple[int, int]:
-    """(d_out, d_in), the shape that the weight should have."""
+    """(d_out, d_in), the shape of the weight as read_weight gives it."""
     shape = linear_shape(layer)
     return shape.d_out, shape.d_in
+
+
+def stored_sizes(layer: nn.Module) -> tuple[int, int]:
+    """The shape that the layer's own `weight` should have."""
+    d_out, d_in = linear_sizes(layer)
+    return (d_in, d_out) if is_turned(layer) else (d_out, d_in)
 
 
 def _knows_its_scale(weight: Any) -> bool:

@@ -1,20 +1,22 @@
 """merge: fold adapters into the base."""
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_hooks
 
 from lora_lite.atomic import at_once, gradients_as_before, layer_as_it_is
+from lora_lite.base import refuse_absent
 from lora_lite.errors import BaseWeightError, TargetError, naming
 from lora_lite.handle import Adapter, attached, take_down, uninstalling, unwrapped
 from lora_lite.hooks import refuse_another_weight
 from lora_lite.journal import Journal
-from lora_lite.linear import has_plain_weight
+from lora_lite.linear import computes_linear, has_plain_weight, is_turned, linear_shape, turned
 from lora_lite.names import CHILD, STATE, plain_modules
 
 
@@ -39,6 +41,7 @@ def merge(model: nn.Module) -> None:
     off, _ = uninstalling(model, adapters)
     named = dict(plain_modules(model))
     layers = {name: named[name] for adapter in adapters for name in adapter.layers()}
+    _refuse_disabled(layers)
     for layer in layers.values():
         refuse_another_weight(layer, thoroughly=True)
     _refuse_unreached(model, adapters)
@@ -73,7 +76,8 @@ def _merged(layer: Any) -> tuple[Tensor, Tensor | None]:
     # A copy, with adapter and hook: nothing of the model is widened. In eval mode: a user's variant may have
     # dropout.
     twin = copy.deepcopy(layer).double().eval()
-    basis = torch.eye(layer.in_features, dtype=torch.float64, device=layer.weight.device)
+    d_in = linear_shape(layer).d_in
+    basis = torch.eye(d_in, dtype=torch.float64, device=layer.weight.device)
     # f(0) is the bias; f of the i-th unit vector less the bias is the i-th column of the weight.
     bias = twin(torch.zeros_like(basis[:1]))
     weight = (twin(basis) - bias).mT
@@ -81,13 +85,21 @@ def _merged(layer: Any) -> tuple[Tensor, Tensor | None]:
         raise BaseWeightError(
             "merge: the adapter adds a constant and the layer has no bias to hold it. Give the layer a bias."
         )
-    weight, bias = weight.to(layer.weight.dtype), bias.to(layer.weight.dtype)
+    weight, bias = turned(layer, weight).to(layer.weight.dtype), bias.to(layer.weight.dtype)
     if not (weight.isfinite().all() and bias.isfinite().all()):
         found = f"the merged weight is not finite in {weight.dtype}"
         raise BaseWeightError(
             f"merge: {found}: it overflows, or the adapter holds NaN or Inf. Keep the adapter attached."
         )
     return weight, None if layer.bias is None else bias[0]
+
+
+def _refuse_disabled(layers: Mapping[str, Any]) -> None:
+    if off := [name for name, layer in layers.items() if layer._modules[CHILD].disabled]:
+        raise TargetError(
+            f"{', '.join(off[:5])}: merge: {len(off)} of {len(layers)} adapted layers are disabled, wanted"
+            " adapters that act: the base alone would come out. Merge outside of disabled()."
+        )
 
 
 def _refuse_unreached(model: nn.Module, adapters: Iterable[Adapter]) -> None:
@@ -106,19 +118,31 @@ def _refuse_unreached(model: nn.Module, adapters: Iterable[Adapter]) -> None:
 
 def _refuse_unmergeable(model: nn.Module, layer: Any) -> None:
     """A layer can be merged into if it computes x Wᵀ + b and nothing else, with tensors of its own."""
-    if not has_plain_weight(layer) or not isinstance(layer, nn.Linear):
+    refuse_absent(layer)
+    if not has_plain_weight(layer) or not (isinstance(layer, nn.Linear) or is_turned(layer)):
         raise BaseWeightError(
             f"merge: {type(layer).__name__} holds no plain floating-point weight to fold into. "
             "Keep the adapter attached, or load it onto an unquantised base."
         )
     module: Any = layer._modules[CHILD]
     own = (module.hook, vars(model)[STATE].listener)
-    hooks = {*layer._forward_hooks, *layer._forward_pre_hooks} - {handle.id for handle in own}
-    if type(layer).forward is not nn.Linear.forward or "weight" not in layer._parameters or hooks:
+    held = (layer._forward_hooks, layer._forward_pre_hooks, _global_forward_hooks, _global_forward_pre_hooks)
+    hooks = set(chain(*held)) - {handle.id for handle in own}
+    # Engines put a forward of their own on the layer itself.
+    plain = "forward" not in vars(layer)
+    # Of a class that is not known here the numbers are asked.
+    plain &= computes_linear(layer) if is_turned(layer) else type(layer).forward is nn.Linear.forward
+    if not plain or "weight" not in layer._parameters or hooks:
         raise BaseWeightError(
             f"merge: {type(layer).__name__} computes more than x Wᵀ + b (a forward of its own, a parametrised"
             " weight or another hook), which would count twice. Take that away first, or keep the adapter"
             " attached."
+        )
+    own_numbers = [p for p in layer.parameters(recurse=False) if p.numel() > 1]
+    if any(0 in p.stride() for p in own_numbers):
+        raise BaseWeightError(
+            "merge: its weight or bias is expanded: one number stands in several places. Give the layer a"
+            " clone() of it, or keep the adapter attached."
         )
     if sharing := list(_sharing(model, layer)):
         raise BaseWeightError(

@@ -93,6 +93,18 @@ class Tensors(set[str]):
 @contextmanager
 def opened(path: str, digest: Callable[[Tensor], str]) -> Iterator[tuple[dict[str, Any], Tensors]]:
     """The header of a file, and its tensors while it is open."""
+    with opened_tensors(path, digest) as (metadata, tensors):
+        if not isinstance(metadata, dict) or not isinstance(text := metadata.get(HEADER), str):
+            raise CheckpointError(
+                f"{shown(path)}: a safetensors file without a {HEADER!r} header. Load files written by"
+                " lora_lite.save."
+            )
+        yield _parse_header(path, text), tensors
+
+
+@contextmanager
+def opened_tensors(path: str, digest: Callable[[Tensor], str]) -> Iterator[tuple[Any, Tensors]]:
+    """The metadata of any safetensors file, and its tensors while it is open."""
     if not os.path.isfile(path):
         _refuse_what_is_no_file(path)
     with open(path, "rb") as file:
@@ -100,12 +112,7 @@ def opened(path: str, digest: Callable[[Tensor], str]) -> Iterator[tuple[dict[st
             metadata, entries, start = _layout(file)
         except _DamagedError as error:
             raise CheckpointError(_not_whole(path, str(error))) from error
-        if not isinstance(metadata, dict) or not isinstance(text := metadata.get(HEADER), str):
-            raise CheckpointError(
-                f"{shown(path)}: a safetensors file without a {HEADER!r} header. Load files written by"
-                " lora_lite.save."
-            )
-        yield _parse_header(path, text), Tensors(path, file, entries, start, digest)
+        yield metadata, Tensors(path, file, entries, start, digest)
 
 
 def _refuse_what_is_no_file(path: str) -> None:
@@ -133,7 +140,7 @@ def _layout(file: BufferedReader) -> tuple[Any, dict[str, Any], int]:
     if length > LONGEST or start > held.st_size:
         raise _DamagedError(f"a header of {length} bytes in a file of {held.st_size}")
     try:
-        header = _parsed(_text(file, length))
+        header = parsed(_text(file, length))
     except (ValueError, RecursionError) as error:
         raise _DamagedError(f"invalid header: {error}") from error
     if not isinstance(header, dict):
@@ -154,7 +161,7 @@ def _text(file: BufferedReader, length: int) -> str:
     return text.decode()
 
 
-def _parsed(text: str) -> Any:
+def parsed(text: str) -> Any:
     """JSON. Raises ValueError or RecursionError."""
 
     # Python's json takes NaN and Infinity, which are no JSON.
@@ -186,7 +193,7 @@ def _refuse_gaps(entries: dict[str, Any], room: int) -> None:
 
 def _parse_header(path: str, text: str) -> dict[str, Any]:
     try:
-        header: Any = _parsed(text)
+        header: Any = parsed(text)
     except (ValueError, RecursionError) as error:
         # RecursionError: brackets that nest deeper than Python follows.
         raise CheckpointError(f"{shown(path)}: the header is not valid JSON: {error}.") from error

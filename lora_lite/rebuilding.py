@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lora_lite.adapter import refuse_overlap
-from lora_lite.base import device_of, refuse_absent
+from lora_lite.base import device_of, refuse_absent, refuse_another_forward
 from lora_lite.config import AdapterConfig
 from lora_lite.errors import CheckpointError, ConfigError, naming
 from lora_lite.linear import LinearShape, is_linear, linear_shape
@@ -37,6 +37,7 @@ def rebuild(
         layers[target] = _layer(path, model, target)
         with naming(target):
             refuse_absent(layers[target])
+            refuse_another_forward(layers[target], replaced=variant.replaces)
     refuse_overlap(layers)
     refuse_uncalled(model, layers)
     modules = {}
@@ -49,10 +50,10 @@ def rebuild(
     with _blaming_the_header(path):
         for target, own in entry["targets"].items():
             shape, device = linear_shape(layers[target]), device_of(layers[target])
-            variant.check(shape, config)
             # Most layers have the config's own r and alpha, checked already. By repr: 1 == True == 1.0.
             same = repr(own) == repr({"r": config.r, "alpha": config.alpha})
             layer_config = config if same else replace(config, **own)
+            variant.check(shape, layer_config)
             saved = _take(path, target, variant, shape, layer_config, tensors, cast=dtype is not None)
             given = {name: tensor.to(device=device, dtype=dtype) for name, tensor in saved.items()}
             modules[target] = variant(shape, layer_config, tensors=given)

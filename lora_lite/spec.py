@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lora_lite.config import AdapterConfig
+from lora_lite.deviation import Deviation
 from lora_lite.errors import ConfigError
 from lora_lite.linear import LinearShape
 
@@ -115,9 +116,12 @@ class Variant(nn.Module):
     reads_weight       whether it reads the base weight: attach then refuses one that cannot be read, and NaN
                        and Inf in a quantised one too
     needs_calibration  whether attach refuses it without calibration_data
+    replaces           whether it takes nothing of y: attach then wants a layer that computes x Wᵀ + b, whose
+                       own numbers do not count as base
+    deviations         claims of the property suite that do not hold of it, and why
 
-    An instance has `shape` (LinearShape), `config` (this layer's own), `scale` (alpha / r, or 1) and
-    `reached`, which the runtime sets at every forward.
+    An instance has `shape` (LinearShape), `config` (this layer's own), `scale` (alpha / r, or 1), `reached`,
+    which the runtime sets at every forward, and `disabled`.
 
     Its class docstring is what help() and the suite's audit show: a title up to the first blank line, the
     formula indented, then "Tensors:", "Reference:", "Identity at init:", "First step:" and "Deviations:".
@@ -129,6 +133,8 @@ class Variant(nn.Module):
     reference: ClassVar[Reference | None] = None
     reads_weight: ClassVar[bool] = False
     needs_calibration: ClassVar[bool] = False
+    replaces: ClassVar[bool] = False
+    deviations: ClassVar[tuple[Deviation, ...]] = ()
 
     def __init__(
         self,
@@ -144,6 +150,7 @@ class Variant(nn.Module):
         # A plain dict: torch.compile follows it from the layer and from the model's listener alike.
         self.__dict__["mark"] = {"reached": False}
         self.__dict__["renewed"] = False
+        self.__dict__["switches"] = ()
         self.shape = shape
         self.config: Any = config
         self.scale = config.scale
@@ -177,6 +184,11 @@ class Variant(nn.Module):
         """Whether the latest forward of the model has called the layer."""
         return self.__dict__["mark"]["reached"]  # type: ignore[no-any-return]  # a bool
 
+    @property
+    def disabled(self) -> bool:
+        """Whether it has no effect for now: inside of adapter.disabled() or ll.disabled(model)."""
+        return any(switch.open for switch in self.__dict__["switches"])
+
     @classmethod
     def specs(cls, shape: LinearShape, config: Any) -> dict[str, ParamSpec]:
         """Every tensor of the adapter on a layer of this shape, by name. A subclass must override it."""
@@ -185,6 +197,13 @@ class Variant(nn.Module):
     @classmethod
     def check(cls, shape: LinearShape, config: Any) -> None:
         """Raise ConfigError where this config cannot work on a layer of this shape."""
+
+    @classmethod
+    def fit(cls, shape: LinearShape, config: Any) -> Any:
+        """The config on a layer of this shape: where r is more than the layer can have, the largest rank that
+        it can, and the same s = alpha / r.
+        """
+        return config
 
     @classmethod
     def identity(cls, config: Any) -> Literal["exact", "rounding"]:
@@ -279,13 +298,3 @@ def register(variant: V) -> V:
         )
     VARIANTS[variant.name] = variant
     return variant
-
-
-def checked_rank(shape: LinearShape, config: AdapterConfig) -> None:
-    """For variants whose factors are singular or principal directions: r can be no larger than the layer."""
-    largest = min(shape.d_in, shape.d_out)
-    if config.r is not None and config.r > largest:
-        raise ConfigError(
-            f"{config.variant}: r = {config.r} on a layer {shape.d_in} → {shape.d_out}, wanted r ≤ {largest}."
-            " Lower r, or leave the layer out with exclude_names."
-        )

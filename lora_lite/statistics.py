@@ -5,11 +5,12 @@ them: no file would have them, and detach could not give them back. While an ada
 computes as in eval mode, whatever train() says. Its flag stays the user's own, and counts again after detach.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from operator import setitem
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.utils.parametrizations import _SpectralNorm
 from torch.nn.utils.spectral_norm import SpectralNorm
@@ -36,8 +37,17 @@ def moves(module: nn.Module) -> bool:
 
 
 def refuse_observers(model: nn.Module) -> None:
-    """Raise BaseWeightError on a quantiser that still gathers its range: it moves in eval mode too."""
+    """Raise BaseWeightError on what cannot be kept still: a quantiser that still gathers its range moves in
+    eval mode too, and TorchScript calls no hooks.
+    """
     for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            if moves(module):
+                raise BaseWeightError(
+                    f"{name}: found TorchScript whose statistics move in training, wanted a base that stays."
+                    " Attach before scripting, or freeze it with torch.jit.freeze."
+                )
+            continue
         enabled = module._buffers.get("observer_enabled")
         if enabled is None or not enabled.any():
             continue
@@ -45,6 +55,33 @@ def refuse_observers(model: nn.Module) -> None:
             f"{name}: {type(module).__name__} changes its range at every forward, wanted a base that stays."
             " Call model.apply(torch.ao.quantization.disable_observer) first."
         )
+
+
+def stamps_of(places: Iterable[Any]) -> list[Any]:
+    """Of each place (a module's name, the module, and its buffer's own name), another one once somebody wrote
+    to the buffer or put another there; None in eval mode, where what is written is a cache.
+    """
+    held = ((module, module._buffers.get(own)) for _, module, own in places)
+    return [_stamp(buffer) if module.training and buffer is not None else None for module, buffer in held]
+
+
+def _stamp(buffer: Tensor) -> tuple[int, int]:
+    return id(buffer), 0 if buffer.is_inference() else buffer._version
+
+
+def refuse_moved(places: Sequence[Any], before: Sequence[Any]) -> None:
+    """Raise BaseWeightError where a forward wrote to a buffer in training mode, as nothing else here keeps
+    still.
+    """
+    if not before or (now := stamps_of(places)) == before:
+        return
+    for (name, module, own), then, stamp in zip(places, before, now, strict=True):
+        if then is not None and then != stamp:
+            raise BaseWeightError(
+                f"{name}: {type(module).__name__} writes its buffer {own} at every forward in training mode,"
+                " wanted a base that stays: no file would have it, and detach could not give it back. Put it"
+                " in eval mode after each train(), or register what is a mere cache with persistent=False."
+            )
 
 
 def keep_still(model: nn.Module) -> tuple[list[Step], list[Step]]:

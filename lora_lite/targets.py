@@ -4,12 +4,14 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
+import torch
 from torch import nn
 
 from lora_lite.config import AdapterConfig, Role
 from lora_lite.errors import TargetError
+from lora_lite.inventory import output_head, what_it_is
 from lora_lite.linear import is_linear, linear_shape
-from lora_lite.names import plain_modules, without_wrappers
+from lora_lite.names import plain_modules
 
 
 def find_targets(model: nn.Module, config: AdapterConfig) -> dict[str, nn.Module]:
@@ -21,7 +23,8 @@ def find_targets(model: nn.Module, config: AdapterConfig) -> dict[str, nn.Module
     names = _linear_names(model)
     if not names:
         raise TargetError(
-            f"{type(model).__name__} has no linear layer (no module with in_features and out_features)."
+            f"{type(model).__name__} has no linear layer (no module with in_features and out_features, nor"
+            " one with nf and a weight of that many columns, as transformers' Conv1D)."
         )
     # Each looks at all layers: its error is about its own setting, and not about what the others left.
     wanted = _by_name(model, names, config)
@@ -55,30 +58,40 @@ def matches(pattern: str, name: str) -> bool:
     return any(re.fullmatch(pattern, name[start:]) for start in starts)
 
 
-def _selected(names: dict[str, list[str]], pattern: str, field: str) -> set[str]:
+def _selected(model: nn.Module, names: dict[str, list[str]], pattern: str, field: str) -> set[str]:
     found = {name for name, aliases in names.items() if any(matches(pattern, alias) for alias in aliases)}
     if not found:
-        raise TargetError(f"{field}: {pattern!r} matches no linear layer. {_sample(names)}")
+        other = [f"{name} is {what}" for name, what in _named_so(model, pattern).items()]
+        instead = f": {'; '.join(other[:3])}{'; …' if other[3:] else ''}" if other else ""
+        raise TargetError(f"{field}: {pattern!r} matches no linear layer{instead}. {_sample(names)}")
+    return found
+
+
+def _named_so(model: nn.Module, pattern: str) -> dict[str, str]:
+    """What the pattern matches besides: modules, and parameters by themselves; and what each of them is."""
+    found = dict[str, str]()
+    for name, module in plain_modules(model):
+        if name and matches(pattern, name):
+            found[name] = what_it_is(module)
+        for own in module._parameters:
+            if matches(pattern, full := f"{name}.{own}" if name else own):
+                found[full] = f"a parameter of {what_it_is(module)}"
     return found
 
 
 def _by_name(model: nn.Module, names: dict[str, list[str]], config: AdapterConfig) -> set[str]:
-    if config.target_names:
-        wanted = set().union(*(_selected(names, pattern, "target_names") for pattern in config.target_names))
-    else:
-        wanted = set(names) - _output_head(model, names)
-    excluded = set().union(*(_selected(names, pattern, "exclude_names") for pattern in config.exclude_names))
-    return wanted - excluded
+    named = _any_of(model, names, config.target_names, "target_names")
+    wanted = named if config.target_names else set(names) - _output_head(model, names)
+    return wanted - _any_of(model, names, config.exclude_names, "exclude_names")
+
+
+def _any_of(model: nn.Module, names: dict[str, list[str]], patterns: tuple[str, ...], field: str) -> set[str]:
+    return set().union(*(_selected(model, names, pattern, field) for pattern in patterns))
 
 
 def _output_head(model: nn.Module, names: dict[str, list[str]]) -> set[str]:
-    """The head that turns the last hidden state into logits, where the model tells (as transformers models
-    do).
-    """
-    tell = getattr(model, "get_output_embeddings", None)
-    head = tell() if callable(tell) else None
-    modules = dict(plain_modules(model))
-    return set() if head is None else {name for name in names if modules[name] is without_wrappers(head)}
+    head, modules = output_head(model), dict(plain_modules(model))
+    return {name for name in names if modules[name] is head}
 
 
 def residual_width(model: nn.Module, names: Iterable[str]) -> int:
@@ -171,11 +184,20 @@ def _by_layer(model: nn.Module, names: dict[str, list[str]], layers: tuple[int, 
 def refuse_uncalled(model: nn.Module, wanted: Iterable[str]) -> None:
     """Raise TargetError on a layer whose forward nobody calls.
 
-    nn.MultiheadAttention reads out_proj's weight and never calls it, so that a hook there would do nothing.
+    nn.MultiheadAttention reads out_proj's weight and never calls it, and TorchScript compiles calls without
+    their hooks, so that a hook there would do nothing.
     """
+    scripts = (module for module in model.modules() if isinstance(module, torch.jit.ScriptModule))
+    compiled = {part for script in scripts for part in script.modules()}
     uncalled = {module.out_proj for module in model.modules() if isinstance(module, nn.MultiheadAttention)}
     modules = dict(plain_modules(model))
     for name in sorted(wanted):
+        if modules[name] in compiled:
+            raise TargetError(
+                f"{name or 'the model itself'}: found TorchScript, which calls a layer without its hooks, so"
+                " that an adapter there would do nothing. Attach before scripting, or leave the layer out"
+                f" with exclude_names=({re.escape(name)!r},)."
+            )
         if uncalled and modules[name] in uncalled:
             raise TargetError(
                 f"{name}: nn.MultiheadAttention never calls its out_proj, so an adapter there would do"

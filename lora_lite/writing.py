@@ -52,7 +52,11 @@ def save_file(tensors: Mapping[str, Tensor], place: str, *, metadata: dict[str, 
         begin, end = end, end + tensor.nbytes
         kind = KINDS[tensor.dtype]
         header[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [begin, end]}
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    try:
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        # A layer's name may be any string, half of a surrogate pair included.
+        text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     with open(place, "wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
@@ -75,35 +79,58 @@ def write_atomically(path: str, write: Callable[[str], Any]) -> None:
     is whole then.
     """
     old = _standing(path)
-    if old is not None and not stat.S_ISREG(old.st_mode):
-        write(path)
-        return
-    target = os.path.realpath(path)
+    special = old is not None and not stat.S_ISREG(old.st_mode)
+    try:
+        if special:
+            write(path)
+        else:
+            _replace(_meant(path), write, old)
+    except OSError as error:
+        # By the name that the user gave, and not by that of the file beside it.
+        told = f"{shown(path)}: it could not be written: {error.strerror or error}."
+        told += "" if special else " What was there before is whole."
+        raise OSError(error.errno or errno.EIO, told) from error
+
+
+def _replace(target: str, write: Callable[[str], Any], old: os.stat_result | None) -> None:
+    """Write a file beside the target, and move it there."""
     folder, own = os.path.split(target)
     # Not the name itself: one of 255 bytes, the most that there can be, would leave no room.
     prefix = f".lora_lite-{hashlib.sha256(os.fsencode(own)).hexdigest()[:16]}-"
     beside = os.path.join(folder, f"{prefix}{_HOST}-{os.getpid()}-{token_hex(4)}.tmp")
-    _clear(folder, prefix)
+    _clear(folder or os.curdir, prefix)
     try:
         # Nobody may read the new file who may not read the old one.
         with _claimed(beside, 0o666 if old is None else 0o600) as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            # An umask may take the right to write from the owner too, who has the file open by then.
+            if strict := mode & 0o600 != 0o600:
+                os.chmod(beside, mode | 0o600)
             write(beside)
             if old is not None:
                 _take_after(file.fileno(), target, old)
+            elif strict:
+                os.chmod(beside, mode)
             # On the disk before it takes the old file's place: whatever crashes, one of the two is whole.
             os.fsync(file.fileno())
             os.replace(beside, target)
-    except BaseException as error:
+    except BaseException:
         # What cannot be removed (the right to was lost meanwhile) the next save clears.
         with suppress(OSError):
             os.unlink(beside)
-        if isinstance(error, OSError):
-            # By the name that the user gave, and not by that of the file beside it.
-            told = (
-                f"{shown(path)}: it could not be written: {error.strerror}. What was there before is whole."
-            )
-            raise OSError(error.errno or errno.EIO, told) from error
         raise
+
+
+def _meant(path: str) -> str:
+    """Where the file's own link leads, if it is one. Not the whole real path, which may be longer than the
+    system takes.
+    """
+    # As many as Linux follows: _standing() has seen no loop, but somebody may have made one since.
+    for _ in range(40):
+        if not os.path.islink(path):
+            break
+        path = os.path.join(os.path.dirname(path), os.readlink(path))
+    return path
 
 
 _HOST = re.sub(r"[^A-Za-z0-9.]", "_", platform.node())[:40] or "unknown"

@@ -10,9 +10,10 @@ import pytest
 
 import lora_lite as ll
 from properties import Asked
+from properties.judging.claim import CLAIMS as REGISTER
 from properties.judging.place import PACKAGE
 from properties.subjects.users import import_variants
-from strategies.options import BUILT_IN
+from strategies.options import BUILT_IN, NoShapeError, simplest
 
 CLAIMS = PACKAGE / "claims"
 
@@ -22,7 +23,8 @@ def adopt(config: pytest.Config) -> None:
 
     Where --variant chooses no others, their variants are judged and nothing else.
 
-    Raises UsageError where a module cannot be imported, or they register nothing.
+    Raises UsageError where a module cannot be imported, they register nothing, or a variant that takes no
+    layer that is tried.
     """
     option, asked = config.option, _asked(config)
     modules = list(
@@ -30,19 +32,23 @@ def adopt(config: pytest.Config) -> None:
     )
     if not modules:
         return
+    claims = len(REGISTER)
     _make_importable([config.invocation_params.dir, *(one.folder for one in asked)])
     for module in modules:
+        known = set(ll.VARIANTS)
         try:
             import_variants(module)
-        except ImportError as error:
+            for name in ll.VARIANTS.keys() - known:
+                simplest(name)
+        except (ImportError, NoShapeError) as error:
             raise pytest.UsageError(str(error)) from error
     own = own_variants()
     option.variant_module = modules
     if not option.variant and not option.subject:
-        if not own:
+        if not own and len(REGISTER) == claims:
             raise pytest.UsageError(
-                f"--variant-module {' '.join(modules)}: found no variant that it registers, wanted"
-                " @lora_lite.register on a class of its own."
+                f"--variant-module {' '.join(modules)}: found no variant and no claim that it registers,"
+                " wanted @lora_lite.register on a class of its own."
             )
         option.variant = own
     _cover(config, [one.folder.resolve() for one in asked])

@@ -166,7 +166,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     idle: list[pytest.Item] = []
     for item in items:
         marks = {mark.name for mark in item.iter_markers()}
-        about_a_variant = bool({"variant", "regression"} & _parameters(item).keys())
+        about_a_variant = bool({"variant", "method", "regression"} & _parameters(item).keys())
         beside = is_idle(marks, about_a_variant, mutant=mutant, variants=variants, asked_for=asked_for)
         (judging if _judges(item) and not (beside and _of_ours(item)) else idle).append(item)
     if idle:

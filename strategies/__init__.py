@@ -3,7 +3,17 @@ models.
 """
 
 from strategies.files import DamagedFile, damaged_files
-from strategies.layers import AdaptedLayer, LinearRecipe, adapted_layers, linear_recipes, trained_layers
+from strategies.layers import (
+    LINEAR,
+    AdaptedLayer,
+    LinearRecipe,
+    Turned,
+    adapted_layers,
+    linear_recipes,
+    trained_layers,
+    upright,
+    weight_and_bias,
+)
 from strategies.lifecycles import (
     Attach,
     Cast,
@@ -37,6 +47,7 @@ from strategies.tensors import DTYPES, WEIGHT_FAMILIES, gaussian, set_device, we
 
 __all__ = [
     "DTYPES",
+    "LINEAR",
     "WEIGHT_FAMILIES",
     "AdaptedLayer",
     "AdaptedModel",
@@ -62,6 +73,7 @@ __all__ = [
     "StateDict",
     "Step",
     "Train",
+    "Turned",
     "adapted_layers",
     "adapted_models",
     "damaged_files",
@@ -73,5 +85,7 @@ __all__ = [
     "set_device",
     "trained_layers",
     "trained_models",
+    "upright",
     "weight",
+    "weight_and_bias",
 ]

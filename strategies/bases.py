@@ -33,6 +33,52 @@ class Running(nn.Module):
         return x / self.running_peak
 
 
+class Following(nn.Module):
+    """Somebody's own mean of what it has seen in training, under a name that tells nothing.
+
+    how: "in place", "anew", "as a cache", which no state dict has, or "in eval mode", as a cache of keys is.
+    """
+
+    seen: Tensor
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+        self.register_buffer("seen", torch.zeros(WIDTH), persistent=how != "as a cache")
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training == (self.how != "in eval mode"):
+            mean = x.detach().mean(0)
+            if self.how == "anew":
+                self.seen = 0.9 * self.seen + 0.1 * mean
+            else:
+                self.seen.lerp_(mean, 0.1)
+        return x - self.seen
+
+
+class Norming(nn.Module):
+    """Goes around its batch norm's hooks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm.forward(x)
+
+
+# What writes buffers that nothing keeps still: refused as it does so. And what may write them.
+WRITING: dict[str, Callable[[], nn.Module]] = {
+    "a mean in place": lambda: Following("in place"),
+    "a mean that is made anew": lambda: Following("anew"),
+    "a norm whose hooks are passed by": Norming,
+}
+CACHING: dict[str, Callable[[], nn.Module]] = {
+    "a cache": lambda: Following("as a cache"),
+    "a cache of eval mode": lambda: Following("in eval mode"),
+}
+
+
 class Scaled(nn.Module):
     """A scale in a buffer, one that no state dict has, and one among the extra state."""
 
@@ -108,7 +154,7 @@ class Base:
 
     def build(self) -> nn.Sequential:
         """In training mode, or all but what the user froze."""
-        made = MOVING[self.beside] if self.beside in MOVING else STANDING[self.beside][0]
+        made = {**MOVING, **WRITING, **CACHING}.get(self.beside) or STANDING[self.beside][0]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             model = nn.Sequential(nn.Linear(WIDTH, WIDTH), made(), nn.Linear(WIDTH, WIDTH)).to(device())

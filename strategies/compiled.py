@@ -1,13 +1,13 @@
 """The recipe that is compiled: layers beside each other, so that one compilation has several cases."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import lora_lite as ll
 from strategies.layers import LinearRecipe, calibration_batches
-from strategies.options import Options, ranks, simplest
+from strategies.options import Options, menu, near, ranked, simplest
 from strategies.tensors import gaussian
 
 # What a compiler may get wrong: a bias, several leading dimensions, a cast between base and adapter.
@@ -40,12 +40,20 @@ class CompiledCase:
     trained: bool = True
     seed: int = 0
 
+    def recipes(self) -> tuple[LinearRecipe, ...]:
+        """Those of LAYERS, in shapes that the variant takes."""
+        shapes = [near(self.variant, recipe.d_in, recipe.d_out, self.options) for recipe, _ in LAYERS]
+        return tuple(
+            recipe if shape is None else replace(recipe, d_in=shape[0], d_out=shape[1])
+            for (recipe, _), shape in zip(LAYERS, shapes, strict=True)
+        )
+
     def build(self) -> nn.Module:
-        return Beside(tuple(recipe for recipe, _ in LAYERS))
+        return Beside(self.recipes())
 
     def inputs(self) -> list[Tensor]:
         dtypes = [layer.weight.dtype for layer in self.build().layers]  # type: ignore[union-attr]
-        shapes = [(*tokens, recipe.d_in) for recipe, tokens in LAYERS]
+        shapes = [(*tokens, made.d_in) for made, (_, tokens) in zip(self.recipes(), LAYERS, strict=True)]
         return [
             gaussian(self.seed, f"x{i}", shape, dtype)
             for i, (shape, dtype) in enumerate(zip(shapes, dtypes, strict=True))
@@ -65,11 +73,11 @@ def compiled_cases(variant: str) -> st.SearchStrategy[CompiledCase]:
     options = simplest(variant)
     if "alpha" not in ll.VARIANTS[variant].config_class.unused:
         options = (*options, ("alpha", 6.0))
-    rank = 4 if 4 in ranks(variant, 8, 12, options) else None
+    some = menu(variant, options).ranks
     return st.just(
         CompiledCase(
             variant,
-            options if rank is None else (*options, ("r", rank)),
+            ranked(options, 4 if 4 in some else some[0]),
             ll.VARIANTS[variant].needs_calibration,
         )
     )

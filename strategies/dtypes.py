@@ -1,14 +1,15 @@
 """Recipes of layers under autocast, and of numbers far from the usual ones."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from strategies.layers import AdaptedLayer, LinearRecipe, trained_layers
-from strategies.options import Options, accepts, own_options
+from strategies.layers import AdaptedLayer, LinearRecipe, resized, trained_layers
+from strategies.options import Options, fitting, menu, near_all, own_options, ranked
 from strategies.tensors import DTYPES
 
 
@@ -45,11 +46,14 @@ def extreme(variant: str, options: Options) -> st.SearchStrategy[Options]:
         return value * factor if isinstance(value, float) else value
 
     own = own_options(variant)
-    candidates = [
+    first, *others = (
         tuple((name, scaled(value, factor) if name in own else value) for name, value in options)
         for factor in (1, 1e-3, 100)
-    ]
-    return st.sampled_from([chosen for chosen in candidates if accepts(variant, 64, 64, chosen)])
+    )
+    return st.sampled_from([first, *(chosen for chosen in others if fitting(variant, chosen))])
+
+
+FAR = ((17, 24), (64, 17), (64, 64))
 
 
 @st.composite
@@ -58,11 +62,13 @@ def far_layers(draw: st.DrawFn, variant: str) -> AdaptedLayer:
     case: AdaptedLayer = draw(
         trained_layers(variant, tokens=((3,),), weights=("gaussian", "tiny", "huge", "zero_rows"))
     )
-    d_in, d_out = draw(st.sampled_from(((17, 24), (64, 17), (64, 64))))
     options = draw(extreme(variant, tuple((name, value) for name, value in case.options if name != "r")))
-    ranks = [r for r in (1, 2, 4, 8, 16, 32, 64) if accepts(variant, d_in, d_out, (*options, ("r", r)))]
-    if ranks:
-        options = (("r", draw(st.sampled_from(ranks))), *options)
+    usual = menu(variant, options).ranks
+    tried = usual if usual == (None,) else (*usual, *(r for r in (16, 32, 64) if r not in usual))
+    shapes = {r: near_all(variant, FAR, ranked(options, r)) for r in tried}
+    r = draw(st.sampled_from([r for r, found in shapes.items() if found]))
+    d_in, d_out = draw(st.sampled_from(shapes[r]))
+    options = ranked(options, r)
     linear: LinearRecipe = replace(case.linear, d_in=d_in, d_out=d_out)
     return replace(case, linear=linear, options=options)
 
@@ -74,5 +80,4 @@ def wide_in_half_precision(variant: str) -> st.SearchStrategy[AdaptedLayer]:
     cases = trained_layers(
         variant, weights=("vast",), base_dtypes=("float16",), adapter_dtypes=("float16", "bfloat16")
     )
-    wide = cases.map(lambda case: replace(case, linear=replace(case.linear, d_in=24, d_out=24)))
-    return wide.filter(lambda case: accepts(variant, 24, 24, case.options))
+    return cases.map(partial(resized, d_in=24, d_out=24))

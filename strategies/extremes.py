@@ -32,7 +32,10 @@ TINY = (
     6.2e-5,
 )
 LARGE = (100.0, 65504.0, 1e10, 1.8e19, 1e20, 1e30, 3.4e38, 1e39, 1e150, 1e300, 1.7e308)
-NUMBERS = (1.0, *TINY, 0.1, 3.0, math.nextafter(math.pi, 0), *LARGE)
+# Whole numbers where floats are wanted: none has a limit of its own.
+LONG = (2**64, 10**38, 10**300, 10**400)
+NUMBERS = (1.0, *TINY, 0.1, 3.0, math.nextafter(math.pi, 0), *LARGE, *LONG)
+WHOLE = (-1, 0, 1, 2, 4, 1000, 2**12, 2**20, 2**20 + 1, 2**31, 2**63, *LONG)
 # Powers of two: from below the smallest number of each dtype to its largest.
 EXPONENTS = {"float32": (-148, 125), "bfloat16": (-132, 125), "float16": (-23, 14), "float64": (-1072, 1020)}
 
@@ -58,6 +61,14 @@ def float_fields(variant: str) -> list[str]:
     kind = ll.VARIANTS[variant].config_class
     fields = [field for field in dataclasses.fields(kind) if field.name not in kind.unused]
     return [field.name for field in fields if isinstance(field.default, float)]
+
+
+def whole_fields(variant: str) -> list[str]:
+    """The variant's settings that are whole numbers."""
+    kind = ll.VARIANTS[variant].config_class
+    fields = [field for field in dataclasses.fields(kind) if field.name not in kind.unused]
+    values = {field.name: (field.default, *field.metadata.get("values", ())) for field in fields}
+    return [name for name, held in values.items() if any(type(value) is int for value in held)]
 
 
 def settings(variant: str) -> st.SearchStrategy[Setting]:

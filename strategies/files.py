@@ -1,9 +1,11 @@
 """Recipes of damaged files: edits of a valid one, from flipped bits to headers that lie."""
 
 import json
+import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from safetensors import SafetensorError
 from safetensors.torch import load as tensors_of
 
+from lora_lite.config import PATTERNS
 from lora_lite.fingerprint import digest_of, digest_of_all
 from lora_lite.reading import HEADER
 from strategies.layers import BOOLEANS, AdaptedLayer, trained_layers
@@ -32,7 +35,12 @@ _LIES = r"""
 # JSON that no header holds at most places, simplest first: wrong types, sizes, numbers, names, dtypes,
 # patterns.
 LIES = tuple(_LIES.split())
-DEEPEST, LONGEST, MOST = 5000, 5000, 300
+DEEPEST, LONGEST, MOST, WIDEST = 5000, 5000, 300, 20_000
+# Patterns that take long to compile, or longer than anybody lives to match.
+BOMBS = (
+    *("(a+)+$", "(a|aa)*b", "(?=(a+))\\1+$", "(a{1,999}){1,999}", "(" * 90 + ")" * 90, "(" * 500),
+    *("(?i)" + "[\0-\uffff]" * 60, "|".join(map(str, range(500)))),
+)
 
 
 @dataclass(frozen=True)
@@ -53,10 +61,18 @@ class DamagedFile:
             whole = edited(whole, edit)
         return forged(whole) if self.forged else whole
 
+    def lay(self, path: Path, whole: bytes) -> None:
+        """Write them there, and the holes that follow: a size that takes no room."""
+        path.write_bytes(self.damage(whole))
+        if holes := sum(2 ** (edit[1] % 41) for edit in self.edits if edit[0] == "holes"):
+            os.truncate(path, path.stat().st_size + holes)
+
 
 def edited(whole: bytes, edit: Edit) -> bytes:
     """One edit of a file's bytes."""
     kind, at, *more = edit
+    if kind == "holes":
+        return whole
     if kind == "cut":
         return whole[: at % (len(whole) + 1)]
     if kind == "noise":
@@ -128,6 +144,10 @@ def _places(value: Any, depth: int = 0) -> Iterator[tuple[Any, Any]]:
 
 
 def _lie(outer: Any, inner: Any, kind: str, at: int, more: Any = None) -> None:
+    if kind == "patterns":
+        for adapter in inner["adapters"]:
+            adapter["config"][PATTERNS[at % 2]] = [BOMBS[at % len(BOMBS)]] * (more % MOST)
+        return
     places = [*_places(inner), *_places(outer)]
     if kind == "vary":
         places = [(container, key) for container, key in places if type(container[key]) in (int, float)]
@@ -150,6 +170,8 @@ def _lie(outer: Any, inner: Any, kind: str, at: int, more: Any = None) -> None:
             container.append(container[key])
     elif kind == "deep":
         container[key] = _Raw("[" * (more % DEEPEST) + "]" * (more % DEEPEST))
+    elif kind == "wide":
+        container[key] = _Raw("[" + ",".join(["[]", "{}"][more % 2] for _ in range(more % WIDEST)) + "]")
     elif kind == "long":
         container[key] = _Raw(("9" if more % 2 else '"') + "9" * (more % LONGEST) + ("" if more % 2 else '"'))
     elif kind == "many" and isinstance(container, dict):
@@ -174,6 +196,7 @@ BYTE_EDITS = st.one_of(
     st.tuples(st.just("append"), st.integers(1, MOST - 1)),
     st.tuples(st.just("length"), st.one_of(ANY, st.sampled_from((0, 2**26, 2**31, 2**63, 2**64 - 1)))),
     st.tuples(st.just("noise"), ANY, st.integers(0, 2000)),
+    st.tuples(st.just("holes"), st.integers(0, 40)),
 )
 HEADER_EDITS = st.one_of(
     st.tuples(st.just("put"), ANY, st.sampled_from(LIES)),
@@ -183,6 +206,8 @@ HEADER_EDITS = st.one_of(
     st.tuples(st.just("deep"), ANY, st.integers(1, DEEPEST - 1)),
     st.tuples(st.just("long"), ANY, st.integers(1, LONGEST - 1)),
     st.tuples(st.just("many"), ANY, st.integers(1, MOST - 1)),
+    st.tuples(st.just("wide"), ANY, st.integers(1, WIDEST - 1)),
+    st.tuples(st.just("patterns"), ANY, st.integers(1, MOST - 1)),
 )
 # What leaves a file well-formed: other numbers.
 NUMBER_EDITS = st.one_of(

@@ -1,7 +1,7 @@
 """Recipes of one linear layer and of the adapter on it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import lora_lite as ll
-from strategies.options import Options, choices, fitting, options, ranks
+from strategies.options import Options, choices, fitting, near, options, ranked, ranks, remembered
 from strategies.tensors import DTYPES, WEIGHT_FAMILIES, device, gaussian, weight
 
 BOOLEANS = st.booleans()
@@ -19,9 +19,40 @@ SEEDS = st.integers(0, 2**16 - 1)
 TOKENS: tuple[tuple[int, ...], ...] = ((), (1,), (3,), (2, 2), (0,))
 
 
+class Turned(nn.Module):
+    """A linear layer as GPT-2 has it in transformers, where it is called Conv1D: x W + b, W (d_in, d_out)."""
+
+    bias: nn.Parameter | None
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        super().__init__()
+        self.nx, self.nf = weight.shape
+        self.weight = nn.Parameter(weight)
+        self.register_parameter("bias", None if bias is None else nn.Parameter(bias))
+
+    def forward(self, input: Tensor) -> Tensor:  # as nn.Linear calls it
+        flat = input.reshape(-1, self.nx)
+        y = flat @ self.weight if self.bias is None else torch.addmm(self.bias, flat, self.weight)
+        return y.view(*input.shape[:-1], self.nf)
+
+
+LINEAR = (nn.Linear, Turned)
+
+
+def upright(layer: nn.Module, weight: Tensor) -> Tensor:
+    """A weight as the layer stores it, as (d_out, d_in)."""
+    return weight.mT if isinstance(layer, Turned) else weight
+
+
+def weight_and_bias(layer: nn.Module) -> tuple[Tensor, Tensor | None]:
+    """W (d_out, d_in) and b of a linear layer, detached."""
+    held: Any = layer
+    return upright(layer, held.weight.detach()), None if held.bias is None else held.bias.detach()
+
+
 @dataclass(frozen=True)
 class LinearRecipe:
-    """A linear layer. weight: one of strategies.WEIGHT_FAMILIES, or "vast"."""
+    """A linear layer. weight: one of strategies.WEIGHT_FAMILIES, or "vast". turned: a Turned one."""
 
     d_in: int
     d_out: int
@@ -29,16 +60,21 @@ class LinearRecipe:
     dtype: str = "float32"
     weight: str = "gaussian"
     seed: int = 0
+    turned: bool = False
 
-    def build(self) -> nn.Linear:
+    def build(self) -> nn.Linear | Turned:
         """The layer, its parameters requiring gradients as a user's would."""
         dtype = DTYPES[self.dtype]
+        W = weight(self.weight, self.seed, self.d_out, self.d_in, dtype)
+        bias = gaussian(self.seed, "bias", (self.d_out,), dtype) if self.bias else None
+        if self.turned:
+            return Turned(W.mT.contiguous(), bias)
         # Built small and given its tensors afterwards: nn.Linear's own init would be thrown away.
         layer = nn.Linear(1, 1, bias=self.bias)
         layer.in_features, layer.out_features = self.d_in, self.d_out
-        layer.weight = nn.Parameter(weight(self.weight, self.seed, self.d_out, self.d_in, dtype))
-        if self.bias:
-            layer.bias = nn.Parameter(gaussian(self.seed, "bias", (self.d_out,), dtype))
+        layer.weight = nn.Parameter(W)
+        if bias is not None:
+            layer.bias = nn.Parameter(bias)
         return layer
 
 
@@ -105,8 +141,9 @@ def linear_recipes(
     weights: Sequence[str] = WEIGHT_FAMILIES,
     dtypes: Sequence[str] = tuple(DTYPES),
     biases: Sequence[bool] = (False, True),
+    turns: Sequence[bool] = (False,),
 ) -> LinearRecipe:
-    """A linear layer. Shrinks towards narrow, float32, gaussian, no bias."""
+    """A linear layer. Shrinks towards narrow, float32, gaussian, no bias, nn.Linear."""
     return LinearRecipe(
         d_in=draw(d_in),
         d_out=draw(d_out),
@@ -114,22 +151,38 @@ def linear_recipes(
         dtype=draw(choices(tuple(dtypes))),
         weight=draw(choices(tuple(weights))),
         seed=draw(SEEDS),
+        turned=draw(choices(tuple(turns))),
     )
 
 
 # Hypothesis examines a strategy before its first draw: one that is kept is examined once.
 @lru_cache(maxsize=4096)
 def _linears(
-    d_in: int, d_out: int, weights: tuple[str, ...], dtypes: tuple[str, ...], biases: tuple[bool, ...]
+    d_in: int,
+    d_out: int,
+    weights: tuple[str, ...],
+    dtypes: tuple[str, ...],
+    biases: tuple[bool, ...],
+    turns: tuple[bool, ...],
 ) -> st.SearchStrategy[LinearRecipe]:
-    return linear_recipes(
-        d_in=st.just(d_in), d_out=st.just(d_out), weights=weights, dtypes=dtypes, biases=biases
-    )
+    widths = {"d_in": st.just(d_in), "d_out": st.just(d_out)}
+    return linear_recipes(**widths, weights=weights, dtypes=dtypes, biases=biases, turns=turns)
 
 
 @lru_cache(maxsize=4096)
 def _options(variant: str, dtypes: tuple[str, ...]) -> st.SearchStrategy[Options]:
     return options(variant, dtypes=dtypes)
+
+
+def _wide(widths: tuple[int, ...], least: int) -> tuple[int, ...]:
+    return tuple(width for width in widths if width >= least) or widths
+
+
+@remembered
+def _widths(variant: str, drawn: Options, least: int) -> tuple[int, ...]:
+    """Of inputs, those with which there is an output that is wide too."""
+    both = tuple(d for d in fitting(variant, drawn) if max(fitting(variant, drawn, d)) >= least)
+    return _wide(both or fitting(variant, drawn), least)
 
 
 def can_calibrate(variant: str) -> bool:
@@ -146,22 +199,24 @@ def adapted_layers(
     base_dtypes: Sequence[str] = tuple(DTYPES),
     weights: Sequence[str] = WEIGHT_FAMILIES,
     biases: Sequence[bool] = (False, True),
+    turns: Sequence[bool] = (False, True),
     tokens: Sequence[tuple[int, ...]] = TOKENS,
+    least: int = 1,
     trained: bool = False,
 ) -> AdaptedLayer:
-    """A freshly attached adapter on a layer that it fits.
+    """A freshly attached adapter on a layer that it fits, at least so wide where it fits such.
 
     Shrinks towards a narrow float32 layer of rank 1 and one vector.
     """
     drawn = draw(_options(variant, tuple(adapter_dtypes)))
-    d_in = draw(choices(fitting(variant, drawn)))
-    d_out = draw(choices(fitting(variant, drawn, d_in)))
+    d_in = draw(choices(_widths(variant, drawn, least)))
+    d_out = draw(choices(_wide(fitting(variant, drawn, d_in), least)))
     r = draw(choices(ranks(variant, d_in, d_out, drawn)))
     needed = ll.VARIANTS[variant].needs_calibration
     return AdaptedLayer(
         variant=variant,
-        linear=draw(_linears(d_in, d_out, tuple(weights), tuple(base_dtypes), tuple(biases))),
-        options=drawn if r is None else (("r", r), *drawn),
+        linear=draw(_linears(d_in, d_out, tuple(weights), tuple(base_dtypes), tuple(biases), tuple(turns))),
+        options=ranked(drawn, r),
         tokens=draw(choices(tuple(tokens))),
         trained=trained,
         calibrated=needed or (can_calibrate(variant) and draw(BOOLEANS)),
@@ -172,3 +227,14 @@ def adapted_layers(
 def trained_layers(variant: str, **ingredients: Any) -> st.SearchStrategy[AdaptedLayer]:
     """As adapted_layers, at parameters away from init."""
     return adapted_layers(variant, trained=True, **ingredients)
+
+
+def resized(case: AdaptedLayer, *, d_in: int, d_out: int, **options: Any) -> AdaptedLayer:
+    """The case on a layer of this shape, or of the nearest that its variant takes with these options in place
+    of its own; as it was where there is none.
+    """
+    chosen = tuple({**case.option, **options}.items())
+    shape = near(case.variant, d_in, d_out, chosen)
+    if shape is None:
+        return case
+    return replace(case, linear=replace(case.linear, d_in=shape[0], d_out=shape[1]), options=chosen)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import lora_lite as ll
 from strategies.layers import SEEDS
 from strategies.models import BlockRecipe, NestedRecipe
-from strategies.options import BUILT_IN, Options, options, ranks
+from strategies.options import BUILT_IN, Options, menu, options, ranked, ranks
 from strategies.tensors import DTYPES
 
 WIDTH, INNER = 4, 6
@@ -165,13 +165,13 @@ def attachments(draw: st.DrawFn, variant: str) -> Attach:
     layers = draw(LAYERS)
     drawn = draw(options(variant, dtypes=tuple(DTYPES)))
     fits = [set(ranks(variant, *SHAPES[i], drawn)) for i in layers]
-    # A rank that one layer is too narrow for is refused, and is as good a step as any; eva's data has rank 3
-    # in places.
-    most = 2 if ll.VARIANTS[variant].needs_calibration else 8
-    common = sorted(set.intersection(*fits) or fits[0] or {8}, key=lambda r: r or 0)
-    r = draw(st.sampled_from([r for r in common if r is None or r <= most]))
+    # A layer that is too narrow for a rank is refused, and is as good a step as any; eva's data has rank 3 in
+    # places.
+    most = 2 if ll.VARIANTS[variant].needs_calibration else max(r or 0 for r in menu(variant, drawn).ranks)
+    common = set.intersection(*fits) or fits[0] or {menu(variant, drawn).ranks[-1]}
+    r = draw(st.sampled_from(sorted((r for r in common if r is None or r <= most), key=lambda r: r or 0)))
     overlap, blocked = draw(SELDOM), draw(SELDOM)
-    return Attach(variant, drawn if r is None else (("r", r), *drawn), layers, overlap, blocked, draw(ON))
+    return Attach(variant, ranked(drawn, r), layers, overlap, blocked, draw(ON))
 
 
 def kinds_of_step(variant: str) -> dict[str, st.SearchStrategy[Step]]:
@@ -201,7 +201,8 @@ def kinds_of_step(variant: str) -> dict[str, st.SearchStrategy[Step]]:
 @st.composite
 def bases(draw: st.DrawFn, *, dtypes: Sequence[str] = tuple(DTYPES)) -> NestedRecipe:
     """One block and a readout. Shrinks towards float32, no bias and a positional call."""
-    block = BlockRecipe(WIDTH, INNER, bias=draw(st.booleans()), keyword=draw(st.booleans()))
+    bias, keyword, turned = (draw(st.booleans()) for _ in range(3))
+    block = BlockRecipe(WIDTH, INNER, bias=bias, keyword=keyword, turned=turned)
     return NestedRecipe((block,), dtype=draw(st.sampled_from(dtypes)), seed=draw(SEEDS))
 
 

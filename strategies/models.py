@@ -1,7 +1,9 @@
 """Recipes of whole architectures: nested modules of our own, and Qwen3 from a drawn config."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -11,8 +13,9 @@ from torch import Tensor, nn
 
 import lora_lite as ll
 from strategies.layers import SEEDS, LinearRecipe
-from strategies.options import Options, options, ranks
+from strategies.options import Fits, Options, accepts, choices, menu, options, ranked, remembered
 from strategies.tensors import DTYPES, WEIGHT_FAMILIES, device, gaussian
+from strategies.widths import READOUT, Widths, nested_widths
 
 FULL_RANK = ("gaussian", "uneven", "repeated_singular_values", "orthogonal")
 
@@ -27,12 +30,16 @@ class ModelRecipe(Protocol):
 
 @dataclass(frozen=True)
 class BlockRecipe:
-    """A residual feed-forward block: up, a non-linearity, down; with a keyword call or a plain one."""
+    """A residual feed-forward block: up, a non-linearity, down; with a keyword call or a plain one.
+
+    turned: its layers store their weights (d_in, d_out).
+    """
 
     width: int
     inner: int
     bias: bool = False
     keyword: bool = False
+    turned: bool = False
 
 
 class Block(nn.Module):
@@ -40,8 +47,9 @@ class Block(nn.Module):
         super().__init__()
         self.keyword = recipe.keyword
         self.norm = nn.LayerNorm(recipe.width, dtype=DTYPES[dtype], device=device())
-        self.up = LinearRecipe(recipe.width, recipe.inner, recipe.bias, dtype, family, seed).build()
-        self.down = LinearRecipe(recipe.inner, recipe.width, recipe.bias, dtype, family, seed + 1).build()
+        bias, turned = recipe.bias, recipe.turned
+        self.up = LinearRecipe(recipe.width, recipe.inner, bias, dtype, family, seed, turned).build()
+        self.down = LinearRecipe(recipe.inner, recipe.width, bias, dtype, family, seed + 1, turned).build()
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.up(input=self.norm(x)) if self.keyword else self.up(self.norm(x))
@@ -58,7 +66,8 @@ class Nested(nn.Module):
         blocks = (Block(block, dtype, family, seed + 2 * i) for i, block in enumerate(recipe.blocks))
         self.add_module(recipe.container, nn.ModuleList(blocks))
         self.container = recipe.container
-        self.readout = LinearRecipe(recipe.blocks[0].width, 3, True, dtype, "gaussian", seed + 99).build()
+        width, readout = recipe.blocks[0].width, recipe.readout
+        self.readout = LinearRecipe(width, readout, True, dtype, "gaussian", seed + 99).build()
 
     def forward(self, x: Tensor) -> Tensor:
         for block in self.get_submodule(self.container).children():
@@ -75,6 +84,7 @@ class NestedRecipe:
     dtype: str = "float32"
     weight: str = "gaussian"
     seed: int = 0
+    readout: int = READOUT
 
     def build(self) -> nn.Module:
         return Nested(self)
@@ -85,7 +95,7 @@ class NestedRecipe:
     def widths(self) -> list[tuple[int, int]]:
         """Every linear layer's (d_in, d_out)."""
         pairs = [(block.width, block.inner) for block in self.blocks]
-        return [*pairs, *((inner, width) for width, inner in pairs), (self.blocks[0].width, 3)]
+        return [*pairs, *((inner, width) for width, inner in pairs), (self.blocks[0].width, self.readout)]
 
 
 @dataclass(frozen=True)
@@ -166,47 +176,83 @@ class AdaptedModel:
 
 
 @st.composite
-def block_recipes(draw: st.DrawFn, *, width: int) -> BlockRecipe:
+def block_recipes(draw: st.DrawFn, *, widths: Widths, turns: tuple[bool, ...] = (False, True)) -> BlockRecipe:
     """Shrinks towards a narrow block without bias and with a positional call."""
     return BlockRecipe(
-        width=width,
-        inner=draw(st.sampled_from((4, 6, 9))),
+        width=widths.width,
+        inner=draw(st.sampled_from(widths.inners)),
         bias=draw(st.booleans()),
         keyword=draw(st.booleans()),
+        turned=draw(st.sampled_from(turns)),
     )
 
 
 @st.composite
 def nested_recipes(
-    draw: st.DrawFn, *, dtypes: Sequence[str] = tuple(DTYPES), weights: Sequence[str] = WEIGHT_FAMILIES
+    draw: st.DrawFn,
+    variant: str,
+    chosen: Options,
+    *,
+    dtypes: Sequence[str] = tuple(DTYPES),
+    weights: Sequence[str] = WEIGHT_FAMILIES,
+    turns: tuple[bool, ...] = (False, True),
 ) -> NestedRecipe:
-    """Nested modules. Shrinks towards one narrow float32 block."""
-    width = draw(st.sampled_from((4, 5, 8)))
+    """Nested modules of widths that the variant takes. Shrinks towards one narrow float32 block."""
+    widths = draw(st.sampled_from(nested_widths(variant, chosen)))
     return NestedRecipe(
-        blocks=tuple(draw(st.lists(block_recipes(width=width), min_size=1, max_size=3))),
+        blocks=tuple(draw(st.lists(block_recipes(widths=widths, turns=turns), min_size=1, max_size=3))),
         container=draw(st.sampled_from(("layers", "h", "blocks"))),
         dtype=draw(st.sampled_from(dtypes)),
         weight=draw(st.sampled_from(weights)),
         seed=draw(SEEDS),
+        readout=widths.readout,
     )
 
 
 @st.composite
 def qwen3_recipes(
-    draw: st.DrawFn, *, dtypes: Sequence[str] = ("float32", "bfloat16", "float64")
+    draw: st.DrawFn,
+    variant: str,
+    chosen: Options,
+    *,
+    dtypes: Sequence[str] = ("float32", "bfloat16", "float64"),
 ) -> Qwen3Recipe:
-    """Qwen3. Shrinks towards one layer, one head group, an untied head."""
-    kv_heads = draw(st.sampled_from((1, 2)))
-    return Qwen3Recipe(
+    """Qwen3 of widths that the variant takes. Shrinks towards one layer, one head group, an untied head."""
+    shape = draw(st.sampled_from(qwen3_shapes(variant, chosen)))
+    return replace(
+        shape,
         layers=draw(st.sampled_from((1, 2, 3))),
-        width=draw(st.sampled_from((8, 10))),
-        inner=draw(st.sampled_from((12, 16))),
-        heads=kv_heads * draw(st.sampled_from((2, 1))),
-        kv_heads=kv_heads,
         tied=draw(st.booleans()),
         dtype=draw(st.sampled_from(dtypes)),
         seed=draw(SEEDS),
     )
+
+
+@remembered
+def qwen3_shapes(variant: str, chosen: Options) -> tuple[Qwen3Recipe, ...]:
+    """One layer in each of the shapes of which the variant takes every linear layer with these options."""
+    drawn = itertools.product((8, 10), (12, 16), (1, 2), (2, 1))
+    shapes = (Qwen3Recipe(width=w, inner=i, heads=kv * h, kv_heads=kv) for w, i, kv, h in drawn)
+    return tuple(s for s in shapes if all(accepts(variant, *pair, chosen) for pair in s.widths()))
+
+
+# In the order in which they are tried for a rank.
+KINDS: dict[str, tuple[Callable[[str, Options], Any], Callable[..., st.SearchStrategy[Any]]]] = {
+    "nested": (nested_widths, nested_recipes),
+    "qwen3": (qwen3_shapes, qwen3_recipes),
+}
+
+
+@remembered
+def model_ranks(variant: str, drawn: Options, kinds: tuple[str, ...]) -> tuple[int | None, ...]:
+    """The ranks with which there is a model of one of these kinds whose layers all fit."""
+    some = menu(variant, drawn).ranks
+    return tuple(r for r in some if any(KINDS[kind][0](variant, ranked(drawn, r)) for kind in kinds))
+
+
+FITS: dict[tuple[str, ...], Fits] = {
+    kinds: partial(model_ranks, kinds=kinds) for kinds in (("nested",), ("qwen3",), ("nested", "qwen3"))
+}
 
 
 @st.composite
@@ -214,37 +260,35 @@ def adapted_models(
     draw: st.DrawFn,
     variant: str,
     *,
-    models: st.SearchStrategy[NestedRecipe | Qwen3Recipe] | None = None,
+    kinds: tuple[str, ...] = ("nested", "qwen3"),
+    dtypes: Sequence[str] | None = None,
+    weights: Sequence[str] | None = None,
+    turns: tuple[bool, ...] = (False, True),
     adapter_dtypes: Sequence[str] = tuple(DTYPES),
     trained: bool = False,
 ) -> AdaptedModel:
-    """A freshly attached adapter on all linear layers of a model. Shrinks towards one narrow nested block."""
+    """A freshly attached adapter on all linear layers of a model. Shrinks towards one narrow nested block.
+
+    Raises NoShapeError where there is no model of these kinds all of whose layers the variant takes.
+    """
     # Calibration wants inputs of full rank: no layer before may be rank-deficient, or saturate units as large
     # weights do.
-    weights = FULL_RANK if ll.VARIANTS[variant].needs_calibration else WEIGHT_FAMILIES
-    model = draw(
-        models if models is not None else st.one_of(nested_recipes(weights=weights), qwen3_recipes())
-    )
-    drawn = draw(
-        options(variant, dtypes=tuple(adapter_dtypes)).filter(
-            lambda chosen: common_ranks(variant, model, chosen)
-        )
-    )
-    r = draw(st.sampled_from(common_ranks(variant, model, drawn)))
+    needed = ll.VARIANTS[variant].needs_calibration
+    drawn = draw(options(variant, dtypes=tuple(adapter_dtypes), fits=FITS[kinds]))
+    chosen = ranked(drawn, draw(choices(model_ranks(variant, drawn, kinds))))
+    kind = draw(choices(tuple(kind for kind in kinds if KINDS[kind][0](variant, chosen))))
+    families = weights or (FULL_RANK if needed else None)
+    asked: dict[str, Any] = {"dtypes": dtypes}
+    if kind == "nested":
+        asked |= {"weights": families, "turns": turns}
     return AdaptedModel(
         variant=variant,
-        model=model,
-        options=drawn if r is None else (("r", r), *drawn),
+        model=draw(KINDS[kind][1](variant, chosen, **{name: own for name, own in asked.items() if own})),
+        options=chosen,
         trained=trained,
-        calibrated=ll.VARIANTS[variant].needs_calibration,
+        calibrated=needed,
         seed=draw(SEEDS),
     )
-
-
-def common_ranks(variant: str, model: NestedRecipe | Qwen3Recipe, drawn: Options) -> tuple[int | None, ...]:
-    """The ranks that fit every linear layer of the model."""
-    fits = [set(ranks(variant, d_in, d_out, drawn)) for d_in, d_out in model.widths()]
-    return tuple(sorted(set.intersection(*fits), key=lambda r: r or 0))
 
 
 def trained_models(variant: str, **ingredients: Any) -> st.SearchStrategy[AdaptedModel]:
@@ -254,5 +298,4 @@ def trained_models(variant: str, **ingredients: Any) -> st.SearchStrategy[Adapte
 
 def trained_nested(variant: str) -> st.SearchStrategy[AdaptedModel]:
     """As trained_models, of blocks that can be run one by one."""
-    weights = FULL_RANK if ll.VARIANTS[variant].needs_calibration else WEIGHT_FAMILIES
-    return trained_models(variant, models=nested_recipes(weights=weights))
+    return trained_models(variant, kinds=("nested",))

@@ -63,7 +63,9 @@ class QuantisedLayer(AdaptedLayer):
     quantiser: str = "torchao"
 
     def build(self) -> nn.Module:
-        return nn.Sequential(QUANTISERS[self.quantiser](self.linear.build()))
+        plain = self.linear.build()
+        assert isinstance(plain, nn.Linear), "quantised_layers() draws none that is turned"
+        return nn.Sequential(QUANTISERS[self.quantiser](plain))
 
 
 def quantised_layers(
@@ -74,7 +76,8 @@ def quantised_layers(
     base_dtypes: tuple[str, ...] = ("float32", "bfloat16"),
 ) -> st.SearchStrategy[QuantisedLayer]:
     """Fresh and trained adapters on what the quantisers take: no single vectors, no empty batches."""
-    ingredients: dict[str, Any] = {"tokens": tokens, "base_dtypes": base_dtypes}
+    # No quantiser takes a layer that is turned.
+    ingredients: dict[str, Any] = {"tokens": tokens, "base_dtypes": base_dtypes, "turns": (False,)}
     drawn = st.one_of(trained_layers(variant, **ingredients), adapted_layers(variant, **ingredients))
     # torchao takes a single input for a single scale, bitsandbytes a single byte of two codes for a
     # transposed weight.

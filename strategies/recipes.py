@@ -1,5 +1,6 @@
 """Recipes to and from plain JSON: a dataclass is an object that names its kind, a tuple is a list."""
 
+import ast
 import importlib
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
@@ -58,6 +59,15 @@ def pasteable(recipe: Any) -> str:
     """
     kinds = dict.fromkeys(kind for kind in _kinds(recipe) if _kind(kind) != kind.__name__)
     return "".join(f"from {kind.__module__} import {kind.__name__}; " for kind in kinds) + repr(recipe)
+
+
+def pasted(line: str) -> Any:
+    """The recipe of which pasteable made the line."""
+    *imports, recipe = ast.parse(line).body
+    namespace = dict(vars(importlib.import_module("strategies")))
+    exec(compile(ast.Module(imports, []), "<recipe>", "exec"), namespace)
+    assert isinstance(recipe, ast.Expr)
+    return eval(compile(ast.Expression(recipe.value), "<recipe>", "eval"), namespace)
 
 
 def _kinds(recipe: Any) -> Iterator[type]:

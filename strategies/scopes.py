@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from hypothesis import strategies as st
 from torch import nn
 
-WIDTH = 4  # of layers whose shape does not matter; every variant takes it
+from strategies.options import DIMS, FIXED, accepts, ranked, ranks, remembered, simplest
+
+WIDTH = FIXED  # of layers whose shape does not matter
 
 # A pattern is drawn as the alternatives for each of the last parts of a name, so that what it should select
 # is told without regular expressions: a name matches where its last parts are among the alternatives.
@@ -123,10 +125,23 @@ def has_role(role: str, shape: tuple[int, int], width: int) -> bool:
     return {"reader": shape[0] == width, "writer": shape[1] == width, "inner": width not in shape}[role]
 
 
+@remembered
+def role_widths(variant: str) -> tuple[int, ...]:
+    """4, 6 and 12, or widths beside 4 that the variant takes in any combination with its simplest options."""
+    own = simplest(variant)
+    chosen = ranked(own, next(iter(ranks(variant, WIDTH, WIDTH, own)), None))
+    found: tuple[int, ...] = ()
+    for width in (4, 6, 12, *DIMS):
+        pairs = [pair for other in {*found, width} for pair in ((width, other), (other, width))]
+        if len(found) < 3 and width not in found and all(accepts(variant, *pair, chosen) for pair in pairs):
+            found = (*found, width)
+    return found or (WIDTH,)
+
+
 @st.composite
 def selections_by_role(draw: st.DrawFn, variant: str) -> ByRole:
     """Few widths, so that counts come close to each other. Shrinks towards one layer."""
-    widths = st.sampled_from((4, 6, 12))
+    widths = st.sampled_from(role_widths(variant))
     return ByRole(
         variant,
         tuple(draw(st.lists(st.tuples(widths, widths), min_size=1, max_size=6))),

@@ -16,6 +16,9 @@ DTYPES = {
     "float64": torch.float64,
 }
 
+# Odd, so that seeds below 2³² stay apart, and near 2³² over the golden ratio, so that they lie far apart.
+SPREAD = 2654435761
+
 # Sees the numbers of a seed and a role on their way out, and returns those to use.
 Through = Callable[[str, Tensor], Tensor]
 
@@ -52,7 +55,9 @@ def drawing_through(through: Through) -> Iterator[None]:
 
 @lru_cache(maxsize=256)
 def _pool(seed: int, role: str, size: int) -> Tensor:
-    generator = torch.Generator("cpu").manual_seed(seed * 2**32 + zlib.crc32(role.encode()))
+    # torch's generator on the CPU looks at the low 32 bits alone: both have to be in them.
+    mixed = zlib.crc32(role.encode()) ^ seed * SPREAD % 2**32
+    generator = torch.Generator("cpu").manual_seed(mixed)
     return torch.randn(size, generator=generator, device="cpu")
 
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from lora_lite.config import AdapterConfig, is_number, option
 from lora_lite.linear import LinearShape, at_least_float32, read_weight
-from lora_lite.spec import Calibrator, ParamSpec, Variant, checked_rank, register, zeros
+from lora_lite.ranks import checked_rank, limited_rank
+from lora_lite.spec import Calibrator, ParamSpec, Variant, register, zeros
 from lora_lite.variants import references
 from lora_lite.variants.low_rank import add_up
 
@@ -145,6 +146,11 @@ class AntiPaSTO(Variant):
     @classmethod
     def check(cls, shape: LinearShape, config: AntiPaSTOConfig) -> None:
         checked_rank(shape, config)
+
+    @classmethod
+    def fit(cls, shape: LinearShape, config: AntiPaSTOConfig) -> AntiPaSTOConfig:
+        fitted: AntiPaSTOConfig = limited_rank(shape, config, config.block_size)
+        return fitted
 
     @classmethod
     def calibrator(cls, layer: nn.Module, config: AntiPaSTOConfig) -> ProjectionSizes:

@@ -171,7 +171,7 @@ class DeLoRA(Variant):
         return config.init != "zero_b"
 
     def initialise(self, layer: nn.Module, statistics: Any) -> None:
-        self.lambda_.fill_(self.config.lambda_init)
+        self.lambda_.fill_(float(self.config.lambda_init))
         keep(self.w, column_norms(read_weight(layer)), "columns")
         if self.config.init == "frozen_copy":
             for frozen, live in (("A0", self.A), ("B0", self.B), ("lambda0", self.lambda_)):

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lora_lite.config import AdapterConfig
+from lora_lite.deviation import Deviation
 from lora_lite.linear import LinearShape, at_least_float32, read_bias, read_weight
 from lora_lite.norms import ROWS_AT_ONCE, keep, row_norms
 from lora_lite.spec import ParamSpec, Variant, kaiming_uniform, register, zeros
@@ -59,6 +60,9 @@ class DoRA(Variant):
     config_class = DoRAConfig
     reference = references.DORA
     reads_weight = True
+    deviations = (
+        Deviation("the_gradient_is_that_of_the_output", "no gradient flows through n, as in section 4.3"),
+    )
 
     A: Tensor
     B: Tensor

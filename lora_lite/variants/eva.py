@@ -13,7 +13,8 @@ from lora_lite.calibration import InputMoments
 from lora_lite.config import LARGEST_RANK, AdapterConfig, is_number, option
 from lora_lite.errors import CalibrationError
 from lora_lite.linear import LinearShape, linear_sizes
-from lora_lite.spec import ParamSpec, Variant, checked_rank, register, zeros
+from lora_lite.ranks import checked_rank, limited_rank
+from lora_lite.spec import ParamSpec, Variant, register, zeros
 from lora_lite.variants import references
 from lora_lite.variants.low_rank import add_low_rank
 
@@ -94,6 +95,11 @@ class EVA(Variant):
     @classmethod
     def check(cls, shape: LinearShape, config: EVAConfig) -> None:
         checked_rank(shape, config)
+
+    @classmethod
+    def fit(cls, shape: LinearShape, config: EVAConfig) -> EVAConfig:
+        fitted: EVAConfig = limited_rank(shape, config)
+        return fitted
 
     @classmethod
     def calibrator(cls, layer: nn.Module, config: EVAConfig) -> InputMoments:

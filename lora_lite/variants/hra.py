@@ -14,6 +14,9 @@ from lora_lite.spec import ParamSpec, Variant, kaiming_uniform, register
 from lora_lite.variants import references
 from lora_lite.variants.low_rank import add_up
 
+# Of reflections: r × r numbers of eight bytes are 128 MiB there.
+MOST = 2**12
+
 
 def paired_kaiming_uniform(tensor: Tensor) -> None:
     """(r, d_in): r/2 kaiming-uniform rows, each twice in a row."""
@@ -26,8 +29,9 @@ def paired_kaiming_uniform(tensor: Tensor) -> None:
 class HRAConfig(AdapterConfig):
     """Settings of HRA, arXiv:2405.17484, which help(ll.HRA) describes.
 
-    r = 8                   number of reflections, a whole number from 2 to 2²⁰ and even: they start in pairs.
-                            It may exceed the layer's widths
+    r = 8                   number of reflections, a whole number from 2 to 2¹² and even: they start in pairs.
+                            It may exceed the layer's widths; the products of all of them, r × r in float64,
+                            are held at every call
     dtype = torch.float32   of the adapter's tensors and computation; or torch.bfloat16, float16, float64
 
     It has no alpha: anything but None is refused.
@@ -42,9 +46,9 @@ class HRAConfig(AdapterConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require(
-            self.r is not None and self.r % 2 == 0, "r", "an even number: reflections start in pairs"
-        )
+        even = self.r is not None and self.r % 2 == 0
+        self.require(even, "r", "an even number: reflections start in pairs")
+        self.require(self.r <= MOST, "r", f"at most {MOST}: r × r products are held at every call")
 
 
 @register

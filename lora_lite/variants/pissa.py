@@ -9,9 +9,13 @@ from torch import Tensor, nn
 from lora_lite.config import AdapterConfig, option
 from lora_lite.errors import ConfigError
 from lora_lite.linear import LinearShape, at_least_float32, read_weight
-from lora_lite.spec import ParamSpec, Variant, checked_rank, register
+from lora_lite.ranks import checked_rank, limited_rank
+from lora_lite.spec import ParamSpec, Variant, register
 from lora_lite.variants import references
 from lora_lite.variants.low_rank import add_low_rank
+
+# Iterations: two or three do, and a billion would not end.
+MOST = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,9 +26,9 @@ class PiSSAConfig(AdapterConfig):
                             from 1 to the smaller width of every target layer
     alpha = 16.0            the update is scaled by s = alpha / r; above 0. Every alpha gives the same at init
     dtype = torch.float32   of the adapter's tensors and computation; or torch.bfloat16, float16, float64
-    niter = None            None takes the exact SVD of W; a whole number, 0 or more, takes the randomised one
-                            with that many iterations (torch.svd_lowrank): quicker on wide layers, and drawn
-                            from torch's generator. The identity at init holds with either
+    niter = None            None takes the exact SVD of W; a whole number from 0 to 1000 takes the randomised
+                            one with that many iterations (torch.svd_lowrank): quicker on wide layers, and
+                            drawn from torch's generator. The identity at init holds with either
 
     target_names, exclude_names, target_roles and layers choose the layers: help(ll.AdapterConfig).
     Raises ConfigError, with the field's name, on a value out of its range. attach raises it where r exceeds a
@@ -32,12 +36,12 @@ class PiSSAConfig(AdapterConfig):
     """
 
     variant: ClassVar[str] = "pissa"
-    niter: int | None = option(None, values=(None, 4), wrong=(-1, 0.5, True, "eight"))
+    niter: int | None = option(None, values=(None, 4), wrong=(-1, 10**9, 0.5, True, "eight"))
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        whole = self.niter is None or (type(self.niter) is int and self.niter >= 0)
-        self.require(whole, "niter", "None or a whole number, 0 or more")
+        whole = self.niter is None or (type(self.niter) is int and 0 <= self.niter <= MOST)
+        self.require(whole, "niter", f"None or a whole number from 0 to {MOST}")
 
 
 @register
@@ -87,6 +91,11 @@ class PiSSA(Variant):
     @classmethod
     def check(cls, shape: LinearShape, config: PiSSAConfig) -> None:
         checked_rank(shape, config)
+
+    @classmethod
+    def fit(cls, shape: LinearShape, config: PiSSAConfig) -> PiSSAConfig:
+        fitted: PiSSAConfig = limited_rank(shape, config)
+        return fitted
 
     @classmethod
     def identity(cls, config: PiSSAConfig) -> Literal["exact", "rounding"]:

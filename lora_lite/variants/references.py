@@ -64,3 +64,13 @@ ANTIPASTO = Reference(
         "fbd8554174cedc004853289a30297444893b405289054a72c62ca02046287675",
     ),
 )
+FULL = Reference(
+    "1810.04805",
+    ("BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding",),
+    SourceFile(
+        "huggingface/peft",
+        "src/peft/utils/other.py",
+        "v0.21.2",
+        "6b87957915ba399bfb6bbd57b9404aa12f0e9f4e27b19ef1b6c68ac052148f9b",
+    ),
+)

@@ -18,13 +18,14 @@ from properties.audit.matrix import matrix
 from properties.audit.provenance import narrowing
 from properties.audit.report import BUGGY, Report, SuiteFailure
 from properties.audit.sight import MatrixSource
-from properties.audit.terminal import summary, table, verdicts
+from properties.audit.terminal import could_add, summary, table, verdicts
 from properties.judging.outcome import Outcome
 from properties.judging.under_pytest import RECORD
 from properties.mutation.matrix import Cell, Row
 from properties.regressions import travel
 from properties.regressions.record import replay_command
 from properties.subjects.living import judged_methods
+from strategies.options import BUILT_IN
 
 if TYPE_CHECKING:
     from properties.audit.subjects import Field
@@ -152,6 +153,9 @@ class Collector:
         found = self.evidence()
         asked = config.getoption("--variant") or config.getoption("--variant-module")
         parts = {"verdicts": verdicts(found.outcomes, found.narrowed) if asked and found.outcomes else ""}
+        judged = {outcome.method for outcome in found.outcomes}
+        own = [name for name in ll.VARIANTS if name in judged and name not in BUILT_IN]
+        parts["what could be added, most telling first"] = could_add(own)
         if config.getoption("verbose") > 0 or "A" in config.getoption("reportchars"):
             parts |= {
                 "claims": table(found.outcomes) if found.outcomes else "",

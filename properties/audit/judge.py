@@ -15,7 +15,7 @@ from properties.audit.tracing import Tracer
 from properties.audit.verdict import RULE, stages_of, verdict_of
 from properties.audit.wording import counted
 from properties.judging.claim import load_claims
-from properties.judging.outcome import BROKEN, CRASHED, HELD, NOT_APPLICABLE, NOT_JUDGED, Outcome
+from properties.judging.outcome import BROKEN, CRASHED, DECLARED, HELD, NOT_APPLICABLE, NOT_JUDGED, Outcome
 from properties.mutation.witnesses import WITNESSES
 from strategies.options import BUILT_IN
 
@@ -90,7 +90,7 @@ def _block(name: str, evidence: Evidence, narrowed: str) -> Block:
 
 
 # What the table says of a claim that a capability rests on.
-SHOWS = {HELD: "yes", BROKEN: "BUGGY", CRASHED: "BUGGY", NOT_APPLICABLE: "–"}
+SHOWS = {HELD: "yes", DECLARED: "declared otherwise", BROKEN: "BUGGY", CRASHED: "BUGGY", NOT_APPLICABLE: "–"}
 
 
 def _capabilities(block: Block) -> list[dict[str, str]]:
@@ -99,7 +99,7 @@ def _capabilities(block: Block) -> list[dict[str, str]]:
     for outcome in block.outcomes:
         if (name := load_claims()[outcome.claim].capability) is not None:
             found.setdefault(name, []).append(outcome)
-    order = (CRASHED, BROKEN, NOT_JUDGED, HELD, NOT_APPLICABLE)
+    order = (CRASHED, BROKEN, NOT_JUDGED, DECLARED, HELD, NOT_APPLICABLE)
     worst = {name: min(own, key=lambda o: order.index(o.state)) for name, own in found.items()}
     return [
         {"variant": block.variant, "name": name, "outcome": SHOWS.get(o.state, f"not judged: {o.why}")}

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import lora_lite as ll
-from properties.judging.needs import has_oracle, is_exact
+from properties.judging.needs import has_oracle, says_what_trains
 from properties.judging.peft_layers import NO_PEER, PEFT
 from properties.mutation import load_catalogue
 
@@ -36,18 +36,18 @@ WANTED: tuple[tuple[Callable[[type[ll.Variant]], bool], Missing], ...] = (
         ),
     ),
     (
+        lambda variant: says_what_trains(variant) or not has_oracle(variant),
+        Missing(
+            "no word on what is trained",
+            "name the tensors that the paper trains: Oracle(…, trained=frozenset({…}))",
+        ),
+    ),
+    (
         lambda variant: variant.reference is not None,
         Missing(
             "no reference",
             "declare reference = ll.Reference(arxiv=…, titles=(…,)): which paper says what it should compute",
             for_correct=True,
-        ),
-    ),
-    (
-        lambda variant: has_oracle(variant) or is_exact(variant),
-        Missing(
-            "no bound for its identity",
-            "an identity to rounding takes its bound from the oracle",
         ),
     ),
     (

@@ -18,6 +18,7 @@ from properties.audit.worth import CASES
 from properties.judging.outcome import (
     BROKEN,
     CRASHED,
+    DECLARED,
     HELD,
     NOT_APPLICABLE,
     NOT_JUDGED,
@@ -142,13 +143,13 @@ def reasons(figures: dict[str, float]) -> str:
 
 
 # Colour alone tells nothing to who cannot see it.
-SIGNS = {HELD: "✓", NOT_JUDGED: "?", BROKEN: "✗", CRASHED: "✗", NOT_APPLICABLE: "–"}
+SIGNS = {HELD: "✓", DECLARED: "≠", NOT_JUDGED: "?", BROKEN: "✗", CRASHED: "✗", NOT_APPLICABLE: "–"}
 
 
 def count(stage: Stage) -> str:
     """The sign of a stage's worst state, and how many claims are in it, of those that apply: "? 3/9"."""
-    total = stage.held + stage.failed + stage.not_judged
-    worst = stage.failed or stage.not_judged or stage.held
+    total = stage.held + stage.failed + stage.not_judged + stage.declared
+    worst = stage.failed or stage.not_judged or stage.declared or stage.held
     figure = f"{worst}/{total}" if worst != total else str(total or "")
     return f"{SIGNS[stage.state]} {figure}".strip()
 

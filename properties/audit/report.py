@@ -26,6 +26,7 @@ class Stage:
     failed: int = 0
     not_judged: int = 0
     figure: float | None = None
+    declared: int = 0
 
 
 @dataclass(frozen=True)

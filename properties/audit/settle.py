@@ -8,6 +8,7 @@ from properties.judging.claim import Claim, load_claims
 from properties.judging.outcome import (
     BROKEN,
     CRASHED,
+    DECLARED,
     HELD,
     NOT_APPLICABLE,
     NOT_JUDGED,
@@ -16,7 +17,7 @@ from properties.judging.outcome import (
 from properties.judging.profiles import DEFAULT_EXAMPLES
 
 # Of several outcomes of one claim the worst counts.
-ORDER = (CRASHED, BROKEN, NOT_JUDGED, HELD, NOT_APPLICABLE)
+ORDER = (CRASHED, BROKEN, NOT_JUDGED, DECLARED, HELD, NOT_APPLICABLE)
 
 
 def settled(outcomes: Iterable[Outcome], method: str | None, narrowed: str = "") -> list[Outcome]:

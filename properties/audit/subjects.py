@@ -1,6 +1,7 @@
 """Libraries × methods × claims: one table of what each claim without a formula came to on each method."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
+from properties.audit import elsewhere
 from properties.audit.wording import counted
 from properties.judging.claim import Claim, load_claims_of_any
 from properties.judging.outcome import BROKEN, CRASHED, HELD, NOT_APPLICABLE, NOT_JUDGED, Outcome
@@ -21,9 +23,12 @@ REFUSED = "all "
 
 @dataclass(frozen=True)
 class Row:
-    """One method of one library. refused: the share of drawn settings that the library does not take."""
+    """One method of one library. page: where all of it is told. refused: the share of drawn settings that the
+    library does not take.
+    """
 
     method: str
+    page: str
     verdict: str
     held: int
     broken: int
@@ -49,7 +54,10 @@ def field_of(outcomes: Sequence[Outcome], methods: Sequence[str], *, command: st
     """What came of all claims on these methods, by their full names."""
     claims = load_claims_of_any()
     found: dict[tuple[str, str | None], Outcome] = {(o.claim, o.method): o for o in outcomes}
-    rows = [_row(method, [_settled(claim, method, found) for claim in claims.values()]) for method in methods]
+    rows = [
+        _row(method, [_beside(_settled(claim, method, found), methods) for claim in claims.values()])
+        for method in methods
+    ]
     names = dict.fromkeys(method.partition(":")[0] for method in methods)
     packages = ["torch", *(library(name).package for name in names)]
     return Field(command, {name: _version(name) for name in packages}, round(seconds, 1), [*claims], rows)
@@ -67,6 +75,12 @@ def _settled(claim: Claim, method: str, found: dict[tuple[str, str | None], Outc
     return outcome
 
 
+def _beside(outcome: Outcome, methods: Sequence[str]) -> Outcome:
+    """With what the failing recipe comes to in the other libraries that have the method."""
+    tried = elsewhere.told(outcome, methods)
+    return replace(outcome, shown={**outcome.shown, "elsewhere": tried}) if tried else outcome
+
+
 def _row(method: str, outcomes: list[Outcome]) -> Row:
     count = Counter(o.state for o in outcomes)
     broken = count[BROKEN] + count[CRASHED]
@@ -77,7 +91,10 @@ def _row(method: str, outcomes: list[Outcome]) -> Row:
     verdict = "refused" if refuses else "broken" if broken else "held" if count[HELD] else "not judged"
     share = round(refused / tried, 3) if tried else 0.0
     seconds = round(sum(o.seconds for o in outcomes), 1)
-    return Row(method, verdict, count[HELD], broken, count[NOT_JUDGED], examples, share, seconds, outcomes)
+    page = "subjects/" + re.sub(r"[^\w+=.]+", "-", method) + ".html"
+    return Row(
+        method, page, verdict, count[HELD], broken, count[NOT_JUDGED], examples, share, seconds, outcomes
+    )
 
 
 def _version(package: str) -> str:
@@ -88,8 +105,8 @@ def _version(package: str) -> str:
 
 
 def write(field: Field, folder: Path) -> list[Path]:
-    """subjects.json, subjects.md and subjects.html."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """subjects.json, .md and .html, and in subjects/ a page a method. Returns the first three."""
+    (folder / "subjects").mkdir(parents=True, exist_ok=True)
     environment = Environment(
         loader=PackageLoader("properties.audit"),
         undefined=StrictUndefined,
@@ -103,6 +120,10 @@ def write(field: Field, folder: Path) -> list[Path]:
         "subjects.md": environment.get_template("subjects.md.j2").render(context),
         "subjects.json": json.dumps(asdict(field), indent=1, ensure_ascii=False, default=str),
     }
+    page = environment.get_template("method.html.j2")
+    for row in field.rows:
+        told = page.render(row=row, versions=field.versions, marks=MARKS)
+        (folder / row.page).write_text(told + "\n", encoding="utf-8")
     for name, content in text.items():
         (folder / name).write_text(content + "\n", encoding="utf-8")
     return [folder / name for name in text]

@@ -4,6 +4,7 @@ import textwrap
 from collections.abc import Sequence
 
 import lora_lite as ll
+from properties.audit import missing
 from properties.audit.report import BUGGY, CORRECT, Report
 from properties.audit.settle import settled
 from properties.audit.verdict import verdict_of
@@ -41,6 +42,12 @@ def verdicts(outcomes: Sequence[Outcome], narrowed: str) -> str:
         missing = [] if variant.reference is not None else ["no reference"]
         rows.append((name, *verdict_of(settled(outcomes, name, narrowed), missing)))
     return "\n".join(_lines(rows))
+
+
+def could_add(names: Sequence[str]) -> str:
+    """What the authors of these variants could add, most telling first: a line each."""
+    rows = [f"{name}: {one.what}: {one.remedy}" for name in names for one in missing.of(ll.VARIANTS[name])]
+    return "\n".join(rows)
 
 
 def summary(report: Report) -> str:

@@ -35,7 +35,7 @@ from properties.judging.snapshot import assert_as_before, base_tensors, hooked, 
 from properties.subjects import subject
 from properties.subjects.attaching import AnyCase, attach, train
 from properties.subjects.layer_runs import default_run, run_layers
-from strategies import AdaptedModel, adapted_models
+from strategies import LINEAR, AdaptedModel, adapted_models
 from strategies.codes import Coded
 from strategies.tensors import device
 
@@ -49,7 +49,7 @@ def mixed_up(case: AnyCase) -> nn.Module:
         parameter.requires_grad_(i % 3 != 1)
     for i, module in enumerate(model.modules()):
         module.training = i % 2 == 0
-        if isinstance(module, nn.Linear):
+        if isinstance(module, LINEAR):
             module.register_forward_pre_hook(lambda layer, args: None)
             module.register_forward_hook(lambda layer, args, y: None)
     return model

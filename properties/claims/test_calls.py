@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from properties.judging.assertions import (
-    assert_all_identical,
     assert_close,
     assert_holds,
     assert_identical,
@@ -22,7 +21,9 @@ from properties.judging.assertions import (
 from properties.judging.claim import claim
 from properties.judging.expected import expected_output
 from properties.judging.fixed_models import Stack, adapt_and_move, x
-from properties.judging.tolerance import claim_bound
+from properties.judging.own_bound import own_output, own_results
+from properties.judging.own_formula import its_formula
+from properties.judging.tolerance import finite
 from properties.subjects.attaching import attach
 from properties.subjects.layer_runs import default_run, run_layers
 from strategies import AdaptedModel, gaussian, trained_models
@@ -84,22 +85,22 @@ def test_a_layer_that_calls_its_input_x_is_adapted(variant: str) -> None:
 
 @claim(st.just, stage="forward")
 def test_batches_of_any_shape_are_taken_row_by_row(variant: str) -> None:
-    """Empty, none, one and four leading dimensions; the same numbers as in one flat batch."""
+    """Empty, none, one, four and two equal leading dimensions; the same numbers as in one flat batch."""
     model = nn.Sequential(Stack().first)
     layer = adapt_and_move(model, variant, dtype=torch.float64).double()
-    for leading in ((), (1,), (2, 1, 3), (1, 2, 2, 2), (0,), (2, 0)):
+    for leading in ((), (1,), (3, 3), (2, 1, 3), (1, 2, 2, 2), (0,), (2, 0)):
         given = x(*leading).double()
         rows = layer(given.reshape(-1, 4)).detach()
         got = layer(given).detach()
         found = f"an input of shape {tuple(given.shape)} gives an output of shape {tuple(got.shape)}"
         assert_holds(got.shape == given.shape, claim=found)
         # One kernel or another, a float64 rounding apart.
-        bound = claim_bound(rows.abs().amax() if rows.numel() else 0.0, torch.float64)
+        bound = 2 * own_output(layer, given).error.reshape(rows.shape) if rows.numel() else 0.0
         what = f"the output for an input of shape {tuple(given.shape)}"
         assert_within(got.reshape(-1, 4), rows, bound, what=what, like="what its rows give")
 
 
-@claim(laid_layers, stage="forward", share=0.5, needs=("oracle",))
+@claim(laid_layers, stage="forward", share=0.5)
 def test_a_batch_of_any_shape_and_layout_is_taken_row_by_row(case: Laid) -> None:
     """Whatever its strides, the output is the oracle's at those numbers and has the input's leading
     dimensions.
@@ -112,31 +113,37 @@ def test_a_batch_of_any_shape_and_layout_is_taken_row_by_row(case: Laid) -> None
     )
     assert_holds(got.shape[:-1] == case.layer.tokens, claim=found)
     what = f"the output for {case.layout} input"
-    assert_close(got, expected_output(layer), what=what, like="the oracle's")
+    assert_close(got, expected_output(layer), what=what, like=its_formula(case.layer.variant))
 
 
 @claim(trained_nested, stage="engine", share=0.3, capability="functional_call")
 def test_a_functional_call_uses_the_parameters_that_it_is_given(case: AdaptedModel) -> None:
     """Its output and gradients are those of a model that holds them; the model's own stay as they are."""
-    model = attach(case).model
+    model, x = attach(case).model, case.batch()["x"]
     given = {name: p.detach() * 0.75 for name, p in model.named_parameters() if p.requires_grad}
     holder = copy.deepcopy(model)
     holder.load_state_dict({**model.state_dict(), **given})
-    own = default_run(case)(model).detach()
-
-    def loss(parameters: dict[str, Tensor]) -> Tensor:
-        output: Tensor = functional_call(model, parameters, (), case.batch())
-        return output.square().sum()
-
-    wanted = default_run(case)(holder)
-    torch.autograd.backward(wanted.square().sum())
+    own = model(x).detach()
+    # In float16 what is in between may overflow, in one order of computing or another.
+    if not finite(learnt_from(copy.deepcopy(holder), x).values()):
+        return
+    # Neither where a tensor lies nor by which kernel a gradient is taken is the same: rounding is not.
+    wanted = own_results(holder, x, learnt_from)
     like = "that of a model that holds the parameters"
-    got = functional_call(model, given, (), case.batch())
-    assert_identical(got, wanted, what="the output of a functional call", like=like)
-    learnt = {name: p.grad for name, p in holder.named_parameters() if name in given and p.grad is not None}
-    assert_all_identical(grad(loss)(given), learnt, what="the gradient of a functional call", like=like)
-    what = "the model's own output after a functional call"
-    assert_identical(default_run(case)(model), own, what=what, like="as before")
+    got = functional_call(model, given, (x,))
+    assert_close(got, wanted["output"], what="the output of a functional call", like=like)
+    for name, gradient in grad(lambda held: functional_call(model, held, (x,)).square().sum())(given).items():
+        assert_close(gradient, wanted[name], what=f"the gradient of {name} in a functional call", like=like)
+    assert_identical(model(x), own, what="the model's own output after a functional call", like="as before")
+
+
+def learnt_from(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
+    """Its output, and the gradient of the sum of squares of that."""
+    model.zero_grad()
+    y = model(x)
+    torch.autograd.backward(y.square().sum())
+    live = ((name, p) for name, p in model.named_parameters() if p.requires_grad)
+    return {"output": y, **{n: torch.zeros_like(p) if p.grad is None else p.grad.clone() for n, p in live}}
 
 
 @claim(st.just, stage="engine")
@@ -145,5 +152,5 @@ def test_vmap_gives_each_row_its_own_output(variant: str) -> None:
     model = adapt_and_move(Stack().double(), variant, dtype=torch.float64)
     rows = x(5).double()
     wanted = model(rows).detach()
-    bound = claim_bound(16 * float(wanted.abs().amax()), torch.float64)
+    bound = 2 * own_output(model, rows).error
     assert_within(vmap(model)(rows), wanted, bound, what="the output under vmap", like="that of the batch")

@@ -17,7 +17,7 @@ from properties.subjects import subject
 from properties.subjects.attaching import attach
 from properties.subjects.layer_runs import learnt
 from strategies import AdaptedModel, trained_models
-from strategies.models import Nested, qwen3_recipes, trained_nested
+from strategies.models import Nested, trained_nested
 
 
 def gradients(model: Nested, given: Tensor, call: Callable[[nn.Module, Tensor], Tensor]) -> dict[str, Tensor]:
@@ -52,7 +52,7 @@ def test_checkpointing_changes_no_bit(case: AdaptedModel) -> None:
 
 def trained_transformers(variant: str) -> st.SearchStrategy[AdaptedModel]:
     """Models that read token ids, which never have a gradient."""
-    return trained_models(variant, models=qwen3_recipes())
+    return trained_models(variant, kinds=("qwen3",))
 
 
 @claim(trained_transformers, stage="engine", needs=("transformers",), share=0.15)

@@ -101,6 +101,8 @@ def test_the_ends_of_stated_ranges_are_accepted() -> None:
         (ll.LoRAConfig, {"r": 1}),
         (ll.LoRAConfig, {"r": 2**20, "alpha": 1.0}),
         (ll.LoRAConfig, {"layers": (0,)}),
+        (ll.HRAConfig, {"r": 2**12}),
+        (ll.PiSSAConfig, {"niter": 1000}),
         (ll.DeLoRAConfig, {"lambda_init": 0}),
         (ll.DeLoRAConfig, {"lambda_init": tiny**0.5}),
         (ll.DeLoRAConfig, {"lambda_init": large**0.5}),

@@ -44,7 +44,7 @@ def outcome_of(file: DamagedFile) -> str:
     model = attach(file.case).model
     with scratch_file() as path:
         subject.save(model, path)
-        path.write_bytes(file.damage(path.read_bytes()))
+        file.lay(path, path.read_bytes())
         return outcome(file.case.build(), path, None if file.forged else subject.tensors(model))
 
 

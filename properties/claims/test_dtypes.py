@@ -20,6 +20,7 @@ from properties.judging.assertions import (
 from properties.judging.claim import claim
 from properties.judging.expected import adapts_input, expected, expected_output, options_of
 from properties.judging.fixed_models import Stack, adapt, adapt_and_move, x
+from properties.judging.own_formula import formula_of, its_formula
 from properties.judging.tolerance import (
     PROBES,
     SAFETY,
@@ -30,17 +31,16 @@ from properties.judging.tolerance import (
     rounding,
     unit_roundoff,
 )
-from properties.oracles import ORACLES
 from properties.subjects import subject
 from properties.subjects.attaching import attach
 from properties.subjects.layer_runs import run_layers
 from properties.subjects.protocol import adapter_dtype
-from strategies import AdaptedLayer, trained_layers
+from strategies import DTYPES, AdaptedLayer, trained_layers, weight_and_bias
 from strategies.dtypes import Autocast, autocasts, far_layers, wide_in_half_precision
 from strategies.tensors import device
 
 
-@claim(autocasts, stage="forward", share=0.5, needs=("oracle",), capability="autocast")
+@claim(autocasts, stage="forward", share=0.5, capability="autocast")
 def test_under_autocast_the_output_is_the_oracles(case: Autocast) -> None:
     """Of a base that computes in autocast's dtype; and so are the gradients of the adapter's parameters."""
     (layer,) = run_layers(attach(case.layer), case.run)
@@ -59,7 +59,7 @@ def assert_finite_where(got: Tensor, bound: Bounded, *, what: str) -> None:
     assert_finite(got.where(fits, 0.0), what=what)
 
 
-@claim(far_layers, stage="forward", share=0.5, needs=("oracle",))
+@claim(far_layers, stage="forward", share=0.5)
 def test_output_and_gradients_are_finite_at_any_rank_and_strength(case: AdaptedLayer) -> None:
     """In every dtype, wherever the dtype can hold what the formula gives."""
     (layer,) = run_layers(attach(case))
@@ -70,14 +70,14 @@ def test_output_and_gradients_are_finite_at_any_rank_and_strength(case: AdaptedL
         assert_finite_where(gradient, wanted.gradients[name], what=f"the gradient of {name}")
 
 
-@claim(wide_in_half_precision, stage="forward", share=0.5, needs=("oracle",))
+@claim(wide_in_half_precision, stage="forward", share=0.5)
 def test_squares_that_overflow_half_precision_leave_the_output_right(case: AdaptedLayer) -> None:
     """A norm of Inf would turn the output to zero or NaN, or make attach refuse."""
     with assert_runs("attach to a weight that float16 holds, and its squares not,"):
         attached = attach(case)
     (layer,) = run_layers(attached)
     what = "the output of a layer whose squares overflow"
-    assert_close(layer.y, expected_output(layer), what=what, like="the oracle's")
+    assert_close(layer.y, expected_output(layer), what=what, like=its_formula(case.variant))
 
 
 @claim(st.just, stage="forward", about=("lora",))
@@ -140,19 +140,27 @@ def finer_than_base(variant: str) -> st.SearchStrategy[AdaptedLayer]:
     """Trained layers whose adapter works in a dtype so much finer than the base's that one rounding can be
     told from two.
     """
-    cases = trained_layers(variant, base_dtypes=("bfloat16", "float32"))
-    return cases.filter(
-        lambda case: SAFETY * unit_roundoff(working_dtype(case)) < unit_roundoff(case.base_dtype)
+
+    def finer(base: str) -> tuple[str, ...]:
+        roundoff = unit_roundoff(DTYPES[base])
+        return tuple(
+            n for n, d in DTYPES.items() if SAFETY * unit_roundoff(working_dtype(variant, d)) < roundoff
+        )
+
+    return st.one_of(
+        *(
+            trained_layers(variant, base_dtypes=(base,), adapter_dtypes=finer(base))
+            for base in ("bfloat16", "float32")
+        )
     )
 
 
-def working_dtype(case: AdaptedLayer) -> torch.dtype:
-    """The dtype in which the variant computes."""
-    dtype = adapter_dtype(case)
-    return torch.promote_types(dtype, torch.float32) if case.variant in WIDE else dtype
+def working_dtype(variant: str, dtype: torch.dtype) -> torch.dtype:
+    """The dtype in which the variant computes where its tensors are stored in this one."""
+    return torch.promote_types(dtype, torch.float32) if variant in WIDE else dtype
 
 
-@claim(finer_than_base, stage="forward", needs=("oracle",))
+@claim(finer_than_base, stage="forward")
 def test_only_the_result_is_rounded_to_the_base_dtype(case: AdaptedLayer) -> None:
     """Given the base's own output (a pre-hook variant: its input), what comes out is the oracle's, rounded
     once.
@@ -162,25 +170,25 @@ def test_only_the_result_is_rounded_to_the_base_dtype(case: AdaptedLayer) -> Non
     seen: list[Tensor] = []
     # After the adapter's own hook: what the base layer is given.
     module.register_forward_pre_hook(lambda module, args: seen.append(args[0].detach()))
-    x, W, b = case.x(), module.weight.detach(), None if module.bias is None else module.bias.detach()
-    got, dtype = attached.model(x).detach(), working_dtype(case)
+    x, (W, b) = case.x(), weight_and_bias(module)
+    got, dtype = attached.model(x).detach(), working_dtype(case.variant, adapter_dtype(case))
     tensors, (initial,) = subject.tensors(attached.model)["0"], attached.initial.values()
     p, p0 = perturbed_all("now ", tensors, dtype), perturbed_all("initial ", initial, dtype)
     xs = perturbed("x", x.reshape(-1, x.shape[-1]), dtype)
     if adapts_input(case.variant):
         (got,) = seen
         eye = torch.eye(case.linear.d_in, dtype=torch.float64).expand(1 + PROBES, -1, -1)
-        y = ORACLES[case.variant].forward(xs, eye, None, torch.zeros_like(xs), p, p0, options_of(case))
+        y = formula_of(case.variant).forward(xs, eye, None, torch.zeros_like(xs), p, p0, options_of(case))
     else:
         plain = perturbed("plain", F.linear(x, W, b).reshape(-1, case.linear.d_out), dtype)
         Ws, bs = perturbed("W", W, dtype), None if b is None else perturbed("b", b, dtype)
         exact = xs @ Ws.mT + (0 if bs is None else bs.unsqueeze(-2))
-        y = ORACLES[case.variant].forward(xs, Ws, bs, plain - exact, p, p0, options_of(case))
+        y = formula_of(case.variant).forward(xs, Ws, bs, plain - exact, p, p0, options_of(case))
     what = "what the adapter gives the base" if adapts_input(case.variant) else "the output"
-    assert_rounded_once(got, y.detach(), dtype, what=what)
+    assert_rounded_once(got, y.detach(), dtype, what=what, like=its_formula(case.variant))
 
 
-def assert_rounded_once(got: Tensor, results: Tensor, dtype: torch.dtype, *, what: str) -> None:
+def assert_rounded_once(got: Tensor, results: Tensor, dtype: torch.dtype, *, what: str, like: str) -> None:
     """Some number that rounds to `got` is as near to the exact result as the probes scatter."""
     exact, got = results[0], got.reshape(results[0].shape)
     error = SAFETY * (results[1:] - exact).square().mean(0).sqrt()
@@ -188,5 +196,5 @@ def assert_rounded_once(got: Tensor, results: Tensor, dtype: torch.dtype, *, wha
     size = (exact.abs() + error).clamp(min=torch.finfo(got.dtype).smallest_normal)
     half = unit_roundoff(got.dtype) * torch.exp2(torch.frexp(size).exponent - 1)
     unrounded = exact.clamp(got.double() - half, got.double() + half)
-    like = "the oracle's, rounded to the base dtype once"
+    like = f"{like}, rounded to the base dtype once"
     assert_within(unrounded, exact, error, what=what, like=like, dtype=dtype)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import lora_lite as ll
-from lora_lite.linear import LinearShape
+from lora_lite.linear import linear_shape
 from properties.judging.assertions import (
     assert_finite,
     assert_holds,
@@ -24,7 +24,18 @@ from properties.judging.fixed_models import simple_config, x
 from properties.judging.tolerance import claim_bound, coarser
 from properties.subjects import subject
 from properties.subjects.attaching import seed_inits
-from strategies.extremes import EXPONENTS, NUMBERS, WIDTH, Setting, Weights, settings, weights
+from strategies.extremes import (
+    EXPONENTS,
+    NUMBERS,
+    WHOLE,
+    WIDTH,
+    Setting,
+    Weights,
+    settings,
+    weights,
+    whole_fields,
+)
+from strategies.options import simplest
 from strategies.tensors import DTYPES, gaussian
 
 # Of which part of W a method takes norms.
@@ -78,8 +89,30 @@ def test_every_number_is_refused_by_its_field_or_works(case: Setting) -> None:
         with torch.no_grad():
             model[0].weight.copy_(gaussian(case.seed, "weight", (WIDTH, WIDTH)))  # type: ignore[operator]  # a tensor
         plain = model(x(3)).detach()
-        if attached(config, model, "0: ", torch.float32) is not None:
-            assert_identity(model, plain, x(3), coarser(dtype, torch.float32), strength_of(config))
+        with assert_runs(f"a fresh adapter with {case.field}={number!r:.20} in {dtype}"):
+            if attached(config, model, "0: ", torch.float32) is not None:
+                assert_identity(model, plain, x(3), coarser(dtype, torch.float32), strength_of(config))
+
+
+@claim(st.just, stage="refusal", subject="lora_lite")
+def test_every_whole_number_is_refused_by_its_field_or_works(variant: str) -> None:
+    """Up to what no memory and no patience holds."""
+    kind = ll.VARIANTS[variant].config_class
+    for field, number in itertools.product(whole_fields(variant), WHOLE):
+        options = {**dict(simplest(variant)), field: number}
+        # What divides the rank: by itself.
+        options |= {"r": number} if field == "block_size" else {}
+        try:
+            config = kind(**options)
+        except ll.ConfigError as error:
+            told = f"{kind.__name__}.{field}: found " in str(error) or "block_size" in options
+            assert_holds(told, claim=f"the refusal of {field}={number!r} says {error}")
+            continue
+        model = nn.Sequential(nn.Linear(WIDTH, WIDTH, bias=False))
+        plain = model(x(3)).detach()
+        with assert_runs(f"a fresh adapter with {field}={number}"):
+            if attached(config, model, "0: ", torch.float32) is not None:
+                assert_identity(model, plain, x(3), torch.float32, strength_of(config))
 
 
 @claim(weights, stage="refusal", subject="lora_lite", share=0.7)
@@ -99,7 +132,7 @@ def test_every_weight_is_refused_by_its_layer_or_works(case: Weights) -> None:
         size = plain.double().abs().amax()
         (model(given).double() / size).square().sum().backward()
         for name, parameter in adapter.named_parameters():
-            spec = adapter.layers()["0"].specs(LinearShape(4, 4), config)[name.removeprefix("0.")]
+            spec = adapter.layers()["0"].specs(linear_shape(model[0]), config)[name.removeprefix("0.")]
             if spec.first_gradient == "nonzero":
                 assert_nonzero(parameter.grad, what=f"the first gradient of {name} on small weights")
 

@@ -174,3 +174,31 @@ def test_an_adapter_elsewhere_than_its_input_is_refused(variant: str) -> None:
         layer.to("meta")
     with assert_refuses(ll.TargetError, "^first: the adapter is on meta", claim="a forward with it on meta"):
         model(x(3))
+
+
+@claim(st.just, stage="forward", subject="lora_lite")
+def test_a_layer_whose_weight_alone_was_taken_away_is_refused(variant: str) -> None:
+    """torch computes with a weight on the meta device where the bias lies elsewhere: with memory that is
+    nobody's. Forward, save and merge; an engine whose own forward brings the weight is believed (dora
+    needs it longer).
+    """
+    on(model := Stack(), variant)
+    layer, weight = model.first, model.first.weight
+    gone = nn.Parameter(torch.empty(4, 4, device="meta"), requires_grad=False)
+    layer.weight = gone
+    with scratch_file() as path:
+        for what, act, error, match in (
+            ("a forward", lambda: layer(x(3)), ll.TargetError, "^first: the layer's weight is on meta"),
+            ("save", lambda: ll.save(model, path), ll.BaseWeightError, "^first: its weight is on the meta"),
+            ("merge", lambda: ll.merge(model), ll.BaseWeightError, "^first: its weight is on the meta"),
+        ):
+            with assert_refuses(error, match, claim=f"{what} with a weight that was taken away"):
+                act()
+
+    def forward(input: Tensor) -> Tensor:
+        return nn.functional.linear(input, weight, layer.bias)
+
+    layer.forward = forward  # type: ignore[method-assign]  # as an engine does
+    if variant != "dora":
+        with assert_runs("a forward that brings the weight"):
+            model(x(3))

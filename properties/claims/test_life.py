@@ -11,7 +11,7 @@ from properties.judging.life_machine import Machine
 from strategies import Lifecycle, lifecycles
 
 
-@claim(lifecycles, stage="attach", needs=("oracle",), share=0.3, subject="lora_lite")
+@claim(lifecycles, stage="attach", share=0.3, subject="lora_lite")
 def test_a_life_leaves_every_model_as_it_should_be(case: Lifecycle) -> None:
     """Bits of the base, flags, hooks, modes, handles and outputs of every model, after each step."""
     live(case)

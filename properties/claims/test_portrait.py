@@ -32,7 +32,7 @@ def test_the_init_of_a_fixed_layer_keeps_the_oracles_laws(variant: str) -> None:
     raise_what_is_wrong(rows, "law")
 
 
-@claim(st.just, stage="init", needs=("identity bound",))
+@claim(st.just, stage="init")
 def test_the_identity_holds_in_every_pair_of_dtypes(variant: str) -> None:
     """Of the base and of the adapter, in eps of the base."""
     rows = identity_by_dtype(variant)

@@ -190,7 +190,7 @@ def check_in_eager_mode(case: QuantisedLayer) -> None:
     partial(quantised_layers, quantiser="bitsandbytes"),
     stage="engine",
     share=0.2,
-    needs=("oracle", "bitsandbytes"),
+    needs=("bitsandbytes",),
     capability="8-bit",
 )
 def test_an_adapter_on_bitsandbytes_agrees_with_the_oracle(case: QuantisedLayer) -> None:
@@ -202,7 +202,7 @@ def test_an_adapter_on_bitsandbytes_agrees_with_the_oracle(case: QuantisedLayer)
     partial(quantised_layers, quantiser="bitsandbytes 4-bit"),
     stage="engine",
     share=0.2,
-    needs=("oracle", "bitsandbytes", "data after quantising"),
+    needs=("bitsandbytes", "data after quantising"),
     capability="4-bit",
 )
 def test_an_adapter_on_four_bits_agrees_with_the_oracle(case: QuantisedLayer) -> None:
@@ -214,7 +214,7 @@ def test_an_adapter_on_four_bits_agrees_with_the_oracle(case: QuantisedLayer) ->
     partial(quantised_layers, quantiser="torchao"),
     stage="engine",
     share=0.2,
-    needs=("oracle", "torchao"),
+    needs=("torchao",),
     capability="int8",
 )
 def test_an_adapter_on_torchao_agrees_with_the_oracle(case: QuantisedLayer) -> None:

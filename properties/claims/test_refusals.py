@@ -154,3 +154,23 @@ def test_a_line_is_not_reflected(variant: str) -> None:
         ll.ConfigError, "d_in = 1, wanted 2 or more", claim="attach to a layer with one input"
     ):
         ll.attach(nn.Sequential(nn.Linear(1, 3)), ll.HRAConfig(r=2))
+
+
+def empty(d_in: int, d_out: int) -> nn.Linear:
+    """Without torch's warning that there is nothing to initialise."""
+    layer = nn.Linear(1, 1)
+    layer.in_features, layer.out_features = d_in, d_out
+    layer.weight, layer.bias = nn.Parameter(torch.empty(d_out, d_in)), nn.Parameter(torch.empty(d_out))
+    return layer
+
+
+@claim(st.just, stage="refusal", needs=("no data",), subject="lora_lite")
+def test_layers_that_hold_no_real_numbers_are_refused(variant: str) -> None:
+    """Complex ones, of which half would be lost, and layers without an input or an output."""
+    for layer, match in (
+        (nn.Linear(4, 4, dtype=torch.complex64), "^0: its weight is torch.complex64, wanted real"),
+        (empty(0, 4), "^0: it is a layer 0 → 4, wanted an input and an output"),
+        (empty(4, 0), "^0: it is a layer 4 → 0, wanted an input and an output"),
+    ):
+        with assert_refuses(ll.BaseWeightError, match, claim=f"attach to {layer}"):
+            ll.attach(nn.Sequential(layer), simple_config(variant))

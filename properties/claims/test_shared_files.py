@@ -2,8 +2,7 @@
 
 import os
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,16 @@ from properties.judging.assertions import (
     claim_is_about,
 )
 from properties.judging.claim import claim
-from properties.judging.files import adapted, base, refused, saved, scratch_file, scratch_folder, umask
+from properties.judging.files import (
+    adapted,
+    base,
+    nobody_special,
+    refused,
+    saved,
+    scratch_file,
+    scratch_folder,
+    umask,
+)
 from properties.judging.interrupting import Lines, tracing
 from properties.judging.sharing_files import VALUES, child, holding, kill_savers, loaded, race
 from strategies.places import Place, places
@@ -79,20 +87,6 @@ def test_save_keeps_owner_and_attributes() -> None:
             assert_holds(found == wanted, claim=f"after save {what} is {found}, wanted {wanted}")
         found = {name: os.getxattr(path, name) for name in os.listxattr(path)}
         assert_holds(found.get("user.note") == b"mine", claim=f"after save the attributes are {found}")
-
-
-@contextmanager
-def nobody_special(folder: Path) -> Iterator[None]:
-    """Inside, this process has no more rights than any user, and all of them in the folder: root is refused
-    nothing, and a save that goes wrong under it could replace a device.
-    """
-    folder.chmod(0o777)
-    user = os.geteuid()
-    os.seteuid(65534 if user == 0 else user)
-    try:
-        yield
-    finally:
-        os.seteuid(user)
 
 
 @claim(stage="save", needs=("posix",), subject="lora_lite")

@@ -42,8 +42,8 @@ class Figures:
 
     inputs: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
-    slowest: float = 0.0
-    largest: int = 0
+    slowest: tuple[float, str] = (0.0, "")
+    largest: tuple[int, str] = (0, "")
     began: float = field(default_factory=time.process_time)
 
     def __str__(self) -> str:
@@ -54,8 +54,10 @@ class Figures:
         )
         return (
             f"{self.inputs:,} inputs in {seconds:.0f} s of processor time"
-            f" ({self.inputs / max(seconds, 1e-9):.0f}/s)\n{found}\nslowest load {self.slowest * 1000:.0f}"
-            f" ms, most memory {self.largest / 2**20:.1f} MiB more than before the input"
+            f" ({self.inputs / max(seconds, 1e-9):.0f}/s)\n{found}"
+            f"\nslowest load {self.slowest[0] * 1000:.0f} ms, of {self.slowest[1]}"
+            f"\nmost memory {self.largest[0] / 2**20:.1f} MiB more than before the input, of"
+            f" {self.largest[1]}"
         )
 
 
@@ -92,11 +94,12 @@ def forget_peak() -> int:
 def attempt(file: DamagedFile, path: Path, figures: Figures) -> None:
     """Put one damaged file through load. Raises Violation where load does not do as it should."""
     whole, written, model = saved(file.case.variant)
-    path.write_bytes(file.damage(whole))
+    file.lay(path, whole)
     held, began = forget_peak(), time.process_time()
     found = outcome(model, path, None if file.forged else written)
-    figures.slowest = max(figures.slowest, time.process_time() - began)
-    figures.largest = max(figures.largest, peak() - held)
+    what = f"{file.case.variant}{', forged' if file.forged else ''}: {file.edits}"
+    figures.slowest = max(figures.slowest, (time.process_time() - began, what))
+    figures.largest = max(figures.largest, (peak() - held, what))
     figures.outcomes[found] += 1
     figures.inputs += 1
 

@@ -27,7 +27,7 @@ def test_a_built_in_variant_lacks_nothing(name: str) -> None:
 
 @pytest.mark.parametrize("what", ["no oracle", "no reference", "no peer", "no silent failures"])
 def test_what_is_missing_is_told(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each by itself; an identity to rounding loses its bound with its oracle."""
+    """Each by itself."""
     variant = ll.VARIANTS["hra"]
     if what == "no oracle":
         monkeypatch.delitem(ORACLES, "hra")
@@ -38,7 +38,7 @@ def test_what_is_missing_is_told(what: str, monkeypatch: pytest.MonkeyPatch) -> 
     else:
         monkeypatch.setattr(missing, "load_catalogue", dict)
     told = [one.what for one in missing.of(variant)]
-    assert told == ([what, "no bound for its identity"] if what == "no oracle" else [what])
+    assert told == [what]
 
 
 def test_no_peer_is_excused_that_there_is() -> None:

@@ -15,7 +15,7 @@ from strategies.options import BUILT_IN
 pytestmark = pytest.mark.instruments
 
 # Unequal widths, wide enough for the default rank of every variant.
-SHAPE = ll.LinearShape(24, 40)
+SHAPE = ll.LinearShape(24, 40, bias=True)
 # "    A  (r, d_in)  trained", its shape an expression of widths and settings; "r = 8  rank of the update".
 TENSOR = re.compile(r"^    (\w+) +(\(.*\))\s+(trained|frozen) ", re.MULTILINE)
 SETTING = re.compile(r"^(\w+) = (\S+)  ", re.MULTILINE)

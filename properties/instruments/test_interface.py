@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,6 +20,7 @@ from properties.mutation.interface import FORWARD, Wrapped, interface_mutants
 from properties.mutation.matrix import run_cell
 from properties.mutation.reach import budget
 from properties.mutation.survey import Outcome
+from properties.oracles import ORACLES
 from strategies.options import BUILT_IN
 
 pytestmark = pytest.mark.instruments
@@ -105,12 +107,9 @@ def gain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType
     for name, text in readme_example().items():
         (tmp_path / name).write_text(text, encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
-    import gain
-    import gain_oracle  # noqa: F401  # it registers
-
-    from properties.oracles import ORACLES
-
-    yield gain
+    made = import_module("gain")
+    import_module("gain_oracle")
+    yield made
     del ll.VARIANTS["gain"], ORACLES["gain"], sys.modules["gain"], sys.modules["gain_oracle"]
 
 

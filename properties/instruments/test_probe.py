@@ -30,7 +30,7 @@ ALONE = {
     "every entry moves: unmoved in bfloat16": ("ia3", "ia3_gate_without_the_one"),
     "learning beats noise: random steps": ("lora", "only_the_last_quarter_of_a_batch_is_adapted"),
     "learning generalises: held-out text": ("lora", "the_rest_of_a_batch_is_left_alone"),
-    "a planted target is recovered: share of the gap": ("lora", "lora_a_goes_the_wrong_way"),
+    "every tensor goes downhill: uphill": ("lora", "lora_a_goes_the_wrong_way"),
     "the first step is continuous: order": ("lora", "lora_jumps_as_b_leaves_zero"),
     "the first step is continuous: init=zero_b, declared to jump": ("delora", "delora_zero_b_does_not_jump"),
     "reload keeps the effect: share of the effect lost": ("dora", "dora_norms_of_the_first_forward"),

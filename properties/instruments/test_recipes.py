@@ -1,6 +1,5 @@
 """Recipes to JSON and back, and the random numbers behind them."""
 
-import ast
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,7 +16,7 @@ from properties.instruments.sample_fixtures import CASE
 from properties.judging.claim import load_claims
 from strategies import gaussian
 from strategies.random_numbers import recorded, served
-from strategies.recipes import RecipeError, from_json, pasteable, to_json
+from strategies.recipes import RecipeError, from_json, pasteable, pasted, to_json
 
 pytestmark = pytest.mark.instruments
 
@@ -26,15 +25,6 @@ def cases_of(variant: str) -> st.SearchStrategy[Any]:
     """A case of any property that draws cases of this variant."""
     about = [p for p in load_claims().values() if p.standing(ll.VARIANTS[variant]).state is None]
     return st.sampled_from(about).flatmap(lambda p: p.cases(variant))  # type: ignore[misc]  # None was left out
-
-
-def pasted(line: str) -> Any:
-    """What a prompt makes of it."""
-    prompt: dict[str, Any] = {}
-    exec("from strategies import *", prompt)
-    *imports, value = ast.parse(line).body
-    exec(compile(ast.Module(imports, []), "<prompt>", "exec"), prompt)
-    return eval(ast.unparse(value), prompt)
 
 
 def test_every_case_comes_back_from_json_as_it_was(variant: str) -> None:

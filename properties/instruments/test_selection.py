@@ -1,9 +1,13 @@
 """Which tests a run leaves out."""
 
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from properties.guests import whole_names
-from properties.plugin import is_idle
+from properties.plugin import is_idle, pytest_collection_modifyitems
 
 pytestmark = pytest.mark.instruments
 
@@ -30,6 +34,21 @@ def test_what_says_nothing_of_what_is_asked_is_left_out(
 ) -> None:
     options: dict[str, object] = {"mutant": None, "variants": None, "asked_for": "", **given}
     assert is_idle(marks, about_a_variant, **options) == idle  # type: ignore[arg-type]  # as pytest has them
+
+
+@pytest.mark.parametrize("name", ["variant", "method", "regression"])
+def test_what_is_about_a_variant_stays_where_variants_are_asked_for(name: str) -> None:
+    """A claim about a variant, or about a method of another library, and a kept failure."""
+    here: dict[str, Any] = {"iter_markers": list, "function": None, "path": Path(__file__)}
+    item: Any = SimpleNamespace(callspec=SimpleNamespace(params={name: "oft"}), **here)
+    left: Any = SimpleNamespace(callspec=SimpleNamespace(params={}), **here)
+    options = {"--mutant": None, "--variant": ["oft"], "-m": ""}
+    deselected: list[Any] = []
+    hook = SimpleNamespace(pytest_deselected=lambda items: deselected.extend(items))
+    items = [left, item]
+    pytest_collection_modifyitems(SimpleNamespace(getoption=options.get, hook=hook), items)  # type: ignore[arg-type]  # all that it reads
+    assert items == [item]
+    assert deselected == [left]
 
 
 @pytest.mark.parametrize(

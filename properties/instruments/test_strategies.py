@@ -134,6 +134,14 @@ def test_a_pool_is_stable_under_slicing(seed: int, few: int, many: int) -> None:
     assert not torch.equal(gaussian(seed, "x", (40,)), gaussian(seed, "y", (40,)))
 
 
+@given(st.lists(st.integers(0, 2**16 - 1), min_size=2, max_size=4, unique=True))
+@settings(max_examples=50)
+def test_another_seed_is_other_numbers(seeds: list[int]) -> None:
+    """torch's generator on the CPU looks at the low 32 bits of its seed alone."""
+    drawn = {tuple(gaussian(seed, role, (8,)).tolist()) for seed in seeds for role in ("x", "weight")}
+    assert len(drawn) == 2 * len(seeds)
+
+
 @pytest.mark.parametrize("family", WEIGHT_FAMILIES)
 @given(d_out=st.sampled_from(DIMS), d_in=st.sampled_from(DIMS))
 @settings(max_examples=30)

@@ -6,12 +6,13 @@ from typing import Any, Literal
 import pytest
 from hypothesis import HealthCheck, Phase, find, settings
 
-from properties.audit import subjects
+from properties.audit import elsewhere, subjects
 from properties.judging.claim import load_claims_of_any
 from properties.judging.outcome import HELD, NOT_APPLICABLE, NOT_JUDGED, NotJudgedError, Outcome
 from properties.subjects.introspection import families
 from properties.subjects.library import RefusedError
-from properties.subjects.living import LIBRARIES, library, methods_of, names_of
+from properties.subjects.living import LIBRARIES, library, methods_of, names_of, trained_cases
+from strategies.recipes import pasteable
 
 pytestmark = pytest.mark.instruments
 
@@ -29,10 +30,14 @@ BROKEN = {
     "peft:lora": set[str](),
     # It warns where it unmerges, and pytest makes errors of warnings.
     "peft:ia3": set[str](),
-    "lycoris:lora": {"unmerging_gives_it_back", "merging_twice_changes_nothing_more"},
+    "lycoris:lora": {
+        "unmerging_gives_it_back",
+        "merging_twice_changes_nothing_more",
+        "a_loaded_adapter_trains_on",
+    },
     "litgpt:lora": set[str](),
     "loralib:lora": set[str](),
-    "lora_pytorch:lora": {"gradients_are_those_of_the_forward", "output_and_gradients_are_the_oracles"},
+    "lora_pytorch:lora": {"gradients_are_those_of_the_forward", "the_gradient_of_the_input_is_the_formulas"},
 }
 
 
@@ -49,6 +54,9 @@ def test_one_method_of_each_library_from_end_to_end(method: str) -> None:
                 claim.run(method, QUICK)
             except AssertionError:
                 broken.add(claim.name)
+            except NotJudgedError:
+                # lora-pytorch's init, of which no law is stated.
+                continue
     assert broken == BROKEN[method]
 
 
@@ -82,7 +90,7 @@ def test_what_is_all_refused_is_not_judged(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(type(library("lora_lite")), "attach", refuse)
     with pytest.raises(NotJudgedError, match="drawn settings are refused, the last by ValueError: not this"):
-        load_claims_of_any()["only_the_adapter_trains"].run("lora_lite:lora", QUICK)
+        load_claims_of_any()["the_base_does_not_train"].run("lora_lite:lora", QUICK)
 
 
 @pytest.mark.parametrize(
@@ -109,13 +117,13 @@ class Config:
     seed: int = 1
     name: str = "db1"
     sparse: bool = False
-    init: bool | Literal["gaussian"] = True
+    init: bool | Literal["gaussian", "steps_[number]"] = True
 
 
 def test_settings_are_read_off_a_config() -> None:
     """A family for each other position of a switch; numbers small, dropout off, seeds and text left alone."""
     found = families(Config)
-    assert list(found) == ["", "sparse=True", "init=False", "init=gaussian"]
+    assert list(found) == ["", "sparse=True", "init=False", "init=gaussian", "init=steps_4"]
     drawn = dict(find(found["sparse=True"], lambda given: dict(given).get("scaling") == 12.5))
     assert drawn == {"r": 2, "alpha": 16, "scaling": 12.5, "some_dropout": 0.0, "sparse": True}
 
@@ -131,7 +139,7 @@ def test_names_on_the_command_line() -> None:
 def test_the_table_tells_what_came_of_each_claim(tmp_path: Any) -> None:
     """Held, broken and refused; all else was not run; and the pages are written."""
     outcomes = [
-        Outcome("only_the_adapter_trains", "lora_lite:lora", "init", HELD, budget=60, examples=9),
+        Outcome("the_base_does_not_train", "lora_lite:lora", "init", HELD, budget=60, examples=9),
         Outcome("the_base_keeps_every_bit", "lora_lite:lora", "attach", "broken", "off", recipe="Case(<1>)"),
         Outcome(
             "the_same_seed_gives_the_same_adapter",
@@ -150,5 +158,21 @@ def test_the_table_tells_what_came_of_each_claim(tmp_path: Any) -> None:
     assert states["train_and_eval_agree"] == NOT_JUDGED
     written = subjects.write(field, tmp_path)
     assert [path.name for path in written] == ["subjects.html", "subjects.md", "subjects.json"]
-    assert "Case(&lt;1&gt;)" in written[0].read_text()
+    assert "Case(&lt;1&gt;)" in (tmp_path / "subjects" / "lora_lite-lora.html").read_text()
+    assert 'href="subjects/lora_lite-lora.html"' in written[0].read_text()
     assert "lora_lite: 1 method (1 broken)" in written[1].read_text()
+
+
+def test_the_failing_recipe_is_tried_in_every_library_that_has_the_method() -> None:
+    """The same base, input and seed; a claim that breaks in one library alone is told from one that breaks in
+    all.
+    """
+    methods = ["lora_pytorch:lora", "lora_lite:lora", "lora_lite:hra", "loralib:lora"]
+    if missing := [m for m in methods if library(m.partition(":")[0]).missing()]:
+        pytest.skip(f"not judged: {missing} are not installed")
+    case = find(trained_cases("lora_pytorch:lora", dtypes=("float32",)), lambda case: True)
+    name = "gradients_are_those_of_the_forward"
+    broken = Outcome(name, case.method, "gradient", "broken", recipe=pasteable(case))
+    assert elsewhere.told(broken, methods) == {"lora_lite:lora": HELD, "loralib:lora": HELD}
+    dora = "peft:lora+use_dora=True"
+    assert elsewhere.kin("lora_lite:dora", ["lora_lite:lora", dora, "peft:lora"]) == [dora]

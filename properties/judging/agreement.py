@@ -18,12 +18,14 @@ from properties.judging.assertions import (
 )
 from properties.judging.expected import Expected, expected, expected_output, options_of
 from properties.judging.files import scratch_file
+from properties.judging.own_formula import formula_of, its_formula
 from properties.judging.tolerance import Bounded, claim_bound, coarser, finite, perturbed, scatter
-from properties.oracles import ORACLES, Law
+from properties.oracles import Law
 from properties.subjects import subject
 from properties.subjects.attaching import Attached
 from properties.subjects.layer_runs import Layer
 from properties.subjects.protocol import Case, adapter_dtype
+from strategies import weight_and_bias
 
 
 def assert_agrees(
@@ -34,15 +36,15 @@ def assert_agrees(
     dx: bool = True,
     frozen: Container[str] = (),
     where: str = "",
-    like: str = "the oracle's",
+    like: str = "",
 ) -> None:
     """The layer's output, the gradient of each of its parameters and that of its input are the oracle's.
 
     wanted: what to compare with in place of the oracle. output, dx: False leaves it out. frozen: the
     parameters that the user froze, which get no gradient. where: in which state of the layer, to be read
-    after what is looked at.
+    after what is looked at. like: "" for its formula's.
     """
-    wanted = expected(layer) if wanted is None else wanted
+    wanted, like = wanted or expected(layer), like or its_formula(layer.case.variant)
     where = f" {where}" if where else ""
     if output:
         assert_close(layer.y, wanted.y, what=f"the output of layer {layer.name}{where}", like=like)
@@ -71,17 +73,35 @@ def assert_gives_the_base(layer: Layer, bound: Bounded | None = None) -> None:
     assert_close(layer.y, Bounded(base, error), what=what, like="the base's, to rounding")
 
 
+@torch.no_grad()
+def add_a_constant(model: nn.Module) -> list[str]:
+    """The adapted layers without a bias that are not 0 at 0: no plain layer computes what they do."""
+    found = []
+    for name in subject.tensors(model):
+        layer: Any = model.get_submodule(name)
+        weight, bias = weight_and_bias(layer)
+        if bias is None and bool(layer(weight.new_zeros(1, weight.shape[1])).any()):
+            found.append(name)
+    return found
+
+
 def assert_merged(merged: Any, layer: Layer, bound: Bounded) -> None:
     """A plain layer that gives the oracle's output at what `layer` saw before the merge.
 
     bound: of the output, to which the rounding of the merged weight to the base dtype is added.
     """
     x, dtype = layer.x.detach().reshape(-1, layer.weight.shape[1]), layer.x.dtype
-    copies = perturbed("merged", merged.weight, dtype)
-    bias = 0 if merged.bias is None else perturbed("merged bias", merged.bias, dtype)[:, None]
+    weight, constant = weight_and_bias(merged)
+    copies = perturbed("merged", weight, dtype)
+    bias = 0 if constant is None else perturbed("merged bias", constant, dtype)[:, None]
     rounded = scatter(x.double() @ copies.mT + bias, dtype, overflowed=not finite([x]))
     wanted = Bounded(bound.value, bound.error + rounded.error)
-    assert_close(merged(x), wanted, what=f"the output of layer {layer.name}, merged,", like="the oracle's")
+    assert_close(
+        merged(x),
+        wanted,
+        what=f"the output of layer {layer.name}, merged,",
+        like=its_formula(layer.case.variant),
+    )
 
 
 def init_laws(
@@ -93,7 +113,7 @@ def init_laws(
     """
     dtype = coarser(adapter_dtype(case), torch.promote_types(W.dtype, torch.float32))
     p = {name: tensor.double() for name, tensor in tensors.items()}
-    return dtype, ORACLES[case.variant].init_laws(W.double(), None, p, options_of(case), inputs)
+    return dtype, formula_of(case.variant).init_laws(W.double(), None, p, options_of(case), inputs)
 
 
 def assert_init(

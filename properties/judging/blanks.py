@@ -14,7 +14,6 @@ from properties.oracles import ORACLES
 PARTS = ("specs", "initialise", "adapt_input", "adapt_output")
 
 
-@cache
 def of_the_variant(variant: type[ll.Variant]) -> tuple[str, ...]:
     """Where each is, and what is to stand there."""
     own = (vars(variant)[part] for part in PARTS if part in vars(variant))
@@ -23,14 +22,15 @@ def of_the_variant(variant: type[ll.Variant]) -> tuple[str, ...]:
 
 def of_the_oracle(variant: type[ll.Variant]) -> tuple[str, ...]:
     """As of_the_variant; none where there is no oracle."""
-    return _blanks(*ORACLES.get(variant.name, ()))
+    oracle = ORACLES.get(variant.name)
+    return () if oracle is None else _blanks(oracle.forward, oracle.init_laws)
 
 
-@cache
 def _blanks(*functions: Callable[..., Any]) -> tuple[str, ...]:
     return tuple(told for function in functions if (told := _blank(function)) is not None)
 
 
+@cache
 def _blank(function: Callable[..., Any]) -> str | None:
     """Of a function that ends by raising NotImplementedError with a text, whatever it is given."""
     try:

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,15 @@ from hypothesis.strategies import SearchStrategy
 import lora_lite as ll
 from properties.judging import blanks, journal
 from properties.judging.assertions import Violation
+from properties.judging.declared import deviation_at
 from properties.judging.failing import Failing, watching
 from properties.judging.needs import MACHINE, NEEDS, unmet
 from properties.judging.outcome import NOT_APPLICABLE, NOT_JUDGED, STAGES, Meter, NotJudgedError, measuring
 from properties.subjects.attaching import seed_inits
-from properties.subjects.bindings import BINDINGS
+from properties.subjects.bindings import binding_of
 from properties.subjects.library import OFFERS, RefusedError
 from properties.subjects.living import library, method_of
+from strategies.options import NoShapeError
 
 Check = Callable[..., None]
 
@@ -108,8 +111,8 @@ class Claim:
         """As standing(), of a method of any library, by its full name."""
         if why := library(full.partition(":")[0]).missing():
             return Standing(NOT_JUDGED, why)
-        if "oracle" in self.needs and full not in BINDINGS:
-            return Standing(NOT_JUDGED, f"no formula yet: bind {full} in subjects/bindings.py")
+        if "oracle" in self.needs and binding_of(full) is None:
+            return Standing(NOT_JUDGED, f"no formula yet: bind {full} in subjects/bindings")
         offered = {*method_of(full).offers, "oracle"}
         lacking = [need for need in self.needs if need not in offered]
         return Standing(NOT_APPLICABLE, f"{full} offers no {lacking[0]}") if lacking else Standing(None)
@@ -126,6 +129,8 @@ class Claim:
         except pytest.fail.Exception as failed:
             # Of pytest.raises, and no Exception.
             raise Violation(str(failed)) from None
+        except NoShapeError as refused:
+            raise NotJudgedError(str(refused)) from refused
         except SystemExit as ended:
             raise RuntimeError(f"the code under test wants to end the process: {ended!r}") from ended
 
@@ -148,6 +153,8 @@ class Claim:
             with measuring(meter):
                 settings(budget, max_examples=examples)(test)()
         except Exception as error:
+            if isinstance(error, NoShapeError):
+                raise NotJudgedError(str(error)) from error
             # Else an error of Hypothesis itself, which is about no one case.
             if (found := failing.failure(error)) is None:
                 raise
@@ -166,9 +173,10 @@ class Claim:
         self, variant: str, meter: Meter, failing: Failing, refused: list[RefusedError]
     ) -> Callable[[], None]:
         """The check as a test of Hypothesis's: counts examples, keeps the failing and the refused ones."""
-        assert self.cases is not None
 
         def check(case: Any) -> None:
+            if self.subject != ANY and deviation_at(self.name, variant, case):
+                return
             meter.examples += 1
             if self.subject == ANY and failing.small_enough(case):
                 return
@@ -186,6 +194,11 @@ class Claim:
                 failing.keep(case, error, meter.examples)
                 raise
 
+        return self.drawing(variant, check)
+
+    def drawing(self, variant: str, check: Callable[[Any], None]) -> Callable[[], None]:
+        """This check as a test of Hypothesis's, of the cases of the claim."""
+        assert self.cases is not None
         # The name feeds the derandomised seed: each variant has its own.
         check.__name__ = check.__qualname__ = re.sub(r"\W", "_", f"{self.name}__{variant}")
         test = given(self.cases(variant))(check)
@@ -196,22 +209,24 @@ class Claim:
 
 
 CLAIMS: dict[str, Claim] = {}
-# Those about every library, apart: lora_lite's own audit, mutants and fixtures know nothing of them.
-OF_ANY: dict[str, Claim] = {}
 
 
 def load_claims() -> dict[str, Claim]:
-    """Every claim of properties/claims, whichever files pytest was asked for."""
+    """Every claim of properties/claims, whichever files pytest was asked for: lora_lite's own audit, mutants
+    and fixtures know nothing of those about every library.
+    """
     _import_all("properties.claims")
-    return CLAIMS
+    return {name: made for name, made in CLAIMS.items() if made.subject != ANY}
 
 
 def load_claims_of_any() -> dict[str, Claim]:
     """Every claim of properties/claims/any, in the order of the stages."""
     _import_all("properties.claims.any")
-    return dict(sorted(OF_ANY.items(), key=lambda item: STAGES.index(item[1].stage)))
+    found = {name: made for name, made in CLAIMS.items() if made.subject == ANY}
+    return dict(sorted(found.items(), key=lambda item: STAGES.index(item[1].stage)))
 
 
+@cache
 def _import_all(package: str) -> None:
     folder = Path(__file__).parents[2].joinpath(*package.split("."))
     for path in sorted(folder.glob("test_*.py")):
@@ -267,10 +282,9 @@ def register(made: Claim) -> None:
     known_needs = OFFERS if made.subject == ANY else known_needs
     if unknown := [need for need in made.needs if need not in known_needs]:
         raise ValueError(f"{made.name}: found the needs {unknown}, wanted some of {', '.join(known_needs)}")
-    claims = OF_ANY if made.subject == ANY else CLAIMS
-    known = claims.setdefault(made.name, made)
+    known = CLAIMS.setdefault(made.name, made)
     if known.check.__module__ != made.check.__module__:
         raise ValueError(
             f"two claims are called {made.name}: in {known.check.__module__} and in {made.check.__module__}"
         )
-    claims[made.name] = made
+    CLAIMS[made.name] = made

@@ -59,6 +59,13 @@ def refused(
     assert_as_before(model, before, claim=f"after a refused {claim}")
 
 
+def assert_untouched(path: Path, whole: bytes, after: str) -> None:
+    """The file holds what it held, and lies alone in its folder."""
+    assert_holds(path.read_bytes() == whole, claim=f"{after} the old file is another")
+    left = sorted(entry.name for entry in path.parent.iterdir())
+    assert_holds(left == [path.name], claim=f"{after} the folder holds {left}, wanted the old file alone")
+
+
 def rewrite(path: Path, change: Damage) -> None:
     """Write the file again after a change of its tensors and its parsed header."""
     with safe_open(path, framework="pt") as file:
@@ -94,6 +101,20 @@ def umask(bits: int) -> Iterator[None]:
         yield
     finally:
         os.umask(before)
+
+
+@contextmanager
+def nobody_special(folder: Path) -> Iterator[None]:
+    """Inside, this process has no more rights than any user, and all of them in the folder: root is refused
+    nothing, and a save that goes wrong under it could replace a device.
+    """
+    folder.chmod(0o777)
+    user = os.geteuid()
+    os.seteuid(65534 if user == 0 else user)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
 
 
 Tensors = dict[str, dict[str, Tensor]]

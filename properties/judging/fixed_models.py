@@ -17,7 +17,7 @@ from properties.judging.assertions import Violation, assert_holds, assert_nonzer
 from properties.subjects import subject
 from properties.subjects.attaching import seed_inits
 from strategies import gaussian
-from strategies.options import Options, build_config, ranks, simplest
+from strategies.options import NoShapeError, Options, build_config, ranks, simplest
 from strategies.scopes import WIDTH
 
 
@@ -132,6 +132,10 @@ def simple_options(variant: str, width: int = WIDTH) -> Options:
     """The simplest options on layers at least this wide."""
     options = simplest(variant)
     fits = ranks(variant, width, width, options)
+    if not fits:
+        raise NoShapeError(
+            f"{variant}: takes no layer {width} → {width}, as those are of the models that are not drawn"
+        )
     r = 2 if 2 in fits else fits[0]
     return options if r is None else (*options, ("r", r))
 

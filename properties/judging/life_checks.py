@@ -14,6 +14,7 @@ from properties.judging.needs import has_oracle
 from properties.judging.snapshot import hooked
 from properties.subjects import subject
 from properties.subjects.layer_runs import Layer, watch
+from strategies import upright
 
 
 def look(ledger: Ledger, run: Callable[[nn.Module], Tensor]) -> dict[str, Layer]:
@@ -23,7 +24,8 @@ def look(ledger: Ledger, run: Callable[[nn.Module], Tensor]) -> dict[str, Layer]
         one = ledger.layers.get(name)
         tensors = subject.tensors(ledger.model).get(name, {})
         case: Any = one  # never asked for where there is no adapter
-        weight, bias = ledger.base[f"{name}.weight"], ledger.base.get(f"{name}.bias")
+        weight = upright(ledger.model.get_submodule(name), ledger.base[f"{name}.weight"])
+        bias = ledger.base.get(f"{name}.bias")
         layers[name] = Layer(name, case, weight, bias, tensors, {} if one is None else one.initial[name])
     ledger.output = watch(ledger.model, layers, run, 0).detach()
     return layers
@@ -104,8 +106,8 @@ def assert_alike(got: dict[str, Any], wanted: dict[str, Any], what: str) -> None
 
 
 def check_gradients(ledger: Ledger) -> None:
-    """After a backward pass: what trains has a gradient, and nothing else."""
-    flags = dict(ledger.flags)
+    """After a backward pass: what trains has a gradient, and nothing else has, nor what is replaced."""
+    flags = {name: name in ledger.thawed for name in ledger.flags}
     gradients = {name: ledger.model.get_parameter(name).grad for name in flags}
     for one in ledger.adapters:
         flags |= one.flags

@@ -60,10 +60,9 @@ def has_oracle(variant: Variant) -> bool:
     return variant.name in ORACLES
 
 
-def is_exact(variant: Variant) -> bool:
-    """Whether its identity at init is declared exact, whatever the config."""
-    own = getattr(variant.identity, "__func__", None)
-    return own is ll.Variant.identity.__func__  # type: ignore[attr-defined]
+def says_what_trains(variant: Variant) -> bool:
+    """Whether its oracle tells which tensors the paper trains."""
+    return has_oracle(variant) and ORACLES[variant.name].trained is not None
 
 
 def takes_data(variant: Variant) -> bool:
@@ -79,11 +78,10 @@ def _no_oracle(variant: Variant) -> str | None:
     return f"no oracle: write its formula in float64 and put it into ORACLES[{variant.name!r}]"
 
 
-def _no_bound(variant: Variant) -> str | None:
-    if is_exact(variant):
-        return None
-    found = _no_oracle(variant)
-    return found and f"{found}; an identity to rounding takes its bound from there"
+def _no_word(variant: Variant) -> str | None:
+    if (found := _no_oracle(variant)) is not None or says_what_trains(variant):
+        return found
+    return "its oracle does not say which tensors the paper trains: Oracle(…, trained=frozenset({…}))"
 
 
 def _no_peer(variant: Variant) -> str | None:
@@ -118,7 +116,7 @@ def _no_compiler() -> str | None:
 # Of a method.
 NEEDS: dict[str, Need] = {
     "oracle": _lack(_no_oracle),
-    "identity bound": _lack(_no_bound),
+    "what is trained": _lack(_no_word),
     "peer": Need(_no_peer, by_nature=True),
     "rank": _nature(lambda variant: "r" not in variant.config_class.unused, "has no rank"),
     "adapted input": _nature(
@@ -154,6 +152,7 @@ MACHINE: dict[str, Callable[[], str | None]] = {
     "bitsandbytes": _package("bitsandbytes", "bitsandbytes"),
     "torchao": _package("torchao", "torchao"),
     "transformers": _package("transformers", "transformers"),
+    "accelerate": _package("accelerate", "accelerate"),
     "minilm": _package(MINILM, MINILM.replace("_", "-")),
 }
 

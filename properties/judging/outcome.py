@@ -13,6 +13,8 @@ BROKEN = "broken"
 CRASHED = "crashed"
 # By its nature the method has nothing that the claim is about.
 NOT_APPLICABLE = "not applicable"
+# It does not hold of the method, as that declares, with its reason.
+DECLARED = "declared"
 # The claim is about the method, and something is missing: an oracle, a package, a budget, the run.
 NOT_JUDGED = "not judged"
 
@@ -86,11 +88,15 @@ class NotJudgedError(Exception):
 
 @dataclass(eq=False)
 class Meter:
-    """What a running claim measures: examples, and by dtype the worst error as a share of its bound."""
+    """What a running claim measures: examples, and by dtype the worst error as a share of its bound.
+
+    declared: why it breaks where the method declares that it does; "" where nothing is declared.
+    """
 
     examples: int = 0
     worst: dict[str, float] = field(default_factory=dict)
     shown: dict[str, Any] = field(default_factory=dict)
+    declared: str = ""
 
     def refused(self, count: int) -> None:
         """So many of the examples were settings that the library does not take: they judge nothing."""

@@ -4,6 +4,7 @@ The same error model as tolerance.py with the adapted model in the oracle's plac
 run with every tensor and the input off by one rounding of the dtype that each is stored in.
 """
 
+from collections.abc import Callable
 from itertools import chain
 
 import torch
@@ -13,15 +14,23 @@ from properties.judging.outcome import NotJudgedError
 from properties.judging.tolerance import Bounded, perturbed, scatter
 from properties.subjects.living import output, twin
 
+# (a model in float64, its input) -> tensors by name; a gradient by that of its parameter.
+Compute = Callable[[nn.Module, Tensor], dict[str, Tensor]]
 # Half of what an oracle is given: entries are bounded by what all of them scatter, which takes fewer.
 PROBES = 6
 
 
 def own_output(model: nn.Module, x: Tensor) -> Bounded:
     """The output that exact arithmetic would give, and how far the model's own dtypes may be off from it."""
+    return own_results(model, x, lambda copy, given: {"output": output(copy, given)})["output"]
+
+
+def own_results(model: nn.Module, x: Tensor, compute: Compute) -> dict[str, Bounded]:
+    """The same of all that `compute` gives of a model and its input, which may be tokens; a gradient too."""
+    used = x.dtype if x.is_floating_point() else next(model.parameters()).dtype
     try:
         copy = twin(model)
-        output(copy, x.double())
+        compute(copy, x.double() if x.is_floating_point() else x)
     except Exception as error:
         # A claim of its own asks for casts and copies; the others have no bound without.
         raise NotJudgedError(f"no copy of it in float64: {type(error).__name__}: {error}") from error
@@ -29,19 +38,24 @@ def own_output(model: nn.Module, x: Tensor) -> Bounded:
     stored = dict(chain(model.named_parameters(), model.named_buffers()))
     copies = {
         name: perturbed(
-            name, stored[name], coarsest(stored[name].dtype, x.dtype), PROBES, normwise=tensor.ndim > 1
+            name, stored[name], coarsest(stored[name].dtype, used), PROBES, normwise=tensor.ndim > 1
         )
         for name, tensor in tensors.items()
         if name in stored and stored[name].is_floating_point()
     }
-    inputs = perturbed("x", x, x.dtype, PROBES)
-    results = []
+    inputs = perturbed("x", x, used, PROBES) if x.is_floating_point() else [x] * (1 + PROBES)
+    results: dict[str, list[Tensor]] = {}
     for i in range(1 + PROBES):
         with torch.no_grad():
             for name, values in copies.items():
                 tensors[name].copy_(values[i])
-        results.append(output(copy, inputs[i]).double())
-    return scatter(torch.stack(results), x.dtype, normwise=True)
+        for name, result in compute(copy, inputs[i]).items():
+            results.setdefault(name, []).append(result.detach().double())
+    return {
+        # A gradient is stored as its parameter is.
+        name: scatter(torch.stack(each), stored[name].dtype if name in stored else used, normwise=True)
+        for name, each in results.items()
+    }
 
 
 def coarsest(stored: torch.dtype, used: torch.dtype) -> torch.dtype:

@@ -158,7 +158,10 @@ PEFT = {
 
 
 # Why a built-in variant has no peer.
-NO_PEER = {"antipasto": "peft has no AntiPaSTO: its own dense formula is all that there is"}
+NO_PEER = {
+    "antipasto": "peft has no AntiPaSTO: its own dense formula is all that there is",
+    "full": "peft copies the whole layer (modules_to_save), which computes what the oracle says",
+}
 
 
 def _lora_config(layer: Layer, **options: Any) -> "LoraConfig":

@@ -73,7 +73,7 @@ def tensors_of(case: AdaptedLayer) -> list[Row]:
     attached = attach(case)
     (layer,) = run_layers(attached)
     (declared,) = subject.first_gradients(attached.model).values()
-    shape = ll.LinearShape(case.linear.d_in, case.linear.d_out)
+    shape = ll.LinearShape(case.linear.d_in, case.linear.d_out, case.linear.bias)
     specs = ll.VARIANTS[case.variant].specs(shape, build_config(case.variant, case.options))
     rows = []
     for name in dict.fromkeys([*specs, *layer.tensors]):
@@ -123,7 +123,7 @@ def init_of(case: AdaptedLayer) -> list[Row]:
     attached, batches = attach(case), case.calibration()
     (tensors,) = attached.initial.values()
     inputs = None if batches is None else torch.cat(batches).double()
-    dtype, laws = init_laws(case, attached.base["0.weight"], tensors, inputs)
+    dtype, laws = init_laws(case, attached.weight("0"), tensors, inputs)
     rows = []
     for law in laws:
         with measuring(Meter()) as meter:

@@ -6,12 +6,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lora_lite.hooks import begin
+from lora_lite.hooks import begin, end
 from properties.judging.assertions import assert_holds, bits
 from properties.subjects import subject
 
 # What is told of, by the name of a parameter, buffer or module.
 State = dict[str, dict[str, Any]]
+# The hooks of lora_lite's on the model itself.
+NOTICING = (begin, end)
 
 
 def snapshot_of(model: nn.Module) -> State:
@@ -41,8 +43,8 @@ def hooks_of(model: nn.Module) -> dict[str, list[Callable[..., Any]]]:
 
 
 def hooked(model: nn.Module) -> list[str]:
-    """The modules with hooks, once for each; that by which lora_lite notices a forward aside."""
-    return sorted(name for name, hooks in hooks_of(model).items() for hook in hooks if hook is not begin)
+    """The modules with hooks, once for each; those by which lora_lite notices a forward aside."""
+    return sorted(name for name, hooks in hooks_of(model).items() for hook in hooks if hook not in NOTICING)
 
 
 def assert_as_before(model: nn.Module, before: State, *, claim: str) -> None:

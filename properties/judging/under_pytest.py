@@ -14,8 +14,18 @@ import lora_lite as ll
 from properties.judging import journal
 from properties.judging.assertions import Violation
 from properties.judging.claim import ANY, Claim, Standing
+from properties.judging.declared import confirm
 from properties.judging.expected import OracleError
-from properties.judging.outcome import BROKEN, CRASHED, HELD, NOT_JUDGED, Meter, NotJudgedError, Outcome
+from properties.judging.outcome import (
+    BROKEN,
+    CRASHED,
+    DECLARED,
+    HELD,
+    NOT_JUDGED,
+    Meter,
+    NotJudgedError,
+    Outcome,
+)
 from strategies.recipes import pasteable
 
 # The name of an outcome among the properties of pytest's report, which carries it over workers.
@@ -49,6 +59,8 @@ def run_as_test(claim: Claim, variant: str | None, request: pytest.FixtureReques
         pytest.skip(f"not judged: {standing.why}")
     with judged(claim, variant, request) as meter:
         claim.run(variant, settings(), meter)
+        if claim.subject != ANY and variant is not None:
+            meter.declared = confirm(claim, variant, settings())
 
 
 def _standing(claim: Claim, variant: str | None) -> Standing:
@@ -75,7 +87,8 @@ def judged(claim: Claim, variant: str | None, request: pytest.FixtureRequest) ->
     failure: str | None = None
     try:
         yield meter
-        outcome = replace(outcome, state=HELD, why="")
+        state = DECLARED if meter.declared else HELD
+        outcome = replace(outcome, state=state, why=meter.declared)
     except Violation as violation:
         outcome, failure = _failed(outcome, BROKEN, str(violation), violation, claim, request)
     except NotJudgedError as missing:
@@ -96,6 +109,8 @@ def judged(claim: Claim, variant: str | None, request: pytest.FixtureRequest) ->
             request,
             replace(outcome, examples=meter.examples, worst=meter.worst, shown=meter.shown, seconds=seconds),
         )
+    if outcome.state == DECLARED:
+        pytest.xfail(f"declared: {outcome.why}")
     if failure is not None:
         of = f" [{variant}]" if variant else ""
         # From None: what is told here is not to be told a second time as this one's context.

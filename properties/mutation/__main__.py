@@ -4,13 +4,14 @@ named                     the catalogue, each on all of its variants
 generic [--all]           what the operators make of lora_lite: a sample by --seed, or all of it
 interface                 every interface operator on every variant
 --module pkg.mod          of a user's module instead: generic mutants of its functions, and its variants
+foreign --subject peft --module peft.tuners.oft   of another library, by the claims about every library
 """
 
 import argparse
 import json
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -20,12 +21,13 @@ from hypothesis import settings
 
 import lora_lite as ll
 from properties.judging.profiles import register_profiles
-from properties.mutation import generic, load_catalogue, order
+from properties.mutation import foreign, generic, load_catalogue, order
 from properties.mutation.interface import interface_mutants
 from properties.mutation.matrix import Row, run_row
 from properties.mutation.mutant import Mutant
-from properties.mutation.score import score
+from properties.mutation.score import Kind, score
 from properties.mutation.survey import DEADLINE, Outcome, judged, survey, warm
+from properties.subjects.living import LIBRARIES, library
 from properties.subjects.users import import_variants
 
 
@@ -36,6 +38,9 @@ def main() -> None:
     register_profiles()
     settings.register_profile("survey", settings.get_profile("ci"), max_examples=given.examples)
     settings.load_profile("survey")
+    if given.kind == "foreign":
+        _tell(given, "foreign", *_foreign(given))
+        return
     module = _module(given.module) if given.module else None
     own = [name for name, v in ll.VARIANTS.items() if module and v.__module__ == module.__name__]
     variants = given.variant or own or list(ll.VARIANTS)
@@ -50,16 +55,37 @@ def main() -> None:
     warm(variants if given.kind != "generic" else ll.VARIANTS)
     few = max(1, given.examples // 10)
     judge = partial(on_all if given.kind == "named" else judged, examples=few, full=given.examples)
-    outcomes = list(_printed(survey(mutants, judge, jobs=given.jobs, deadline=given.deadline)))
-    if given.json:
-        given.json.write_text(json.dumps([vars(outcome) for outcome in outcomes], indent=1))
+    outcomes = _tell(given, given.kind, mutants, judge)
     if given.write_order:
         targets = {m.name: m.targets for m in mutants}
         order.write((t, o.claim) for o in outcomes if o.state == "killed" for t in targets[o.mutant])
-    made = score(given.kind, outcomes)
+
+
+def _foreign(given: argparse.Namespace) -> tuple[Sequence[Mutant], Callable[[Mutant], Outcome]]:
+    """The mutants of the package, and what judges them."""
+    if not (given.subject and given.module):
+        sys.exit("foreign wants --subject, a library, and --module, a package of it")
+    if why := library(given.subject).missing():
+        sys.exit(why)
+    methods = foreign.judged_of(given.subject, given.module)
+    files = foreign.files_of(given.subject, given.module)
+    held = foreign.baseline(methods, files, given.examples)
+    mutants = foreign.mutants_of(given.module, methods, held, given.seed, given.sample)
+    return mutants, partial(foreign.judged, held=held, examples=given.examples)
+
+
+def _tell(
+    given: argparse.Namespace, kind: Kind, mutants: Sequence[Mutant], judge: Callable[[Mutant], Outcome]
+) -> list[Outcome]:
+    """What became of each, as it is known; and the score."""
+    outcomes = list(_printed(survey(mutants, judge, jobs=given.jobs, deadline=given.deadline)))
+    if given.json:
+        given.json.write_text(json.dumps([vars(outcome) for outcome in outcomes], indent=1))
+    made = score(kind, outcomes)
     print(
         made.told, *(f"  {name}: {why or 'no claim named'}" for name, why in made.survivors.items()), sep="\n"
     )
+    return outcomes
 
 
 def _module(name: str) -> ModuleType:
@@ -91,8 +117,9 @@ def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "python -m properties.mutation", description=__doc__, formatter_class=form
     )
-    parser.add_argument("kind", choices=("named", "generic", "interface"))
-    parser.add_argument("--module", help="a user's module that registers variants")
+    parser.add_argument("kind", choices=("named", "generic", "interface", "foreign"))
+    parser.add_argument("--module", help="a user's module that registers variants; foreign: a package")
+    parser.add_argument("--subject", choices=sorted(LIBRARIES), help="foreign: the library that it is of")
     parser.add_argument("--variant", action="append", help="interface: only these")
     parser.add_argument("--all", action="store_true", help="generic: all of them, as a nightly run does")
     parser.add_argument("--sample", type=int, default=generic.SAMPLE, help="generic: so many of them")

@@ -34,8 +34,15 @@ class Edit:
     number: int
     new: ast.AST
 
+    def node(self, definition: ast.FunctionDef) -> Any:
+        """What it changes, with where that stands."""
+        return self._found(definition)[1]
+
+    def _found(self, definition: ast.FunctionDef) -> tuple[Place, ast.AST]:
+        return next(found for i, found in enumerate(places(definition)) if i == self.number)
+
     def apply(self, definition: ast.FunctionDef) -> None:
-        place, old = next(found for i, found in enumerate(places(definition)) if i == self.number)
+        place, old = self._found(definition)
         new = copy.deepcopy(self.new)
         for node in ast.walk(new):
             ast.copy_location(node, old)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import lora_lite as ll
 from lora_lite.linear import read_bias, read_weight
 from properties.mutation.mutant import Mutant, plain
+from strategies import LINEAR
 
 # (the original, its arguments) -> what is given in its place
 Wrapper = Callable[..., Any]
@@ -62,7 +63,7 @@ class Wrapped(Mutant):
 class Seen:
     """One call of a variant's hook: what goes in, what the layer gives without the adapter, and with it."""
 
-    adapter: ll.Variant
+    adapter: Any
     x: Tensor
     base: Tensor
     given: Tensor
@@ -198,8 +199,8 @@ def _merging(variant: str, change: Callable[[Any, Tensor, Tensor | None, float],
             name: (layer.scale, model.get_submodule(name))
             for handle in ll.adapters_of(model)
             for name, layer in handle.layers().items()
-            # What is no nn.Linear, merge refuses.
-            if layer.name == variant and isinstance(model.get_submodule(name), nn.Linear)
+            # What is no linear layer of a known forward, merge refuses.
+            if layer.name == variant and isinstance(model.get_submodule(name), LINEAR)
         }
         before = {
             name: [None if t is None else t.detach().clone() for t in (m.weight, m.bias)]

@@ -10,7 +10,7 @@ from properties.mutation.survey import Outcome
 from properties.mutation.table import joined
 
 KNOWN = Path(__file__).parent / "known.txt"
-Kind = Literal["named", "generic", "interface"]
+Kind = Literal["named", "generic", "interface", "foreign"]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
-from . import antipasto, delora, dora, eva, hra, ia3, ia3_ff, lora, pissa
+from . import antipasto, delora, dora, eva, full, hra, ia3, ia3_ff, lora, pissa
 from .laws import Law, Options, Tensors
 
 __all__ = ["ORACLES", "Law", "Oracle"]
@@ -39,14 +39,30 @@ class InitLaws(Protocol):
 
 
 class Oracle(NamedTuple):
-    """The reference for one variant."""
+    """The reference for one variant. trained: the tensors that its paper trains; None where nobody says."""
 
     forward: Forward
     init_laws: InitLaws
+    trained: frozenset[str] | None = None
 
+
+# What the papers train; the library's own declarations are not asked. antipasto: rot where the basis
+# turns; full: b where there is one.
+TRAINED = {
+    "lora": {"A", "B"},
+    "pissa": {"A", "B"},
+    "dora": {"A", "B", "m"},
+    "delora": {"A", "B", "lambda_"},
+    "ia3": {"offset"},
+    "ia3_ff": {"offset"},
+    "hra": {"U"},
+    "eva": {"A", "B"},
+    "antipasto": {"delta_s", "rot"},
+    "full": {"W", "b"},
+}
 
 ORACLES: dict[str, Oracle] = {
-    name: Oracle(module.forward, module.init_laws)
+    name: Oracle(module.forward, module.init_laws, frozenset(TRAINED[name]))
     for name, module in {
         "lora": lora,
         "pissa": pissa,
@@ -56,6 +72,7 @@ ORACLES: dict[str, Oracle] = {
         "ia3_ff": ia3_ff,
         "hra": hra,
         "eva": eva,
+        "full": full,
         "antipasto": antipasto,
     }.items()
 }

@@ -65,7 +65,7 @@ def is_identity(name: str, gram: Tensor) -> Law:
 
 
 def kaiming(
-    name: str, t: Tensor, shape: tuple[int, ...], fan_in: int, independent: int | None = None
+    name: str, t: Tensor, shape: tuple[int, ...], fan_in: float, independent: int | None = None
 ) -> list[Law]:
     """Kaiming-uniform with a = sqrt(5): uniform in [-bound, bound], bound = 1 / sqrt(fan_in).
 
@@ -76,11 +76,57 @@ def kaiming(
     laws = [
         exactly(f"shape of {name}", t.new_tensor(t.shape), t.new_tensor(shape)),
         # The slack is for the bound itself, which is rounded in bfloat16.
-        never(f"|{name}| <= 1/sqrt({fan_in})", t.abs() - bound * (1 + 2**-8)),
+        never(f"|{name}| <= 1/sqrt({fan_in:.3g})", t.abs() - bound * (1 + 2**-8)),
     ]
     if (t.numel() if independent is None else independent) >= 64:
         laws += [
-            never(f"max|{name}| reaches half of 1/sqrt({fan_in})", bound / 2 - t.abs().amax()),
+            never(f"max|{name}| reaches half of 1/sqrt({fan_in:.3g})", bound / 2 - t.abs().amax()),
             never(f"{name} has both signs", torch.stack((t.amin(), -t.amax()))),
         ]
     return laws
+
+
+def scale(options: Options) -> float:
+    """alpha / r, or with `rs` alpha / sqrt(r), arXiv:2312.03732 section 3."""
+    r = float(options["r"])
+    return float(options["alpha"]) / (math.sqrt(r) if options.get("rs") else r)
+
+
+def uniform(name: str, t: Tensor, shape: tuple[int, ...], bound: float) -> list[Law]:
+    """As kaiming(), with its own bound."""
+    return kaiming(name, t, shape, 1 / bound**2)
+
+
+def he(name: str, t: Tensor, shape: tuple[int, int]) -> list[Law]:
+    """Kaiming-uniform as in its paper: up to sqrt(6 / fan in)."""
+    return uniform(name, t, shape, math.sqrt(6 / shape[1]))
+
+
+def normal(name: str, t: Tensor, shape: tuple[int, ...], deviation: float) -> list[Law]:
+    """Normal around zero. From 64 entries on the size of the sample is within a factor of two.
+
+    A false alarm of that has probability 1e-10; from 512 on an entry is beyond what a uniform law could give
+    (1e-12), and all are distinct.
+    """
+    laws = [exactly(f"shape of {name}", t.new_tensor(t.shape), t.new_tensor(shape))]
+    if t.numel() >= 64:
+        size = t.square().mean().sqrt()
+        laws += [
+            never(f"{name} has at least half of the deviation {deviation:.3g}", deviation / 2 - size),
+            never(f"{name} has at most twice the deviation {deviation:.3g}", size - 2 * deviation),
+            never(f"{name} has both signs", torch.stack((t.amin(), -t.amax()))),
+        ]
+    if t.numel() >= 512:
+        laws.append(never(f"{name} is not uniform", 1.9 * size - t.abs().amax()))
+    return laws
+
+
+def is_constant(name: str, got: Tensor, shape: tuple[int, ...], value: float) -> Law:
+    """``got`` has this shape, and this number everywhere, as its dtype has it."""
+    return Law(f"{name} = {value:.3g}", got, got.new_full(shape, value), abs(value))
+
+
+def decomposed(V: Tensor, m: Tensor, axis: int) -> Tensor:
+    """m V / |V|, the norm over an axis and no constant to the gradient; a zero stays zero."""
+    norms: Tensor = torch.linalg.vector_norm(V, dim=axis, keepdim=True)
+    return m * V / torch.where(norms == 0, 1.0, norms)

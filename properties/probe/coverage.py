@@ -13,12 +13,13 @@ import torch
 from torch import Tensor, nn
 
 import lora_lite as ll
+from lora_lite.linear import linear_shape
 from properties.judging.assertions import bits
 from properties.subjects import subject
 from properties.subjects.attaching import seed_inits, usual_size
 from strategies import gaussian
 from strategies.layers import can_calibrate
-from strategies.options import build_config
+from strategies.options import accepts, build_config
 
 if TYPE_CHECKING:
     from properties.probe.trial import Trial
@@ -197,6 +198,12 @@ def _config(variant: str, **common: Any) -> ll.AdapterConfig:
 def _attach(
     trial: "Trial", model: nn.Module, names: list[str], *, variant: str | None = None, calibrated: bool = True
 ) -> ll.Adapter:
+    from properties.subjects.pretrained import options_at_rank_8
+
+    attached = variant or trial.variant
+    for shape in (linear_shape(m) for n, m in model.named_modules() if n in names):
+        if not accepts(attached, shape.d_in, shape.d_out, options_at_rank_8(attached)):
+            raise NotApplicableError(f"{attached} takes no layer {shape.d_in} → {shape.d_out}")
     seed_inits(trial.seed)
     config = _config(variant or trial.variant, target_names=tuple(re.escape(name) for name in names))
     return ll.attach(model, config, trial.bench.calibration() if calibrated else None)

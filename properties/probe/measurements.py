@@ -5,13 +5,13 @@ pytest and the audit.
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 import lora_lite as ll
 from properties.judging.agreement import round_trip
-from properties.probe import measures
+from properties.judging.declared import deviation_at as declared_for
+from properties.probe import measures, steps
 from properties.probe.coverage import try_paths
 from properties.probe.record import Record, Relation
 from properties.probe.training import initial, restore
@@ -26,15 +26,6 @@ Check = Callable[[Trial], Iterator[Figure]]
 FEW_STEPS = 3
 # Each rank row and rotation block of the bench's adapters alone, and features in so many runs.
 RUNS = 16
-# The project's goal, for every variant.
-RECOVERED = 0.9
-# The slowest is hra on minilm: 0.82 of the gap in 75 steps, 0.945 in 150. On tiny-qwen3 the least of nine is
-# 0.96 in 75, 0.986 in 150 and 0.996 in 300 steps; in 150 steps at a pace of 0.02 it is 0.97, at 0.1 0.99
-# (measured). One seed of ten left hra on minilm at 0.87: hence the rounds.
-PLANTED: dict[str, Any] = {"rate": 0.05, "steps": 150, "rounds": 4, "enough": RECOVERED}
-# The order of a small change in a small step is a whole number, 1 for O(ε) and 0 for a jump: this lies
-# between the two.
-HALF_ORDER = 0.5
 
 
 @dataclass(frozen=True)
@@ -110,13 +101,15 @@ def every_parameter_matters(trial: Trial) -> Iterator[Figure]:
 def every_entry_moves(trial: Trial) -> Iterator[Figure]:
     inputs = trial.inputs(trial.bench.training)
     for dtype in ("float32", "bfloat16", "float16"):
+        if declared_for("every_entry_moves_in_every_dtype", trial.variant, trial.case(dtype=dtype)):
+            continue
         # In half precision what is new is the spacing: one block shows it.
         made = trial.made if dtype == "float32" else trial.attach(layers=trial.bench.layers[-1:], dtype=dtype)
-        still = measures.unmoved(made, trial.loss, inputs, FEW_STEPS)
+        still = measures.unmoved(made, trial.loss, inputs)
         rate = max(measures.rates(made).values())
         why = (
-            f"entries that {FEW_STEPS} AdamW steps of {measures.RATE} (where W's size wants it, {rate:.3g})"
-            " left alone"
+            f"entries that {measures.patience(made)} AdamW steps of {measures.RATE} (where W's size wants it,"
+            f" {rate:.3g}) left alone"
         )
         yield (
             f"unmoved in {dtype}",
@@ -191,39 +184,35 @@ def learning_generalises(trial: Trial) -> Iterator[Figure]:
     )
 
 
-@measurement("an adapter that lowers some loss and cannot reach what its own formula can express")
-def a_planted_target_is_recovered(trial: Trial) -> Iterator[Figure]:
+@measurement("an adapter that lowers some loss by one tensor, where the gradient of another is wrong")
+def every_tensor_goes_downhill(trial: Trial) -> Iterator[Figure]:
     inputs = trial.inputs(trial.bench.training)
     of_shape = {tuple(trial.made.base[f"{target}.weight"].shape): target for target in inputs}
-    layers = {target: inputs[target] for target in of_shape.values()}
-    share, worst = measures.recovered(trial.made, layers, **PLANTED)
-    steps = f"{PLANTED['rounds']} rounds of {PLANTED['steps']} steps at most"
-    why = (
-        f"least share of the gap to another {trial.variant} that {steps} close, of one layer a shape: {worst}"
-    )
-    yield "share of the gap", share, ">", RECOVERED, why
+    wrong = steps.uphill(trial.made, trial.loss, of_shape.values())
+    why = f"tensors against whose gradient the loss does not fall, of one layer a shape{_first(wrong)}"
+    yield "uphill", len(wrong), "≤", 0, why
 
 
 @measurement(
     "an init from which the smallest step is a jump: the first update destroys the base, at any learning rate"
 )
 def the_first_step_is_continuous(trial: Trial) -> Iterator[Figure]:
-    p, changes = measures.order(trial.made, trial.loss, trial.run)
-    orders = [(p, f"at its defaults, {_changes(changes)}")]
+    found = steps.order(steps.widened(trial.made), trial.loss, trial.run)
+    orders = [(found.last, f"at its defaults, {found}")]
     for name, choices in own_options(trial.variant).items():
         for value in choices[1:]:
+            if not trial.takes(**{name: value}):
+                continue
             made = trial.attach(layers=trial.bench.layers[-1:], **{name: value})
-            p, changes = measures.order(made, trial.loss, trial.run)
+            found = steps.order(steps.widened(made), trial.loss, trial.run)
             if subject.continuous(made.case):
-                orders.append((p, f"at {name}={value}, {_changes(changes)}"))
+                orders.append((found.last, f"at {name}={value}, {found}"))
             else:
-                yield f"{name}={value}, declared to jump", p, "≤", HALF_ORDER, _changes(changes)
+                what = f"{name}={value}, declared to jump"
+                yield what, min(found.local), "≤", steps.HALF_ORDER, str(found)
     p, where = min(orders)
-    yield "order", p, ">", HALF_ORDER, f"p in |change| ~ εᵖ, least of {len(orders)} settings: {where}"
-
-
-def _changes(changes: list[float]) -> str:
-    return "changes at 1e-2, 1e-3, 1e-4: " + ", ".join(f"{change:.1e}" for change in changes)
+    why = f"p in |change| ~ εᵖ, least of {len(orders)} settings: {where}"
+    yield "order", p, ">", steps.HALF_ORDER, why
 
 
 @measurement(

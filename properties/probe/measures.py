@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from properties.judging.assertions import bits
 from properties.judging.snapshot import base_tensors
 from properties.judging.tolerance import perturbed, scatter
-from properties.probe.training import Loss, Values, fit, initial, parameters, relative, restore
+from properties.probe.training import Loss, fit, initial, parameters, restore
 from properties.subjects import subject
 from properties.subjects.attaching import Attached, train, usual_size
 from strategies import gaussian
@@ -46,18 +45,23 @@ def train_what_requires_a_gradient(made: Attached, loss: Loss, steps: int) -> li
 
 @contextmanager
 def leaked(made: Attached) -> Iterator[str]:
-    """The last target's weight requires a gradient, by mistake; as before afterwards. Gives its name."""
-    target = list(made.initial)[-1]
-    weight: Any = made.model.get_submodule(target).weight
-    before = weight.detach().clone()
-    weight.requires_grad_(True)
+    """The base requires gradients, by mistake; as before afterwards. Gives what leaks.
+
+    All of it: of one weight an adapter may make no use, as one that takes its place.
+    """
+    own = {id(parameter) for parameter in parameters(made.model).values()}
+    base = [parameter for parameter in made.model.parameters() if id(parameter) not in own]
+    before = [parameter.detach().clone() for parameter in base]
+    for parameter in base:
+        parameter.requires_grad_(True)
     try:
-        yield f"{target}.weight"
+        yield f"all {len(base)} parameters of the base"
     finally:
-        weight.requires_grad_(False)
-        weight.grad = None
         with torch.no_grad():
-            weight.copy_(before)
+            for parameter, value in zip(base, before, strict=True):
+                parameter.requires_grad_(False)
+                parameter.grad = None
+                parameter.copy_(value)
 
 
 def whole(tensor: Tensor) -> Iterator[tuple[str, Any]]:
@@ -144,11 +148,26 @@ def rates(made: Attached) -> dict[str, float]:
     return found
 
 
-def unmoved(made: Attached, loss: Loss, inputs: dict[str, Tensor], steps: int) -> dict[str, int]:
+# A false alarm once in 2^64.
+SURE = 64
+
+
+def patience(made: Attached) -> int:
+    """Steps until every entry has moved: one for each tensor, of which the next may have no gradient before,
+    and as many as it takes until it is sure that no entry's gradient, of as many digits as eps has, cancelled
+    to exactly zero each time.
+    """
+    own = parameters(made.model)
+    digits = -math.log2(max(torch.finfo(p.dtype).eps for p in own.values()))
+    entries = sum(p.numel() for p in own.values())
+    tensors = max(len(tensors) for tensors in made.initial.values())
+    return tensors + math.ceil((SURE + math.log2(max(entries, 1))) / digits)
+
+
+def unmoved(made: Attached, loss: Loss, inputs: dict[str, Tensor]) -> dict[str, int]:
     """Parameters with entries that no step of AdamW moved, and how many; inputs that are always zero aside.
 
-    Stops when all have moved. A few may take longer: through a normalisation a gradient can cancel to exactly
-    zero in bfloat16.
+    Stops when all have moved, or patience() is at its end.
     """
     start = initial(made)
     restore(made.model, start)
@@ -156,10 +175,12 @@ def unmoved(made: Attached, loss: Loss, inputs: dict[str, Tensor], steps: int) -
     moved = {name: torch.zeros_like(parameter, dtype=torch.bool) for name, parameter in own.items()}
     groups = [{"params": [p], "lr": rates(made)[name]} for name, p in own.items()]
     half = next(iter(own.values())).dtype == torch.float16
-    # In float16 squares below 6e-8 are zero, and so is AdamW's usual 1e-8.
-    optimiser = torch.optim.AdamW(groups, weight_decay=0.0, eps=1e-4 if half else 1e-8)
+    # So small that AdamW sees no gradient's scale; in float16, where its usual 1e-8 is zero, gradients are
+    # brought to 64.
+    eps = 1e-4 if half else torch.finfo(torch.float32).tiny
+    optimiser = torch.optim.AdamW(groups, weight_decay=0.0, eps=eps)
     scale = _loss_scale(made, loss) if half else 1.0
-    for _ in range(steps):
+    for _ in range(patience(made)):
         scale = _finite_backward(made, loss, scale)
         if half:
             for gradient in (parameter.grad for parameter in own.values() if parameter.grad is not None):
@@ -215,65 +236,6 @@ def alive(entries: Tensor, x: Tensor) -> Tensor:
 
 def _target(name: str) -> str:
     return name.rpartition(".")[0]
-
-
-def order(
-    made: Attached, loss: Loss, run: Run, sizes: tuple[float, ...] = (1e-2, 1e-3, 1e-4)
-) -> tuple[float, list[float]]:
-    """p in |change of the output| ~ εᵖ for the first AdamW step of size ε, and the changes: 1 is O(ε), 0 is a
-    jump.
-
-    Of each size and the next, the smaller p: beside a linear part a jump shows only where that part has
-    become small.
-    """
-    start = initial(made)
-    restore(made.model, start)
-    plain = run(made.model).detach().double()
-    changes = []
-    for size in sizes:
-        restore(made.model, start)
-        fit(made.model, loss, [{"params": list(parameters(made.model).values()), "lr": size}], steps=1)
-        changes.append(float((run(made.model).detach().double() - plain).norm() / plain.norm()))
-    if not all(changes):
-        return math.nan, changes
-    local = (
-        math.log(a / b) / math.log(m / n)
-        for (a, b), (m, n) in zip(pairwise(changes), pairwise(sizes), strict=True)
-    )
-    return min(local), changes
-
-
-def recovered(
-    made: Attached, inputs: dict[str, Tensor], *, rate: float, steps: int, rounds: int, enough: float
-) -> tuple[float, str]:
-    """Teach each layer of `inputs` what it gives there with other parameters; the least share of the gap that
-    is closed.
-
-    A round is so many steps, at a rate that falls to zero; another one follows where some layer has not
-    closed `enough`.
-    """
-    start = initial(made)
-    restore(made.model, start)
-    train(made)
-
-    def outputs() -> Values:
-        return {target: made.model.get_submodule(target)(x) for target, x in inputs.items()}
-
-    def errors(wanted: Values) -> Tensor:
-        return torch.stack([(y - wanted[target]).square().mean() for target, y in outputs().items()])
-
-    with torch.no_grad():
-        wanted = outputs()
-        restore(made.model, start)
-        gap = errors(wanted)
-    for _ in range(rounds):
-        fit(made.model, lambda model: errors(wanted) / gap, relative(made.model, rate), steps)
-        with torch.no_grad():
-            closed = 1 - errors(wanted) / gap
-        least, target = min(zip(closed.tolist(), inputs, strict=True))
-        if least > enough:
-            break
-    return least, target
 
 
 def effect(model: nn.Module, base: nn.Module, run: Run) -> Tensor:

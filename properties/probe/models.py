@@ -107,10 +107,11 @@ class Bench:
 
     @contextmanager
     def _recorded(self, model: nn.Module, texts: slice) -> Iterator[None]:
-        """Blocks that no adapter is on give what they gave."""
+        """Blocks that no adapter is on give what they gave, in the model's dtype."""
         blocks = list(model.get_submodule(self.blocks).children())[: len(self._below)]
+        dtype = next(model.parameters()).dtype
         for block, given in zip(blocks, self._below, strict=True):
-            part = tree_map_only(Tensor, lambda tensor: tensor[texts], given)
+            part = tree_map_only(Tensor, lambda tensor: tensor[texts].to(dtype), given)
             block.__dict__["forward"] = lambda *args, _part=part, **kwargs: _part
         try:
             yield
@@ -124,7 +125,8 @@ class Bench:
         """
         features = F.normalize(self.features(model, texts) - self.mean, dim=-1)
         wanted = self.labels[texts] if labels is None else labels
-        return F.cross_entropy(SHARPNESS * features @ self.prototypes.mT, wanted, reduction="none")
+        cosines = features @ self.prototypes.to(features).mT
+        return F.cross_entropy(SHARPNESS * cosines, wanted, reduction="none")
 
 
 @lru_cache(maxsize=2)

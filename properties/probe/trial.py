@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from lora_lite.linear import linear_shape
 from properties.probe.data import shuffles
 from properties.probe.measures import Run
 from properties.probe.models import Bench
@@ -26,7 +27,7 @@ from properties.probe.training import (
 from properties.probe.training import values as values_of
 from properties.subjects.attaching import AnyCase, Attached, attach
 from properties.subjects.pretrained import options_at_rank_8
-from strategies.options import Options
+from strategies.options import Options, accepts
 
 # Of what is usual for a tensor's entries; the rate falls to zero over the run.
 # On tiny-qwen3 all nine learn, and learn in general, at 0.01, 0.03, 0.1 and 0.3 alike (measured).
@@ -77,6 +78,12 @@ class Trial:
     def attach(self, *, layers: tuple[int, ...] | None = None, **options: Any) -> Attached:
         """A fresh adapter on the bench's blocks, or on `layers`."""
         return attach(cast(AnyCase, self.case(**options)), layers=layers or self.bench.layers)
+
+    def takes(self, **options: Any) -> bool:
+        """Whether the variant takes each of the bench's adapted layers with these options."""
+        chosen = tuple({**dict(options_at_rank_8(self.variant)), **options}.items())
+        layers = (linear_shape(self.model.get_submodule(target)) for target in self.made.initial)
+        return all(accepts(self.variant, shape.d_in, shape.d_out, chosen) for shape in layers)
 
     def case(self, **options: Any) -> ProbeCase:
         return ProbeCase(

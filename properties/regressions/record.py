@@ -10,7 +10,7 @@ from hypothesis import settings
 from safetensors.torch import save_file
 
 from properties.judging.assertions import Violation
-from properties.judging.claim import ANY, CLAIMS, OF_ANY, Claim
+from properties.judging.claim import ANY, CLAIMS, Claim
 from properties.judging.place import IN_A_CHECKOUT
 from properties.judging.under_pytest import Kept
 from properties.regressions.fixture import HERE, KEPT, Fixture, tensors_of, write, write_atomically
@@ -179,5 +179,5 @@ def _installed_module(test: str, path: Path) -> str | None:
     if path.is_file():
         return None
     name = test.partition("[")[0].removeprefix("test_")
-    found = {**CLAIMS, **OF_ANY}.get(name)
+    found = CLAIMS.get(name)
     return "properties.claims.test_regressions" if found is None else found.check.__module__

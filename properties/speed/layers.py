@@ -17,7 +17,7 @@ from properties.speed.sampling import SAMPLES, Call, Ratio, compare
 from properties.subjects import subject
 from properties.subjects.attaching import attach
 from properties.subjects.layer_runs import Layer
-from strategies import AdaptedLayer, LinearRecipe
+from strategies import AdaptedLayer, LinearRecipe, weight_and_bias
 from strategies.options import Options, own_options, simplest
 
 TRAINING = ("forward", "forward+backward")
@@ -128,7 +128,7 @@ def contenders(case: AdaptedLayer, *, check: bool = True) -> tuple[Contender, di
     (name,) = made.initial
     base = case.linear.build().requires_grad_(False)
     tensors = subject.tensors(made.model)[name]
-    layer = Layer(name, case, base.weight.detach(), base.bias.detach(), tensors, made.initial[name])
+    layer = Layer(name, case, *weight_and_bias(base), tensors, made.initial[name])
     found = {"lora_lite": Contender(made.model.get_submodule(name), layer.trainable)}
     _run(found["lora_lite"], layer)
     if check:

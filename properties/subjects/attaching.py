@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from properties.subjects import subject
-from strategies import AdaptedLayer, AdaptedModel, gaussian
+from strategies import AdaptedLayer, AdaptedModel, gaussian, upright
 
 AnyCase = AdaptedLayer | AdaptedModel
 
@@ -20,6 +20,10 @@ class Attached:
     model: nn.Module
     base: dict[str, Tensor]
     initial: dict[str, dict[str, Tensor]]
+
+    def weight(self, name: str) -> Tensor:
+        """What the weight of layer `name` was, (d_out, d_in)."""
+        return upright(self.model.get_submodule(name), self.base[f"{name}.weight"])
 
 
 def attach(case: AnyCase, model: nn.Module | None = None, **common: Any) -> Attached:

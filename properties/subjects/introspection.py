@@ -1,6 +1,7 @@
 """Settings to draw, read off a config class: from annotation, default and name of each field."""
 
 import enum
+import re
 import types
 from collections.abc import Container
 from dataclasses import MISSING, fields
@@ -22,14 +23,20 @@ def families(config: type, leave: Container[str] = ()) -> dict[str, st.SearchStr
     One switch at a time, so that what breaks has a name; numbers are drawn in all of them.
     """
     known = {name: field for name, field in _fields(config).items() if name not in leave}
-    numbers = {
-        name: values for name, (hint, default) in known.items() if (values := _numbers(name, hint, default))
-    }
+    numbers = numbers_of(config, leave)
     found = {"": _numbers_with(numbers, known, {})}
     for name, (hint, default) in known.items():
         for value in _positions(hint, default):
             found[f"{name}={value}"] = _numbers_with(numbers, known, {name: value})
     return found
+
+
+def numbers_of(config: type, leave: Container[str] = ()) -> dict[str, tuple[Any, ...]]:
+    """What is tried of each number, by its name."""
+    known = {name: field for name, field in _fields(config).items() if name not in leave}
+    return {
+        name: values for name, (hint, default) in known.items() if (values := _numbers(name, hint, default))
+    }
 
 
 @st.composite
@@ -65,7 +72,8 @@ def _positions(hint: Any, default: Any) -> list[Any]:
         if kind is bool:
             found += [True, False]
         elif get_origin(kind) is Literal:
-            found += get_args(kind)
+            # "pissa_niter_[number of iters]" stands for a text with a number in it.
+            found += [re.sub(r"\[.*\]", "4", v) if isinstance(v, str) else v for v in get_args(kind)]
         elif isinstance(kind, type) and issubclass(kind, enum.Enum):
             found += [member.value for member in kind]
     # True and 1 are equal, and not the same setting.

@@ -11,7 +11,7 @@ from lora_lite.calibration import first_argument
 from properties.subjects import subject
 from properties.subjects.attaching import AnyCase, Attached
 from properties.subjects.protocol import Case
-from strategies import AdaptedLayer, gaussian
+from strategies import AdaptedLayer, gaussian, weight_and_bias
 
 
 @dataclass
@@ -58,11 +58,16 @@ def run_layers(attached: Attached, run: Callable[[nn.Module], Tensor] | None = N
     """Run the case's input through the model, and a gradient back; what each adapted layer saw, in the order
     of the model.
     """
+    model = attached.model
     layers = {
         name: Layer(
-            name, attached.case, *_weight_and_bias(attached.model, name), tensors, attached.initial[name]
+            name,
+            attached.case,
+            *weight_and_bias(model.get_submodule(name)),
+            tensors,
+            attached.initial[name],
         )
-        for name, tensors in subject.tensors(attached.model).items()
+        for name, tensors in subject.tensors(model).items()
     }
     watch(attached.model, layers, run or default_run(attached.case), attached.case.seed)
     return list(layers.values())
@@ -108,11 +113,6 @@ def learnt(model: nn.Module, case: AnyCase) -> dict[str, Tensor]:
     model.zero_grad()
     output = watch(model, {}, default_run(case), case.seed).detach()
     return {"output": output, **{name: p.grad for name, p in model.named_parameters() if p.grad is not None}}
-
-
-def _weight_and_bias(model: nn.Module, name: str) -> tuple[Tensor, Tensor | None]:
-    layer: Any = model.get_submodule(name)
-    return layer.weight.detach(), None if layer.bias is None else layer.bias.detach()
 
 
 def _catch_input(layer: Layer) -> Callable[..., Any]:

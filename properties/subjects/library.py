@@ -24,11 +24,12 @@ Settings = tuple[tuple[str, Any], ...]
 # disable    compute as the base for a while                  scale    multiply what it adds
 # second     another adapter beside it, to switch to and from together  both of them active at a time
 # save       files of its own, and load them onto a fresh base
+# settings   tell those that it has, loaded or not
 # steady     what trains computes what serves, where nothing is dropped out
-# oracle     its tensors are bound to the symbols of a formula, see bindings.py
+# oracle     its tensors are bound to the symbols of a formula, see bindings
 OFFERS = (
     *("merge", "unmerge", "absorb", "detach", "disable", "scale", "second", "together", "save", "steady"),
-    "oracle",
+    *("settings", "oracle"),
 )
 
 
@@ -101,6 +102,7 @@ class Method:
 
     widths  of layers that it may take, simplest first
     linear  the adapted layer is affine in its input
+    numbers the settings that are drawn beside the switch
     """
 
     name: str
@@ -108,6 +110,7 @@ class Method:
     offers: frozenset[str]
     widths: tuple[int, ...] = (2, 4, 6, 8, 12)
     linear: bool = True
+    numbers: tuple[str, ...] = ()
 
 
 class Life:
@@ -164,6 +167,10 @@ class Life:
     def save(self, folder: Path) -> None:
         raise NotImplementedError
 
+    def settings(self) -> dict[str, Any]:
+        """Those that it has, by name: all that its case sets and that a library keeps."""
+        raise NotImplementedError
+
 
 class Library:
     """name: on the command line. package: what pip installs."""
@@ -182,6 +189,10 @@ class Library:
     def identity(self, case: LibraryCase) -> bool:
         """Whether a fresh adapter with these settings is said to change nothing."""
         raise NotImplementedError
+
+    def settings(self, life: Life, case: LibraryCase) -> Any:
+        """Every setting of an adapter by its name: a config, or a mapping."""
+        return dict(case.settings)
 
     def stops(self, case: LibraryCase) -> bool:
         """Whether its documentation says that a gradient stops short of the whole derivative."""

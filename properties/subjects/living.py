@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -68,14 +69,15 @@ def library_cases(
     weights: tuple[str, ...] = WEIGHT_FAMILIES,
     tokens: tuple[tuple[int, ...], ...] = ((3,), (2, 2)),
     depths: tuple[int, ...] = (1, 2),
+    widths: tuple[int, ...] | None = None,
     trained: bool = False,
 ) -> LibraryCase:
     """A fresh adapter. Shrinks towards one narrow float32 layer at the library's defaults."""
     found = method_of(method)
-    widths = st.sampled_from(found.widths)
+    sizes = st.sampled_from(found.widths if widths is None else widths)
     return LibraryCase(
         method,
-        draw(linear_recipes(d_in=widths, d_out=widths, weights=weights, dtypes=dtypes)),
+        draw(linear_recipes(d_in=sizes, d_out=sizes, weights=weights, dtypes=dtypes)),
         draw(found.settings),
         draw(st.sampled_from(depths)),
         draw(st.sampled_from(tokens)),
@@ -124,6 +126,14 @@ def output(model: nn.Module, x: Tensor) -> Tensor:
     with torch.no_grad():
         result: Tensor = model(x)
     return result
+
+
+def loaded_elsewhere(rank: int, place: Path, case: LibraryCase, saved: str) -> dict[str, Any]:
+    """What a process of pair.py that has nothing but the files makes of them: the output, as numbers."""
+    seed_inits(case.seed + 1 + rank)
+    life = library(case.library).load(case.build(), Path(saved), case)
+    life.ready()
+    return {"y": output(life.model, case.x()).double().tolist()}
 
 
 def twin(model: nn.Module) -> nn.Module:

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from properties.subjects.introspection import families
+from properties.subjects.introspection import families, numbers_of
 from properties.subjects.library import Library, LibraryCase, Life, Method
 
 # Of every module: what attaches it, what drops out, and what is about convolutions alone.
@@ -37,7 +37,8 @@ class LycorisLife(Life):
     model: Any
 
     def __init__(self, base: nn.Module, network: Any, case: LibraryCase) -> None:
-        self.model, self.case = Together(base, network), case
+        # Its merges take the multiplier as an argument.
+        self.model, self.case, self.factor = Together(base, network), case, 1.0
 
     def trainable(self) -> dict[str, nn.Parameter]:
         return {
@@ -52,7 +53,7 @@ class LycorisLife(Life):
 
     def merge(self) -> None:
         self.model.network.restore()
-        self.model.network.onfly_merge()
+        self.model.network.onfly_merge(self.factor)
 
     def unmerge(self) -> None:
         self.model.network.onfly_restore()
@@ -60,7 +61,7 @@ class LycorisLife(Life):
 
     def absorb(self) -> nn.Module:
         self.model.network.restore()
-        self.model.network.merge_to(1.0)
+        self.model.network.merge_to(self.factor)
         return self.model.base  # type: ignore[no-any-return]
 
     def detach(self) -> nn.Module:
@@ -68,10 +69,16 @@ class LycorisLife(Life):
         return self.model.base  # type: ignore[no-any-return]
 
     def scale(self, factor: float) -> None:
+        self.factor = factor
         self.model.network.set_multiplier(factor)
 
     def save(self, folder: Path) -> None:
         self.model.network.save_weights(str(folder / FILE), None, {})
+
+    def settings(self) -> dict[str, Any]:
+        """What its files keep besides tensors: the rank and alpha."""
+        layer: Any = self.layer(0)
+        return {n: float(getattr(layer, n)) for n, _ in self.case.settings if n in ("lora_dim", "alpha")}
 
 
 class Lycoris(Library):
@@ -90,19 +97,25 @@ class Lycoris(Library):
         from lycoris.wrapper import network_module_dict
 
         logger.setLevel(logging.ERROR)
-        offers = frozenset({"merge", "unmerge", "absorb", "detach", "scale", "save", "steady"})
+        offers = frozenset({"merge", "unmerge", "absorb", "detach", "scale", "save", "settings", "steady"})
         found = {}
         for name, kind in network_module_dict.items():
             # The same class under another name.
             if name == "locon":
                 continue
+            numbers = tuple(numbers_of(_config_of(kind)))
             for family, drawn in families(_config_of(kind)).items():
                 full = f"{name}+{family}" if family else name
-                found[full] = Method(full, drawn, offers)
+                found[full] = Method(full, drawn, offers, numbers=numbers)
         return found
 
     def identity(self, case: LibraryCase) -> bool:
         return True
+
+    def settings(self, life: Life, case: LibraryCase) -> Any:
+        from lycoris.wrapper import network_module_dict
+
+        return _config_of(network_module_dict[case.family])(**dict(case.settings))
 
     def attach(self, model: nn.Module, case: LibraryCase) -> Life:
         from lycoris.wrapper import LycorisNetwork

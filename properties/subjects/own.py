@@ -13,7 +13,7 @@ from properties.subjects.library import Library, LibraryCase, Life, Method, Sett
 from strategies.layers import calibration_batches
 from strategies.options import ALPHAS, build_config, own_options
 
-OFFERED = frozenset({"absorb", "detach", "save", "steady"})
+OFFERED = frozenset({"absorb", "detach", "save", "settings", "steady"})
 
 
 class OwnLife(Life):
@@ -44,6 +44,10 @@ class OwnLife(Life):
 
     def save(self, folder: Path) -> None:
         ll.save(self.model, folder / "adapter.safetensors")
+
+    def settings(self) -> dict[str, Any]:
+        (adapter,) = ll.adapters_of(self.model)
+        return {name: getattr(adapter.config, name) for name, _ in self.case.settings}
 
 
 class OwnLibrary(Library):

@@ -8,10 +8,11 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from torch import Tensor, nn
 
-from properties.subjects.introspection import families
+from properties.subjects.introspection import families, numbers_of
 from properties.subjects.library import Library, LibraryCase, Life, Method, refusing
 
 FIRST, SECOND = "default", "second"
@@ -118,8 +119,12 @@ class PeftLife(Life):
                 self.model.base_model.set_adapter(names)
 
     def save(self, folder: Path) -> None:
-        with _quietly():
+        # The model card is text about the model; its template is compiled anew for each, an eighth of a case.
+        with _quietly(), patch.object(type(self.model), "create_or_update_model_card"):
             self.model.save_pretrained(str(folder))
+
+    def settings(self) -> dict[str, Any]:
+        return {name: getattr(self.model.peft_config[FIRST], name) for name, _ in self.case.settings}
 
 
 class Peft(Library):
@@ -142,9 +147,11 @@ class Peft(Library):
             name = kind.value.lower()
             if name not in NO_LAYERS and issubclass(tuner, BaseTuner):
                 leave = known | {*LEFT_ALONE, *REQUIRED.get(name, ())}
+                numbers = tuple(numbers_of(_config_class(name), leave))
                 for family, drawn in families(_config_class(name), leave).items():
                     full = f"{name}+{family}" if family else name
-                    found[full] = Method(full, drawn, _offers(name, tuner), linear=name not in NOT_AFFINE)
+                    linear = name not in NOT_AFFINE
+                    found[full] = Method(full, drawn, _offers(name, tuner), linear=linear, numbers=numbers)
         return found
 
     def identity(self, case: LibraryCase) -> bool:
@@ -159,6 +166,9 @@ class Peft(Library):
         # DeftConfig: "the adapter cannot be an identity at init"; UniLoRA and VB-LoRA avoid zeros.
         never = given.get("para") is True or case.family in ("unilora", "vblora")
         return all(value not in (False, None) for value in values) and not odd and not never
+
+    def settings(self, life: Any, case: LibraryCase) -> Any:
+        return life.model.peft_config[FIRST]
 
     def stops(self, case: LibraryCase) -> bool:
         """DoRA's norm is a constant for the gradient: section 4.3 of its paper, cited in peft's layer. OSF
@@ -187,7 +197,7 @@ DRAWN_INIT = ("fourierft", "c3a")
 
 def _offers(name: str, tuner: Any) -> frozenset[str]:
     """What the layers of this tuner have methods for. PVeRA is variational: it samples while it trains."""
-    offers = {"merge", "unmerge", "absorb", "detach", "disable", "second", "together", "save"}
+    offers = {"merge", "unmerge", "absorb", "detach", "disable", "second", "together", "save", "settings"}
     offers |= {"scale"} if hasattr(tuner.tuner_layer_cls, "set_scale") else set()
     offers |= {"steady"} if name != "pvera" else set()
     return frozenset(offers)

@@ -131,7 +131,7 @@ def encoder() -> tuple[nn.Module, Any]:
     # Seconds to import, and only wanted here.
     from transformers import AutoModel, AutoTokenizer
 
-    weights = _folder()
+    weights = folder()
     with _quietly():
         # Attention in plain operations: a fused kernel may depend on whether its inputs require gradients.
         model = AutoModel.from_pretrained(
@@ -141,7 +141,7 @@ def encoder() -> tuple[nn.Module, Any]:
     return model.to(device()).eval(), tokenizer
 
 
-def _folder() -> Path:
+def folder() -> Path:
     spec = find_spec(PACKAGE)
     assert spec is not None
     assert spec.submodule_search_locations

@@ -83,7 +83,7 @@ def test_the_same_seed_gives_the_same_adapter(case: LibraryCase) -> None:
 
 
 @claim(library_cases, stage="init", subject=ANY, share=0.2)
-def test_only_the_adapter_trains(case: LibraryCase) -> None:
+def test_the_base_does_not_train(case: LibraryCase) -> None:
     """What requires a gradient is none of the base's tensors, and there is something that does."""
     life = begin(case)
     parameters = life.trainable().values()

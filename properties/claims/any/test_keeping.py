@@ -1,15 +1,20 @@
 """Files, copies and casts keep the function."""
 
 import copy
+import io
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from properties.judging.assertions import (
+    Violation,
+    assert_all_identical,
     assert_holds,
     assert_identical,
     assert_runs,
@@ -17,10 +22,22 @@ from properties.judging.assertions import (
 )
 from properties.judging.claim import ANY, claim
 from properties.judging.own_bound import own_output
+from properties.judging.tolerance import claim_bound
 from properties.subjects.library import LibraryCase, Life
-from properties.subjects.living import begin, library, library_cases, move, output, trained_cases
+from properties.subjects.living import (
+    begin,
+    library,
+    library_cases,
+    loaded_elsewhere,
+    move,
+    output,
+    trained_cases,
+)
+from properties.subjects.pair import asked
+from strategies import gaussian
 
 halves = partial(trained_cases, dtypes=("float32", "bfloat16"))
+exact = partial(trained_cases, dtypes=("float64", "float32"), tokens=((3,),))
 
 
 @contextmanager
@@ -58,6 +75,65 @@ def _check_loaded(case: LibraryCase) -> None:
                 assert_identical(tensor, tensors[name], what=f"{name}, loaded,", like="what was saved")
 
 
+@claim(trained_cases, stage="load", needs=("save",), subject=ANY, share=0.1, slow=True)
+def test_a_fresh_process_loads_what_was_saved(case: LibraryCase) -> None:
+    """Two of them, which have nothing but the files: the output to rounding."""
+    life, x = begin(case), case.x()
+    wanted = own_output(life.model, x)
+    with tempfile.TemporaryDirectory() as folder:
+        life.save(Path(folder))
+        answers = asked(loaded_elsewhere, case, folder)
+    for answer in answers:
+        if "error" in answer:
+            raise Violation(f"a fresh process cannot load it:\n{answer['error']}")
+        got = torch.tensor(answer["y"], dtype=torch.float64).view_as(wanted.value).to(case.dtype)
+        what = "the output of what a fresh process loaded"
+        assert_within(got, wanted.value, 2 * wanted.error, what=what, like="what was saved")
+
+
+@claim(library_cases, stage="load", needs=("save", "settings"), subject=ANY, share=0.2)
+def test_settings_come_back(case: LibraryCase) -> None:
+    """Rank, alpha and options: those that were given, and those that the loaded adapter has."""
+    life = begin(case)
+    given, own = dict(case.settings), life.settings()
+    for name, value in own.items():
+        found = f"{name}={given[name]!r} was given, and the adapter has {value!r}"
+        assert_holds(_same(value, given[name]), claim=found)
+    with _loaded(case, life) as loaded:
+        for name, value in loaded.settings().items():
+            found = f"{name} is {own[name]!r}, and {value!r} once it is loaded"
+            assert_holds(_same(value, own[name]), claim=found)
+
+
+def _same(one: Any, other: Any) -> bool:
+    """A member of an enumeration is its value, and a tuple in a file is a list."""
+    plain = [getattr(value, "value", value) for value in (one, other)]
+    listed = [list(value) if isinstance(value, tuple) else value for value in plain]
+    return bool(listed[0] == listed[1])
+
+
+@claim(exact, stage="load", needs=("save",), subject=ANY, share=0.2)
+def test_a_loaded_adapter_trains_on(case: LibraryCase) -> None:
+    """The same tensors learn, from the same gradients, to rounding."""
+    life = begin(case)
+    wanted = _gradients(life, case)
+    with _loaded(case, life) as loaded:
+        loaded.ready()
+        got = _gradients(loaded, case)
+    assert_holds(got.keys() == wanted.keys(), claim=f"loaded, {sorted(got)} learn, wanted {sorted(wanted)}")
+    for name, gradient in wanted.items():
+        error = claim_bound(gradient.abs().max() if gradient.numel() else 0.0, case.dtype)
+        what = f"the gradient of {name}, loaded,"
+        assert_within(got[name], gradient, error, what=what, like="that of what was saved")
+
+
+def _gradients(life: Life, case: LibraryCase) -> dict[str, Tensor]:
+    got = life.model(case.x())
+    if got.requires_grad:
+        torch.autograd.backward(got, gaussian(case.seed, "upstream", tuple(got.shape), got.dtype))
+    return {name: p.grad for name, p in life.trainable().items() if p.grad is not None}
+
+
 @claim(trained_cases, stage="save", needs=("save", "merge"), subject=ANY, share=0.2)
 def test_an_adapter_saved_while_merged_is_the_same(case: LibraryCase) -> None:
     """Or saving is refused."""
@@ -82,6 +158,18 @@ def test_a_state_dict_carries_the_adapter(case: LibraryCase) -> None:
     error = wanted.error + own_output(other.model, x).error
     got = output(other.model, x)
     assert_within(got, wanted.value, error, what="the output with its state dict", like="the first's")
+
+
+@claim(trained_cases, stage="save", subject=ANY, share=0.1)
+def test_a_pickled_state_keeps_every_bit(case: LibraryCase) -> None:
+    """torch.save of the state dict, and torch.load of it as weights only."""
+    state, file = begin(case).model.state_dict(), io.BytesIO()
+    with assert_runs("torch.save and torch.load(weights_only=True) of the state dict"):
+        torch.save(state, file)
+        file.seek(0)
+        got = torch.load(file, weights_only=True)
+    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    assert_all_identical(got, tensors, what="a pickled state", like="the model's")
 
 
 def _on_the_same_base(case: LibraryCase) -> Life:

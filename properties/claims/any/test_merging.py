@@ -1,5 +1,7 @@
 """Folding an adapter into the base and taking it out again."""
 
+from contextlib import suppress
+
 from torch import nn
 
 from properties.judging.assertions import (
@@ -12,7 +14,7 @@ from properties.judging.claim import ANY, claim
 from properties.judging.own_bound import own_output
 from properties.judging.tolerance import Bounded, claim_bound
 from properties.subjects.library import LibraryCase, Life, RefusedError, plain
-from properties.subjects.living import begin, output, trained_cases
+from properties.subjects.living import begin, move, output, trained_cases
 
 
 def _assert_gives(model: nn.Module, case: LibraryCase, wanted: Bounded, what: str) -> None:
@@ -58,6 +60,42 @@ def test_unmerging_gives_it_back(case: LibraryCase) -> None:
         error = claim_bound(terms, tensor.dtype)
         what = f"{name} of the base, merged and unmerged,"
         assert_within(tensor, before[name], error, what=what, like="as before")
+
+
+@claim(trained_cases, stage="merge", needs=("merge", "unmerge"), subject=ANY, share=0.2)
+def test_unmerging_what_is_not_merged_changes_nothing(case: LibraryCase) -> None:
+    """It is refused or harmless."""
+    life, wanted = _begun(case)
+    before = {name: tensor.clone() for name, tensor in life.base().items()}
+    # Whatever it says: what counts is that nothing is lost.
+    with suppress(Exception):
+        life.unmerge()
+    assert_all_identical(life.base(), before, what="the base, unmerged before any merge", like="as before")
+    _assert_gives(life.model, case, wanted, "the output, unmerged before any merge,")
+
+
+@claim(trained_cases, stage="merge", needs=("merge", "scale"), subject=ANY, share=0.2)
+def test_a_merge_keeps_the_multiplier(case: LibraryCase) -> None:
+    """Merged at multiplier 0.5, it gives what it gave at that."""
+    life = begin(case)
+    life.scale(0.5)
+    wanted = own_output(life.model, case.x())
+    life.merge()
+    _assert_gives(life.model, case, wanted, "the output, merged at multiplier 0.5,")
+
+
+@claim(trained_cases, stage="merge", needs=("together", "merge"), subject=ANY, share=0.2)
+def test_two_adapters_merged_give_what_they_gave(case: LibraryCase) -> None:
+    """Both active, in either order; or refused."""
+    for order in ((0, 1), (1, 0)):
+        life = begin(case)
+        life.add_second()
+        life.switch(1)
+        move(life.trainable(), case.seed + 1)
+        life.switch(*order)
+        wanted = own_output(life.model, case.x())
+        life.merge()
+        _assert_gives(life.model, case, wanted, f"the output of adapters {order}, merged,")
 
 
 @claim(trained_cases, stage="merge", needs=("merge",), subject=ANY, share=0.2)

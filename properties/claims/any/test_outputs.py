@@ -62,7 +62,7 @@ def test_the_output_is_affine_in_the_input(case: LibraryCase) -> None:
     first, second = case.x("first"), case.x("second")
     points = (first + second, torch.zeros_like(first), first, second)
     both, nothing, one, other = (output(life.model, x).double() for x in points)
-    error = sum((own_output(life.model, x).error for x in points), torch.zeros(()))
+    error = own_output(life.model, torch.cat(points)).error.view(4, *both.shape).sum(0)
     what = "f(x₁ + x₂) + f(0)"
     assert_within(both + nothing, one + other, error, what=what, like="f(x₁) + f(x₂)", dtype=case.dtype)
 
@@ -87,15 +87,14 @@ def test_a_row_depends_on_itself_alone(case: LibraryCase) -> None:
 def test_the_layout_of_the_input_does_not_matter(case: LibraryCase) -> None:
     """Transposed, strided and expanded inputs give what a contiguous copy gives."""
     life, x = begin(case), case.x()
-    strided = torch.stack([x, x], -1)[..., 0]
-    for name, given in {
+    layouts = {
         "transposed": x.mT.contiguous().mT,
-        "strided": strided,
+        "strided": torch.stack([x, x], -1)[..., 0],
         "expanded": x[:1].expand_as(x),
-    }.items():
-        copy = given.contiguous().clone()
-        wanted, error = output(life.model, copy), 2 * own_output(life.model, copy).error
-        what = f"the output of a {name} input"
+    }
+    errors = 2 * own_output(life.model, torch.cat([*layouts.values()])).error
+    for (name, given), error in zip(layouts.items(), errors.chunk(len(layouts)), strict=True):
+        wanted, what = output(life.model, given.contiguous().clone()), f"the output of a {name} input"
         assert_within(output(life.model, given), wanted, error, what=what, like="a contiguous copy's")
 
 

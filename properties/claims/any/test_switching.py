@@ -12,11 +12,13 @@ from properties.judging.assertions import (
 )
 from properties.judging.claim import ANY, claim
 from properties.judging.own_bound import own_output
+from properties.judging.tolerance import claim_bound
 from properties.subjects.library import LibraryCase, Life
 from properties.subjects.living import begin, library, move, output, trained_cases
 
 # A base output off by more than rounding is off in any dtype.
 half = partial(trained_cases, dtypes=("float32",))
+exact = partial(trained_cases, dtypes=("float64", "float32"), weights=("gaussian",), tokens=((3,),))
 
 
 def _tensors(life: Life) -> dict[str, Tensor]:
@@ -58,6 +60,21 @@ def test_a_multiplier_scales_what_is_added(case: LibraryCase) -> None:
         got = output(life.model, x)
         error = wanted.error + base.error
         assert_within(got, target.value, error, what=f"the output at multiplier {factor}", like=like)
+
+
+@claim(exact, stage="forward", needs=("scale",), subject=ANY, share=0.2)
+def test_a_multiplier_is_continuous(case: LibraryCase) -> None:
+    """From 0, from 0.5 and from 1, of a change a hundred times smaller at most a tenth is seen."""
+    life, x = begin(case), case.x()
+    for start in (0.0, 0.5, 1.0):
+        outputs = []
+        for step in (0.0, 1e-4, 1e-6):
+            life.scale(start + step)
+            outputs.append(output(life.model, x))
+        large, small = (float((other - outputs[0]).norm() / outputs[0].norm()) for other in outputs[1:])
+        found = f"from {start} a multiplier larger by 1e-6 changes the output by {small:.3g} of it, by 1e-4"
+        rounding = float(claim_bound(1.0, case.dtype))
+        assert_holds(small <= max(large / 10, rounding), claim=f"{found} by {large:.3g}")
 
 
 @claim(half, stage="attach", needs=("second",), subject=ANY, share=0.2)

@@ -1,0 +1,247 @@
+"""Mutants of another library's package, under the claims about every library: what --subject would notice.
+
+Lines that no claim runs are left out: convolutions and embeddings are not what is judged.
+"""
+
+import importlib
+import inspect
+import random
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from properties.judging.assertions import Violation
+from properties.judging.claim import Claim, load_claims_of_any
+from properties.judging.outcome import NotJudgedError
+from properties.mutation import generic
+from properties.mutation.interface import FORWARD, Seen, Wrapped, Wrapper
+from properties.mutation.mutant import Mutant, plain
+from properties.mutation.reach import budget
+from properties.mutation.survey import Outcome
+from properties.subjects.library import Library, Life
+from properties.subjects.living import library, method_of, methods_of
+
+Line = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Ran:
+    """Of a claim that holds on correct code: the lines that it runs, how many of its cases are refused."""
+
+    lines: frozenset[Line]
+    refused: int
+
+
+# By method and claim, those that are cheap first.
+Baseline = Mapping[str, Mapping[str, Ran]]
+
+
+def judged_of(subject: str, module: str) -> list[str]:
+    """The methods that the package is about: those named as one of its parts; all, where none is."""
+    methods = methods_of(subject)
+    return [m for m in methods if m.split(":")[-1].partition("+")[0] in module.split(".")] or methods
+
+
+def baseline(methods: Iterable[str], files: set[str], examples: int) -> Baseline:
+    """Of correct code. What breaks there already would notice every mutant, and is not asked."""
+    found: dict[str, dict[str, Ran]] = {}
+    for method in methods:
+        held: dict[str, tuple[float, Ran]] = {}
+        for name, made in load_claims_of_any().items():
+            # A slow one runs in processes that no mutant reaches.
+            if made.slow or made.standing_of(method).state is not None:
+                continue
+            lines, began = set[Line](), time.process_time()
+            try:
+                with _noting(files, lines):
+                    meter = made.run(method, budget(examples, shrink=False))
+            except Exception:  # is not asked, as said above
+                continue
+            ran = Ran(frozenset(lines), meter.shown.get("refused", 0))
+            held[name] = (time.process_time() - began, ran)
+        found[method] = {name: ran for name, (_, ran) in sorted(held.items(), key=lambda item: item[1][0])}
+    return found
+
+
+@contextmanager
+def _noting(files: set[str], lines: set[Line]) -> Iterator[None]:
+    """Every line of these files that runs meanwhile."""
+
+    def note(frame: FrameType, event: str, argument: Any) -> Any:
+        if frame.f_code.co_filename not in files:
+            return None
+        lines.add((frame.f_code.co_filename, frame.f_lineno))
+        return note
+
+    before = sys.gettrace()
+    sys.settrace(note)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
+
+
+def judged(mutant: Mutant, *, held: Baseline, examples: int) -> Outcome:
+    """The first claim that notices, on any method that runs a changed line."""
+    began, changed = time.perf_counter(), lines_of(mutant)
+    asked = load_claims_of_any()
+    for method, claims in held.items():
+        for name, ran in claims.items():
+            if ran.lines & changed and (state := _asked(asked[name], mutant, method, ran, examples)):
+                kind, why = state
+                return Outcome(mutant.name, kind, name, method, why[:200], time.perf_counter() - began)
+    return Outcome(mutant.name, "survived", seconds=time.perf_counter() - began)
+
+
+def _asked(made: Claim, mutant: Mutant, method: str, ran: Ran, examples: int) -> tuple[Any, str] | None:
+    """Killed or loud, and why; None where the claim holds as before. What alone is refused now is loud."""
+    try:
+        with mutant.injected():
+            meter = made.run(method, budget(examples, shrink=False))
+    except Violation as violation:
+        return "killed", str(violation).splitlines()[0]
+    except NotJudgedError as error:
+        return "loud", str(error)
+    except Exception as error:
+        return "loud", f"{type(error).__name__}: {error}"
+    refused = meter.shown.get("refused", 0) - ran.refused
+    return ("loud", f"{refused} more cases are refused") if refused > 0 else None
+
+
+def lines_of(mutant: Mutant) -> set[Line]:
+    """Those of the node that it changes; all of a function that is wrapped."""
+    found: set[Line] = set()
+    for target in mutant.targets:
+        source, first = inspect.getsourcelines(target.__code__)
+        file, span = target.__code__.co_filename, range(first, first + len(source))
+        for step in mutant.changes:
+            node: Any = step.node(generic.tree_of(target))  # type: ignore[attr-defined]  # an Edit
+            span = range(first + node.lineno - 1, first + node.end_lineno)
+        found |= {(file, line) for line in span}
+    return found
+
+
+def mutants_of(module: str, methods: list[str], held: Baseline, seed: int, size: int) -> list[Mutant]:
+    """So many generic ones of lines that a claim runs, and half as many of the interface."""
+    run = {line for claims in held.values() for ran in claims.values() for line in ran.lines}
+    made = [
+        mutant
+        for one in generic.modules_of(importlib.import_module(module))
+        for function in generic.functions_of(one)
+        for mutant in generic.mutants_of(function, methods)
+        if lines_of(mutant) & run
+    ]
+    seen_from_outside = list(interface(methods[0]))
+    drawn = random.Random(seed).sample(seen_from_outside, min(size // 2, len(seen_from_outside)))
+    return [*generic.sample(made, seed, size), *drawn]
+
+
+def files_of(subject: str, module: str) -> set[str]:
+    """Of the package, and of the subjects, which the interface operators change."""
+    modules = generic.modules_of(importlib.import_module(module))
+    own = Path(inspect.getfile(type(library(subject)))).parent
+    return {file for one in modules if (file := one.__file__)} | {str(path) for path in own.glob("*.py")}
+
+
+def interface(method: str) -> Iterator[Wrapped]:
+    """What is wrong with a method's layer, merge and files, seen from outside; what it offers tells which."""
+    found = library(method.partition(":")[0])
+    life, layer = _kinds(found, method)
+
+    def made(name: str, breaks: str, function: Any, wrapper: Wrapper) -> Wrapped:
+        target, models = plain(function), "a fault seen from outside"
+        return Wrapped(f"{method}: {name}", breaks, models, (method,), (), function=target, wrapper=wrapper)
+
+    if hasattr(layer, "base_layer"):
+        for name, (breaks, give) in FORWARD.items():
+            # That one reads the weight by the shape of lora_lite's adapters.
+            if name != "update_transposed":
+                yield made(name, breaks, type(layer).forward, _forward(give))
+    kind = type(found)
+    yield made("parameter_frozen", "the last parameter never learns", kind.attach, _after(_freeze))
+    yield made("frozen_by_load", "the last parameter never learns again", kind.load, _after(_freeze))
+    yield made("load_permutes", "numbers go to the entry beside theirs", kind.load, _after(_permute))
+    rounded = _saving(lambda tensor: tensor.bfloat16().to(tensor.dtype))
+    yield made("saved_rounded", "the file holds bfloat16", life.save, rounded)
+    yield made("saved_as_zeros", "the file holds no numbers", life.save, _saving(torch.zeros_like))
+    offers = method_of(method).offers
+    if "merge" in offers:
+        twice, lost = _based(lambda now, before: now + (now - before)), _based(lambda now, before: before)
+        yield made("merge_twice", "the update is folded in twice", life.merge, twice)
+        yield made("merge_lost", "the update is not folded in", life.merge, lost)
+    if "unmerge" in offers:
+        yield made("unmerge_lost", "the update stays in", life.unmerge, _based(lambda now, before: before))
+
+
+def _kinds(found: Library, method: str) -> tuple[type[Life], nn.Module]:
+    """Of the method's life, and one of its layers."""
+    from hypothesis import find
+
+    from properties.subjects.living import begin, library_cases
+
+    life = begin(find(library_cases(method, dtypes=("float32",)), lambda case: True))
+    return type(life), life.layer(0)
+
+
+def _forward(give: Callable[[Seen], Tensor]) -> Wrapper:
+    def wrapper(original: Callable[..., Tensor], self: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        given = original(self, x, *args, **kwargs)
+        return give(Seen(self, x, self.base_layer(x), given, original, None))
+
+    return wrapper
+
+
+def _after(change: Callable[[Life], None]) -> Wrapper:
+    """Of attach and load: what they leave is changed."""
+
+    def wrapper(original: Callable[..., Life], *args: Any) -> Life:
+        life = original(*args)
+        change(life)
+        return life
+
+    return wrapper
+
+
+def _freeze(life: Life) -> None:
+    [*life.trainable().values()][-1].requires_grad_(False)
+
+
+def _permute(life: Life) -> None:
+    with torch.no_grad():
+        tensor = max(life.trainable().values(), key=Tensor.numel)
+        tensor.copy_(tensor.flatten().roll(1).view_as(tensor))
+
+
+def _saving(change: Callable[[Tensor], Tensor]) -> Wrapper:
+    """The file holds something else, the model does not."""
+
+    def wrapper(original: Callable[..., Any], life: Life, *args: Any) -> Any:
+        own = {tensor: tensor.detach().clone() for tensor in life.trainable().values()}
+        with torch.no_grad():
+            for tensor in own:
+                tensor.copy_(change(tensor))
+            original(life, *args)
+            for tensor, value in own.items():
+                tensor.copy_(value)
+
+    return wrapper
+
+
+def _based(change: Callable[[Tensor, Tensor], Tensor]) -> Wrapper:
+    """Of merge and unmerge: change(a tensor of the base, what it was before)."""
+
+    def wrapper(original: Callable[..., Any], life: Life) -> Any:
+        before = {name: tensor.clone() for name, tensor in life.base().items()}
+        original(life)
+        for name, tensor in life.base().items():
+            tensor.data.copy_(change(tensor, before[name]))
+
+    return wrapper

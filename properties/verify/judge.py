@@ -1,0 +1,168 @@
+"""From a base and an adapter to a report: every check in its turn."""
+
+import math
+import re
+from collections.abc import Iterable
+from contextlib import ExitStack
+
+import torch
+
+from properties.judging.tolerance import SAFETY, coarser, unit_roundoff
+from properties.verify import merged as merging
+from properties.verify.bases import Base, change, open_base, outputs
+from properties.verify.effects import Seen, is_read, rows, watch
+from properties.verify.engines import Engine, exported, on_lora_lite, on_peft, perturb
+from properties.verify.files import DamagedError, File, look_at_numbers, open_adapter
+from properties.verify.names import look_at_names, tell_of_misfits
+from properties.verify.report import Report, percent
+
+PROBES = 4
+NUMBER = re.compile(r"(?<=\.)\d+(?=[^\d]*$)")
+
+
+def verify(
+    base: str | Base,
+    adapter: str,
+    *,
+    merged: str | None = None,
+    text: str | None = None,
+    kind: str | None = None,
+) -> Report:
+    """What `python -m properties.verify` tells. base: a folder of transformers, or a model that is at hand.
+
+    Raises CannotJudgeError.
+    """
+    report = Report()
+    report.about["adapter"] = adapter
+    try:
+        file = open_adapter(adapter)
+    except DamagedError as error:
+        report.fault("the file is damaged", str(error))
+        return report
+    if not isinstance(base, Base):
+        base = open_base(base, kind=kind, task=file.task, text=text)
+    report.about |= {"base": base.path, "read": base.inputs}
+    for note in base.notes:
+        report.remark("the base is not whole", note)
+    look_at_numbers(file, report)
+    look_at_names(file, base, report)
+    if file.is_peft:
+        _judge_peft(file, base, merged, kind, report)
+    else:
+        _judge_lora_lite(file, base, merged, kind, report)
+    return report
+
+
+def _judge_peft(file: File, base: Base, merged: str | None, kind: str | None, report: Report) -> None:
+    with on_lora_lite(base, file, report) as ours:
+        result = None if ours is None else (outputs(ours.model, base.batches), _bound(ours, base))
+    with on_peft(base, file, report) as engine:
+        if engine is not None:
+            tell_of_misfits(engine, base, report)
+            _measure(engine, base, merged, kind, report)
+            if result is not None:
+                _compare(*result, outputs(engine.model, base.batches), report)
+
+
+def _judge_lora_lite(file: File, base: Base, merged: str | None, kind: str | None, report: Report) -> None:
+    with ExitStack() as stack:
+        with on_lora_lite(base, file, report) as engine:
+            if engine is None:
+                return
+            _measure(engine, base, merged, kind, report)
+            result = outputs(engine.model, base.batches), _bound(engine, base)
+            as_peft = stack.enter_context(exported(base, report))
+        if as_peft is not None:
+            there = stack.enter_context(on_peft(base, as_peft, report))
+            if there is not None:
+                _compare(*result, outputs(there.model, base.batches), report)
+
+
+def _measure(engine: Engine, base: Base, merged: str | None, kind: str | None, report: Report) -> None:
+    seen, now = watch(engine, base)
+    report.about["acts under"] = engine.name
+    report.change = change(now, base.outputs)
+    report.rows = rows(engine, base, seen)
+    _tell_of_uncalled(engine, base, seen, report)
+    _tell_of_effects(seen, report)
+    if merged is not None:
+        merging.compare(report, merged, kind, base, engine, seen)
+
+
+def _tell_of_uncalled(engine: Engine, base: Base, seen: dict[str, Seen], report: Report) -> None:
+    uncalled = [name for name, one in seen.items() if not one.calls]
+    bypassed = [name for name in uncalled if is_read(name, engine, base)]
+    # One of several beside each other, as experts are, may wait for another text.
+    called = {_without_last_number(name) for name, one in seen.items() if one.calls} - {None}
+    spared = [n for n in uncalled if n not in bypassed and _without_last_number(n) in called]
+    if bypassed:
+        text = "the model reads their weights and never calls them: their adapters do nothing"
+        report.fault("layers that are bypassed", text, bypassed)
+    if dead := [name for name in uncalled if name not in (*bypassed, *spared)]:
+        report.fault("layers that are never called", "nothing that was read called one of them", dead)
+    if spared:
+        text = "others beside them were called: they may be experts that want another --text"
+        report.remark("layers that were not called", text, spared)
+
+
+def _without_last_number(name: str) -> str | None:
+    """Of a name with two numbers, of a block and of one in it; None of any other."""
+    return NUMBER.sub("#", name) if len(re.findall(r"\.\d+(?=\.|$)", name)) > 1 else None
+
+
+def _tell_of_effects(seen: dict[str, Seen], report: Report) -> None:
+    told = {layer for finding in report.faults for layer in finding.layers}
+    effects = {row.layer: row.effect for row in report.rows if row.effect is not None}
+    if dead := [name for name, effect in effects.items() if effect == 0 and name not in told]:
+        report.fault("no effect", "they change nothing, exactly: their B was never trained, say", dead)
+    # Of numbers that are none the file itself has been told of, and what it leads to is no fault of others.
+    spoilt = [name for name, effect in effects.items() if math.isnan(effect) and name not in told]
+    if spoilt and not any(kind in finding.kind for kind in ("NaN", "Inf") for finding in report.faults):
+        report.fault("NaN comes out", "their outputs hold NaN or Inf with the adapter on", spoilt)
+    weak = [name for name, effect in effects.items() if 0 < effect <= unit_roundoff(seen[name].dtype)]
+    if weak:
+        report.remark(
+            "an effect within rounding", "they change less than one rounding of their outputs", weak
+        )
+    lost = [r.layer for r in report.rows if r.alone == 0 and effects[r.layer] > 0 and r.layer not in weak]
+    if lost:
+        report.fault(
+            "no effect on the output", "they change what they give, and none of it gets further", lost
+        )
+    if sizes := sorted((effect, name) for name, effect in effects.items() if effect > 0):
+        (least, weakest), (most, _), (middle, _) = sizes[0], sizes[-1], sizes[len(sizes) // 2]
+        of = f"{percent(least)} to {percent(most)} of a layer's output, median {percent(middle)}"
+        report.about |= {"effects": of, "weakest": weakest}
+
+
+def _bound(engine: Engine, base: Base) -> float:
+    """How far rounding may move the output: as the error model has it, with the adapter's numbers off by one
+    rounding of the coarsest dtype in it.
+    """
+    dtype = torch.float64
+    for tensor in (*engine.tensors(), *base.weights.values()):
+        if tensor.is_floating_point():
+            dtype = coarser(dtype, tensor.dtype)
+    exact = outputs(engine.model, base.batches)
+    kept = [tensor.detach().clone() for tensor in engine.tensors()]
+    off = []
+    for seed in range(PROBES):
+        perturb(engine, seed, unit_roundoff(dtype))
+        off.append(change(outputs(engine.model, base.batches), exact))
+        _put_back(engine, kept)
+    return float(SAFETY * (sum(x * x for x in off) / PROBES) ** 0.5 + torch.finfo(dtype).eps)
+
+
+@torch.no_grad()
+def _put_back(engine: Engine, kept: Iterable[torch.Tensor]) -> None:
+    for tensor, numbers in zip(engine.tensors(), kept, strict=True):
+        tensor.copy_(numbers)
+
+
+def _compare(ours: list[torch.Tensor], bound: float, theirs: list[torch.Tensor], report: Report) -> None:
+    """lora_lite's and peft's outputs on the same text."""
+    off = change(theirs, ours)
+    told = f"{off:.2g} apart, the bound is {bound:.2g}"
+    report.about["lora_lite and peft"] = told
+    if not off <= bound:
+        report.fault("lora_lite and peft disagree", f"their outputs are {told}")
