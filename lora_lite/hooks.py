@@ -87,13 +87,14 @@ def _given(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
     # Where the bias alone is there, torch computes with a weight on the meta device: with memory that is
     # nobody's. An engine's own forward has brought the weight, and taken it away again.
     weight = x if "forward" in vars(layer) else layer._parameters.get("weight", x)
-    if own.device != x.device or (weight is not None and weight.device != x.device):
-        what, where = ("adapter", own.device) if own.device != x.device else ("layer's weight", weight.device)
-        raise TargetError(
-            f"{vars(adapter).get('target')}: the {what} is on {where}, its input on {x.device}, wanted"
-            " one device. Move the whole model; an engine that takes a layer's weights away and brings them"
-            " for its call must bring the adapter's too: leave the layer out of it, or with exclude_names."
-        )
+    for what, tensor in (("adapter", own), ("layer's weight", weight)):
+        if tensor is not None and tensor.device != x.device:
+            raise TargetError(
+                f"{vars(adapter).get('target')}: the {what} is on {tensor.device}, its input on {x.device},"
+                " wanted one device. Move the whole model; an engine that takes a layer's weights away and"
+                " brings them for its call must bring the adapter's too: leave the layer out of it, or with"
+                " exclude_names."
+            )
     if x.is_nested:
         raise TargetError(
             f"{vars(adapter).get('target')}: found a nested tensor, wanted a padded one."

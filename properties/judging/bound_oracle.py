@@ -86,7 +86,10 @@ class Bound:
         return torch.stack([self._output(x[i], i) for i in range(len(x))])
 
     def _output(self, x: Tensor, i: int) -> Tensor:
-        now = {name: tensor[i] for name, tensor in self.leaves.items()}
+        return self.output_of(x, {name: tensor[i] for name, tensor in self.leaves.items()})
+
+    def output_of(self, x: Tensor, now: Leaves) -> Tensor:
+        """Of tensors under the library's names, and the base as W and b; x (tokens, d_in)."""
         W, b = now["W"], now.get("b")
         e = x.new_zeros(len(x), len(W))
         double = {s: t.double() if t.is_floating_point() else t for s, t in self._symbols(now).items()}

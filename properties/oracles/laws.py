@@ -97,6 +97,11 @@ def uniform(name: str, t: Tensor, shape: tuple[int, ...], bound: float) -> list[
     return kaiming(name, t, shape, 1 / bound**2)
 
 
+def he(name: str, t: Tensor, shape: tuple[int, int]) -> list[Law]:
+    """Kaiming-uniform as in its paper: up to sqrt(6 / fan in)."""
+    return uniform(name, t, shape, math.sqrt(6 / shape[1]))
+
+
 def normal(name: str, t: Tensor, shape: tuple[int, ...], deviation: float) -> list[Law]:
     """Normal around zero. From 64 entries on the size of the sample is within a factor of two.
 

@@ -1,7 +1,5 @@
 """A library's layer computes what the method's paper says, where its tensors are bound to our oracle."""
 
-from functools import partial
-
 import torch
 from hypothesis.strategies import SearchStrategy
 from torch import Tensor
@@ -12,19 +10,25 @@ from properties.judging.claim import ANY, claim
 from properties.judging.outcome import NotJudgedError, show
 from properties.judging.tolerance import Bounded, claim_bound
 from properties.subjects.bindings import binding_of
-from properties.subjects.library import LibraryCase
-from properties.subjects.living import library_cases, output, trained_cases
+from properties.subjects.library import LibraryCase, Method
+from properties.subjects.living import library_cases, method_of, output, trained_cases
 from strategies import gaussian
 
-# Wide enough that the law of a random init shows.
-wide = partial(library_cases, dtypes=("float32",), depths=(1,), widen=8, tokens=((3,),))
+
+def wide(method: str) -> SearchStrategy[LibraryCase]:
+    """Wide enough that the law of a random init shows."""
+    widths = tuple(8 * width for width in method_of(method).widths)
+    return library_cases(method, dtypes=("float32",), depths=(1,), widths=widths, tokens=((3,),))
 
 
 def single(method: str) -> SearchStrategy[LibraryCase]:
     """One layer in one dtype throughout: where dtypes mix, each library rounds in places of its own."""
     binding = binding_of(method)
     dtypes = ("float32",) if binding is None else binding.dtypes
-    return trained_cases(method, dtypes=dtypes, depths=(1,), tokens=((3,),))
+    # Odd ones, that blocks do not divide, and one in which all factors are smaller than the whole.
+    widths = method_of(method).widths
+    widths = (*widths, 3, 5, 24) if widths == Method.widths else widths
+    return trained_cases(method, dtypes=dtypes, depths=(1,), widths=widths, tokens=((3,),))
 
 
 @claim(single, stage="forward", needs=("oracle",), subject=ANY, share=0.3)
@@ -83,6 +87,12 @@ def test_the_merged_weight_is_the_formulas(case: LibraryCase) -> None:
 
 def _gradients(case: LibraryCase) -> tuple[Bound, dict[str, Tensor], dict[str, Bounded]]:
     """Those that the library's layer has, and those that the formula has."""
+    bound, found, upstream = bound_gradients(case)
+    return bound, found, said_gradients(bound, case.x(), upstream)
+
+
+def bound_gradients(case: LibraryCase) -> tuple[Bound, dict[str, Tensor], Tensor]:
+    """Those that the library's layer has, of its output times what is given third (tokens, d_out)."""
     bound, x = Bound(case), case.x().requires_grad_()
     upstream = gaussian(case.seed, "upstream", (3, case.linear.d_out), case.dtype)
     leaves = {"the input": x, **bound.trained}
@@ -92,4 +102,4 @@ def _gradients(case: LibraryCase) -> tuple[Bound, dict[str, Tensor], dict[str, B
         name: torch.zeros_like(leaf) if gradient is None else gradient
         for (name, leaf), gradient in zip(leaves.items(), found, strict=True)
     }
-    return bound, gradients, said_gradients(bound, x.detach(), upstream)
+    return bound, gradients, upstream

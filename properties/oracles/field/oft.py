@@ -1,10 +1,9 @@
 """OFT, arXiv:2306.07280 section 3.3: W' = W R^T or diag(m) R W, R block-diagonal, each block a Cayley map.
 
 Q is skew, q its entries above the diagonal, (blocks, b (b - 1) / 2), or D a whole matrix with Q = D - D^T.
-options: side "in" (the input is rotated by R^T, OFTv2) or "out" (R^T on the output, LyCORIS); sign of Q;
-terms: of the Neumann series in place of the inverse, None for the exact map; shared: one block for all;
-limit: COFT in LyCORIS, the norm of all of Q is at most that times d_out; block_size: what was asked for;
-init.
+options: side "in" (the input is rotated by R^T, OFTv2) or "out" (R^T on the output, LyCORIS); terms: of the
+Neumann series in place of the inverse, None for the exact map; shared: one block for all; limit: COFT in
+LyCORIS, the norm of all of Q is at most that times d_out; block_size: what was asked for; init.
 """
 
 import math
@@ -31,7 +30,6 @@ def adapted(W: Tensor, b: Tensor | None, p: Tensors, options: Options) -> tuple[
         norm: Tensor = torch.linalg.vector_norm(Q)
         limit = options["limit"] * len(W)
         Q = Q * torch.where(norm > limit, limit / norm, 1.0)
-    Q = options["sign"] * Q
     R = cayley(Q) if options["terms"] is None else neumann(Q, options["terms"])
     width = W.shape[1] if options["side"] == "in" else W.shape[0]
     if options.get("shared"):

@@ -2,7 +2,7 @@
 
 s B A is the top-r SVD of W. R (r, r) is a Cayley map of a skew Q, q its entries above the diagonal, or with
 orth False any matrix M. options: r, alpha, split: "right" (B has all singular values) or "both" (half of
-each, as PiSSA); terms of the Neumann series, None for the exact map; limit of the norm of Q; init.
+each, as PiSSA); terms of the Neumann series, None for the exact map; init.
 """
 
 import torch
@@ -20,9 +20,6 @@ def adapted(W: Tensor, b: Tensor | None, p: Tensors, options: Options) -> tuple[
     r = options["r"]
     if "q" in p:
         Q = skew(p["q"][None], r)[0]
-        if options["terms"] is not None and options["limit"]:
-            norm: Tensor = torch.linalg.vector_norm(Q)
-            Q = Q * torch.where(norm > options["limit"], options["limit"] / norm, 1.0)
         R = cayley(Q) if options["terms"] is None else neumann(Q, options["terms"])
     else:
         R = p["M"]

@@ -6,8 +6,7 @@ half has no effect, and no gradient, where nothing is sampled. options: as vera'
 
 from torch import Tensor
 
-from properties.oracles.field.vera import he
-from properties.oracles.laws import Law, Options, Tensors, is_constant, is_zero
+from properties.oracles.laws import Law, Options, Tensors, he, is_constant, is_zero
 
 SOURCE = "paper"
 TRAINS = ("lambda_b", "lambda_d")

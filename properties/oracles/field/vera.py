@@ -4,11 +4,9 @@ All layers share B and A. lambda_b (d_out,), lambda_d (r,). A layer narrower tha
 their first rows and columns. options: r, d_initial, init.
 """
 
-import math
-
 from torch import Tensor
 
-from properties.oracles.laws import Law, Options, Tensors, is_constant, is_zero, uniform
+from properties.oracles.laws import Law, Options, Tensors, he, is_constant, is_zero
 
 SOURCE = "paper"
 TRAINS = ("lambda_b", "lambda_d")
@@ -19,11 +17,6 @@ def adapted(W: Tensor, b: Tensor | None, p: Tensors, options: Options) -> tuple[
     d_out, d_in = W.shape
     B, A = p["B"][:d_out], p["A"][:, :d_in]
     return W + p["lambda_b"].diag() @ B @ p["lambda_d"].diag() @ A, b
-
-
-def he(name: str, t: Tensor, shape: tuple[int, int]) -> list[Law]:
-    """Uniform up to sqrt(6 / fan in)."""
-    return uniform(name, t, shape, math.sqrt(6 / shape[1]))
 
 
 def init_laws(W: Tensor, b: Tensor | None, p: Tensors, options: Options) -> list[Law]:

@@ -54,7 +54,7 @@ def _rotation(oracle: str, **fixed: Any) -> Binding:
     return Binding(
         oracle,
         called(D="oft_blocks", m="rescale"),
-        settings({"side": "out", "sign": 1, "init": True, **fixed}, limit="constraint", size="lora_dim"),
+        settings({"side": "out", "init": True, **fixed}, limit="constraint", size="lora_dim"),
         inert={**HOW, **inert("constraint stands in its place", "alpha"), **inert("m is there", "rescaled")},
         # findings/lycoris_oft_float64
         dtypes=("float32",),
@@ -106,7 +106,7 @@ BINDINGS: dict[str, Binding] = {
     ),
     "lycoris:full": Binding("full", called(W="weight", b="bias"), inert=NO_RANK),
     "lycoris:diag-oft": _rotation("oft", terms=None),
-    "lycoris:boft": _rotation("boft", half=False),
+    "lycoris:boft": _rotation("boft", half=False, sign=1),
     "lycoris:ia3": _gate("ia3", settings()),
     "lycoris:ia3+train_on_input=True": _gate("ia3_ff", settings(on_input="train_on_input")),
     "lycoris:tlora": Binding(

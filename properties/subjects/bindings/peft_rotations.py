@@ -20,13 +20,13 @@ def _oft(given: Any) -> dict[str, Any]:
     terms = given.num_cayley_neumann_terms
     options = {"terms": terms if given.use_cayley_neumann else None, "init": given.init_weights}
     size = {"block_size": given.oft_block_size, "blocks": given.r}
-    return {**options, **size, "sign": 1, "side": "in", "shared": given.block_share}
+    return {**options, **size, "side": "in", "shared": given.block_share}
 
 
 def _psoft(given: Any) -> dict[str, Any]:
     # The shapes say which of the three parts there are.
     _ = given.psoft_orth, given.psoft_mag_a, given.psoft_mag_b
-    terms, limit = given.num_cayley_neumann_terms, given.cayley_neumann_eps
+    terms = given.num_cayley_neumann_terms
     terms = terms if given.use_cayley_neumann else None
     split = "both" if given.ab_svd_init == "pissa_init" else "right"
     lawful = {"init": given.init_weights, "lawful": given.psoft_svd == "full"}
@@ -35,7 +35,6 @@ def _psoft(given: Any) -> dict[str, Any]:
         "scale": given.psoft_alpha,
         "split": split,
         "terms": terms,
-        "limit": limit,
         **lawful,
     }
 
