@@ -35,7 +35,7 @@ def merge(model: nn.Module) -> bool:
         return True
     match = f"{constant[0]}: merge: the adapter adds a constant"
     tried = f"merge of adapters that add a constant into {constant}, which have no bias,"
-    with assert_refuses(ll.BaseWeightError, match, claim=tried):
+    with assert_refuses(subject.refusal, match, claim=tried):
         subject.merge(model)
     return False
 
