@@ -139,7 +139,8 @@ def mutants_of(module: str, methods: list[str], held: Baseline, seed: int, size:
         for mutant in generic.mutants_of(function, methods)
         if lines_of(mutant) & run
     ]
-    seen_from_outside = list(interface(methods[0]))
+    # Of a module without the layer's own forward, those alone that it runs.
+    seen_from_outside = [mutant for mutant in interface(methods[0]) if lines_of(mutant) & run]
     drawn = random.Random(seed).sample(seen_from_outside, min(size // 2, len(seen_from_outside)))
     return [*generic.sample(made, seed, size), *drawn]
 
