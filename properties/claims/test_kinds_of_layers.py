@@ -79,9 +79,9 @@ def test_gpt2_goes_to_peft_or_is_refused() -> None:
         for whose, got in (("peft's", theirs), ("import_peft's", logits(again))):
             what = f"{whose} logits of a GPT-2 with {config.variant}"
             assert_within(got, wanted, bound, what=what, like="ours", dtype=torch.float32)
-    for config in (ll.HRAConfig(r=2), ll.DeLoRAConfig(r=2, init="zero_b")):
-        ll.attach(model := gpt2(), config)
-        tried = f"export of {config.variant} on Conv1D"
+    for other in (ll.HRAConfig(r=2), ll.DeLoRAConfig(r=2, init="zero_b")):
+        ll.attach(model := gpt2(), other)
+        tried = f"export of {other.variant} on Conv1D"
         match = r"c_attn: peft's \w+ is for nn\.Linear alone, found Conv1D"
         with assert_refuses(ll.CheckpointError, match, claim=tried), exported(model):
             pass
