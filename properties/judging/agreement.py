@@ -8,11 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+import lora_lite as ll
 from properties.judging.assertions import (
     assert_all_identical,
     assert_close,
     assert_holds,
     assert_nonzero,
+    assert_refuses,
     assert_within,
     assert_zero,
 )
@@ -83,6 +85,20 @@ def add_a_constant(model: nn.Module) -> list[str]:
         if bias is None and bool(layer(weight.new_zeros(1, weight.shape[1])).any()):
             found.append(name)
     return found
+
+
+def merge_or_see_refused(model: nn.Module) -> bool:
+    """Whether merge took the adapters off: where one adds a constant that its layer has no bias for, merge
+    must refuse it.
+    """
+    if not (constant := add_a_constant(model)):
+        subject.merge(model)
+        return True
+    match = f"{constant[0]}: merge: the adapter adds a constant"
+    tried = f"merge of adapters that add a constant into {constant}, which have no bias,"
+    with assert_refuses(ll.BaseWeightError, match, claim=tried):
+        subject.merge(model)
+    return False
 
 
 def assert_merged(merged: Any, layer: Layer, bound: Bounded) -> None:
