@@ -135,7 +135,9 @@ def test_the_command_says_that_it_does_not(tmp_path: Path, capsys: pytest.Captur
     plant.edit(Path(adapter), lambda tensors: plant.put(tensors, plant.LLAMA, torch.nan))
     path = tmp_path / "told.json"
     assert main([base, adapter, "--json", str(path)]) == 1
-    assert capsys.readouterr().out.startswith("DOES NOT ACT AS IT CLAIMS: NaN in the file; no effect.")
+    assert capsys.readouterr().out.startswith(
+        "DOES NOT ACT AS IT CLAIMS: NaN in the file (1 of 4 layers); no effect (1 of 4 layers)."
+    )
     # No NaN in it, which is no JSON.
     json.loads(path.read_text(encoding="utf-8"), parse_constant=pytest.fail)
 

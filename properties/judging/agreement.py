@@ -20,6 +20,7 @@ from properties.judging.assertions import (
 )
 from properties.judging.expected import Expected, expected, expected_output, options_of
 from properties.judging.files import scratch_file
+from properties.judging.outcome import NotJudgedError
 from properties.judging.own_formula import formula_of, its_formula
 from properties.judging.tolerance import Bounded, claim_bound, coarser, finite, perturbed, scatter
 from properties.oracles import Law
@@ -135,8 +136,15 @@ def init_laws(
 def assert_init(
     case: Case, name: str, W: Tensor, tensors: Mapping[str, Tensor], inputs: Tensor | None
 ) -> None:
-    """What attach put into the tensors of layer `name` keeps init_laws()."""
+    """What attach put into the tensors of layer `name` keeps init_laws(). Raises NotJudgedError where there
+    are none, for any init would keep them.
+    """
     dtype, laws = init_laws(case, W, tensors, inputs)
+    if not laws:
+        raise NotJudgedError(
+            f"the oracle of {case.variant} states no law of its init: have init_laws return a"
+            " properties.oracles.Law(name, got, wanted, magnitude) for each tensor"
+        )
     for law in laws:
         what, bound = f"the init law {law.name} on layer {name}", claim_bound(law.magnitude, dtype)
         assert_within(law.got, law.wanted, bound, what=what, like="kept", dtype=dtype)
