@@ -55,7 +55,8 @@ def test_what_moves_in_training_stays_while_an_adapter_is_on(case: Base) -> None
     fresh, before = copy.deepcopy(model).eval(), snapshot_of(model)
     adapter = adapt(case, model)
     model.train(model.training)
-    train(adapter, case)
+    with assert_runs(f"training beside {case.beside}"):
+        train(adapter, case)
     with saved(model) as path, assert_runs("load onto the same base"):
         ll.load(fresh, path)
     model.eval()
@@ -72,7 +73,8 @@ def test_what_moves_again_after_detach(case: Base) -> None:
     """The base trains as it would have without."""
     model, plain = case.build(), case.build()
     adapt(case, model)
-    model(case.batch())
+    with assert_runs(f"a forward in training mode beside {case.beside}"):
+        model(case.batch())
     ll.detach(model)
     for one in (model, plain):
         one(case.batch())
