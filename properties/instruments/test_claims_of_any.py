@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -244,7 +245,18 @@ def halved_scale(life: Any) -> None:
         layer.scaling["default"] /= 2
 
 
+def alpha_is_ignored(patch: pytest.MonkeyPatch) -> None:
+    attach = Peft.attach
+
+    def ignoring(self: Peft, model: nn.Module, case: LibraryCase) -> Life:
+        left = tuple((name, value) for name, value in case.settings if name != "lora_alpha")
+        return attach(self, model, replace(case, settings=left))
+
+    patch.setattr(Peft, "attach", ignoring)
+
+
 FAULTS: dict[str, Fault] = {
+    "every_setting_matters": alpha_is_ignored,
     "attach_works_or_is_refused_clearly": raising(RuntimeError("shapes do not fit")),
     "a_refused_attach_leaves_the_base_as_it_was": raising(
         ValueError("no"), lambda model: model[0].weight.mul_(2)
