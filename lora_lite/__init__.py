@@ -1,4 +1,4 @@
-"""lora-lite: ten LoRA-family adapter variants as small, plain PyTorch modules.
+"""lora-lite: nine LoRA-family adapters and full heads as small, plain PyTorch modules.
 
     import lora_lite as ll
     adapter = ll.attach(model, ll.LoRAConfig(r=8, alpha=16))

@@ -19,7 +19,7 @@ from lora_lite.config import ADAPTER_DTYPES
 from lora_lite.errors import CheckpointError, ConfigError, naming
 from lora_lite.fingerprint import check_same_base, digest_of, digest_of_all, fingerprint
 from lora_lite.handle import Adapter, attached, unwrapped
-from lora_lite.linear import all_finite
+from lora_lite.linear import all_finite, is_linear
 from lora_lite.names import base_parameters, plain_modules
 from lora_lite.parallel import gathered, refuse_disagreement, shard, write_once
 from lora_lite.reading import FORMAT, HEADER, opened
@@ -107,15 +107,18 @@ def refuse_pieces(modules: Mapping[str, nn.Module], layers: Mapping[str, Variant
 def _warn_of_thawed(model: nn.Module, replaced: list[str]) -> None:
     """What the user trains beside the adapters is in no file."""
     thawed = [name for name, parameter in base_parameters(model, replaced) if parameter.requires_grad]
-    if thawed:
-        layers = tuple(dict.fromkeys(name.rpartition(".")[0] for name in thawed))
-        warnings.warn(
-            f"{', '.join(thawed[:5])}: {len(thawed)} parameters of the base require gradients, and the file"
-            " has none of them. Save is done; the adapter fits the base as they have made it. Linear layers,"
-            " as a fresh head is, train along and are saved with"
-            f" attach(model, FullConfig(target_names={layers})).",
-            stacklevel=3,
-        )
+    if not thawed:
+        return
+    modules = dict(plain_modules(model))
+    owners = dict.fromkeys(name.rpartition(".")[0] for name in thawed)
+    linear = tuple(name for name in owners if name in modules and is_linear(modules[name]))
+    remedy = f" To train linear layers and save them: attach(model, FullConfig(target_names={linear}))."
+    found = f"{', '.join(thawed[:5])}: {len(thawed)} parameters of the base require gradients"
+    warnings.warn(
+        f"{found}, and the file has none of them. Save is done; the adapter fits the base as they have made"
+        f" it.{remedy * bool(linear)}",
+        stacklevel=3,
+    )
 
 
 def copied(tensor: Tensor) -> Tensor:

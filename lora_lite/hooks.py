@@ -30,12 +30,12 @@ def hang(layer: nn.Module, module: Variant) -> list[Step]:
     hook: Callable[..., Any]
     if type(module).adapt_input is not Variant.adapt_input:
         hook, hooks, with_kwargs = (
-            _adapt_input,
+            _on_input,
             layer._forward_pre_hooks,
             layer._forward_pre_hooks_with_kwargs,
         )
     else:
-        hook, hooks, with_kwargs = _adapt_output, layer._forward_hooks, layer._forward_hooks_with_kwargs
+        hook, hooks, with_kwargs = _on_output, layer._forward_hooks, layer._forward_hooks_with_kwargs
     # torch copies a handle along with the hooks that it is of: a deep copy of the model is detached by
     # itself.
     handle = RemovableHandle(hooks, extra_dict=with_kwargs)
@@ -53,31 +53,44 @@ def hang(layer: nn.Module, module: Variant) -> list[Step]:
 # The hooks find their adapter through the layer that calls them, so that a deep copy of a model uses its own.
 def _adapt_input(
     layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    x = _given(layer, args, kwargs)
     adapter: Variant = layer.lora_lite
     # Past nn.Module.__setattr__, which would take 2 µs of each forward (measured).
     adapter.__dict__["mark"]["reached"] = True
-    if adapter.__dict__["switches"] and adapter.disabled:
-        return None
-    x = _given(layer, args, kwargs)
     adapted = _without_autocast(x, adapter.adapt_input, x).to(x.dtype)
     if args:
         return (adapted, *args[1:]), kwargs
     return args, {name: adapted if value is x else value for name, value in kwargs.items()}
 
 
-def _adapt_output(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], y: Tensor) -> Tensor | None:
+def _adapt_output(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], y: Tensor) -> Tensor:
+    x = _given(layer, args, kwargs)
     adapter: Variant = layer.lora_lite
     adapter.__dict__["mark"]["reached"] = True
-    if adapter.__dict__["switches"] and adapter.disabled:
-        return None
-    x = _given(layer, args, kwargs)
     adapted = _without_autocast(x, adapter.adapt_output, x, y, layer)
     return adapted.to(y.dtype)
 
 
+def _on_input(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return None if _off(layer) else _adapt_input(layer, args, kwargs)
+
+
+def _on_output(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], y: Tensor) -> Tensor | None:
+    return None if _off(layer) else _adapt_output(layer, args, kwargs, y)
+
+
 # What hang() hangs.
-ADAPTING = (_adapt_input, _adapt_output)
+ADAPTING = (_on_input, _on_output)
+
+
+def _off(layer: Any) -> bool:
+    """Whether the layer's adapter is disabled; the layer counts as reached then too."""
+    adapter: Variant = layer.lora_lite
+    if not adapter.__dict__["switches"] or not adapter.disabled:
+        return False
+    adapter.__dict__["mark"]["reached"] = True
+    return True
 
 
 def _given(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
@@ -87,13 +100,14 @@ def _given(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
     # Where the bias alone is there, torch computes with a weight on the meta device: with memory that is
     # nobody's. An engine's own forward has brought the weight, and taken it away again.
     weight = x if "forward" in vars(layer) else layer._parameters.get("weight", x)
-    if own.device != x.device or (weight is not None and weight.device != x.device):
-        what, where = ("adapter", own.device) if own.device != x.device else ("layer's weight", weight.device)
-        raise TargetError(
-            f"{vars(adapter).get('target')}: the {what} is on {where}, its input on {x.device}, wanted"
-            " one device. Move the whole model; an engine that takes a layer's weights away and brings them"
-            " for its call must bring the adapter's too: leave the layer out of it, or with exclude_names."
-        )
+    for what, tensor in (("adapter", own), ("layer's weight", weight)):
+        if tensor is not None and tensor.device != x.device:
+            raise TargetError(
+                f"{vars(adapter).get('target')}: the {what} is on {tensor.device}, its input on {x.device},"
+                " wanted one device. Move the whole model; an engine that takes a layer's weights away and"
+                " brings them for its call must bring the adapter's too: leave the layer out of it, or with"
+                " exclude_names."
+            )
     if x.is_nested:
         raise TargetError(
             f"{vars(adapter).get('target')}: found a nested tensor, wanted a padded one."

@@ -142,14 +142,20 @@ def read_bias(layer: nn.Module) -> Tensor | None:
 
 @torch.no_grad()
 def computes_linear(layer: nn.Module) -> bool:
-    """Whether its forward, hooks aside, is x Wᵀ + b of read_weight and read_bias: tried on two tokens, in
-    float64. The same inputs at every call, and nothing is taken from torch's generator.
+    """Whether its class's forward is x Wᵀ + b of read_weight and read_bias: tried on two tokens, in float64.
+    The same inputs at every call, and nothing is taken from torch's generator.
     """
-    twin = copy.deepcopy(layer).double()
+    twin = copy.copy(layer)
+    # Its own numbers alone: a part of it may hold its owner.
+    own = {
+        name: None if p is None else nn.Parameter(p.detach().double())
+        for name, p in layer._parameters.items()
+    }
+    vars(twin)["_parameters"] = own
     W, b = read_weight(twin), read_bias(twin)
     x = torch.arange(1, 2 * W.shape[1] + 1, dtype=W.dtype, device=W.device).sin().view(2, -1)
     try:
-        y = twin.forward(x)
+        y = type(twin).forward(twin, x)
     except (TypeError, RuntimeError):  # it wants more than an input, or another one
         return False
     wanted, size = x @ W.mT, x.abs() @ W.mT.abs()

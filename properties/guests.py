@@ -10,6 +10,7 @@ import pytest
 
 import lora_lite as ll
 from properties import Asked
+from properties.judging.claim import CLAIMS as REGISTER
 from properties.judging.place import PACKAGE
 from properties.subjects.users import import_variants
 from strategies.options import BUILT_IN, NoShapeError, simplest
@@ -31,6 +32,7 @@ def adopt(config: pytest.Config) -> None:
     )
     if not modules:
         return
+    claims = len(REGISTER)
     _make_importable([config.invocation_params.dir, *(one.folder for one in asked)])
     for module in modules:
         known = set(ll.VARIANTS)
@@ -43,10 +45,10 @@ def adopt(config: pytest.Config) -> None:
     own = own_variants()
     option.variant_module = modules
     if not option.variant and not option.subject:
-        if not own:
+        if not own and len(REGISTER) == claims:
             raise pytest.UsageError(
-                f"--variant-module {' '.join(modules)}: found no variant that it registers, wanted"
-                " @lora_lite.register on a class of its own."
+                f"--variant-module {' '.join(modules)}: found no variant and no claim that it registers,"
+                " wanted @lora_lite.register on a class of its own."
             )
         option.variant = own
     _cover(config, [one.folder.resolve() for one in asked])

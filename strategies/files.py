@@ -84,7 +84,7 @@ def edited(whole: bytes, edit: Edit) -> bytes:
     if kind in ("flip", "data", "byte", "move") and whole:
         changed, i = bytearray(whole), at % len(whole)
         if kind == "data":
-            start = _data(whole)
+            start = start_of_tensors(whole)
             i = start + at % (len(whole) - start) if start < len(whole) else i
         if kind in ("flip", "data"):
             changed[i] ^= 1 << more[0] % 8
@@ -94,12 +94,12 @@ def edited(whole: bytes, edit: Edit) -> bytes:
             del changed[i : i + 1 + more[0] % 8]
         return bytes(changed)
     try:
-        return _with_header(whole, lambda outer, inner: _lie(outer, inner, kind, at, *more))
+        return _with_header(whole, lambda outer, inner: lie(outer, inner, kind, at, *more))
     except (ValueError, KeyError, TypeError, RecursionError):
         return whole  # an earlier edit left nothing to parse
 
 
-def _data(whole: bytes) -> int:
+def start_of_tensors(whole: bytes) -> int:
     """Where the tensors begin, if the first bytes tell the truth."""
     return 8 + int.from_bytes(whole[:8], "little")
 
@@ -108,13 +108,13 @@ def _with_header(whole: bytes, change: Any) -> bytes:
     """Parse both levels of the header, let `change` act on them, and write them again; raw JSON goes in as
     _Raw.
     """
-    start = _data(whole)
+    start = start_of_tensors(whole)
     outer = json.loads(whole[8:start])
     inner = json.loads(outer["__metadata__"][HEADER])
     change(outer, inner)
     if isinstance(outer.get("__metadata__"), dict) and HEADER in outer["__metadata__"]:
-        outer["__metadata__"][HEADER] = _dumps(inner)
-    text = _dumps(outer).encode()
+        outer["__metadata__"][HEADER] = dumps(inner)
+    text = dumps(outer).encode()
     text += b" " * (-len(text) % 8)
     return struct.pack("<Q", len(text)) + text + whole[start:]
 
@@ -123,13 +123,13 @@ class _Raw(str):
     """JSON to be written as it stands, well-formed or not."""
 
 
-def _dumps(value: Any) -> str:
+def dumps(value: Any) -> str:
     if isinstance(value, _Raw):
         return str(value)
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{_dumps(name)}: {_dumps(own)}" for name, own in value.items()) + "}"
+        return "{" + ", ".join(f"{dumps(name)}: {dumps(own)}" for name, own in value.items()) + "}"
     if isinstance(value, list):
-        return "[" + ", ".join(map(_dumps, value)) + "]"
+        return "[" + ", ".join(map(dumps, value)) + "]"
     return json.dumps(value)
 
 
@@ -143,7 +143,7 @@ def _places(value: Any, depth: int = 0) -> Iterator[tuple[Any, Any]]:
             yield from _places(value[key], depth + 1)
 
 
-def _lie(outer: Any, inner: Any, kind: str, at: int, more: Any = None) -> None:
+def lie(outer: Any, inner: Any, kind: str, at: int, more: Any = None) -> None:
     if kind == "patterns":
         for adapter in inner["adapters"]:
             adapter["config"][PATTERNS[at % 2]] = [BOMBS[at % len(BOMBS)]] * (more % MOST)

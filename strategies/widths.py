@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import lora_lite as ll
 from strategies.options import Options, accepts, menu, remembered
 
 READOUT = 3
@@ -35,6 +36,9 @@ def _around(
     def takes(d_in: int, d_out: int) -> bool:
         return accepts(variant, d_in, d_out, chosen)
 
+    # The norm before a layer takes one direction from what calibration sees.
+    if ll.VARIANTS[variant].needs_calibration and width <= (dict(chosen).get("r") or 0):
+        return None
     readout = next((o for o in readouts if takes(width, o)), None)
     fits = tuple(i for i in inners if takes(width, i) and takes(i, width))
     return Widths(width, fits[:3], readout) if fits and readout is not None else None

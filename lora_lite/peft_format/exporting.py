@@ -9,14 +9,14 @@ from torch import Tensor, nn
 
 from lora_lite.atomic import gradients_as_before
 from lora_lite.checkpoint import copied, refuse_change, refuse_non_finite, refuse_pieces
-from lora_lite.errors import CheckpointError
+from lora_lite.errors import CheckpointError, TargetError
 from lora_lite.fingerprint import fingerprint
 from lora_lite.handle import attached, unwrapped
 from lora_lite.linear import is_linear
 from lora_lite.names import plain_modules
-from lora_lite.parallel import gathered, refuse_disagreement, shard, write_once
+from lora_lite.parallel import shard
 from lora_lite.peft_format import saved_modules
-from lora_lite.peft_format.folder import PREFIX, export_digest, write_folder
+from lora_lite.peft_format.folder import PREFIX, write_folder
 from lora_lite.peft_format.methods import written_as
 from lora_lite.peft_format.patterns import ends, only
 from lora_lite.spec import Variant
@@ -37,7 +37,7 @@ def export_peft(model: nn.Module, folder: str | bytes | os.PathLike[str] | os.Pa
 
     Raises NotAttachedError; CheckpointError where peft cannot have it: another variant, adapters of two of
     its methods on one model, HRA of two ranks, the model itself as a layer, a layer that has two names, rows
-    of zeros on which peft divides by zero; and what save raises.
+    of zeros on which peft divides by zero; TargetError on a model split over processes; and what save raises.
     """
     place = plain_path(folder)
     model = unwrapped(model)
@@ -52,17 +52,19 @@ def export_peft(model: nn.Module, folder: str | bytes | os.PathLike[str] | os.Pa
         for name, module in modules.items()
         for own, tensor in module.state_dict(keep_vars=True).items()
     }
-    part = shard(model)
-    whole = {name: copied(gathered(tensor.detach())) for name, tensor in live.items()}
+    if shard(model) is not None:
+        raise TargetError(
+            "found a model that is split over processes, wanted a whole one: call ll.save in every process,"
+            " then load and export in one."
+        )
+    whole = {name: copied(tensor.detach()) for name, tensor in live.items()}
     refuse_non_finite(whole)
     config, held = _written(model, named, modules)
     tensors = {f"{PREFIX}{name}": copied(tensor.detach()) for name, tensor in held.items()}
     refuse_non_finite(tensors)
     base = fingerprint(model, without=config["modules_to_save"] or ())
-    if part is None:
-        refuse_change(whole, live)
-    refuse_disagreement(part, export_digest(base, config, tensors))
-    write_once(part, lambda: write_folder(place, config, base, tensors))
+    refuse_change(whole, live)
+    write_folder(place, config, base, tensors)
 
 
 def _written(

@@ -1,7 +1,8 @@
 """import_peft: a peft folder onto a model."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -192,7 +193,8 @@ def _rebuilt(
         device = device_of(layer)
         given = {tensor: t.to(device, config.dtype).contiguous() for tensor, t in own.items()}
         _refuse_non_finite(name, given, path)
-        common = config if name in whole else method.whole(config)
+        with _blaming(path, name):
+            common = config if name in whole else method.whole(config)
         fresh: tuple[AdapterConfig, dict[str, Variant]] = (common, {})
         _, modules = adapters.setdefault(config.variant, fresh)
         modules[name] = VARIANTS[config.variant](shape, config, tensors=given)
@@ -206,13 +208,20 @@ def _configs(
     targets = (only(layers),)
     configs = {}
     for name, layer in layers.items():
-        try:
+        with _blaming(path, name):
             own = method.config(name, dtype=dtype, target_names=targets)
             VARIANTS[own.variant].check(linear_shape(layer), own)
-        except ConfigError as error:
-            raise CheckpointError(f"{path}: {name}: {error}") from error
         configs[name] = own
     return configs
+
+
+@contextmanager
+def _blaming(path: str, name: str) -> Iterator[None]:
+    """A config that cannot be is the folder's."""
+    try:
+        yield
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: {name}: {error}") from error
 
 
 def _read(name: str, shapes: Mapping[str, tuple[int, ...]], tensors: Tensors, path: str) -> dict[str, Tensor]:

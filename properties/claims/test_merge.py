@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import lora_lite as ll
-from properties.judging.agreement import add_a_constant, assert_merged
+from properties.judging.agreement import assert_merged, merge_or_see_refused
 from properties.judging.assertions import (
     assert_all_identical,
     assert_finite,
@@ -26,25 +26,11 @@ from properties.subjects.layer_runs import run_layers
 from strategies import AdaptedLayer, AdaptedModel, Qwen3Recipe, trained_layers, trained_models
 
 
-def merge(model: nn.Module) -> bool:
-    """Whether merge took the adapters off: where one adds a constant that its layer has no bias for, merge
-    must refuse it.
-    """
-    if not (constant := add_a_constant(model)):
-        subject.merge(model)
-        return True
-    match = f"{constant[0]}: merge: the adapter adds a constant"
-    tried = f"merge of adapters that add a constant into {constant}, which have no bias,"
-    with assert_refuses(ll.BaseWeightError, match, claim=tried):
-        subject.merge(model)
-    return False
-
-
 def check_merge(case: AnyCase) -> None:
     made = attach(case)
     layers = run_layers(made)
     wanted = {layer.name: expected_output(layer) for layer in layers}
-    if not merge(made.model):
+    if not merge_or_see_refused(made.model):
         return
     left = list(subject.tensors(made.model))
     assert_holds(not left, claim=f"merge left adapters on the layers {left}")
@@ -69,7 +55,7 @@ def test_merge_leaves_a_plain_layer(case: AdaptedLayer) -> None:
     """Same module and parameters, same dtypes and shapes, no hooks, and the input is used once."""
     made = attach(case)
     parameters = {name: p for name, p in made.model.named_parameters() if name in made.base}
-    if not merge(made.model):
+    if not merge_or_see_refused(made.model):
         return
     now, state = dict(made.model.named_parameters()), made.model.state_dict()
     others = [name for name, parameter in parameters.items() if now.get(name) is not parameter]

@@ -21,6 +21,7 @@ from properties.judging.peft_folders import (
     assert_same_layers,
     assert_same_targets,
     exported,
+    imported,
     read_by_peft,
     targets_of,
     written_by_peft,
@@ -87,7 +88,7 @@ def test_peft_reads_an_export_on_every_architecture(variant: str) -> None:
         twice = Bounded(own.value, 2 * own.error)
         with exported(model) as folder:
             theirs = read_by_peft(copy.deepcopy(plain), folder)
-            ll.import_peft(back := copy.deepcopy(plain), folder)
+            imported(back := copy.deepcopy(plain), folder)
         assert_same_targets(adapted_by_peft(theirs), targets_of(model), f"peft, on {name},")
         assert_same_targets(targets_of(back), targets_of(model), f"import_peft, on {name},")
         for read, who in ((theirs, "in peft"), (back, "imported")):
@@ -115,7 +116,7 @@ def test_peft_reads_an_export_on_a_real_encoder(case: PretrainedCase) -> None:
     names = targets_of(made.model)
     with exported(made.model) as folder:
         theirs = read_by_peft(case.build(), folder)
-        ll.import_peft(back := case.build(), folder)
+        imported(back := case.build(), folder)
     for read, who in ((theirs, " in peft"), (back, ", imported,")):
         assert_same_targets(adapted_by_peft(read) or targets_of(read), names, who.strip(" ,"))
         assert_same_layers(read, made.model, names, 0, what=who, like="what was exported")
@@ -131,7 +132,7 @@ def test_import_reads_what_peft_wrote_on_real_models(case: EncoderFolder) -> Non
     gc.collect()
     model = pretrained_case("lora").build() if case.model == "MiniLM" else ARCHITECTURES["Qwen3"].build()
     with written_by_peft(case, copy.deepcopy(model)) as (theirs, folder):
-        ll.import_peft(model, folder)
+        imported(model, folder)
     names = adapted_by_peft(theirs)
     assert_same_targets(targets_of(model), names, "import_peft")
     assert_same_layers(theirs, model, names, 0, what=" in peft", like="what import_peft made of it")

@@ -15,6 +15,7 @@ from properties.judging.peft_folders import (
     assert_same_layers,
     assert_same_targets,
     exported,
+    imported,
     read_by_peft,
     targets_of,
     written_by_peft,
@@ -57,7 +58,7 @@ def test_an_export_comes_back(case: AdaptedModel) -> None:
     """
     made = attach(case)
     with exported(made.model) as folder:
-        ll.import_peft(fresh := case.build(), folder)
+        imported(fresh := case.build(), folder)
     names = targets_of(made.model)
     assert_same_targets(targets_of(fresh), names, "import_peft")
     assert_same_layers(fresh, made.model, names, case.seed, what=", imported,", like="what was exported")
@@ -71,7 +72,7 @@ def test_an_export_comes_back(case: AdaptedModel) -> None:
 def test_import_reads_what_peft_wrote(case: PeftFolder) -> None:
     """Whatever its config says of layers, ranks and alphas: the same layers, and each gives the same."""
     with written_by_peft(case, case.build()) as (theirs, folder):
-        handles = ll.import_peft(ours := case.build(), folder)
+        handles = imported(ours := case.build(), folder)
     names = adapted_by_peft(theirs)
     assert_same_targets(targets_of(ours), names, "import_peft")
     assert_same_layers(theirs, ours, names, case.seed, what=" in peft", like="what import_peft made of it")
@@ -103,7 +104,7 @@ def test_an_export_means_no_other_layer_than_it_names() -> None:
             parameter.data.add_(0.5)
         with exported(model) as folder:
             theirs = read_by_peft(copy.deepcopy(plain), folder)
-            ll.import_peft(ours := copy.deepcopy(plain), folder)
+            imported(ours := copy.deepcopy(plain), folder)
         names = targets_of(model)
         for read, who in ((theirs, "peft"), (ours, "import_peft")):
             assert_same_targets(adapted_by_peft(read) or targets_of(read), names, f"{who}, given the export,")

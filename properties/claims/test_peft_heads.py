@@ -18,6 +18,7 @@ from properties.judging.peft_folders import (
     assert_same_targets,
     change_folder,
     exported,
+    imported,
     read_by_peft,
     targets_of,
 )
@@ -59,7 +60,7 @@ def test_a_head_travels_with_any_adapter(variant: str) -> None:
     names = targets_of(model)
     with exported(model) as folder:
         theirs = read_by_peft(Classifier(), folder)
-        handles = ll.import_peft(back := Classifier(), folder)
+        handles = imported(back := Classifier(), folder)
     assert_same_targets(adapted_by_peft(theirs), ["up", "down"], "peft, given the export,")
     assert_same_targets(targets_of(back), names, "import_peft")
     for read, who in ((theirs, " in peft"), (back, ", imported,")):
@@ -83,7 +84,7 @@ def test_import_reads_a_head_that_peft_saved() -> None:
                 parameter.add_(gaussian(0, name, tuple(parameter.shape)))
     with scratch_folder() as folder:
         theirs.save_pretrained(folder)
-        ll.import_peft(base, folder)
+        imported(base, folder)
     assert_same_targets(targets_of(base), ["up", "head"], "import_peft")
     what, like = " in peft", "what import_peft made of it"
     assert_same_layers(theirs.base_model.model, base, ["up", "head"], 0, what=what, like=like)
@@ -117,7 +118,7 @@ def test_whole_layers_that_are_none_of_ours_are_refused() -> None:
             before = snapshot_of(model := Classifier())
             if match is None:
                 # peft leaves it to modules_to_save.
-                ll.import_peft(model, folder)
+                imported(model, folder)
                 continue
             with assert_refuses(ll.CheckpointError, match, claim=f"import with modules_to_save of {what}"):
                 ll.import_peft(model, folder)

@@ -46,6 +46,13 @@ class Figures:
     largest: tuple[int, str] = (0, "")
     began: float = field(default_factory=time.process_time)
 
+    def note(self, found: str, seconds: float, memory: int, what: str) -> None:
+        """One more input, what came of it and what it took."""
+        self.slowest = max(self.slowest, (seconds, what))
+        self.largest = max(self.largest, (memory, what))
+        self.outcomes[found] += 1
+        self.inputs += 1
+
     def __str__(self) -> str:
         seconds = time.process_time() - self.began
         told = {"loaded": "loaded: unharmed, or forged with a digest that is right"}
@@ -98,10 +105,7 @@ def attempt(file: DamagedFile, path: Path, figures: Figures) -> None:
     held, began = forget_peak(), time.process_time()
     found = outcome(model, path, None if file.forged else written)
     what = f"{file.case.variant}{', forged' if file.forged else ''}: {file.edits}"
-    figures.slowest = max(figures.slowest, (time.process_time() - began, what))
-    figures.largest = max(figures.largest, (peak() - held, what))
-    figures.outcomes[found] += 1
-    figures.inputs += 1
+    figures.note(found, time.process_time() - began, peak() - held, what)
 
 
 def inputs(variants: list[str]) -> st.SearchStrategy[DamagedFile]:

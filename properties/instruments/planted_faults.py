@@ -214,6 +214,13 @@ def put(tensors: dict[str, Tensor], names: Names, number: float, dtype: torch.dt
     tensors[name][0, 0] = number
 
 
+def shift(path: Path, name: str, size: float) -> None:
+    """One tensor of a file, off by this in every entry, up and down in turn."""
+    tensors = load_file(path)
+    signs = torch.ones(tensors[name].numel()).cumsum(0) % 2 * 2 - 1
+    save_file({**tensors, name: tensors[name] + size * signs.view_as(tensors[name])}, path, {"format": "pt"})
+
+
 def cut(folder: Path) -> None:
     content = (folder / TENSORS).read_bytes()
     (folder / TENSORS).write_bytes(content[: len(content) // 2])
@@ -264,3 +271,14 @@ def beside(mlp: Any, use: Callable[[nn.Module, Tensor], Any]) -> Iterator[None]:
     finally:
         given.remove()
         del mlp.extra
+
+
+@contextmanager
+def experts(mlp: Any) -> Iterator[None]:
+    """Two layers beside each other, of which this text has the first one called."""
+    mlp.experts = nn.ModuleList(nn.Linear(16, 16) for _ in range(2))
+    given = mlp.register_forward_hook(lambda block, args, y: y + block.experts[0](args[0]))
+    try:
+        yield
+    finally:
+        given.remove()

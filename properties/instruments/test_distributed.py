@@ -3,6 +3,8 @@ told by its signal, and costs nobody else the answer.
 """
 
 import os
+import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ import torch.distributed as dist
 from properties.judging.assertions import Violation
 from properties.judging.two_processes import check_trained
 from properties.mutation.in_two_processes import MUTANTS, train_with
-from properties.subjects.pair import DiedError, asked, folder
+from properties.subjects import pair
+from properties.subjects.pair import DiedError, NoAnswerError, asked, folder
 
 pytestmark = [pytest.mark.instruments, pytest.mark.slow, pytest.mark.distributed]
 
@@ -44,3 +47,15 @@ def test_one_that_dies_is_told_and_the_next_question_is_answered() -> None:
         with pytest.raises(DiedError, match="process 1 was killed by SIGABRT"):
             asked(die)
     assert asked(count) == [{"rank": 0}, {"rank": 1}]
+
+
+def doze(rank: int, folder: Path) -> dict[str, Any]:
+    time.sleep(60)
+    return {}
+
+
+def test_one_that_does_not_answer_has_not_died(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a claim cannot tell from a busy machine."""
+    monkeypatch.setattr(pair, "PATIENCE", timedelta(seconds=0.5))
+    with pytest.raises(NoAnswerError, match="did not answer within 0:00:01"):
+        asked(doze)

@@ -10,12 +10,11 @@ from hypothesis import settings
 
 from properties.instruments.sample_fixtures import set_options
 from properties.judging.assertions import Violation
-from properties.judging.claim import Claim
+from properties.judging.claim import Claim, load_claims
 from properties.judging.outcome import BROKEN, CRASHED, HELD, NOT_JUDGED
 from properties.judging.under_pytest import judged
-from properties.regressions.fixture import (
-    read,
-)
+from properties.oracles import ORACLES
+from properties.regressions.fixture import read
 from strategies import AdaptedLayer, trained_layers
 
 pytestmark = pytest.mark.instruments
@@ -69,6 +68,16 @@ def test_however_a_claim_ends_its_outcome_says_so(
     assert (outcome["state"], outcome["why"].startswith(why)) == (state, True)
     assert bool(outcome["why"]) == bool(why)
     assert outcome["examples"] > 0
+
+
+def test_an_oracle_without_a_law_of_its_init_judges_no_init(
+    asking: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any init keeps no law at all."""
+    monkeypatch.setitem(ORACLES, "lora", ORACLES["lora"]._replace(init_laws=lambda *given: []))
+    set_options(monkeypatch, asking.config, no_record=True)
+    outcome = ended(load_claims()["init_agrees_with_the_oracle"].check, asking)
+    assert (outcome["state"], "states no law of its init" in outcome["why"]) == (NOT_JUDGED, True)
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,10 @@ from properties.instruments.sample_fixtures import CASE, FOUND, fixture_of_hra, 
 from properties.judging.assertions import Violation
 from properties.judging.claim import CLAIMS, load_claims
 from properties.judging.life_machine import Machine
-from properties.judging.outcome import BROKEN
+from properties.judging.outcome import BROKEN, NOT_JUDGED, Outcome
 from properties.judging.under_pytest import judged
 from properties.mutation import load_catalogue
+from properties.oracles import ORACLES
 from properties.regressions.fixture import (
     HERE,
     Fixture,
@@ -49,6 +50,18 @@ def test_replay_fails_with_the_fault_and_holds_without() -> None:
     with REVERSED.injected():
         assert failing(fixture_of_hra())
     assert not failing(fixture_of_hra())
+
+
+def test_a_fixture_is_not_judged_where_its_claim_is_not(
+    asking: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where an oracle or a package is missing it says nothing of the variant."""
+    path = write(fixture_of_hra(), tmp_path)
+    monkeypatch.delitem(ORACLES, "hra")
+    with pytest.raises(pytest.skip.Exception, match="not judged: no oracle"):
+        replay_as_test(path, asking)
+    ((_, left),) = asking.node.user_properties
+    assert Outcome.from_json(left).state == NOT_JUDGED
 
 
 def test_a_fixture_that_a_mutant_made_is_red_with_it() -> None:

@@ -1,5 +1,6 @@
 """Which tests a run leaves out."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -38,10 +39,9 @@ def test_what_says_nothing_of_what_is_asked_is_left_out(
 @pytest.mark.parametrize("name", ["variant", "method", "regression"])
 def test_what_is_about_a_variant_stays_where_variants_are_asked_for(name: str) -> None:
     """A claim about a variant, or about a method of another library, and a kept failure."""
-    item: Any = SimpleNamespace(
-        callspec=SimpleNamespace(params={name: "oft"}), iter_markers=list, function=None
-    )
-    left: Any = SimpleNamespace(callspec=SimpleNamespace(params={}), iter_markers=list, function=None)
+    here: dict[str, Any] = {"iter_markers": list, "function": None, "path": Path(__file__)}
+    item: Any = SimpleNamespace(callspec=SimpleNamespace(params={name: "oft"}), **here)
+    left: Any = SimpleNamespace(callspec=SimpleNamespace(params={}), **here)
     options = {"--mutant": None, "--variant": ["oft"], "-m": ""}
     deselected: list[Any] = []
     hook = SimpleNamespace(pytest_deselected=lambda items: deselected.extend(items))

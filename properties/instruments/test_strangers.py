@@ -1,4 +1,4 @@
-"""Right variants that nobody here designed are green: a claim that is red on one is about our nine."""
+"""Right variants that nobody here designed are green: a claim that is red on one is about ours."""
 
 from collections.abc import Callable
 from typing import Any

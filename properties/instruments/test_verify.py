@@ -213,3 +213,41 @@ def test_what_is_no_fault_is_a_remark(tmp_path: Path) -> None:
     assert report.code == 0, page(report)
     kinds = {finding.kind for finding in report.findings}
     assert kinds == {"another name of the base", "a setting for no layer"}, page(report)
+
+
+def test_an_expert_that_waits_for_another_text_is_a_remark(tmp_path: Path) -> None:
+    """One of several that are beside each other, of which some are called."""
+    whole = plant.base("llama")
+    model: Any = copy.deepcopy(whole.model)
+    names = [f"model.layers.0.mlp.experts.{i}" for i in (0, 1)]
+    with plant.experts(model.model.layers[0].mlp):
+        other = Base(model, whole.batches, whole.inputs, path="patched")
+        at = plant.folder(other, tmp_path / "adapter", target_modules=["q_proj", *names])
+        report = verify(other, str(at))
+    assert report.code == 0, page(report)
+    found = {finding.kind: finding.layers for finding in report.findings}
+    assert found == {"layers that were not called": (names[1],)}, page(report)
+
+
+def test_other_weights_than_the_merge_gives_are_told_of(tmp_path: Path) -> None:
+    """By how many roundings, where the adapter itself is in them once."""
+    wrapped = plant.on_peft(plant.base("llama").model, plant.lora())
+    wrapped.save_pretrained(tmp_path / "adapter")
+    path = plant.merged(wrapped, tmp_path / "merged")
+    plant.shift(path / "model.safetensors", f"{V}.weight", 1e-3)
+    report = verify(plant.base("llama"), str(tmp_path / "adapter"), merged=str(path))
+    (finding,) = report.faults
+    assert "roundings of float32 besides" in finding.text, page(report)
+    assert finding.layers == (V,), page(report)
+
+
+def test_a_damaged_file_of_lora_lite_is_told_of(tmp_path: Path) -> None:
+    """By its digest: a bit is another one."""
+    config = ll.LoRAConfig(r=4, alpha=12, target_names=("q_proj",))
+    at = plant.by_lora_lite(plant.base("llama").model, tmp_path / "a.safetensors", config)
+    content = bytearray(at.read_bytes())
+    content[-3] ^= 1
+    at.write_bytes(content)
+    report = verify(plant.base("llama"), str(at))
+    assert set(told(report)) == {"lora_lite refuses it"}, page(report)
+    assert "damaged, or changed by hand" in page(report)

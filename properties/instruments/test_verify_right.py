@@ -32,6 +32,10 @@ def ia3() -> Any:
     return peft.IA3Config(target_modules=["k_proj", "v_proj", "down_proj"], feedforward_modules=["down_proj"])
 
 
+def dora() -> Any:
+    return plant.lora(use_dora=True)
+
+
 # What peft writes, by what is special about it: the base, and the config's settings.
 WRITTEN: dict[str, tuple[str, dict[str, Any]]] = {
     "lora": ("llama", {}),
@@ -82,7 +86,9 @@ def test_what_lora_lite_wrote_passes(method: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(("name", "config"), [("llama", plant.lora), ("llama", ia3), ("qwen3", plant.lora)])
+@pytest.mark.parametrize(
+    ("name", "config"), [("llama", plant.lora), ("llama", ia3), ("qwen3", plant.lora), ("llama", dora)]
+)
 def test_a_right_merge_passes(name: str, config: Callable[[], Any], dtype: Any, tmp_path: Path) -> None:
     """Only the rounding of its dtype is off, of which it tells."""
     wrapped = plant.on_peft(plant.base(name).model, config())
@@ -129,7 +135,9 @@ def test_the_command_says_that_it_does_not(tmp_path: Path, capsys: pytest.Captur
     plant.edit(Path(adapter), lambda tensors: plant.put(tensors, plant.LLAMA, torch.nan))
     path = tmp_path / "told.json"
     assert main([base, adapter, "--json", str(path)]) == 1
-    assert capsys.readouterr().out.startswith("DOES NOT ACT AS IT CLAIMS: NaN in the file; no effect.")
+    assert capsys.readouterr().out.startswith(
+        "DOES NOT ACT AS IT CLAIMS: NaN in the file (1 of 4 layers); no effect (1 of 4 layers)."
+    )
     # No NaN in it, which is no JSON.
     json.loads(path.read_text(encoding="utf-8"), parse_constant=pytest.fail)
 

@@ -8,16 +8,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+import lora_lite as ll
 from properties.judging.assertions import (
     assert_all_identical,
     assert_close,
     assert_holds,
     assert_nonzero,
+    assert_refuses,
     assert_within,
     assert_zero,
 )
 from properties.judging.expected import Expected, expected, expected_output, options_of
 from properties.judging.files import scratch_file
+from properties.judging.outcome import NotJudgedError
 from properties.judging.own_formula import formula_of, its_formula
 from properties.judging.tolerance import Bounded, claim_bound, coarser, finite, perturbed, scatter
 from properties.oracles import Law
@@ -85,6 +88,20 @@ def add_a_constant(model: nn.Module) -> list[str]:
     return found
 
 
+def merge_or_see_refused(model: nn.Module) -> bool:
+    """Whether merge took the adapters off: where one adds a constant that its layer has no bias for, merge
+    must refuse it.
+    """
+    if not (constant := add_a_constant(model)):
+        subject.merge(model)
+        return True
+    match = f"{constant[0]}: merge: the adapter adds a constant"
+    tried = f"merge of adapters that add a constant into {constant}, which have no bias,"
+    with assert_refuses(ll.BaseWeightError, match, claim=tried):
+        subject.merge(model)
+    return False
+
+
 def assert_merged(merged: Any, layer: Layer, bound: Bounded) -> None:
     """A plain layer that gives the oracle's output at what `layer` saw before the merge.
 
@@ -119,8 +136,15 @@ def init_laws(
 def assert_init(
     case: Case, name: str, W: Tensor, tensors: Mapping[str, Tensor], inputs: Tensor | None
 ) -> None:
-    """What attach put into the tensors of layer `name` keeps init_laws()."""
+    """What attach put into the tensors of layer `name` keeps init_laws(). Raises NotJudgedError where there
+    are none, for any init would keep them.
+    """
     dtype, laws = init_laws(case, W, tensors, inputs)
+    if not laws:
+        raise NotJudgedError(
+            f"the oracle of {case.variant} states no law of its init: have init_laws return a"
+            " properties.oracles.Law(name, got, wanted, magnitude) for each tensor"
+        )
     for law in laws:
         what, bound = f"the init law {law.name} on layer {name}", claim_bound(law.magnitude, dtype)
         assert_within(law.got, law.wanted, bound, what=what, like="kept", dtype=dtype)

@@ -120,20 +120,23 @@ def nobody_special(folder: Path) -> Iterator[None]:
 Tensors = dict[str, dict[str, Tensor]]
 
 
-def outcome(model: nn.Module, path: Path, written: Tensors | None) -> str:
-    """What load makes of the file: the name of the error that it refuses it with, or "loaded".
+def outcome(model: nn.Module, path: Path, written: Tensors | None, read: Callable[..., Any] = ll.load) -> str:
+    """What load, or another reader, makes of the file: the name of the error that it refuses it with, or
+    "loaded".
 
     What loads must be `written`, if that is given, and must run. Raises Violation on anything else, and where
     the model is not as before: after a refusal, and after a load and detach.
     """
     before = snapshot_of(model)
     try:
-        ll.load(model, path)
+        read(model, path)
         found = "loaded"
     except ll.LoraLiteError as error:
         found = type(error).__name__
     except Exception as error:
-        raise Violation(f"load raised {type(error).__name__}: {error}, wanted a LoraLiteError") from error
+        raise Violation(
+            f"{read.__name__} raised {type(error).__name__}: {error}, wanted a LoraLiteError"
+        ) from error
     if found == "loaded":
         try:
             check_loaded(model, written)

@@ -18,7 +18,16 @@ from properties.judging.expected import expected_output
 from properties.judging.fixed_models import NO_HOOK, blocked
 from properties.judging.life_checks import check, check_untouched, look
 from properties.judging.life_ledger import Adapted, Ledger, copied, new, refused_dtype, same_base
-from properties.judging.life_steps import NOTHING_ON, Refusal, bounded, looks, outcome, telling, trainable
+from properties.judging.life_steps import (
+    NOTHING_ON,
+    Refusal,
+    bounded,
+    looks,
+    outcome,
+    telling,
+    trainable,
+    warned,
+)
 from properties.judging.tolerance import coarser
 from properties.subjects import subject
 from properties.subjects.attaching import seed_inits
@@ -172,7 +181,8 @@ class Life:
         refusal: Refusal = None if ledger.adapters else NOTHING_ON
         if any(refused_dtype(one.config, one.dtype) for one in ledger.adapters):
             refusal = ll.ConfigError, "dtype"
-        with outcome(refusal):
+        thawed = "require gradients" if refusal is None and ledger.thawed else None
+        with outcome(refusal), warned(thawed):
             ll.save(ledger.model, self.path)
         if refusal is None:
             twin = ledger.copied()
@@ -235,15 +245,7 @@ class Life:
         if {n: t.shape for n, t in state.items()} != {n: t.shape for n, t in into.model.state_dict().items()}:
             return
         into.model.load_state_dict(state)
-        into.output = None
-        into.lineage = ledger.lineage
-        into.coarsest = coarser(into.coarsest, ledger.coarsest)
-        into.base = {name: ledger.base[name].to(tensor.dtype) for name, tensor in into.base.items()}
-        for target, adapted in into.layers.items():
-            for side in ("tensors", "initial"):
-                given, own = getattr(ledger.layers[target], side)[target], getattr(adapted, side)[target]
-                own.update({name: given[name].to(tensor.dtype) for name, tensor in own.items()})
-            adapted.rounded_to(coarser(into.coarsest, ledger.layers[target].dtype))
+        into.take_numbers_of(ledger)
 
     @act.register
     def _mode(self, step: Mode, ledger: Ledger) -> None:

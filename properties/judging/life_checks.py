@@ -106,8 +106,8 @@ def assert_alike(got: dict[str, Any], wanted: dict[str, Any], what: str) -> None
 
 
 def check_gradients(ledger: Ledger) -> None:
-    """After a backward pass: what trains has a gradient, and nothing else."""
-    flags = dict(ledger.flags)
+    """After a backward pass: what trains has a gradient, and nothing else has, nor what is replaced."""
+    flags = {name: name in ledger.thawed for name in ledger.flags}
     gradients = {name: ledger.model.get_parameter(name).grad for name in flags}
     for one in ledger.adapters:
         flags |= one.flags

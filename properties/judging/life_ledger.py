@@ -97,6 +97,24 @@ class Ledger:
     def linear(self) -> list[str]:
         return [name for name, module in self.model.named_modules() if isinstance(module, LINEAR)]
 
+    @property
+    def thawed(self) -> list[str]:
+        """The base's parameters that train beside the adapters, but for those that an adapter replaces."""
+        replaced = {name for name, one in self.layers.items() if ll.VARIANTS[one.config.variant].replaces}
+        return [n for n, flag in self.flags.items() if flag and n.rpartition(".")[0] not in replaced]
+
+    def take_numbers_of(self, other: "Ledger") -> None:
+        """As load_state_dict does, of base and adapters."""
+        self.output = None
+        self.lineage = other.lineage
+        self.coarsest = coarser(self.coarsest, other.coarsest)
+        self.base = {name: other.base[name].to(tensor.dtype) for name, tensor in self.base.items()}
+        for target, adapted in self.layers.items():
+            for side in ("tensors", "initial"):
+                given, own = getattr(other.layers[target], side)[target], getattr(adapted, side)[target]
+                own.update({name: given[name].to(tensor.dtype) for name, tensor in own.items()})
+            adapted.rounded_to(coarser(self.coarsest, other.layers[target].dtype))
+
     def put_on(self, *adapted: Adapted) -> None:
         """Hang adapters on: the base freezes."""
         self.adapters += adapted

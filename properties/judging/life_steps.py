@@ -1,5 +1,6 @@
 """What the steps of a life share: how an outcome is expected and told, and gradients that stay in range."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import lora_lite as ll
-from properties.judging.assertions import Violation, assert_refuses
+from properties.judging.assertions import Violation, assert_holds, assert_refuses
 
 # An error and what its message holds; None where the step has to work.
 Refusal = tuple[type[Exception], str] | None
@@ -50,3 +51,16 @@ def outcome(refusal: Refusal) -> Iterator[None]:
     """The body raises this error with this in its message, or, where it is None, nothing."""
     with assert_refuses(*refusal, claim="the step") if refusal else nullcontext():
         yield
+
+
+@contextmanager
+def warned(of: str | None) -> Iterator[None]:
+    """The body warns once, with this in its message, or, where it is None, never."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    told = [str(one.message) for one in caught]
+    right = not told if of is None else len(told) == 1 and of in told[0]
+    assert_holds(
+        right, claim=f"the step warns {told}, wanted {'no warning' if of is None else f'one of {of!r}'}"
+    )

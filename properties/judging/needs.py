@@ -152,6 +152,7 @@ MACHINE: dict[str, Callable[[], str | None]] = {
     "bitsandbytes": _package("bitsandbytes", "bitsandbytes"),
     "torchao": _package("torchao", "torchao"),
     "transformers": _package("transformers", "transformers"),
+    "accelerate": _package("accelerate", "accelerate"),
     "minilm": _package(MINILM, MINILM.replace("_", "-")),
 }
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -144,10 +145,10 @@ def mutants_of(module: str, methods: list[str], held: Baseline, seed: int, size:
 
 
 def files_of(subject: str, module: str) -> set[str]:
-    """Of the package, and of the subject, which the interface operators change."""
+    """Of the package, and of the subjects, which the interface operators change."""
     modules = generic.modules_of(importlib.import_module(module))
-    own = sys.modules[type(library(subject)).__module__]
-    return {file for one in (*modules, own) if (file := one.__file__)}
+    own = Path(inspect.getfile(type(library(subject)))).parent
+    return {file for one in modules if (file := one.__file__)} | {str(path) for path in own.glob("*.py")}
 
 
 def interface(method: str) -> Iterator[Wrapped]:

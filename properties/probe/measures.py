@@ -45,18 +45,23 @@ def train_what_requires_a_gradient(made: Attached, loss: Loss, steps: int) -> li
 
 @contextmanager
 def leaked(made: Attached) -> Iterator[str]:
-    """The last target's weight requires a gradient, by mistake; as before afterwards. Gives its name."""
-    target = list(made.initial)[-1]
-    weight: Any = made.model.get_submodule(target).weight
-    before = weight.detach().clone()
-    weight.requires_grad_(True)
+    """The base requires gradients, by mistake; as before afterwards. Gives what leaks.
+
+    All of it: of one weight an adapter may make no use, as one that takes its place.
+    """
+    own = {id(parameter) for parameter in parameters(made.model).values()}
+    base = [parameter for parameter in made.model.parameters() if id(parameter) not in own]
+    before = [parameter.detach().clone() for parameter in base]
+    for parameter in base:
+        parameter.requires_grad_(True)
     try:
-        yield f"{target}.weight"
+        yield f"all {len(base)} parameters of the base"
     finally:
-        weight.requires_grad_(False)
-        weight.grad = None
         with torch.no_grad():
-            weight.copy_(before)
+            for parameter, value in zip(base, before, strict=True):
+                parameter.requires_grad_(False)
+                parameter.grad = None
+                parameter.copy_(value)
 
 
 def whole(tensor: Tensor) -> Iterator[tuple[str, Any]]:

@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+import lora_lite as ll
 from lora_lite.linear import linear_shape
 from properties.probe.data import shuffles
 from properties.probe.measures import Run
@@ -94,6 +95,15 @@ class Trial:
     def made(self) -> Attached:
         """Shared by the claims, each of which starts with restore()."""
         return self.attach()
+
+    @cached_property
+    def refused(self) -> str | None:
+        """What attach says where the variant does not take every layer of the bench at its defaults."""
+        try:
+            _ = self.made
+        except ll.ConfigError as error:
+            return str(error)
+        return None
 
     @property
     def model(self) -> nn.Module:

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+import lora_lite as ll
 from properties.judging import journal
 from properties.judging.assertions import Violation
-from properties.judging.claim import load_claims
-from properties.judging.outcome import BROKEN, CRASHED, HELD, Outcome
+from properties.judging.claim import Claim, load_claims
+from properties.judging.outcome import BROKEN, CRASHED, HELD, NOT_JUDGED, Outcome
 from properties.judging.under_pytest import leave
 from properties.regressions.fixture import Fixture, FixtureError, read
 from properties.regressions.record import replay_command
@@ -24,6 +25,7 @@ def replay_as_test(path: Path, request: pytest.FixtureRequest) -> None:
         # Should its process die, this is what it was doing.
         if (known := load_claims().get(fixture.claim)) is not None:
             journal.note_claim(fixture.claim, fixture.variant, known.stage)
+            skip_unless_judged(known, fixture, request)
         failure = failure_of(fixture, path)
     except FixtureError as error:
         raise pytest.fail.Exception(str(error), pytrace=False) from None
@@ -39,6 +41,14 @@ def replay_as_test(path: Path, request: pytest.FixtureRequest) -> None:
         pytest.fail(f"{fixture.claim} [{fixture.variant}]\n{told}", pytrace=False)
     if failure is not None:
         raise failure
+
+
+def skip_unless_judged(claim: Claim, fixture: Fixture, request: pytest.FixtureRequest) -> None:
+    """A fixture needs what its claim needs: without it nothing can be said, here as there."""
+    variant = ll.VARIANTS.get(fixture.variant)
+    if variant is not None and (standing := claim.standing(variant)).state == NOT_JUDGED:
+        leave(request, Outcome(claim.name, variant.name, claim.stage, NOT_JUDGED, standing.why))
+        pytest.skip(f"not judged: {standing.why}")
 
 
 def failure_of(fixture: Fixture, path: Path) -> Exception | None:

@@ -74,10 +74,10 @@ def library_cases(
 ) -> LibraryCase:
     """A fresh adapter. Shrinks towards one narrow float32 layer at the library's defaults."""
     found = method_of(method)
-    width = st.sampled_from(found.widths if widths is None else widths)
+    sizes = st.sampled_from(found.widths if widths is None else widths)
     return LibraryCase(
         method,
-        draw(linear_recipes(d_in=width, d_out=width, weights=weights, dtypes=dtypes)),
+        draw(linear_recipes(d_in=sizes, d_out=sizes, weights=weights, dtypes=dtypes)),
         draw(found.settings),
         draw(st.sampled_from(depths)),
         draw(st.sampled_from(tokens)),

@@ -14,6 +14,8 @@ from strategies.options import build_config
 class LoraLite:
     """lora_lite through its public functions; what it declares is read off its variants."""
 
+    refusal: type[Exception] = ll.LoraLiteError
+
     def attach(self, model: nn.Module, case: Case, **common: Any) -> None:
         ll.attach(model, build_config(case.variant, case.options, **common), case.calibration())
 

@@ -48,6 +48,10 @@ def folder() -> Path:
     return made
 
 
+class NoAnswerError(DiedError):
+    """Both live, and have not answered in time: the machine is busy, or what they do hangs."""
+
+
 class Pair:
     """The two processes. Starting them takes seconds."""
 
@@ -81,7 +85,9 @@ class Pair:
                 if not ready or any(ends[end] not in answers for end in ready if end in ends):
                     raise EOFError
         except (EOFError, OSError) as error:
-            raise DiedError(self._how()) from error
+            if told := self._how():
+                raise DiedError(told) from error
+            raise NoAnswerError(f"two processes did not answer within {2 * PATIENCE}") from error
         finally:
             if len(answers) < PROCESSES:
                 self.end()
@@ -98,7 +104,7 @@ class Pair:
                 told.append(f"process {rank} was killed by {signal.Signals(-code).name}")
             elif code is not None:
                 told.append(f"process {rank} ended with exit status {code}")
-        return " and ".join(told) or f"two processes did not answer within {2 * PATIENCE}"
+        return " and ".join(told)
 
     def end(self) -> None:
         """Both, whatever they do."""
@@ -115,7 +121,7 @@ def asked(work: Work, *arguments: Any) -> list[dict[str, Any]]:
     """What each process answers, asked once; {"error": …} where it raised. Raises DiedError each time."""
     answers = _ask(work, arguments)
     if isinstance(answers, DiedError):
-        raise DiedError(str(answers))
+        raise type(answers)(str(answers))
     return answers
 
 

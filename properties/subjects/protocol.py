@@ -20,7 +20,12 @@ class Case(Protocol):
 
 
 class Subject(Protocol):
-    """Attach from a drawn case, look at the tensors, save, load, merge, detach."""
+    """Attach from a drawn case, look at the tensors, save, load, merge, detach.
+
+    refusal: what it raises where it refuses.
+    """
+
+    refusal: type[Exception]
 
     def attach(self, model: nn.Module, case: Case, **common: Any) -> None:
         """Adapt all linear layers of `model`, or those that the common config fields in `common` select."""

@@ -1,6 +1,7 @@
 """From a base and an adapter to a report: every check in its turn."""
 
 import math
+import re
 from collections.abc import Iterable
 from contextlib import ExitStack
 
@@ -16,6 +17,7 @@ from properties.verify.names import look_at_names, tell_of_misfits
 from properties.verify.report import Report, percent
 
 PROBES = 4
+NUMBER = re.compile(r"(?<=\.)\d+(?=[^\d]*$)")
 
 
 def verify(
@@ -88,24 +90,24 @@ def _measure(engine: Engine, base: Base, merged: str | None, kind: str | None, r
 
 
 def _tell_of_uncalled(engine: Engine, base: Base, seen: dict[str, Seen], report: Report) -> None:
-    for row in report.rows:
-        if seen[row.layer].calls:
-            continue
-        if is_read(row.layer, engine, base):
-            text = "the model reads their weights and never calls them: their adapters are bypassed"
-            _together(report, "layers that are bypassed", text, row.layer)
-        else:
-            text = "the text called none of them"
-            _together(report, "layers that are never called", text, row.layer)
+    uncalled = [name for name, one in seen.items() if not one.calls]
+    bypassed = [name for name in uncalled if is_read(name, engine, base)]
+    # One of several beside each other, as experts are, may wait for another text.
+    called = {_without_last_number(name) for name, one in seen.items() if one.calls} - {None}
+    spared = [n for n in uncalled if n not in bypassed and _without_last_number(n) in called]
+    if bypassed:
+        text = "the model reads their weights and never calls them: their adapters do nothing"
+        report.fault("layers that are bypassed", text, bypassed)
+    if dead := [name for name in uncalled if name not in (*bypassed, *spared)]:
+        report.fault("layers that are never called", "nothing that was read called one of them", dead)
+    if spared:
+        text = "others beside them were called: they may be experts that want another --text"
+        report.remark("layers that were not called", text, spared)
 
 
-def _together(report: Report, kind: str, text: str, layer: str) -> None:
-    """One finding for all layers of a kind."""
-    for i, finding in enumerate(report.findings):
-        if (finding.kind, finding.text) == (kind, text):
-            report.findings[i] = type(finding)(kind, text, (*finding.layers, layer), finding.fault)
-            return
-    report.fault(kind, text, (layer,))
+def _without_last_number(name: str) -> str | None:
+    """Of a name with two numbers, of a block and of one in it; None of any other."""
+    return NUMBER.sub("#", name) if len(re.findall(r"\.\d+(?=\.|$)", name)) > 1 else None
 
 
 def _tell_of_effects(seen: dict[str, Seen], report: Report) -> None:
@@ -127,9 +129,10 @@ def _tell_of_effects(seen: dict[str, Seen], report: Report) -> None:
         report.fault(
             "no effect on the output", "they change what they give, and none of it gets further", lost
         )
-    if sizes := sorted(effect for effect in effects.values() if effect > 0):
-        ends, middle = (percent(sizes[0]), percent(sizes[-1])), percent(sizes[len(sizes) // 2])
-        report.about["effects"] = f"{ends[0]} to {ends[1]} of a layer's output, median {middle}"
+    if sizes := sorted((effect, name) for name, effect in effects.items() if effect > 0):
+        (least, weakest), (most, _), (middle, _) = sizes[0], sizes[-1], sizes[len(sizes) // 2]
+        of = f"{percent(least)} to {percent(most)} of a layer's output, median {percent(middle)}"
+        report.about |= {"effects": of, "weakest": weakest}
 
 
 def _bound(engine: Engine, base: Base) -> float:
@@ -158,6 +161,9 @@ def _put_back(engine: Engine, kept: Iterable[torch.Tensor]) -> None:
 
 def _compare(ours: list[torch.Tensor], bound: float, theirs: list[torch.Tensor], report: Report) -> None:
     """lora_lite's and peft's outputs on the same text."""
+    if not any(bool(row.isfinite().all()) for row in (torch.cat(ours), torch.cat(theirs))):
+        report.about["lora_lite and peft"] = "both give NaN or Inf"
+        return
     off = change(theirs, ours)
     told = f"{off:.2g} apart, the bound is {bound:.2g}"
     report.about["lora_lite and peft"] = told

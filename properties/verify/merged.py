@@ -107,15 +107,18 @@ def _tell_of_fits(report: Report) -> None:
         off = {name: fit for name, fit in off.items() if name not in layers}
         if layers:
             report.fault(kind, text, layers)
-    if off:
+    rest = {name: fit for name, fit in fits.items() if fit.rest > fit.most}
+    # What else is in a weight has a share along the change, too.
+    if off := {name: fit for name, fit in off.items() if name not in rest}:
         ends = [f"{end(fit.times for fit in off.values()):.3g}" for end in (min, max)]
         found = " to ".join(dict.fromkeys(ends))
         report.fault(kind, f"the merged weight holds {found} × the adapter's change: another alpha / r", off)
     dtype = report.about.get("merged dtype", "")
-    if rest := {name: fit for name, fit in fits.items() if fit.rest > fit.most}:
+    if rest:
         worst = max(fit.rest for fit in rest.values())
-        text = f"the merged weight is off by up to {worst:.3g} roundings of {dtype} besides"
-        report.fault(kind, text, rest)
+        report.fault(
+            kind, f"the merged weight is off by up to {worst:.3g} roundings of {dtype} besides", rest
+        )
     if blind:
         text = (
             f"the adapter's change is lost in the roundings of {dtype}: whether it was merged cannot be told"

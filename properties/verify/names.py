@@ -78,9 +78,17 @@ def tell_of_misfits(engine: Peft, base: Base, report: Report) -> None:
         text = "the config names them, and the file has not all of their tensors: peft starts these anew"
         report.fault("tensors that are missing", text, names_of(engine.lacking))
     for axis, kind, text in (
-        ("rank", "the rank contradicts the config", "the tensors have rank {}, the config says {}"),
-        ("width", "shapes of another base", "the tensors are for a layer of width {}, here it is {}"),
-        ("shape", "shapes that do not fit", "the tensors have the shape {}, wanted {}"),
+        (
+            "rank",
+            "the rank contradicts the config",
+            "the tensors have rank {}, the config says {}: peft refuses them",
+        ),
+        (
+            "width",
+            "shapes of another base",
+            "the tensors are for a layer of width {}, here it is {}: peft refuses them",
+        ),
+        ("shape", "shapes that do not fit", "the tensors have the shape {}, wanted {}: peft refuses them"),
     ):
         found = [
             (name, *misfit[1:])

@@ -92,8 +92,17 @@ class Report:
         if not self.faults:
             moved = "" if self.change is None else f", and move the model's output by {percent(self.change)}"
             return f"ACTS: {count} act" + "s" * (len(self.rows) == 1) + f"{moved}."
-        kinds = "; ".join(dict.fromkeys(finding.kind for finding in self.faults))
-        return f"DOES NOT ACT AS IT CLAIMS: {kinds}."
+        kinds: dict[str, set[str]] = {}
+        for finding in self.faults:
+            kinds.setdefault(finding.kind, set()).update(finding.layers)
+        told = "; ".join(f"{kind}{self._count(layers)}" for kind, layers in kinds.items())
+        return f"DOES NOT ACT AS IT CLAIMS: {told}."
+
+    def _count(self, layers: set[str]) -> str:
+        if not layers:
+            return ""
+        adapted = layers <= {row.layer for row in self.rows}
+        return f" ({len(layers)} of {len(self.rows)} layers)" if adapted else f" ({len(layers)})"
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -26,7 +26,8 @@ class VeRAConfig(ll.AdapterConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require(isinstance(self.d_init, float) and self.d_init > 0, "d_init", "a number above 0")
-        self.require(isinstance(self.seed, int) and self.seed >= 0, "seed", "a whole number, 0 or more")
+        in_range = isinstance(self.seed, int) and 0 <= self.seed < 2**63
+        self.require(in_range, "seed", "a whole number from 0 to 2⁶³ − 1")
 
 
 @ll.register

@@ -1,0 +1,51 @@
+"""Mutants of another library's package: what is drawn, and what notices it."""
+
+import pytest
+
+from properties.mutation import foreign
+from properties.subjects.living import library
+
+pytestmark = pytest.mark.instruments
+
+MODULE, METHOD, EXAMPLES = "loralib.layers", "loralib:lora", 15
+
+
+@pytest.fixture(scope="module")
+def held() -> foreign.Baseline:
+    if missing := library("loralib").missing():
+        pytest.skip(f"not judged: {missing}")
+    return foreign.baseline([METHOD], foreign.files_of("loralib", MODULE), EXAMPLES)
+
+
+def test_lines_that_no_claim_runs_are_left_out(held: foreign.Baseline) -> None:
+    """Of loralib's layers those that are linear, and of these what a life runs."""
+    drawn = foreign.mutants_of(MODULE, [METHOD], held, seed=0, size=6)
+    names = [mutant.name for mutant in drawn]
+    assert len(names) == 9
+    assert not [name for name in names if "Conv" in name or "Embedding" in name]
+
+
+@pytest.mark.parametrize(
+    ("name", "claim"),
+    [
+        ("saved_as_zeros", "a_loaded_adapter_gives_what_was_saved"),
+        ("merge_lost", "a_merged_adapter_gives_what_it_gave"),
+        ("load_permutes", "a_loaded_fresh_adapter_gives_what_was_saved"),
+    ],
+)
+def test_a_fault_seen_from_outside_is_noticed(held: foreign.Baseline, name: str, claim: str) -> None:
+    """By a claim that holds on correct code."""
+    (mutant,) = [one for one in foreign.interface(METHOD) if one.name == f"{METHOD}: {name}"]
+    only = {METHOD: {claim: held[METHOD][claim]}}
+    assert foreign.judged(mutant, held=only, examples=EXAMPLES).state == "killed"
+
+
+def test_what_breaks_on_correct_code_is_not_asked() -> None:
+    """It would notice every mutant; and a slow one runs where no mutant is."""
+    if missing := library("lora_pytorch").missing():
+        pytest.skip(f"not judged: {missing}")
+    method = "lora_pytorch:lora"
+    asked = foreign.baseline([method], foreign.files_of("lora_pytorch", "lora_pytorch"), 5)[method]
+    assert "the_base_keeps_every_bit" in asked
+    assert "gradients_are_those_of_the_forward" not in asked
+    assert "a_fresh_process_loads_what_was_saved" not in asked
