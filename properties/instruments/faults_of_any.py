@@ -86,11 +86,6 @@ def jump(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     return y + sum(p.detach().sum().sign() for n, p in model.named_parameters() if "lora_B" in n)
 
 
-def slopes(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """The same output, with a gradient of one more in every entry."""
-    return y + sum((p - p.detach()).sum() for n, p in model.named_parameters() if p.requires_grad)
-
-
 def failing_merge(original: Any, life: Any) -> None:
     moved(life)
     raise ValueError("half merged")
@@ -253,11 +248,6 @@ FAULTS: dict[str, Fault] = {
     "outputs_and_gradients_are_finite": giving(lambda model, x, y: y / 0),
     "a_fresh_adapter_is_finite": giving(lambda model, x, y: y / 0),
     "every_tensor_learns_within_two_steps": attached(dead_tensor),
-    "the_output_is_the_formulas": attached(halved_scale),
-    "the_gradient_of_the_input_is_the_formulas": giving(lambda model, x, y: y + (x - x.detach()).sum()),
-    "gradients_of_the_tensors_are_the_formulas": giving(slopes),
-    "init_keeps_the_laws_of_the_formula": attached(trained),
-    "the_merged_weight_is_the_formulas": instead("merge", after(moved)),
     "every_entry_matters": attached(dead_entry),
     "gradients_are_those_of_the_forward": giving(lambda model, x, y: 2 * y - y.detach()),
     "a_small_step_is_a_small_change": giving(jump),

@@ -3,13 +3,14 @@
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
-from properties.instruments.faults_of_any import FAULTS
+from properties.instruments import faults_of_any, faults_of_formulas
 from properties.judging.assertions import Violation
 from properties.judging.claim import load_claims_of_any
 
 pytestmark = pytest.mark.instruments
 
 METHOD = "peft:lora"
+FAULTS = faults_of_any.FAULTS | faults_of_formulas.FAULTS
 FEW = settings(
     max_examples=50,
     database=None,

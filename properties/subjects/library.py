@@ -6,7 +6,7 @@ claim that needs it is not applicable.
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +102,7 @@ class Method:
 
     widths  of layers that it may take, simplest first
     linear  the adapted layer is affine in its input
-    numbers the settings that are drawn beside the switch
+    numbers the settings that are drawn beside the switch, and what is tried of each
     """
 
     name: str
@@ -110,7 +110,7 @@ class Method:
     offers: frozenset[str]
     widths: tuple[int, ...] = (2, 4, 6, 8, 12)
     linear: bool = True
-    numbers: tuple[str, ...] = ()
+    numbers: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
 
 class Life:

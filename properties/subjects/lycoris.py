@@ -103,7 +103,7 @@ class Lycoris(Library):
             # The same class under another name.
             if name == "locon":
                 continue
-            numbers = tuple(numbers_of(_config_of(kind)))
+            numbers = numbers_of(_config_of(kind))
             for family, drawn in families(_config_of(kind)).items():
                 full = f"{name}+{family}" if family else name
                 found[full] = Method(full, drawn, offers, numbers=numbers)

@@ -147,7 +147,7 @@ class Peft(Library):
             name = kind.value.lower()
             if name not in NO_LAYERS and issubclass(tuner, BaseTuner):
                 leave = known | {*LEFT_ALONE, *REQUIRED.get(name, ())}
-                numbers = tuple(numbers_of(_config_class(name), leave))
+                numbers = numbers_of(_config_class(name), leave)
                 for family, drawn in families(_config_class(name), leave).items():
                     full = f"{name}+{family}" if family else name
                     linear = name not in NOT_AFFINE

@@ -26,7 +26,8 @@ def rotation(D: Tensor, options: Options) -> Tensor:
     """The product of all stages, the first one rightmost."""
     Q = D - D.mT
     if options.get("limit"):
-        norm: Tensor = torch.linalg.vector_norm(Q)
+        # Where Q is zero its norm has no gradient.
+        norm = Q.square().sum().clamp(min=torch.finfo(Q.dtype).tiny).sqrt()
         limit = options["limit"] * D.shape[1] * D.shape[2]
         Q = Q * torch.where(norm > limit, limit / norm, 1.0)
     stages = cayley(options["sign"] * (Q / 2 if options["half"] else Q))

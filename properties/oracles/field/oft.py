@@ -27,7 +27,8 @@ def adapted(W: Tensor, b: Tensor | None, p: Tensors, options: Options) -> tuple[
     """x is rotated before W sees it, or W x after; m (d_out, 1) scales rows."""
     Q = skew(p["q"], size_of(p["q"])) if "q" in p else p["D"] - p["D"].mT
     if options.get("limit"):
-        norm: Tensor = torch.linalg.vector_norm(Q)
+        # Where Q is zero its norm has no gradient.
+        norm = Q.square().sum().clamp(min=torch.finfo(Q.dtype).tiny).sqrt()
         limit = options["limit"] * len(W)
         Q = Q * torch.where(norm > limit, limit / norm, 1.0)
     R = cayley(Q) if options["terms"] is None else neumann(Q, options["terms"])

@@ -55,7 +55,12 @@ def _rotation(oracle: str, **fixed: Any) -> Binding:
         oracle,
         called(D="oft_blocks", m="rescale"),
         settings({"side": "out", "init": True, **fixed}, limit="constraint", size="lora_dim"),
-        inert={**HOW, **inert("constraint stands in its place", "alpha"), **inert("m is there", "rescaled")},
+        inert={
+            **HOW,
+            **inert("constraint stands in its place", "alpha"),
+            **inert("m is there", "rescaled"),
+            **inert("a bound, times the width, that small rotations keep anyway", "constraint"),
+        },
         # findings/lycoris_oft_float64
         dtypes=("float32",),
     )

@@ -165,6 +165,8 @@ BINDINGS: dict[str, Binding] = {
         of(A1="hada_w1_a", B1="hada_w1_b", A2="hada_w2_a", B2="hada_w2_b"),
         settings(r="r", alpha="alpha", **INIT),
         inert=inert("of convolutions", "use_effective_conv2d"),
+        # findings/peft_loha_float64
+        dtypes=("float32",),
     ),
     "peft:lokr": Binding(
         "lokr",
