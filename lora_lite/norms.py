@@ -33,15 +33,20 @@ def _nonzero(scale: Tensor) -> Tensor:
 
 
 def keep(into: Tensor, norms: Tensor, what: str) -> None:
-    """Store the norms in the adapter's dtype. Raises ConfigError where one that is not zero loses its
-    bits: its row or column would be lost with it.
-    """
+    """Store the norms in the adapter's dtype. Raises as refuse_lost."""
     into.copy_(norms)
+    refuse_lost(norms, into.dtype, what)
+
+
+def refuse_lost(norms: Tensor, dtype: torch.dtype, what: str) -> None:
+    """Raise ConfigError where a norm that is not zero loses its bits in this dtype: its row or column would
+    be lost with it.
+    """
     # float16 is below its smallest normal number with ordinary weights, as its outputs are.
-    least = 0.0 if into.dtype == torch.float16 else torch.finfo(into.dtype).tiny
-    if lost := int(((norms != 0) & ((into == 0) | (norms < least))).sum()):
+    least = 0.0 if dtype == torch.float16 else torch.finfo(dtype).tiny
+    if lost := int(((norms != 0) & ((norms.to(dtype) == 0) | (norms < least))).sum()):
         raise ConfigError(
-            f"{lost} of {len(norms)} {what} of W have norms below what {into.dtype} holds, down to"
+            f"{lost} of {len(norms)} {what} of W have norms below what {dtype} holds, down to"
             f" {norms[norms != 0].min():.3g}. Choose a wider adapter dtype, scale the layer, or leave it out"
             " with exclude_names."
         )

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lora_lite.config import AdapterConfig
 from lora_lite.linear import LinearShape, read_bias, read_weight
+from lora_lite.norms import refuse_lost
 from lora_lite.spec import ParamSpec, Variant, register
 from lora_lite.variants import references
 
@@ -22,7 +23,8 @@ class FullConfig(AdapterConfig):
     It has neither r nor alpha: anything but None is refused.
     target_names, exclude_names, target_roles and layers choose the layers: help(ll.AdapterConfig). Name the
     head, target_names=("classifier",) or as the model calls it: without names every linear layer is trained.
-    Raises ConfigError, with the field's name, on a value out of its range. attach raises BaseWeightError
+    Raises ConfigError, with the field's name, on a value out of its range. attach raises ConfigError on rows
+    of a weight that are too small for dtype, BaseWeightError
     where the weight or the bias cannot be read as floating-point numbers, and TargetError on a layer whose
     forward computes something else than x Wᵀ + b.
     """
@@ -76,7 +78,9 @@ class Full(Variant):
         return "rounding"
 
     def initialise(self, layer: nn.Module, statistics: Any) -> None:
-        self.W.copy_(read_weight(layer))
+        W = read_weight(layer)
+        refuse_lost(torch.linalg.vector_norm(W, torch.inf, dim=1), self.W.dtype, "rows")
+        self.W.copy_(W)
         if (bias := read_bias(layer)) is not None:
             self.b.copy_(bias)
 
