@@ -64,7 +64,8 @@ def _of_the_formula(made: Attached, x: Tensor, own: dict[str, Tensor], planted: 
     probes = PROBES if case.variant in ORACLES else FEW_PROBES
     dtype, options, forward = adapter_dtype(case), options_of(case), formula_of(case.variant).forward
     tensors = perturbed_all("now ", made.initial["0"], dtype, probes)
-    base = {_name(name): perturbed(name, t, x.dtype, probes) for name, t in made.base.items()}
+    held = {_name(name): t for name, t in made.base.items()} | {"weight": made.weight("0")}
+    base = {name: perturbed(name, t, x.dtype, probes) for name, t in held.items()}
     xs = perturbed("x", x, x.dtype, probes)
     initial = {name: tensor.clone() for name, tensor in tensors.items()}
     live = {name: tensors[name].requires_grad_() for name in own}
