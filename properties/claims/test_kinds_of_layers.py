@@ -12,7 +12,13 @@ from torch import Tensor, nn
 
 import lora_lite as ll
 from properties.judging.agreement import merge_or_see_refused, round_trip
-from properties.judging.assertions import assert_holds, assert_identical, assert_refuses, assert_within
+from properties.judging.assertions import (
+    assert_holds,
+    assert_identical,
+    assert_refuses,
+    assert_runs,
+    assert_within,
+)
 from properties.judging.claim import claim
 from properties.judging.fixed_models import moved, simple_config
 from properties.judging.peft_folders import exported
@@ -218,7 +224,8 @@ def test_a_small_head_bounds_its_own_rank_alone(variant: str) -> None:
             return nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 2))
 
     model = base()
-    with pytest.warns(UserWarning, match=r"2 \(8 → 2\) r = 2") as told:
+    told_of = pytest.warns(UserWarning, match=r"2 \(8 → 2\) r = 2")
+    with assert_runs("attach to a model with a head of two classes"), told_of as told:
         adapter = ll.attach(model, config, data)
     assert_holds(told[0].filename == __file__, claim=f"the warning is told at {told[0].filename}")
     ranks = {name: layer.config.r for name, layer in adapter.layers().items()}

@@ -38,7 +38,7 @@ ALONE = {
 }
 # and these some others notice too.
 SHARED = {
-    "every parameter matters: weakest parameter": ("hra", "hra_factors_kept_for_inference"),
+    "every parameter matters: weakest target": ("hra", "hra_factors_kept_for_inference"),
     "every entry moves: unmoved in float32": ("lora", "lora_a_learns_at_the_first_step_only"),
     "every entry moves: unmoved in float16": ("lora", "lora_a_learns_at_the_first_step_only"),
     "first gradients are as declared: other than declared": ("antipasto", "antipasto_rotation_detached"),

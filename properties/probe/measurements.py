@@ -88,8 +88,8 @@ def _first(names: list[str]) -> str:
     " depends on"
 )
 def every_parameter_matters(trial: Trial) -> Iterator[Figure]:
-    least, name = measures.weakest_parameter(trial.made, trial.run)
-    yield "weakest parameter", least, ">", 1, f"effect of {name} on the model's output over that of rounding"
+    least, name = measures.weakest_target(trial.made, trial.run)
+    yield "weakest target", least, ">", 1, f"effect of {name} on the model's output over that of rounding"
     inputs = {target: x[:8] for target, x in trial.inputs(trial.bench.held_out).items()}
     least, name = measures.weakest_row(trial.made, inputs, RUNS)
     yield "weakest row", least, ">", 1, f"effect of {name} on its layer's output over that of rounding"

@@ -84,9 +84,10 @@ def slices(tensor: Tensor, most: int | None = None) -> Iterator[tuple[str, Any]]
 
 
 @torch.no_grad()
-def weakest(output: Callable[[], Tensor], own: dict[str, nn.Parameter], parts: Parts) -> tuple[float, str]:
-    """The part of `own` that moves the output least, as a multiple of what rounding alone may: > 1 is an
-    effect.
+def effects(
+    output: Callable[[], Tensor], own: dict[str, nn.Parameter], parts: Parts
+) -> list[tuple[float, str]]:
+    """How far each part of `own` moves the output, over what rounding alone may: > 1 is an effect.
 
     Each entry of a part is moved by half of what is usual for it, or more. Rounding: the error model's bound,
     from copies of all parameters that are off by one rounding.
@@ -102,22 +103,30 @@ def weakest(output: Callable[[], Tensor], own: dict[str, nn.Parameter], parts: P
     for name, parameter in own.items():
         parameter.copy_(before[name])
     error = scatter(torch.stack(results), output().dtype).error
-    effects: list[tuple[float, str]] = []
+    found: list[tuple[float, str]] = []
     for name, parameter in own.items():
         nudge = gaussian(0, f"nudge {name}", tuple(parameter.shape)).to(parameter)
         step = 0.5 * usual_size(parameter) * (nudge + nudge.sign())
         for part, index in parts(parameter):
             parameter[index] += step[index]
-            effects.append((float(((output().double() - plain).abs() / error).max()), name + part))
+            found.append((float(((output().double() - plain).abs() / error).max()), name + part))
             parameter.copy_(before[name])
-    return min(effects)
+    return found
 
 
-def weakest_parameter(made: Attached, run: Run) -> tuple[float, str]:
-    """Away from init, of every parameter of every target, by the model's output."""
+def weakest_target(made: Attached, run: Run) -> tuple[float, str]:
+    """Away from init, the target whose strongest parameter moves the model's output least.
+
+    Of a layer's parameters one may not matter to the model, as the bias of attention's keys does not: whether
+    it matters to its layer weakest_row tells.
+    """
     restore(made.model, initial(made))
     train(made)
-    return weakest(lambda: run(made.model), parameters(made.model), whole)
+    strongest: dict[str, tuple[float, str]] = {}
+    for effect, name in effects(lambda: run(made.model), parameters(made.model), whole):
+        target = name.rpartition(".")[0]
+        strongest[target] = max(strongest.get(target, (0.0, name)), (effect, name))
+    return min(strongest.values())
 
 
 def weakest_row(made: Attached, inputs: dict[str, Tensor], most: int | None = None) -> tuple[float, str]:
@@ -128,7 +137,7 @@ def weakest_row(made: Attached, inputs: dict[str, Tensor], most: int | None = No
     for target, x in inputs.items():
         own = {name: p for name, p in parameters(made.model).items() if name.rpartition(".")[0] == target}
         layer = made.model.get_submodule(target)
-        found.append(weakest(partial(layer, x), own, partial(slices, most=most)))
+        found.append(min(effects(partial(layer, x), own, partial(slices, most=most))))
     return min(found)
 
 
