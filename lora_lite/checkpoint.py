@@ -4,7 +4,6 @@ of it all.
 
 import json
 import os
-import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -26,6 +25,7 @@ from lora_lite.reading import FORMAT, HEADER, opened
 from lora_lite.rebuilding import rebuild
 from lora_lite.sketches import changed
 from lora_lite.spec import VARIANTS, Variant
+from lora_lite.warned import warn
 from lora_lite.writing import plain_path, save_file, shown, write_atomically
 
 
@@ -97,10 +97,9 @@ def refuse_pieces(modules: Mapping[str, nn.Module], layers: Mapping[str, Variant
         with naming(target):
             refuse_absent(modules[target])
         if (how := changed(modules[target], module, thoroughly=True)) is not None:
-            warnings.warn(
+            warn(
                 f"{target}: its weight is another than at attach or load, {how}, and {module.name} started"
                 " from that. Save is done; the adapter belongs to the base that is gone.",
-                stacklevel=3,
             )
 
 
@@ -114,10 +113,9 @@ def _warn_of_thawed(model: nn.Module, replaced: list[str]) -> None:
     linear = tuple(name for name in owners if name in modules and is_linear(modules[name]))
     remedy = f" To train linear layers and save them: attach(model, FullConfig(target_names={linear}))."
     found = f"{', '.join(thawed[:5])}: {len(thawed)} parameters of the base require gradients"
-    warnings.warn(
+    warn(
         f"{found}, and the file has none of them. Save is done; the adapter fits the base as they have made"
         f" it.{remedy * bool(linear)}",
-        stacklevel=3,
     )
 
 

@@ -5,7 +5,6 @@ import hashlib
 import io
 import json
 import pickle
-import warnings
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -15,6 +14,7 @@ from lora_lite.errors import BaseMismatchError, BaseWeightError
 from lora_lite.linear import quantisation_scales
 from lora_lite.names import base_buffers, base_modules, base_parameters, plain_modules
 from lora_lite.parallel import gathered
+from lora_lite.warned import warn
 
 # The first format whose fingerprints have buffers and extra state in them.
 WITH_BUFFERS = 3
@@ -114,10 +114,9 @@ def check_same_base(
     old = header["format"] < WITH_BUFFERS
     found = fingerprint(model, without=without, parameters_only=old)
     if old and (unchecked := [name for name, _ in base_buffers(model)]):
-        warnings.warn(
+        warn(
             f"{path}: format {header['format']} tells nothing of the base's buffers, {len(unchecked)} here"
             f" ({', '.join(unchecked[:5])}): they were not compared. Save it again to have them compared.",
-            stacklevel=3,
         )
     if found == wanted:
         return

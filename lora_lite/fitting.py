@@ -1,6 +1,5 @@
 """Settings that some layers of a model are too small for."""
 
-import warnings
 from collections.abc import Mapping
 
 from torch import nn
@@ -9,6 +8,7 @@ from lora_lite.config import AdapterConfig
 from lora_lite.errors import ConfigError, naming
 from lora_lite.linear import linear_shape
 from lora_lite.spec import Variant
+from lora_lite.warned import warn
 
 
 def carrying(
@@ -46,17 +46,14 @@ def carrying(
 def _warn(
     variant: type[Variant], config: AdapterConfig, lowered: list[str], left_out: list[ConfigError]
 ) -> None:
-    # Above attach and its decorator: the line that called it.
     if lowered:
-        warnings.warn(
+        warn(
             f"{variant.name}: r = {config.r} is more than some layers can have. Of {len(lowered)} the rank is"
             f" lowered, at the same scale: {', '.join(lowered[:5])}{', …' if lowered[5:] else ''}. Leave them"
             " out with exclude_names, or lower r for all.",
-            stacklevel=5,
         )
     if left_out:
-        warnings.warn(
+        warn(
             f"{len(left_out)} layers are left out, that {variant.name} cannot be on:"
             f" {'; '.join(str(error) for error in left_out[:3])}",
-            stacklevel=5,
         )

@@ -12,7 +12,6 @@ from lora_lite.checkpoint import copied, refuse_change, refuse_non_finite, refus
 from lora_lite.errors import CheckpointError, TargetError
 from lora_lite.fingerprint import fingerprint
 from lora_lite.handle import attached, unwrapped
-from lora_lite.linear import is_linear
 from lora_lite.names import plain_modules
 from lora_lite.parallel import shard
 from lora_lite.peft_format import saved_modules
@@ -80,10 +79,11 @@ def _written(
         )
     method = written_as(adapted)
     settings, tensors = method.written({name: (named[name], module) for name, module in adapted.items()})
-    layers = [name for name, module in named.items() if is_linear(module)]
+    # peft takes any module for one to save, and knows none of ours.
+    names = [name for name, module in named.items() if not isinstance(module, Variant)]
     common = _common(model, named, adapted)
     config = {**common, **settings, "modules_to_save": sorted(whole) or None, "peft_type": method.peft_type}
-    return config, tensors | saved_modules.written(whole, layers)
+    return config, tensors | saved_modules.written(whole, names, adapted)
 
 
 def _refuse_unreachable(named: Mapping[str, nn.Module], modules: Mapping[str, Variant]) -> None:

@@ -90,7 +90,7 @@ def _layers(
     those that it has whole.
     """
     modules = dict(plain_modules(model))
-    whole = SavedModules(method.settings).layers(modules)
+    whole = SavedModules(method.settings, len(modules)).layers(modules)
     theirs = {f"{PREFIX}{name}.{suffix}" for name, layer in whole.items() for suffix in shapes_of(layer)}
     names = _named_by(tensors - theirs, method, path)
     for name in sorted(names):
@@ -143,7 +143,7 @@ def _refuse_disagreement(
     model: nn.Module, modules: Mapping[str, nn.Module], names: set[str], settings: Settings
 ) -> None:
     """Raise CheckpointError where the config names other layers than the file has tensors for."""
-    named, saved = Selection(settings, settings.path), SavedModules(settings)
+    named, saved = Selection(settings, settings.path), SavedModules(settings, len(modules))
     if named.all_linear:
         wanted = {name for name, module in modules.items() if is_linear(module)} & names
     else:

@@ -7,27 +7,47 @@ from typing import Any
 
 from lora_lite.config import NO_PATTERN
 from lora_lite.errors import CheckpointError
+from lora_lite.peft_format.stepping import FLAGS, ONE, Stepping, UnboundedError
 
-# One character of a pattern that is no part of a longer token: an escape, or a class.
-TOKEN = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|.", re.DOTALL)
-# Ways to match one name, at most, of a pattern out of a file: a regular expression may take years. A repeat
-# counts as 64 ways, about a name's length.
+TOKEN = re.compile(rf"{ONE}|.", re.DOTALL)
+# Ways in which re may try one name, at most, of a pattern out of a file: it may take years. A repeat counts
+# as 64 ways, about a name's length.
 MOST_WAYS, REPEAT, LONGEST_PATTERN = 10**6, 64, 50_000
 
 
-def compiled(pattern: object, what: str) -> re.Pattern[str]:
-    """A file's pattern. Raises CheckpointError where it is none, or may take too long on a name."""
+def compiled(pattern: object, what: str) -> re.Pattern[str] | Stepping:
+    """A file's pattern, to ask whether it matches. Raises CheckpointError where it is none, or may take too
+    long on a name.
+    """
     if not isinstance(pattern, str):
         raise CheckpointError(f"{what}: found {pattern!r}, wanted a regular expression.")
-    if len(pattern) > LONGEST_PATTERN or _ways(TOKEN.findall(pattern)) > MOST_WAYS:
-        raise CheckpointError(
-            f"{what}: {pattern[:60]!r} may take too long to match: repeated groups, or many repeats and"
-            " alternatives in one pattern. List the layers' names in its place."
-        )
+    if len(pattern) > LONGEST_PATTERN:
+        raise _too_long(pattern, what)
+    quick = _ways(TOKEN.findall(pattern)) <= MOST_WAYS
     try:
-        return re.compile(pattern)
+        # Under flags classes may take seconds to compile.
+        found = re.compile(pattern if quick else FLAGS.sub("", pattern, count=1))
     except NO_PATTERN as error:
         raise CheckpointError(f"{what}: {pattern[:60]!r} is no regular expression: {error}.") from error
+    try:
+        return found if quick else Stepping(pattern)
+    except UnboundedError as error:
+        raise _too_long(pattern, what) from error
+
+
+def _quick(pattern: str, what: str) -> re.Pattern[str]:
+    """One that tells what its groups matched."""
+    found = compiled(pattern, what)
+    if isinstance(found, Stepping):
+        raise _too_long(pattern, what)
+    return found
+
+
+def _too_long(pattern: str, what: str) -> CheckpointError:
+    return CheckpointError(
+        f"{what}: {pattern[:60]!r} may take too long to match: repeats of repeats, what looks back at what"
+        " was matched, or a pattern of many parts. List the layers' names in its place."
+    )
 
 
 def _ways(tokens: list[str]) -> float:
@@ -64,7 +84,7 @@ def only(names: Iterable[str]) -> str:
 def whole(pattern: str, what: str) -> Callable[[str], bool]:
     """Whether it matches a whole name."""
     match = compiled(pattern, what).fullmatch
-    return lambda name: match(name) is not None
+    return lambda name: bool(match(name))
 
 
 class Valued:
@@ -118,24 +138,26 @@ class Selection:
         self._targets = _named([] if self.all_linear else targets, f"{what}: target_modules")
         self._excluded = _named(settings.get("exclude_modules") or [], f"{what}: exclude_modules")
         self._layers = _indices(settings.get("layers_to_transform"), f"{what}: layers_to_transform")
+        # A name in full counts whatever its index.
+        self._full = set(self.entries)
         held = settings.get("layers_pattern") or [r"[^.]*"]
         held = [held] if isinstance(held, str) else held
         if not isinstance(held, list):
             raise CheckpointError(f"{what}: layers_pattern: found {held!r}, wanted names.")
         start = "(?:^|.*?[.])" if settings.get("layers_pattern") else ".*?[.]"
         self._indexed = [
-            compiled(rf"{start}(?:{pattern})[.](?P<idx>\d+)[.]", f"{what}: layers_pattern")
-            for pattern in held
+            _quick(rf"{start}{pattern}[.](?P<idx>\d+)[.]", f"{what}: layers_pattern") for pattern in held
         ]
 
     def __call__(self, name: str) -> bool:
         """Whether the config names this layer. With "all-linear" it names none by name."""
         if self._excluded(name) or not self._targets(name):
             return False
-        if self._layers is None:
+        if self._layers is None or name in self._full:
             return True
         found = next(filter(None, (pattern.match(name) for pattern in self._indexed)), None)
-        return found is not None and int(found["idx"]) in self._layers
+        # Of alternatives the first may end before the index.
+        return found is not None and found["idx"] is not None and int(found["idx"]) in self._layers
 
     def excludes(self, name: str) -> bool:
         return self._excluded(name)

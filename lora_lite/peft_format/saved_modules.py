@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from lora_lite.errors import CheckpointError
 from lora_lite.linear import is_linear, linear_shape, turned
+from lora_lite.peft_format.patterns import compiled
 from lora_lite.peft_format.settings import Settings
 from lora_lite.spec import Variant
 
@@ -14,17 +15,26 @@ WEIGHT, BIAS = "weight", "bias"
 
 
 class SavedModules:
-    """What a config's modules_to_save means in a model: modules by any end of their names."""
+    """What modules_to_save means in a model of so many modules: modules by any end of their names."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, modules: int) -> None:
         held = settings.get("modules_to_save") or []
         if not isinstance(held, list) or not all(isinstance(entry, str) and entry for entry in held):
             raise settings.damaged("modules_to_save", "names")
+        if len(held) > 64 + modules:
+            raise CheckpointError(
+                f"{settings.path}: modules_to_save: found {len(held)} names for {modules} modules, wanted"
+                " fewer."
+            )
         self._path, self._entries = settings.path, tuple(held)
+        what = f"{settings.path}: modules_to_save"
+        self._excluded = [compiled(_excluding(entry), what) for entry in self._entries]
 
     def __contains__(self, name: str) -> bool:
-        """Whether peft puts no adapter on a layer of this name: it, or what it is in, is saved whole."""
-        return any(f".{entry}." in f".{name}." for entry in self._entries)
+        """Whether peft puts no adapter on a layer of this name: it, or what it is in, looks like one that is
+        saved whole. It need not be one.
+        """
+        return any(pattern.match(name) for pattern in self._excluded)
 
     def layers(self, modules: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
         """The layers that are saved whole. Raises CheckpointError where one of them is not linear."""
@@ -63,10 +73,18 @@ def ours(tensors: Mapping[str, Tensor], layer: nn.Module) -> dict[str, Tensor]:
     return {"W": turned(layer, tensors[WEIGHT])} | ({"b": tensors[BIAS]} if BIAS in tensors else {})
 
 
-def written(layers: Mapping[str, tuple[nn.Module, Variant]], names: Iterable[str]) -> dict[str, Tensor]:
-    """What a file has of these layers, by layer and suffix. names: of all layers of the model.
+def _excluding(name: str) -> str:
+    """What peft takes an adapted layer's name for excluded by: there this is no name, but a pattern."""
+    return rf"(?:^|.*\.){name}(?:$|\..*)"
 
-    Raises CheckpointError where peft would take another layer for one of them.
+
+def written(
+    layers: Mapping[str, tuple[nn.Module, Variant]], names: Iterable[str], adapted: Iterable[str]
+) -> dict[str, Tensor]:
+    """What a file has of these layers, by layer and suffix. names: of all modules of the model; adapted: of
+    the layers that have another adapter.
+
+    Raises CheckpointError where peft would take another module for one of them.
     """
     tensors: dict[str, Tensor] = {}
     for name, (layer, module) in layers.items():
@@ -74,6 +92,12 @@ def written(layers: Mapping[str, tuple[nn.Module, Variant]], names: Iterable[str
             raise CheckpointError(
                 f"{name}: {others[0]} ends in the same way, wanted a name of its own: peft's modules_to_save"
                 " would train both."
+            )
+        excluded = compiled(_excluding(name), f"{name}: its name in modules_to_save")
+        if others := [other for other in adapted if excluded.match(other)]:
+            raise CheckpointError(
+                f"{name}: {others[0]} looks like it as a regular expression, which peft takes modules_to_save"
+                " for, wanted names that differ: peft would leave the adapter out there."
             )
         own: Any = module
         tensors[f"{name}.{WEIGHT}"] = turned(layer, own.W.detach())

@@ -1,12 +1,12 @@
 """adapter_config.json: read without trust, and what of peft's settings is understood."""
 
 import os
-import warnings
 from typing import Any
 
 from lora_lite.config import is_number
 from lora_lite.errors import CheckpointError
 from lora_lite.reading import parsed
+from lora_lite.warned import warn
 from lora_lite.writing import shown
 
 CONFIG = "adapter_config.json"
@@ -60,10 +60,9 @@ class Settings(dict[str, Any]):
         for name, value in self.items():
             if name in DROPOUTS:
                 if value:
-                    warnings.warn(
+                    warn(
                         f"{self.path}: {name}={value!r} is left out: the adapters here have no dropout, which"
                         " matters where they are trained on.",
-                        stacklevel=4,
                     )
             elif name not in read | SELECTS | TELLS and value and (name, value) != ("bias", "none"):
                 why = WHY.get(name, "lora_lite does not know what it does")

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import lora_lite as ll
+from lora_lite.peft_format.settings import LONGEST_CONFIG
 from properties.judging.assertions import assert_holds, assert_refuses, assert_runs
 from properties.judging.claim import claim
 from properties.judging.files import adapted, base, scratch_folder
@@ -112,6 +113,10 @@ DAMAGE: dict[str, tuple[Change, str]] = {
         lambda t, s: s.update(rank_pattern={f"x{i}": 2 for i in range(10_000)}),
         "found 10000 patterns for 4 layers",
     ),
+    "ten thousand heads": (
+        lambda t, s: s.update(modules_to_save=[f"x{i}" for i in range(10_000)]),
+        "found 10000 names for 4 modules",
+    ),
     "a pattern that is none": (lambda t, s: s.update(target_modules="(0|2"), "is no regular expression"),
 }
 
@@ -150,7 +155,9 @@ def test_a_harmless_setting_is_no_reason_to_refuse() -> None:
 
 @claim(stage="load", subject="lora_lite")
 def test_a_pickle_is_never_opened() -> None:
-    """The message tells how to get safetensors; a folder that is none is named."""
+    """The message tells how to get safetensors; a folder that is none is named, and so is a config that is
+    none, or longer than one may be.
+    """
     with scratch_folder() as folder:
         refused(base(), folder / "none", FileNotFoundError, "no such folder", "import of no folder")
         refused(base(), folder, FileNotFoundError, "adapter_config.json: no such file", "import of no config")
@@ -161,6 +168,13 @@ def test_a_pickle_is_never_opened() -> None:
         refused(base(), folder, ll.CheckpointError, match, "import of a pickle")
         (folder / CONFIG).write_text("[" * 100_000)
         refused(base(), folder, ll.CheckpointError, "no valid JSON", "import of a config of brackets")
+    with exported(adapted()) as folder:
+        text = (folder / CONFIG).read_text()
+        (folder / CONFIG).write_text(text + " " * (LONGEST_CONFIG - len(text)))
+        with assert_runs("import of a config as long as it may be"):
+            ll.import_peft(base(), folder)
+        (folder / CONFIG).write_text(text + " " * (LONGEST_CONFIG + 1 - len(text)))
+        refused(base(), folder, ll.CheckpointError, "longer than", "import of a config of mostly spaces")
 
 
 @claim(stage="load", subject="lora_lite")
