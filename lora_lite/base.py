@@ -11,7 +11,6 @@ from lora_lite.errors import BaseWeightError, TargetError
 from lora_lite.handle import unwrapped
 from lora_lite.linear import (
     all_finite,
-    computes_linear,
     has_plain_weight,
     is_turned,
     linear_shape,
@@ -20,6 +19,7 @@ from lora_lite.linear import (
 )
 from lora_lite.parallel import refuse_split
 from lora_lite.statistics import refuse_observers
+from lora_lite.trying import computes_linear
 
 
 def attachable(model: nn.Module) -> nn.Module:

@@ -1,6 +1,5 @@
 """What counts as a linear layer, and reading the weight of one: plain, or through its quantiser's own API."""
 
-import copy
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -138,32 +137,6 @@ def read_bias(layer: nn.Module) -> Tensor | None:
         f"{type(layer).__name__}: the bias is {bias!r}, wanted a tensor or None. Leave the layer out, or use"
         " another variant."
     )
-
-
-@torch.no_grad()
-def computes_linear(layer: nn.Module) -> bool:
-    """Whether its class's forward is x Wᵀ + b of read_weight and read_bias: tried on two tokens, in float64.
-    The same inputs at every call, and nothing is taken from torch's generator.
-    """
-    twin = copy.copy(layer)
-    # Its own numbers alone: a part of it may hold its owner.
-    own = {
-        name: None if p is None else nn.Parameter(p.detach().double())
-        for name, p in layer._parameters.items()
-    }
-    vars(twin)["_parameters"] = own
-    W, b = read_weight(twin), read_bias(twin)
-    x = torch.arange(1, 2 * W.shape[1] + 1, dtype=W.dtype, device=W.device).sin().view(2, -1)
-    try:
-        y = type(twin).forward(twin, x)
-    except (TypeError, RuntimeError):  # it wants more than an input, or another one
-        return False
-    wanted, size = x @ W.mT, x.abs() @ W.mT.abs()
-    if b is not None:
-        wanted, size = wanted + b, size + b.abs()
-    bound = torch.finfo(W.dtype).eps * W.shape[1] * size
-    # A base with NaN in it is told as such elsewhere.
-    return isinstance(y, Tensor) and y.shape == wanted.shape and not bool(((y - wanted).abs() > bound).any())
 
 
 def linear_sizes(layer: nn.Module) -> tuple[int, int]:

@@ -16,8 +16,9 @@ from lora_lite.errors import BaseWeightError, TargetError, naming
 from lora_lite.handle import Adapter, attached, take_down, uninstalling, unwrapped
 from lora_lite.hooks import refuse_another_weight
 from lora_lite.journal import Journal
-from lora_lite.linear import computes_linear, has_plain_weight, is_turned, linear_shape, turned
+from lora_lite.linear import has_plain_weight, is_turned, linear_shape, turned
 from lora_lite.names import CHILD, STATE, plain_modules
+from lora_lite.trying import computes_linear
 
 
 @gradients_as_before

@@ -220,6 +220,7 @@ def _parse_header(path: str, text: str) -> dict[str, Any]:
 def _check_adapter(path: str, entry: Any) -> None:
     well_formed = isinstance(entry, dict) and set(entry) == {"variant", "config", "targets"}
     _require(path, well_formed, "each adapter", "a variant, a config and targets")
+    _require(path, isinstance(entry["variant"], str), "variant", "a name")
     _require(path, isinstance(entry["config"], dict), "config", "a JSON object")
     targets = entry["targets"]
     _require(path, isinstance(targets, dict) and targets, "targets", "at least one layer")

@@ -2,6 +2,7 @@
 where it was drawn anew.
 """
 
+import itertools
 from typing import Any
 
 import pytest
@@ -131,13 +132,27 @@ class Scaled(nn.Linear):
         return 3 * super().forward(input)
 
 
+class Dropping(nn.Linear):
+    """A head that does more in training."""
+
+    def __init__(self, d_in: int, d_out: int) -> None:
+        super().__init__(d_in, d_out)
+        self.dropout = nn.Dropout(0.5)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(self.dropout(input))
+
+
 @claim(st.just, stage="refusal", about=("full",), subject="lora_lite")
 def test_a_head_that_does_more_is_refused(variant: str) -> None:
-    """What it does besides would be lost."""
-    match = r"^head: Scaled: the adapter takes the place of x Wᵀ \+ b"
-    model = nn.ModuleDict({"head": Scaled(4, 2)})
-    with assert_refuses(ll.TargetError, match, claim="full on a layer with a forward of its own"):
-        ll.attach(model, simple_config(variant))
+    """What it does besides would be lost, in whichever mode; to try it moves no generator."""
+    for kind, training in itertools.product((Scaled, Dropping), (False, True)):
+        match = rf"^head: {kind.__name__}: the adapter takes the place of x Wᵀ \+ b"
+        model, before = nn.ModuleDict({"head": kind(4, 2)}).train(training), torch.get_rng_state()
+        with assert_refuses(ll.TargetError, match, claim=f"full on a {kind.__name__}, training={training},"):
+            ll.attach(model, simple_config(variant))
+        drawn = not torch.equal(before, torch.get_rng_state())
+        assert_holds(not drawn, claim=f"a refused attach to a {kind.__name__} moved torch's generator")
 
 
 class Tied(nn.Module):

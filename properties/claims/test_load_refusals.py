@@ -115,6 +115,7 @@ DAMAGE: dict[str, tuple[Damage, str]] = {
         lambda t, h: h["adapters"][0].update(variant="dora"),
         "0: tensor m is missing",
     ),
+    "a variant that is no name": (lambda t, h: h["adapters"][0].update(variant=["ia3"]), "should be a name"),
     "an unknown variant": (lambda t, h: h["adapters"][0].update(variant="nola"), "unknown variant 'nola'"),
     "another format version": (lambda t, h: h.update(format=99), "format 99"),
     "NaN in the config": (lambda t, h: config_of(h).update(alpha=float("nan")), "NaN is no number"),
