@@ -1,6 +1,7 @@
 """Whether what a layer's adapter does is more than its own numbers' rounding, told in float64."""
 
 import copy
+import math
 from typing import Any
 
 import torch
@@ -36,7 +37,7 @@ def within_rounding(name: str, engine: Engine, base: Base) -> bool:
         with perturbed(tensors, seed, size):
             squares += float((_results(layer, given) - on).square().sum())
     rest = SAFETY * torch.finfo(torch.float64).eps * float(off.norm())
-    return float((on - off).norm()) <= (squares / PROBES) ** 0.5 + rest
+    return float((on - off).norm()) <= math.sqrt(squares / PROBES) + rest
 
 
 def _given(name: str, engine: Engine, base: Base) -> list[tuple[Any, Any]]:
