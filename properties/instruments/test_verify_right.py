@@ -36,10 +36,15 @@ def dora() -> Any:
     return plant.lora(use_dora=True)
 
 
+def pissa() -> Any:
+    return plant.lora(init_lora_weights="pissa")
+
+
 # What peft writes, by what is special about it: the base, and the config's settings.
 WRITTEN: dict[str, tuple[str, dict[str, Any]]] = {
     "lora": ("llama", {}),
     "dora": ("llama", {"use_dora": True}),
+    "pissa": ("llama", {"init_lora_weights": "pissa"}),
     "rslora": ("llama", {"use_rslora": True}),
     "a rank and an alpha of its own": (
         "llama",
@@ -87,7 +92,8 @@ def test_what_lora_lite_wrote_passes(method: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(
-    ("name", "config"), [("llama", plant.lora), ("llama", ia3), ("qwen3", plant.lora), ("llama", dora)]
+    ("name", "config"),
+    [("llama", plant.lora), ("llama", ia3), ("qwen3", plant.lora), ("llama", dora), ("llama", pissa)],
 )
 def test_a_right_merge_passes(name: str, config: Callable[[], Any], dtype: Any, tmp_path: Path) -> None:
     """Only the rounding of its dtype is off, of which it tells."""

@@ -97,8 +97,8 @@ def is_read(name: str, engine: Engine, base: Base) -> bool:
     kept = weight.clone()
     with only(engine, ()):
         before = outputs(engine.model, base.batches)
-        weight.mul_(2)
         try:
+            weight.mul_(2)
             return change(outputs(engine.model, base.batches), before) != 0
         finally:
             weight.copy_(kept)

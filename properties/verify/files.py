@@ -40,6 +40,17 @@ class File:
     def task(self) -> str | None:
         return self.config.get("task_type") if self.is_peft else None
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The coarsest that holds all of its numbers: what was computed on a bfloat16 base may lie there as
+        float32.
+        """
+        held = [tensor for tensor in self.tensors.values() if tensor.is_floating_point()]
+        for dtype in (torch.bfloat16, torch.float16, torch.float32):
+            if all(torch.equal(tensor.to(dtype).to(tensor.dtype), tensor) for tensor in held):
+                return dtype
+        return torch.float64
+
 
 class DamagedError(Exception):
     """An adapter that cannot be read: it does not act, whatever the base."""

@@ -2,7 +2,6 @@
 
 import math
 import re
-from collections.abc import Iterable
 from contextlib import ExitStack
 
 import torch
@@ -11,12 +10,14 @@ from properties.judging.tolerance import SAFETY, coarser, unit_roundoff
 from properties.verify import merged as merging
 from properties.verify.bases import Base, change, open_base, outputs
 from properties.verify.effects import Seen, is_read, rows, watch
-from properties.verify.engines import Engine, exported, on_lora_lite, on_peft, perturb
+from properties.verify.engines import Engine, wants_more
 from properties.verify.files import DamagedError, File, look_at_numbers, open_adapter
+from properties.verify.kept import perturbed
+from properties.verify.loading import exported, on_lora_lite, on_peft, other_base
 from properties.verify.names import look_at_names, tell_of_misfits
 from properties.verify.report import Report, percent
+from properties.verify.rounding import PROBES, within_rounding
 
-PROBES = 4
 NUMBER = re.compile(r"(?<=\.)\d+(?=[^\d]*$)")
 
 
@@ -56,10 +57,17 @@ def verify(
 def _judge_peft(file: File, base: Base, merged: str | None, kind: str | None, report: Report) -> None:
     with on_lora_lite(base, file, report) as ours:
         result = None if ours is None else (outputs(ours.model, base.batches), _bound(ours, base))
+        # Without its adapter a layer of peft's computes with the residual, and here with the base's weight.
+        measured = ours is not None and file.config.get("init_lora_weights") == "pissa"
+        if ours is not None and measured:
+            _measure(ours, base, merged, kind, report)
     with on_peft(base, file, report) as engine:
         if engine is not None:
             tell_of_misfits(engine, base, report)
-            _measure(engine, base, merged, kind, report)
+            if not measured and not (engine.rewritten or wants_more(file)):
+                _measure(engine, base, merged, kind, report)
+            elif not measured and not report.faults:
+                raise other_base(file)
             if result is not None:
                 _compare(*result, outputs(engine.model, base.batches), report)
 
@@ -84,7 +92,7 @@ def _measure(engine: Engine, base: Base, merged: str | None, kind: str | None, r
     report.change = change(now, base.outputs)
     report.rows = rows(engine, base, seen)
     _tell_of_uncalled(engine, base, seen, report)
-    _tell_of_effects(seen, report)
+    _tell_of_effects(engine, base, seen, report)
     if merged is not None:
         merging.compare(report, merged, kind, base, engine, seen)
 
@@ -110,7 +118,7 @@ def _without_last_number(name: str) -> str | None:
     return NUMBER.sub("#", name) if len(re.findall(r"\.\d+(?=\.|$)", name)) > 1 else None
 
 
-def _tell_of_effects(seen: dict[str, Seen], report: Report) -> None:
+def _tell_of_effects(engine: Engine, base: Base, seen: dict[str, Seen], report: Report) -> None:
     told = {layer for finding in report.faults for layer in finding.layers}
     effects = {row.layer: row.effect for row in report.rows if row.effect is not None}
     if dead := [name for name, effect in effects.items() if effect == 0 and name not in told]:
@@ -119,12 +127,17 @@ def _tell_of_effects(seen: dict[str, Seen], report: Report) -> None:
     spoilt = [name for name, effect in effects.items() if math.isnan(effect) and name not in told]
     if spoilt and not any(kind in finding.kind for kind in ("NaN", "Inf") for finding in report.faults):
         report.fault("NaN comes out", "their outputs hold NaN or Inf with the adapter on", spoilt)
-    weak = [name for name, effect in effects.items() if 0 < effect <= unit_roundoff(seen[name].dtype)]
+    faint = [n for n, effect in effects.items() if n not in told and _is_faint(n, effect, engine, base, seen)]
+    if faint:
+        text = "they change no more than the rounding of their numbers does: they were never trained, say"
+        report.fault("no effect", text, faint)
+    acting = {name: effect for name, effect in effects.items() if effect > 0 and name not in faint}
+    weak = [name for name, effect in acting.items() if effect <= unit_roundoff(seen[name].dtype)]
     if weak:
         report.remark(
             "an effect within rounding", "they change less than one rounding of their outputs", weak
         )
-    lost = [r.layer for r in report.rows if r.alone == 0 and effects[r.layer] > 0 and r.layer not in weak]
+    lost = [r.layer for r in report.rows if r.alone == 0 and r.layer in acting and r.layer not in weak]
     if lost:
         report.fault(
             "no effect on the output", "they change what they give, and none of it gets further", lost
@@ -133,6 +146,12 @@ def _tell_of_effects(seen: dict[str, Seen], report: Report) -> None:
         (least, weakest), (most, _), (middle, _) = sizes[0], sizes[-1], sizes[len(sizes) // 2]
         of = f"{percent(least)} to {percent(most)} of a layer's output, median {percent(middle)}"
         report.about |= {"effects": of, "weakest": weakest}
+
+
+def _is_faint(name: str, effect: float, engine: Engine, base: Base, seen: dict[str, Seen]) -> bool:
+    dtype = coarser(coarser(seen[name].dtype, engine.stored), torch.float32)
+    # Where it is larger there is nothing to measure.
+    return 0 < effect <= SAFETY * unit_roundoff(dtype) and within_rounding(name, engine, base)
 
 
 def _bound(engine: Engine, base: Base) -> float:
@@ -144,19 +163,11 @@ def _bound(engine: Engine, base: Base) -> float:
         if tensor.is_floating_point():
             dtype = coarser(dtype, tensor.dtype)
     exact = outputs(engine.model, base.batches)
-    kept = [tensor.detach().clone() for tensor in engine.tensors()]
     off = []
     for seed in range(PROBES):
-        perturb(engine, seed, unit_roundoff(dtype))
-        off.append(change(outputs(engine.model, base.batches), exact))
-        _put_back(engine, kept)
+        with perturbed(engine.tensors(), seed, unit_roundoff(dtype)):
+            off.append(change(outputs(engine.model, base.batches), exact))
     return float(SAFETY * (sum(x * x for x in off) / PROBES) ** 0.5 + torch.finfo(dtype).eps)
-
-
-@torch.no_grad()
-def _put_back(engine: Engine, kept: Iterable[torch.Tensor]) -> None:
-    for tensor, numbers in zip(engine.tensors(), kept, strict=True):
-        tensor.copy_(numbers)
 
 
 def _compare(ours: list[torch.Tensor], bound: float, theirs: list[torch.Tensor], report: Report) -> None:

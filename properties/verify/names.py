@@ -8,6 +8,8 @@ from properties.verify.engines import Peft
 from properties.verify.files import PREFIX, File, layer_of, names_of
 from properties.verify.report import Report
 
+PATTERNS = ("rank_pattern", "alpha_pattern")
+
 
 def look_at_names(file: File, base: Base, report: Report) -> None:
     """Which layers the file and its config speak of, and the model lacks."""
@@ -29,7 +31,7 @@ def look_at_names(file: File, base: Base, report: Report) -> None:
             report.fault(
                 "layers that the model lacks", "the config names it, and nothing is called so", (entry,)
             )
-    _look_at_patterns(file, report)
+    _look_at_patterns(file, base, report)
     there = str(file.config.get("base_model_name_or_path") or "")
     here = {Path(base.path).name, Path(str(getattr(base.model.config, "_name_or_path", ""))).name}
     if there and Path(there).name not in here:
@@ -40,12 +42,20 @@ def look_at_names(file: File, base: Base, report: Report) -> None:
         report.fault("alpha is 0", "the config scales the adapter to nothing")
 
 
-def _look_at_patterns(file: File, report: Report) -> None:
-    layers = names_of(list(file.tensors))
-    for field in ("rank_pattern", "alpha_pattern"):
+def _look_at_patterns(file: File, base: Base, report: Report) -> None:
+    """Of a whole name, as peft reads them. A right folder may have one for a layer that carries no adapter;
+    where nothing is called so, it was meant for what is called otherwise, and has the default.
+    """
+    # AdaLoRA's holds what is left of each tensor's rank.
+    fields = ("alpha_pattern",) if file.config.get("peft_type") == "ADALORA" else PATTERNS
+    layers, names = names_of(list(file.tensors)), (*base.modules, *base.weights)
+    for field in fields:
         for key in file.config.get(field) or ():
-            # As peft reads it.
-            if not any(re.match(rf"(.*\.)?({key})$", layer) for layer in layers):
+            matches = re.compile(rf"(.*\.)?({key})$").match
+            if not any(map(matches, names)):
+                text = f"{field} names it, and nothing is called so: whatever it was for has the default"
+                report.fault("a setting for no layer", text, (key,))
+            elif not any(map(matches, layers)):
                 report.remark(
                     "a setting for no layer", f"{field} has one that no adapted layer is called by", (key,)
                 )

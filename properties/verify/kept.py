@@ -1,0 +1,49 @@
+"""Tensors as they were, to be put back."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+
+class Kept:
+    """Copies of named tensors."""
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        self._tensors = tensors
+        self._was = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+
+    def changed(self) -> list[str]:
+        """Those that hold something else now, by their bytes: a NaN is itself."""
+        return [n for n, was in self._was.items() if not torch.equal(_bytes(self._tensors[n]), _bytes(was))]
+
+    def only_changed(self) -> "Kept":
+        """This, without the copies of the rest."""
+        self._was = {name: self._was[name] for name in self.changed()}
+        return self
+
+    def put_back(self) -> None:
+        for name, was in self._was.items():
+            self._tensors[name].data = was
+
+
+def _bytes(tensor: Tensor) -> Tensor:
+    return tensor.detach().reshape(-1).view(torch.uint8)
+
+
+@contextmanager
+def perturbed(tensors: list[Tensor], seed: int, roundoff: float) -> Iterator[None]:
+    """Inside, every number is off by about one rounding."""
+    generator = torch.Generator().manual_seed(seed)
+    kept = [tensor.detach().clone() for tensor in tensors]
+    try:
+        with torch.no_grad():
+            for tensor in tensors:
+                noise = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
+                tensor.mul_(1 + roundoff * noise.to(tensor.device))
+        yield
+    finally:
+        with torch.no_grad():
+            for tensor, numbers in zip(tensors, kept, strict=True):
+                tensor.copy_(numbers)
