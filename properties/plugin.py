@@ -2,6 +2,7 @@
 properties/audit.
 """
 
+import logging
 import os
 from collections.abc import Container, Generator
 from pathlib import Path
@@ -79,7 +80,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for name, what in MARKS.items():
         config.addinivalue_line("markers", f"{name}: {what}")
     # pytest listens to loggers that do not propagate too: this one is hundreds of empty lines a compilation.
-    config.option.logger_disable = [*config.option.logger_disable, "torch.__trace"]
+    logging.getLogger("torch.__trace").disabled = True
     if not config.getoption("--hypothesis-profile", None):
         settings.load_profile("ci" if os.environ.get("CI") else "dev")
     if (examples := config.getoption("--max-examples")) is not None:

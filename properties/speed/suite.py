@@ -150,7 +150,7 @@ def shards(name: str, claim: str, variant: str, *, seeds: int = 24, most: int = 
     the mean least of P draws from the measured ones. The database makes every later run of every shard start
     with what was found.
     """
-    made, mutant = load_claims()[claim], CATALOGUE[name]
+    made, mutant = load_claims()[claim], load_catalogue()[name]
     needed = sorted(examples_until_found(made, mutant, variant, number, most) for number in range(seeds))
     yield f"{name} by {claim}: {needed} examples from {seeds} seeds, at most {most}"
     for count in (1, 2, 4, 8, 16):
