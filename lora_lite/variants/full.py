@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lora_lite.config import AdapterConfig
+from lora_lite.deviation import Deviation
 from lora_lite.linear import LinearShape, read_bias, read_weight
 from lora_lite.norms import refuse_lost
 from lora_lite.spec import ParamSpec, Variant, register
@@ -56,7 +57,7 @@ class Full(Variant):
     Identity at init: W and b are the layer's own, to rounding.
     First step: W and b learn.
     Deviations: the layer still computes, and what it gives is not used; its forward hooks run on the
-    adapter's output.
+    adapter's output. The bias of attention's keys, which no output depends on, does not move.
     """
 
     name = "full"
@@ -64,6 +65,11 @@ class Full(Variant):
     reference = references.FULL
     reads_weight = True
     replaces = True
+    deviations = (
+        Deviation(
+            "training_on_minilm", "attention's softmax is the same whatever the keys' bias: nothing trains it"
+        ),
+    )
 
     W: Tensor
     b: Tensor
