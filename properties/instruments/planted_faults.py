@@ -17,6 +17,7 @@ from torch import Tensor, nn
 import lora_lite as ll
 from properties.subjects import pretrained
 from properties.verify.bases import TEXT, Base, batches_of
+from properties.verify.report import Report
 from strategies import Qwen3Recipe, gaussian
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
@@ -282,3 +283,11 @@ def experts(mlp: Any) -> Iterator[None]:
         yield
     finally:
         given.remove()
+
+
+def told(report: Report) -> dict[str, tuple[str, ...]]:
+    """The layers of each kind of fault."""
+    found: dict[str, tuple[str, ...]] = {}
+    for finding in report.faults:
+        found[finding.kind] = (*found.get(finding.kind, ()), *finding.layers)
+    return found

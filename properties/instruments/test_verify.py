@@ -16,7 +16,6 @@ from properties.subjects.pretrained import PACKAGE
 from properties.verify.bases import Base
 from properties.verify.judge import verify
 from properties.verify.page import page
-from properties.verify.report import Report
 
 pytest.importorskip("peft", reason="pip install peft")
 pytestmark = [
@@ -24,14 +23,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),
 ]
 ALL = plant.LLAMA.all
-
-
-def told(report: Report) -> dict[str, tuple[str, ...]]:
-    """The layers of each kind of fault."""
-    found: dict[str, tuple[str, ...]] = {}
-    for finding in report.faults:
-        found[finding.kind] = (*found.get(finding.kind, ()), *finding.layers)
-    return found
 
 
 Fault = tuple[Callable[[Path, Names], Any], str, Callable[[Names], tuple[str, ...]]]
@@ -126,7 +117,7 @@ def test_a_planted_fault_is_told_of(fault: str, model: str, tmp_path: Path) -> N
     do(at, names)
     report = verify(base, str(at))
     assert report.code == 1, page(report)
-    assert told(report).get(kind) == layers(names), page(report)
+    assert plant.told(report).get(kind) == layers(names), page(report)
 
 
 def test_the_moved_prefix_is_named(tmp_path: Path) -> None:
@@ -160,17 +151,19 @@ def test_a_merge_into_another_base_is_told_of(tmp_path: Path) -> None:
     wrapped.save_pretrained(tmp_path / "adapter")
     path = plant.merged(wrapped, tmp_path / "merged")
     report = verify(plant.base("llama"), str(tmp_path / "adapter"), merged=str(path))
-    assert "model.embed_tokens" in told(report)["the merged checkpoint is of another base"], page(report)
+    assert "model.embed_tokens" in plant.told(report)["the merged checkpoint is of another base"], page(
+        report
+    )
 
 
 def test_another_base_is_told_of(tmp_path: Path) -> None:
     """By the fingerprint of a lora_lite file, and by shapes."""
     config = ll.LoRAConfig(r=4, alpha=12, target_names=("q_proj",))
     at = plant.by_lora_lite(plant.base("other").model, tmp_path / "a.safetensors", config)
-    assert "another base" in told(verify(plant.base("llama"), str(at)))
+    assert "another base" in plant.told(verify(plant.base("llama"), str(at)))
     at = plant.folder(plant.base("wider"), tmp_path / "adapter")
     report = verify(plant.base("llama"), str(at))
-    assert told(report)["shapes of another base"] == ALL, page(report)
+    assert plant.told(report)["shapes of another base"] == ALL, page(report)
 
 
 UP, EXTRA = "model.layers.0.mlp.up_proj", "model.layers.0.mlp.extra"
@@ -193,7 +186,7 @@ def test_an_adapter_that_is_gone_around_is_told_of(how: Any, kind: str, layer: s
             Base(model, whole.batches, ""), tmp_path / "adapter", target_modules=["q_proj", layer]
         )
         report = verify(other, str(at))
-    assert told(report) == {kind: (layer,)}, page(report)
+    assert plant.told(report) == {kind: (layer,)}, page(report)
 
 
 def test_results_of_lora_lite_and_peft_are_compared(tmp_path: Path) -> None:
@@ -202,7 +195,7 @@ def test_results_of_lora_lite_and_peft_are_compared(tmp_path: Path) -> None:
     at = plant.folder(plant.base("llama"), tmp_path / "adapter")
     with CATALOGUE["lora_scale_lost"].injected():
         report = verify(plant.base("llama"), str(at))
-    assert set(told(report)) == {"lora_lite and peft disagree"}, page(report)
+    assert set(plant.told(report)) == {"lora_lite and peft disagree"}, page(report)
 
 
 def test_what_is_no_fault_is_a_remark(tmp_path: Path) -> None:
@@ -249,5 +242,5 @@ def test_a_damaged_file_of_lora_lite_is_told_of(tmp_path: Path) -> None:
     content[-3] ^= 1
     at.write_bytes(content)
     report = verify(plant.base("llama"), str(at))
-    assert set(told(report)) == {"lora_lite refuses it"}, page(report)
+    assert set(plant.told(report)) == {"lora_lite refuses it"}, page(report)
     assert "damaged, or changed by hand" in page(report)

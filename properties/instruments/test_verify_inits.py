@@ -10,7 +10,7 @@ import torch
 
 import lora_lite as ll
 from properties.instruments import planted_faults as plant
-from properties.instruments.test_verify import told
+from properties.instruments.planted_faults import told
 from properties.verify.bases import Base
 from properties.verify.effects import is_read
 from properties.verify.files import open_adapter
