@@ -3,6 +3,7 @@
 import pytest
 import torch
 from hypothesis import settings
+from torch import Tensor
 
 import lora_lite as ll
 from properties.instruments.strangers import registered
@@ -42,3 +43,13 @@ def test_a_stale_declaration_is_red(where: object, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("of", [name for name, kind in ll.VARIANTS.items() if kind.deviations])
 def test_every_declaration_of_ours_names_a_claim(of: str) -> None:
     assert {one.claim for one in ll.VARIANTS[of].deviations} <= set(load_claims())
+
+
+def test_a_crash_is_not_what_was_declared(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stumbling(self: object, x: Tensor, y: Tensor, layer: object) -> Tensor:
+        raise ZeroDivisionError("in the layer")
+
+    monkeypatch.setattr(ll.LoRA, "deviations", (ll.Deviation(CLAIM, "somebody thought so", lambda _: True),))
+    monkeypatch.setattr(ll.LoRA, "adapt_output", stumbling)
+    with pytest.raises(ZeroDivisionError, match="in the layer"):
+        confirm(load_claims()[CLAIM], "lora", FEW)

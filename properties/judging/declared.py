@@ -3,11 +3,9 @@
 from typing import Any
 
 from hypothesis import Phase, settings
-from hypothesis.errors import HypothesisException
 
 import lora_lite as ll
 from properties.judging.assertions import Violation
-from properties.judging.outcome import NotJudgedError
 from properties.judging.profiles import DEFAULT_EXAMPLES
 from strategies.options import build_config, simplest
 
@@ -57,10 +55,8 @@ def _breaks(claim: Any, variant: str, deviation: ll.Deviation, budget: settings)
         if deviation_at(claim.name, variant, case) is deviation:
             try:
                 claim.judge(case)
-            except (HypothesisException, NotJudgedError):
-                # Nothing is said of this case.
-                raise
-            except Exception as error:
+            except Violation as error:
+                # Whatever else is raised, a crash of the method's too, nobody has declared.
                 raise _BrokenError from error
 
     # With a smaller budget what is declared might just not be drawn.
