@@ -78,8 +78,8 @@ def forward(x: Tensor, W: Tensor, b: Tensor | None, e: Tensor, p: Any, p0: Any, 
     update = 0
     for i, place in enumerate(positions(options["seed"], options["n"], (d_out, d_in)).tolist()):
         row, column = divmod(place, d_in)
-        angle = row * torch.arange(d_out)[:, None] / d_out + column * torch.arange(d_in) / d_in
-        wave = torch.cos(2 * torch.pi * angle.double()).to(W)
+        down, along = (torch.arange(d, dtype=torch.float64) / d for d in (d_out, d_in))
+        wave = torch.cos(2 * torch.pi * (row * down[:, None] + column * along)).to(W)
         update = update + p["c"][..., i, None, None] * wave
     return linear(x, W + options["factor"] / (d_in * d_out) * update, b, e)
 
