@@ -30,7 +30,8 @@ from lora_lite.linear import LinearShape
 from lora_lite.merging import merge
 from lora_lite.peft_format.exporting import export_peft
 from lora_lite.peft_format.importing import import_peft
-from lora_lite.spec import VARIANTS, Calibrator, ParamSpec, Reference, SourceFile, Variant, register
+from lora_lite.reference import Reference, SourceFile
+from lora_lite.spec import VARIANTS, Calibrator, ParamSpec, Variant, register
 from lora_lite.variants import *  # noqa: F403  # the configs and variants, listed there
 
 __all__ = [

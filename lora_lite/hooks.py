@@ -99,7 +99,8 @@ def _given(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
     own = next(iter(adapter._parameters.values()), x)
     # Where the bias alone is there, torch computes with a weight on the meta device: with memory that is
     # nobody's. An engine's own forward has brought the weight, and taken it away again.
-    weight = x if "forward" in vars(layer) else layer._parameters.get("weight", x)
+    brought = "forward" in vars(layer) and not adapter.rereads_weight
+    weight = x if brought else layer._parameters.get("weight", x)
     for what, tensor in (("adapter", own), ("layer's weight", weight)):
         if tensor is not None and tensor.device != x.device:
             raise TargetError(

@@ -1,4 +1,4 @@
-"""What a variant declares (ParamSpec, Reference), the Variant base class, and the register of variants."""
+"""What a variant declares of its tensors (ParamSpec), the Variant base class, and the variants' register."""
 
 import math
 from abc import ABC
@@ -13,6 +13,7 @@ from lora_lite.config import AdapterConfig
 from lora_lite.deviation import Deviation
 from lora_lite.errors import ConfigError
 from lora_lite.linear import LinearShape
+from lora_lite.reference import Reference
 
 Gradient = Literal["zero", "nonzero"]
 Init = Callable[[Tensor], Any]
@@ -64,36 +65,6 @@ def kaiming_uniform(tensor: Tensor) -> None:
     nn.init.kaiming_uniform_(tensor, a=math.sqrt(5))
 
 
-@dataclass(frozen=True)
-class SourceFile:
-    """A file of a public implementation, and the hash by which a later change of it shows.
-
-    repository  "owner/name" on GitHub
-    path        in the repository
-    revision    tag or commit that was read
-    sha256      of the file there; None where it was not recorded
-    """
-
-    repository: str
-    path: str
-    revision: str
-    sha256: str | None
-
-
-@dataclass(frozen=True)
-class Reference:
-    """Where a variant's formula comes from.
-
-    arxiv   the paper's number, as "2106.09685"
-    titles  every title that the paper has carried, newest first
-    code    a public implementation, None where there is none
-    """
-
-    arxiv: str
-    titles: tuple[str, ...]
-    code: SourceFile | None = None
-
-
 class Calibrator(ABC):  # noqa: B024  # update is the interface; a variant's own init reads what it gathered
     """Gathers statistics of one layer's inputs, batch by batch."""
 
@@ -115,6 +86,8 @@ class Variant(nn.Module):
     reference          where its formula comes from; None where nowhere
     reads_weight       whether it reads the base weight: attach then refuses one that cannot be read, and NaN
                        and Inf in a quantised one too
+    rereads_weight     whether it reads it at every call too, and not at attach alone: an engine that brings
+                       the weight for the layer's own call is then refused
     needs_calibration  whether attach refuses it without calibration_data
     replaces           whether it takes nothing of y: attach then wants a layer that computes x Wᵀ + b, whose
                        own numbers do not count as base
@@ -132,6 +105,7 @@ class Variant(nn.Module):
     config_class: ClassVar[type[AdapterConfig]]
     reference: ClassVar[Reference | None] = None
     reads_weight: ClassVar[bool] = False
+    rereads_weight: ClassVar[bool] = False
     needs_calibration: ClassVar[bool] = False
     replaces: ClassVar[bool] = False
     deviations: ClassVar[tuple[Deviation, ...]] = ()

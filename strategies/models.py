@@ -296,6 +296,5 @@ def trained_models(variant: str, **ingredients: Any) -> st.SearchStrategy[Adapte
     return adapted_models(variant, trained=True, **ingredients)
 
 
-def trained_nested(variant: str) -> st.SearchStrategy[AdaptedModel]:
-    """As trained_models, of blocks that can be run one by one."""
-    return trained_models(variant, kinds=("nested",))
+# Of blocks that can be run one by one.
+trained_nested = partial(trained_models, kinds=("nested",))

@@ -9,14 +9,39 @@ from torch import nn
 from strategies.layers import SEEDS
 from strategies.models import NestedRecipe, nested_recipes
 
-# Each with the config class of peft's that it is of, and what is fixed there.
-METHODS: dict[str, tuple[str, dict[str, Any]]] = {
-    "lora": ("LoraConfig", {}),
-    "dora": ("LoraConfig", {"use_dora": True}),
-    "pissa": ("LoraConfig", {"init_lora_weights": "pissa"}),
-    "ia3": ("IA3Config", {}),
-    "hra": ("HRAConfig", {}),
-    "delora": ("DeloraConfig", {}),
+# Of layers, by pattern.
+PATTERNS: dict[str, tuple[tuple[tuple[str, Any], ...], ...]] = {
+    "rank_pattern": ((), (("down", 1),), ((r"\d+\.down", 4),), (("^{0}.0.down", 1), ("down", 2))),
+    "alpha_pattern": ((), (("up", 5),), ((r"{0}\.0\.(up|down)", 7),)),
+}
+# What is drawn of a setting, those that name layers aside. A principal part is no wider than the layer.
+RANKS, NARROW = {"r": (2, 4)}, {"r": (2,)}
+SCALES = {"lora_alpha": (3, 16, 0.5), "use_rslora": (False, True), "alpha_pattern": PATTERNS["alpha_pattern"]}
+BY_LAYER = {"rank_pattern": PATTERNS["rank_pattern"]}
+
+
+@dataclass(frozen=True)
+class PeftMethod:
+    """The config class of peft's that it is of, what is fixed there, and what is drawn.
+
+    by_index     whether layers can be named by it
+    on_inputs    whether the config says which layers are adapted at their input, feedforward_modules
+    """
+
+    config_class: str
+    fixed: dict[str, Any]
+    drawn: dict[str, tuple[Any, ...]]
+    by_index: bool = True
+    on_inputs: bool = False
+
+
+METHODS: dict[str, PeftMethod] = {
+    "lora": PeftMethod("LoraConfig", {}, RANKS | SCALES | BY_LAYER),
+    "dora": PeftMethod("LoraConfig", {"use_dora": True}, RANKS | SCALES | BY_LAYER),
+    "pissa": PeftMethod("LoraConfig", {"init_lora_weights": "pissa"}, NARROW | SCALES),
+    "ia3": PeftMethod("IA3Config", {}, {}, by_index=False, on_inputs=True),
+    "hra": PeftMethod("HRAConfig", {}, RANKS),
+    "delora": PeftMethod("DeloraConfig", {}, RANKS | BY_LAYER),
 }
 # How layers are named: whole ends of names, one pattern for whole names, or by index, {0} the container.
 NAMINGS: tuple[dict[str, Any], ...] = (
@@ -27,11 +52,6 @@ NAMINGS: tuple[dict[str, Any], ...] = (
     {"target_modules": ("up", "readout"), "exclude_modules": r".*\.0\.up"},
     {"target_modules": ("up", "down"), "layers_to_transform": (0,), "layers_pattern": "{0}"},
 )
-# Of layers, by pattern.
-PATTERNS: dict[str, tuple[tuple[tuple[str, Any], ...], ...]] = {
-    "rank_pattern": ((), (("down", 1),), ((r"\d+\.down", 4),), (("^{0}.0.down", 1), ("down", 2))),
-    "alpha_pattern": ((), (("up", 5),), ((r"{0}\.0\.(up|down)", 7),)),
-}
 
 
 @dataclass(frozen=True)
@@ -45,7 +65,7 @@ class PeftFolder:
 
     @property
     def config_class(self) -> str:
-        return METHODS[self.method][0]
+        return METHODS[self.method].config_class
 
     def keywords(self) -> dict[str, Any]:
         """Keyword arguments of the config class, names of layers filled in."""
@@ -67,15 +87,15 @@ class EncoderFolder:
 
     @property
     def config_class(self) -> str:
-        return METHODS[self.method][0]
+        return METHODS[self.method].config_class
 
     def keywords(self) -> dict[str, Any]:
         """Keyword arguments of the config class."""
         targets = ["query", "value", "output.dense"] if self.model == "MiniLM" else ["q_proj", "down_proj"]
-        settings = {**METHODS[self.method][1], "target_modules": targets}
-        if self.method == "ia3":
-            return {**settings, "feedforward_modules": targets[-1:]}
-        return {**settings, "r": 4}
+        method = METHODS[self.method]
+        inputs = {"feedforward_modules": targets[-1:]} if method.on_inputs else {}
+        rank = {"r": 4} if "r" in method.drawn else {}
+        return {**method.fixed, "target_modules": targets, **inputs, **rank}
 
 
 def _filled(value: Any, container: str) -> Any:
@@ -89,21 +109,12 @@ def _filled(value: Any, container: str) -> Any:
 @st.composite
 def peft_folders(draw: st.DrawFn, method: str) -> PeftFolder:
     """Shrinks towards rank 2 on the two layers of one narrow block."""
-    # IA3 has no choice by index.
-    namings = [naming for naming in NAMINGS if method != "ia3" or "layers_to_transform" not in naming]
-    naming = draw(st.sampled_from(namings))
-    settings = {**METHODS[method][1], **naming}
-    if method == "ia3":
+    own = METHODS[method]
+    namings = [naming for naming in NAMINGS if own.by_index or "layers_to_transform" not in naming]
+    settings = {**own.fixed, **draw(st.sampled_from(namings))}
+    if own.on_inputs:
         settings["feedforward_modules"] = _on_inputs(draw, settings["target_modules"])
-    else:
-        # A principal part is no wider than the layer.
-        settings["r"] = draw(st.sampled_from((2,) if method == "pissa" else (2, 4)))
-    if method in ("lora", "dora", "pissa"):
-        settings["lora_alpha"] = draw(st.sampled_from((3, 16, 0.5)))
-        settings["use_rslora"] = draw(st.booleans())
-        settings["alpha_pattern"] = draw(st.sampled_from(PATTERNS["alpha_pattern"]))
-    if method in ("lora", "dora", "delora"):
-        settings["rank_pattern"] = draw(st.sampled_from(PATTERNS["rank_pattern"]))
+    settings |= {name: draw(st.sampled_from(values)) for name, values in own.drawn.items()}
     rank = (("r", settings["r"]),) if "r" in settings else ()
     return PeftFolder(
         method=method,

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -16,7 +16,7 @@ from lora_lite.peft_format.method import Layers, Method, Shapes, Written
 from lora_lite.peft_format.patterns import exactly
 from lora_lite.peft_format.settings import Settings
 from lora_lite.spec import Variant
-from lora_lite.variants import DoRAConfig, LoRAConfig, PiSSA, PiSSAConfig
+from lora_lite.variants import EVA, DeLoRA, DoRA, DoRAConfig, LoRA, LoRAConfig, PiSSA, PiSSAConfig
 from lora_lite.variants.delora import direction
 
 A, B, MAGNITUDE = "lora_A.weight", "lora_B.weight", "lora_magnitude_vector"
@@ -76,6 +76,10 @@ class LowRank(Method):
         return own
 
     @classmethod
+    def takes(cls, module: Variant) -> bool:
+        return type(module) in FACTORS
+
+    @classmethod
     def written(cls, layers: Layers) -> Written:
         factors = {name: factors_of(module) for name, (_, module) in layers.items()}
         ranks = {name: own.r for name, own in factors.items()}
@@ -115,6 +119,10 @@ class DoRALike(LowRank):
         return {**super().ours(tensors, layer, config), "m": tensors[MAGNITUDE]}
 
     @classmethod
+    def takes(cls, module: Variant) -> bool:
+        return type(module) is DoRA
+
+    @classmethod
     @torch.no_grad()
     def written(cls, layers: Layers) -> Written:
         settings, tensors = super().written(layers)
@@ -146,14 +154,17 @@ class Factors:
 @torch.no_grad()
 def factors_of(module: Variant) -> Factors:
     """The update of a module that adds one."""
-    own: Any = module
-    if module.name == "pissa":
-        # s (B A − B₀ A₀), in one product of twice the rank.
-        down, up = torch.cat([own.A, own.A0]), torch.cat([own.B, -own.B0], dim=1)
-        return Factors(down, up, 2 * own.config.alpha)
-    if module.name == "delora":
-        return _of_delora(own)
+    return FACTORS[type(module)](module)
+
+
+def _of_lora(own: Any) -> Factors:
     return Factors(own.A, own.B, own.config.alpha)
+
+
+def _of_pissa(own: Any) -> Factors:
+    """s (B A − B₀ A₀), in one product of twice the rank."""
+    down, up = torch.cat([own.A, own.A0]), torch.cat([own.B, -own.B0], dim=1)
+    return Factors(down, up, 2 * own.config.alpha)
 
 
 def _of_delora(own: Any) -> Factors:
@@ -167,6 +178,16 @@ def _of_delora(own: Any) -> Factors:
     return Factors(
         (down * own.w.to(wide)).to(kept), (up * (strength / (lengths * widths))).to(kept), float(2 * r)
     )
+
+
+# By the class itself: a subclass may compute something else.
+FACTORS: dict[type[Variant], Callable[[Any], Factors]] = {
+    LoRA: _of_lora,
+    EVA: _of_lora,
+    DoRA: _of_lora,
+    PiSSA: _of_pissa,
+    DeLoRA: _of_delora,
+}
 
 
 def _plain(alpha: float) -> float:

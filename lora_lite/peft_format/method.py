@@ -70,5 +70,10 @@ class Method(ABC):
 
     @classmethod
     @abstractmethod
+    def takes(cls, module: Variant) -> bool:
+        """Whether such an adapter of ours is written as this method."""
+
+    @classmethod
+    @abstractmethod
     def written(cls, layers: Layers) -> Written:
         """What a folder has of these layers. Raises CheckpointError where it cannot."""

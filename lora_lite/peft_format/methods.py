@@ -9,23 +9,13 @@ from lora_lite.peft_format.others import DeLoRALike, HRALike, IA3Like
 from lora_lite.peft_format.settings import Settings
 from lora_lite.spec import Variant
 
-METHODS: tuple[type[Method], ...] = (LowRank, DoRALike, IA3Like, HRALike, DeLoRALike)
-# As what each variant is written.
-WRITTEN: dict[str, type[Method]] = {
-    "lora": LowRank,
-    "eva": LowRank,
-    "pissa": LowRank,
-    "delora": LowRank,
-    "dora": DoRALike,
-    "ia3": IA3Like,
-    "ia3_ff": IA3Like,
-    "hra": HRALike,
-}
+# The first that takes an adapter writes it: what DELORA cannot say of one, LORA can.
+METHODS: tuple[type[Method], ...] = (DeLoRALike, DoRALike, LowRank, IA3Like, HRALike)
 
 
 def method_of(settings: Settings) -> type[Method]:
     """The method of a folder. Raises CheckpointError where it, or one of its settings, is none of ours."""
-    kinds = {method.peft_type: method for method in reversed(METHODS)}
+    kinds = {method.peft_type: method for method in METHODS}
     kind = settings.get("peft_type")
     if not isinstance(kind, str) or kind not in kinds:
         raise settings.damaged("peft_type", f"one of {', '.join(sorted(kinds))}, which lora_lite has too")
@@ -38,13 +28,11 @@ def written_as(modules: Mapping[str, Variant]) -> type[Method]:
     """The one method that all these layers can be written as. Raises CheckpointError where there is none."""
     methods: dict[type[Method], str] = {}
     for name, module in modules.items():
-        method = WRITTEN.get(module.name)
+        method = next((one for one in METHODS if one.takes(module)), None)
         if method is None:
             raise CheckpointError(
                 f"{name}: peft has no {module.name}. Merge the adapter, or keep it in lora_lite's own file."
             )
-        if module.name == "delora" and module.config.init == "zero_b":
-            method = DeLoRALike
         methods.setdefault(method, f"{module.name} on {name}")
     if len(methods) > 1:
         raise CheckpointError(

@@ -14,7 +14,8 @@ from lora_lite.linear import LinearShape, at_least_float32, is_turned
 from lora_lite.peft_format.method import Layers, Method, Shapes, Written
 from lora_lite.peft_format.patterns import exactly, only, whole
 from lora_lite.peft_format.settings import Settings
-from lora_lite.variants import DeLoRAConfig, HRAConfig, IA3Config, IA3FFConfig
+from lora_lite.spec import Variant
+from lora_lite.variants import HRA, IA3, IA3FF, DeLoRA, DeLoRAConfig, HRAConfig, IA3Config, IA3FFConfig
 
 
 def refuse_turned(method: str, layers: Layers) -> None:
@@ -41,6 +42,10 @@ class HRALike(Method):
 
     def ours(self, tensors: Mapping[str, Tensor], layer: nn.Module, config: Any) -> dict[str, Tensor]:
         return {"U": tensors["hra_u"].mT}
+
+    @classmethod
+    def takes(cls, module: Variant) -> bool:
+        return type(module) is HRA
 
     @classmethod
     def written(cls, layers: Layers) -> Written:
@@ -99,9 +104,13 @@ class IA3Like(Method):
         return {"offset": tensors["ia3_l"].flatten().double() - 1}
 
     @classmethod
+    def takes(cls, module: Variant) -> bool:
+        return type(module) in (IA3, IA3FF)
+
+    @classmethod
     def written(cls, layers: Layers) -> Written:
         tensors = {}
-        on_inputs = [name for name, (_, module) in layers.items() if module.name == "ia3_ff"]
+        on_inputs = [name for name, (_, module) in layers.items() if type(module) is IA3FF]
         for name, (_, module) in layers.items():
             offset: Any = module.offset
             # Half precision would swallow the offset.
@@ -136,6 +145,10 @@ class DeLoRALike(Method):
 
     def ours(self, tensors: Mapping[str, Tensor], layer: nn.Module, config: Any) -> dict[str, Tensor]:
         return dict(zip(self.OURS, (tensors[suffix] for suffix in self.suffixes), strict=True))
+
+    @classmethod
+    def takes(cls, module: Variant) -> bool:
+        return type(module) is DeLoRA and module.config.init == "zero_b"
 
     @classmethod
     def written(cls, layers: Layers) -> Written:

@@ -60,6 +60,7 @@ class DoRA(Variant):
     config_class = DoRAConfig
     reference = references.DORA
     reads_weight = True
+    rereads_weight = True
     deviations = (
         Deviation("the_gradient_is_that_of_the_output", "no gradient flows through n, as in section 4.3"),
     )

@@ -5,7 +5,7 @@ index of repositories keeps it (25,235 characters): line endings, if it ever had
 where the suite opens the references (pytest --online).
 """
 
-from lora_lite.spec import Reference, SourceFile
+from lora_lite.reference import Reference, SourceFile
 
 
 def _peft(path: str, sha256: str) -> SourceFile:

@@ -60,8 +60,9 @@ def _tried(name: str, case: LibraryCase) -> str:
         return "refused"
     except NotJudgedError:
         return NOT_JUDGED
-    except Exception:
-        return CRASHED
+    except Exception as error:
+        # Of somebody else's code, about which this page tells what became of it.
+        return f"{CRASHED}: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
     return HELD
 
 

@@ -126,7 +126,8 @@ def test_what_takes_long_is_told(variant: str) -> None:
         made = bars(quiet, installed, lambda: on(Stack(), variant))
         told = [(bar.what, bar.done, bar.total, bar.closed) for bar in made]
         layers = [(f"{variant}: layers", 3, 3, True)]
-        wanted = [("calibration: batches", 2, 2, True), *layers] if variant == "eva" else layers
+        batches = [("calibration: batches", 2, 2, True)] if ll.VARIANTS[variant].needs_calibration else []
+        wanted = [*batches, *layers]
         expected = wanted if quiet < 0 and installed else []
         found = f"attach after {quiet} quiet seconds, tqdm {installed}, shows {told}, wanted {expected}"
         assert_holds(told == expected, claim=found)

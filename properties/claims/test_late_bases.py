@@ -179,8 +179,8 @@ def test_an_adapter_elsewhere_than_its_input_is_refused(variant: str) -> None:
 @claim(st.just, stage="forward", subject="lora_lite")
 def test_a_layer_whose_weight_alone_was_taken_away_is_refused(variant: str) -> None:
     """torch computes with a weight on the meta device where the bias lies elsewhere: with memory that is
-    nobody's. Forward, save and merge; an engine whose own forward brings the weight is believed (dora
-    needs it longer).
+    nobody's. Forward, save and merge; an engine whose own forward brings the weight is believed,
+    but where the adapter reads it too.
     """
     on(model := Stack(), variant)
     layer, weight = model.first, model.first.weight
@@ -199,6 +199,11 @@ def test_a_layer_whose_weight_alone_was_taken_away_is_refused(variant: str) -> N
         return nn.functional.linear(input, weight, layer.bias)
 
     layer.forward = forward  # type: ignore[method-assign]  # as an engine does
-    if variant != "dora":
-        with assert_runs("a forward that brings the weight"):
-            model(x(3))
+    with (
+        assert_refuses(
+            ll.TargetError, "^first: the layer's weight", claim="a forward that brings it too late"
+        )
+        if ll.VARIANTS[variant].rereads_weight
+        else assert_runs("a forward that brings the weight")
+    ):
+        model(x(3))

@@ -27,7 +27,7 @@ from strategies import (
     trained_layers,
     weight,
 )
-from strategies.options import DIMS, own_options
+from strategies.options import BUILT_IN, DIMS, own_options
 
 pytestmark = pytest.mark.instruments
 
@@ -168,3 +168,12 @@ def test_what_the_families_promise() -> None:
 
 def test_all_names_are_exported() -> None:
     assert all(hasattr(strategies, name) for name in strategies.__all__)
+
+
+def test_mutants_of_all_variants_are_of_the_built_in_ones() -> None:
+    """A user's variant has no oracle: what only an oracle sees would survive there."""
+    low_rank, others = (
+        {"lora", "pissa", "dora", "delora", "eva", "antipasto"},
+        {"ia3", "ia3_ff", "hra", "full"},
+    )
+    assert set(BUILT_IN) == low_rank | others
