@@ -81,6 +81,15 @@ def test_two_lines_make_the_claims_tests_of_a_repository(site: Path, home: Path)
     assert "1 failed" in again.stdout
 
 
+def test_a_checkout_serves_a_folder_outside_of_it(home: Path) -> None:
+    """As pip install -e leaves it: its own conftest.py is none of that folder's."""
+    (home / "conftest.py").write_text(
+        'from properties import tests_of\n\npytest_plugins = tests_of("mine")\n'
+    )
+    ended = pytest_at(ROOT, home, "--max-examples", "3", "-k", "gain and small_step")
+    assert "1 passed" in ended.stdout, ended.stdout + ended.stderr
+
+
 @pytest.mark.parametrize("name", ["properties", "strategies"])
 @pytest.mark.parametrize("asked", ["by a conftest.py", "by an option"])
 def test_a_namesake_is_refused(site: Path, home: Path, name: str, asked: str) -> None:
