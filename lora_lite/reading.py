@@ -97,7 +97,7 @@ def opened(path: str, digest: Callable[[Tensor], str]) -> Iterator[tuple[dict[st
         if not isinstance(metadata, dict) or not isinstance(text := metadata.get(HEADER), str):
             raise CheckpointError(
                 f"{shown(path)}: a safetensors file without a {HEADER!r} header. Load files written by"
-                " lora_lite.save."
+                " lora_lite.save; a folder of peft's is read by lora_lite.import_peft."
             )
         yield _parse_header(path, text), tensors
 
@@ -121,7 +121,9 @@ def _refuse_what_is_no_file(path: str) -> None:
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(f"{shown(path)}: no such file.") from None
     kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or device"
-    raise FileNotFoundError(f"{shown(path)}: no such file, but {kind}.")
+    peft = os.path.exists(os.path.join(path, "adapter_config.json"))
+    hint = " It is one of peft's: lora_lite.import_peft reads it." if peft else ""
+    raise FileNotFoundError(f"{shown(path)}: no such file, but {kind}.{hint}")
 
 
 def _not_whole(path: str, why: str) -> str:

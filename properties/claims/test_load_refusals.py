@@ -178,11 +178,14 @@ def test_a_foreign_file_is_refused() -> None:
     """A safetensors file of somebody else's, and no file at all."""
     with saved() as path:
         save_file({"x": torch.zeros(1)}, path)
-        match = "without a 'lora_lite' header"
+        match = "without a 'lora_lite' header.*lora_lite.import_peft"
         refused(base(), path, ll.CheckpointError, match, "load of somebody else's safetensors file")
         missing, none = path.with_name("b"), "no such file"
         refused(base(), missing, FileNotFoundError, none, "load of a file that is not there")
         refused(base(), path.parent, FileNotFoundError, none, "load of a folder")
+        (path.parent / "adapter_config.json").write_text("{}")
+        match = "no such file, but a folder.*lora_lite.import_peft"
+        refused(base(), path.parent, FileNotFoundError, match, "load of a folder of peft's")
 
 
 @claim(stage="load", subject="lora_lite")
