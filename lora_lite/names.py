@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
+from lora_lite.errors import TargetError
 from lora_lite.spec import Variant
 
 # A module's name, the module, and the name of one of its buffers.
@@ -16,6 +17,9 @@ Place = tuple[str, nn.Module, str]
 # handles.
 CHILD = "lora_lite"
 STATE = "_lora_lite"
+
+# A module may have several names, as a block that runs a hundred times has.
+NAMES_AT_LEAST, NAMES_EACH = 1000, 50
 
 # Under which name torch.compile, checkpoint_wrapper and FullyShardedDataParallel keep what they wrap; and
 # wrappers that call it "module", as a plain model may call a child too.
@@ -32,10 +36,23 @@ def without_wrappers(module: nn.Module) -> nn.Module:
     return module
 
 
-def plain_modules(
-    model: nn.Module, name: str = "", above: tuple[nn.Module, ...] = ()
-) -> Iterator[tuple[str, nn.Module]]:
-    """Every module by name, under each of its names, wrappers left out; in the order of named_modules()."""
+def plain_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Every module by name, under each of its names, wrappers left out; in the order of named_modules().
+
+    Raises TargetError where parts hold one another in so many ways that there is no end of names.
+    """
+    seen = set[nn.Module]()
+    for count, (name, module) in enumerate(_paths(model, "", ())):
+        seen.add(module)
+        if count > NAMES_AT_LEAST + NAMES_EACH * len(seen):
+            raise TargetError(
+                f"{name[:80]}: found more than {count} names for {len(seen)} modules, which hold one another,"
+                " wanted a tree of modules. Keep such links out of the modules, in a list or a tuple."
+            )
+        yield name, module
+
+
+def _paths(model: nn.Module, name: str, above: tuple[nn.Module, ...]) -> Iterator[tuple[str, nn.Module]]:
     model = without_wrappers(model)
     # A part may hold what it is a part of: there it ends.
     if model in above:
@@ -43,7 +60,7 @@ def plain_modules(
     yield name, model
     for own, child in model._modules.items():
         if child is not None:
-            yield from plain_modules(child, f"{name}.{own}" if name else own, (*above, model))
+            yield from _paths(child, f"{name}.{own}" if name else own, (*above, model))
 
 
 def base_modules(model: nn.Module, without: Collection[str] = ()) -> Iterator[tuple[str, nn.Module]]:

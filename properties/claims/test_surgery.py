@@ -1,6 +1,7 @@
 """Models that are changed around an adapter: wrapped, fused, with layers replaced, deleted or passed by."""
 
 import copy
+import itertools
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -206,6 +207,13 @@ def test_a_part_that_holds_its_owner_ends_there(variant: str) -> None:
         adapter = on(model, variant)
     found = f"targets of a model that holds itself are {adapter.targets}, wanted its three layers"
     assert_holds(adapter.targets == ("first", "second", "third"), claim=found)
+    linked = nn.ModuleList(nn.Linear(4, 4) for _ in range(6))
+    for part, other in itertools.permutations(linked, 2):
+        part.add_module(f"beside_{list(linked).index(other)}", other)
+    with assert_refuses(
+        ll.TargetError, "names for 7 modules", claim="attach to modules that hold one another"
+    ):
+        ll.attach(linked, ll.IA3Config(target_names=("0",)))
 
 
 @claim(stage="attach", subject="lora_lite")

@@ -10,8 +10,11 @@ from typing import Any
 
 import pytest
 import torch.distributed as dist
+from hypothesis import settings
 
+from properties.claims.any import test_keeping
 from properties.judging.assertions import Violation
+from properties.judging.claim import load_claims_of_any
 from properties.judging.two_processes import check_trained
 from properties.mutation.in_two_processes import MUTANTS, train_with
 from properties.subjects import pair
@@ -57,5 +60,21 @@ def doze(rank: int, folder: Path) -> dict[str, Any]:
 def test_one_that_does_not_answer_has_not_died(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a claim cannot tell from a busy machine."""
     monkeypatch.setattr(pair, "PATIENCE", timedelta(seconds=0.5))
-    with pytest.raises(NoAnswerError, match="did not answer within 0:00:01"):
-        asked(doze)
+    for _ in range(2):  # it is asked again, and not remembered
+        with pytest.raises(NoAnswerError, match="did not answer within 0:00:01"):
+            asked(doze)
+
+
+def test_a_load_that_never_ends_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not left unjudged: once a machine may be busy."""
+    tries: list[tuple[Any, ...]] = []
+
+    def hangs(*given: Any) -> list[dict[str, Any]]:
+        tries.append(given)
+        raise NoAnswerError("two processes did not answer")
+
+    monkeypatch.setattr(test_keeping, "asked", hangs)
+    made = load_claims_of_any()["a_fresh_process_loads_what_was_saved"]
+    with pytest.raises(Violation, match="without end"):
+        made.run("lora_lite:lora", settings(max_examples=1, database=None))
+    assert len(tries) % 2 == 0

@@ -127,11 +127,16 @@ def asked(work: Work, *arguments: Any) -> list[dict[str, Any]]:
 
 @cache
 def _ask(work: Work, arguments: tuple[Any, ...]) -> list[dict[str, Any]] | DiedError:
-    """A death is remembered too: to die again takes seconds."""
+    """A death is remembered too: to die again takes seconds. That there was no answer is not: the machine may
+    have been busy.
+    """
     if not _pairs:
         _pairs.append(Pair())
     try:
         return _pairs[0].ask(work, *arguments)
+    except NoAnswerError:
+        _pairs.clear()
+        raise
     except DiedError as error:
         _pairs.clear()
         return error

@@ -4,7 +4,7 @@ import copy
 import io
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ from properties.judging.assertions import (
     assert_within,
 )
 from properties.judging.claim import ANY, claim
-from properties.judging.outcome import NotJudgedError
 from properties.judging.own_bound import own_output
 from properties.judging.tolerance import claim_bound
 from properties.subjects.library import LibraryCase, Life
@@ -39,6 +38,16 @@ from strategies import gaussian
 
 halves = partial(trained_cases, dtypes=("float32", "bfloat16"))
 exact = partial(trained_cases, dtypes=("float64", "float32"), tokens=((3,),))
+
+
+def _asked(case: LibraryCase, folder: str) -> list[dict[str, Any]]:
+    """What two fresh processes tell. A machine may be busy once; the second time it is a load without end."""
+    with suppress(NoAnswerError):
+        return asked(loaded_elsewhere, case, folder)
+    try:
+        return asked(loaded_elsewhere, case, folder)
+    except NoAnswerError as error:
+        raise Violation(f"a fresh process loads it without end: {error}") from error
 
 
 @contextmanager
@@ -83,10 +92,7 @@ def test_a_fresh_process_loads_what_was_saved(case: LibraryCase) -> None:
     wanted = own_output(life.model, x)
     with tempfile.TemporaryDirectory() as folder:
         life.save(Path(folder))
-        try:
-            answers = asked(loaded_elsewhere, case, folder)
-        except NoAnswerError as busy:
-            raise NotJudgedError(str(busy)) from busy
+        answers = _asked(case, folder)
     for answer in answers:
         if "error" in answer:
             raise Violation(f"a fresh process cannot load it:\n{answer['error']}")
