@@ -36,8 +36,8 @@ def _around(
     def takes(d_in: int, d_out: int) -> bool:
         return accepts(variant, d_in, d_out, chosen)
 
-    # The norm before a layer takes one direction from what calibration sees.
-    if ll.VARIANTS[variant].needs_calibration and width <= (dict(chosen).get("r") or 0):
+    # A norm, a nonlinearity and rounding take directions from what calibration sees: a few are always left.
+    if ll.VARIANTS[variant].needs_calibration and (dict(chosen).get("r") or 0) > min(READOUT, width - 1):
         return None
     readout = next((o for o in readouts if takes(width, o)), None)
     fits = tuple(i for i in inners if takes(width, i) and takes(i, width))
