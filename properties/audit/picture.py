@@ -48,7 +48,10 @@ class Picture:
 
 
 def picture_of(fields: list[dict[str, Any]], rows: int = 24) -> Picture:
-    """What the tables of one or more runs come to, so many rows of it. Raises ValueError where two have one method."""
+    """What the tables of one or more runs come to, so many rows of it.
+
+    Raises ValueError where two have one method.
+    """
     judged = [row for field in fields for row in field["rows"]]
     if twice := sorted(name for name, n in Counter(row["method"] for row in judged).items() if n > 1):
         raise ValueError(f"{', '.join(twice)}: in more than one of the files, wanted each method once")

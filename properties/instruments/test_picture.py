@@ -13,8 +13,6 @@ from properties.audit.picture import Cell, drawn, main, picture_of
 
 pytestmark = pytest.mark.instruments
 
-README = Path(__file__).parents[2] / "README.md"
-
 
 def field(method: str, package: str, **states: str) -> dict[str, Any]:
     outcomes = [{"claim": claim, "state": state} for claim, state in states.items()]
