@@ -28,6 +28,7 @@ from strategies import set_device
 register_profiles()
 
 ANY_CLAIMS = guests.CLAIMS / "any"
+INSTRUMENTS = PACKAGE / "instruments"
 MARKS = {
     "mutation": "injects silent failures and proves that each is caught",
     "instruments": "of the suite itself; deselected with --mutant; with --variant, those about no variant",
@@ -215,6 +216,16 @@ def is_idle(
     return not about_a_variant
 
 
+def _suite_is_idle(config: pytest.Config) -> bool:
+    """Whether none of its tests will run, and none is asked for by its path."""
+    mutant, variants, marks = (config.getoption(name) for name in ("--mutant", "--variant", "-m"))
+    if config.getoption("--online") or "online" in marks:
+        return False
+    given = [config.invocation_params.dir / arg.partition("::")[0] for arg in config.args]
+    named = any(path.resolve().is_relative_to(INSTRUMENTS) for path in given)
+    return not named and is_idle(set(MARKS), False, mutant=mutant, variants=variants, asked_for=marks)
+
+
 def _judges(item: pytest.Item) -> bool:
     # pytest puts a sentinel of its own where there is nothing to parametrise with.
     return all(
@@ -229,8 +240,11 @@ def _parameters(item: pytest.Item) -> dict[str, object]:
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """What needs a network, or judges other libraries, is collected where it is asked for; and where only
-    others are judged, nothing about lora_lite is.
+    others are judged, nothing about lora_lite is. Tests of the suite that would all be left out are not
+    imported first.
     """
+    if collection_path == INSTRUMENTS and _suite_is_idle(config):
+        return True
     if config.getoption("--subject") is None and collection_path == ANY_CLAIMS:
         return True
     if not _judges_own(config) and collection_path.name.startswith("test_"):
