@@ -16,6 +16,7 @@ import lora_lite as ll
 from properties import audit, guests
 from properties.crashes import Crashes
 from properties.judging.claim import RUNNER, Claim
+from properties.judging.needs import MACHINE
 from properties.judging.outcome import NOT_APPLICABLE, STAGES
 from properties.judging.place import IN_A_CHECKOUT, PACKAGE
 from properties.judging.profiles import check_database, register_profiles
@@ -181,16 +182,18 @@ def _of_ours(item: pytest.Item) -> bool:
     return item.path.is_relative_to(PACKAGE) or hasattr(getattr(item, "function", None), "claim")
 
 
-def _turn(item: pytest.Item) -> tuple[int, int]:
-    """What is known to have failed once comes first, then claims, those of the first stages before others;
-    slow ones in the order in which they share what is costly; the suite's own tests last.
+def _turn(item: pytest.Item) -> tuple[int, int, int]:
+    """What is known to have failed once comes first, then claims: those that are cheap before those that take
+    a share of the budget or import another package, of each the first stages before others; slow ones in the
+    order in which they share what is costly; the suite's own tests last.
     """
     claim: Claim | None = getattr(getattr(item, "function", None), "claim", None)
     if "regression" in _parameters(item):
-        return 0, 0
+        return 0, 0, 0
     if claim is None:
-        return 3, 0
-    return (2, 0) if claim.slow else (1, STAGES.index(claim.stage))
+        return 3, 0, 0
+    costly = claim.share < 1 or not MACHINE.keys().isdisjoint(claim.needs)
+    return (2, 0, 0) if claim.slow else (1, costly, STAGES.index(claim.stage))
 
 
 def is_idle(

@@ -66,18 +66,19 @@ class InNoGrad(Lines):
 @claim(st.just, stage="attach", subject="lora_lite")
 def test_an_interrupt_inside_of_no_grad_leaves_gradients_on(variant: str) -> None:
     """At each of its lines: it would leave all of torch without them."""
-    for operation in ("attach", "load", "merge", "save"):
-        # Until it has no such line any more.
-        for at in range(MOST):
-            with scene(variant, operation) as there:
-                lines = InNoGrad(KeyboardInterrupt, at)
-                with tracing(lines), suppress(KeyboardInterrupt):
-                    there.act()
-                found = torch.is_grad_enabled()
-            what = f"an interrupt at line {at} of no_grad during {operation} left torch without gradients"
-            assert_holds(found, claim=what)
-            if lines.ran <= at:
-                break
+    with one_folder():
+        for operation in ("attach", "load", "merge", "save"):
+            # Until it has no such line any more.
+            for at in range(MOST):
+                with scene(variant, operation) as there:
+                    lines = InNoGrad(KeyboardInterrupt, at)
+                    with tracing(lines), suppress(KeyboardInterrupt):
+                        there.act()
+                    found = torch.is_grad_enabled()
+                what = f"an interrupt at line {at} of no_grad during {operation} left torch without gradients"
+                assert_holds(found, claim=what)
+                if lines.ran <= at:
+                    break
 
 
 @claim(st.just, stage="merge", subject="lora_lite")
