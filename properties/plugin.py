@@ -30,6 +30,8 @@ register_profiles()
 
 ANY_CLAIMS = guests.CLAIMS / "any"
 INSTRUMENTS = PACKAGE / "instruments"
+# What is judged first; the others follow as in STAGES.
+FIRST = ("init", "forward", "gradient", "save", "scope")
 MARKS = {
     "mutation": "injects silent failures and proves that each is caught",
     "instruments": "of the suite itself; deselected with --mutant; with --variant, those about no variant",
@@ -184,8 +186,8 @@ def _of_ours(item: pytest.Item) -> bool:
 
 def _turn(item: pytest.Item) -> tuple[int, int, int]:
     """What is known to have failed once comes first, then claims: those that are cheap before those that take
-    a share of the budget or import another package, of each the first stages before others; slow ones in the
-    order in which they share what is costly; the suite's own tests last.
+    a share of the budget or import another package, of each by stage; slow ones in the order in which they
+    share what is costly; the suite's own tests last.
     """
     claim: Claim | None = getattr(getattr(item, "function", None), "claim", None)
     if "regression" in _parameters(item):
@@ -193,7 +195,8 @@ def _turn(item: pytest.Item) -> tuple[int, int, int]:
     if claim is None:
         return 3, 0, 0
     costly = claim.share < 1 or not MACHINE.keys().isdisjoint(claim.needs)
-    return (2, 0, 0) if claim.slow else (1, costly, STAGES.index(claim.stage))
+    turns = [*FIRST, *(stage for stage in STAGES if stage not in FIRST)]
+    return (2, 0, 0) if claim.slow else (1, costly, turns.index(claim.stage))
 
 
 def is_idle(
