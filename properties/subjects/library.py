@@ -103,6 +103,7 @@ class Method:
     widths  of layers that it may take, simplest first
     linear  the adapted layer is affine in its input
     numbers the settings that are drawn beside the switch, and what is tried of each
+    simplest  what `settings` shrinks to, where there are numbers
     """
 
     name: str
@@ -111,6 +112,7 @@ class Method:
     widths: tuple[int, ...] = (2, 4, 6, 8, 12)
     linear: bool = True
     numbers: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    simplest: Settings = ()
 
 
 class Life:
@@ -156,8 +158,8 @@ class Life:
         """From now on the adapter adds `factor` times what it would."""
         raise NotImplementedError
 
-    def add_second(self) -> None:
-        """A fresh adapter with the same settings, not active."""
+    def add_second(self, settings: Settings | None = None) -> None:
+        """A fresh adapter, with the same settings or others, not active."""
         raise NotImplementedError
 
     def switch(self, *active: int) -> None:
