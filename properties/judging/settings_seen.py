@@ -40,6 +40,7 @@ def unseen(case: LibraryCase, excused: Container[str]) -> list[str]:
     else:
         drawn = method_of(case.method).numbers
         tries = {name: DROPPED if "dropout" in name else values[:3] for name, values in drawn.items()}
+        tries |= method_of(case.method).keys
     # Of this call alone: what is looked at may be another library the next time.
     look = cache(portrait)
     return [

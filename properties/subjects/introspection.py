@@ -47,6 +47,16 @@ def numbers_of(config: type, leave: Container[str] = ()) -> dict[str, tuple[Any,
     }
 
 
+def keys_of(config: type, leave: Container[str] = ()) -> dict[str, tuple[Any, ...]]:
+    """Another value of each seed, by its name."""
+    known = {name: field for name, field in _fields(config).items() if name not in leave and _is_key(name)}
+    return {name: (default + 1,) for name, (_, default) in known.items() if type(default) is int}
+
+
+def _is_key(name: str) -> bool:
+    return any(part in name for part in ("seed", "key"))
+
+
 @st.composite
 def _numbers_with(
     draw: st.DrawFn, numbers: dict[str, tuple[Any, ...]], known: dict[str, Any], switched: dict[str, Any]
@@ -105,7 +115,7 @@ def _numbers(name: str, hint: Any, default: Any) -> tuple[Any, ...]:
     kinds = _alternatives(hint)
     if "dropout" in name:
         return (0.0,)
-    if isinstance(default, bool) or any(part in name for part in ("seed", "key")):
+    if isinstance(default, bool) or _is_key(name):
         return ()
     if int in kinds:
         kept = [default] if default in (0, 1, -1, None) else []

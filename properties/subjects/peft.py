@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 from torch import Tensor, nn
 
-from properties.subjects.introspection import families, numbers_of
+from properties.subjects.introspection import families, keys_of, numbers_of
 from properties.subjects.library import Library, LibraryCase, Life, Method, Settings, refusing
 
 FIRST, SECOND = "default", "second"
@@ -150,13 +150,13 @@ class Peft(Library):
             name = kind.value.lower()
             if name not in NO_LAYERS and issubclass(tuner, BaseTuner):
                 leave = known | {*LEFT_ALONE, *REQUIRED.get(name, ())}
-                numbers = numbers_of(_config_class(name), leave)
+                numbers, keys = (of(_config_class(name), leave) for of in (numbers_of, keys_of))
                 kinds = families(_config_class(name), leave, SWITCHES.get(name))
                 offers, linear = _offers(name, tuner), name not in NOT_AFFINE
                 for family, (drawn, simplest) in kinds.items():
                     full = f"{name}+{family}" if family else name
                     found[full] = Method(
-                        full, drawn, offers, linear=linear, numbers=numbers, simplest=simplest
+                        full, drawn, offers, linear=linear, numbers=numbers, simplest=simplest, keys=keys
                     )
         return found
 
