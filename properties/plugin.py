@@ -15,9 +15,9 @@ from hypothesis import settings
 import lora_lite as ll
 from properties import audit, guests
 from properties.crashes import Crashes
+from properties.folding import Folding, Unfolding
 from properties.judging.claim import RUNNER, Claim
-from properties.judging.needs import MACHINE
-from properties.judging.outcome import NOT_APPLICABLE, STAGES
+from properties.judging.outcome import NOT_APPLICABLE
 from properties.judging.place import IN_A_CHECKOUT, PACKAGE
 from properties.judging.profiles import check_database, register_profiles
 from properties.judging.under_pytest import KEEPER, run_as_test
@@ -30,8 +30,6 @@ register_profiles()
 
 ANY_CLAIMS = guests.CLAIMS / "any"
 INSTRUMENTS = PACKAGE / "instruments"
-# What is judged first; the others follow as in STAGES.
-FIRST = ("init", "forward", "gradient", "save", "scope")
 MARKS = {
     "mutation": "injects silent failures and proves that each is caught",
     "instruments": "of the suite itself; deselected with --mutant; with --variant, those about no variant",
@@ -106,6 +104,8 @@ def pytest_configure(config: pytest.Config) -> None:
             " --variant-module."
         )
     config.pluginmanager.register(Crashes(config), "crashes")
+    config.pluginmanager.register(folding := Folding(), "lora-lite-folding")
+    config.pluginmanager.register(Unfolding(folding), "lora-lite-unfolding")
     if config.getoption("verbose") <= 0 and not hasattr(config, "workerinput"):
         config.pluginmanager.register(Progress(config), "lora-lite-progress")
     audit.start(config)
@@ -184,19 +184,16 @@ def _of_ours(item: pytest.Item) -> bool:
     return item.path.is_relative_to(PACKAGE) or hasattr(getattr(item, "function", None), "claim")
 
 
-def _turn(item: pytest.Item) -> tuple[int, int, int]:
-    """What is known to have failed once comes first, then claims: those that are cheap before those that take
-    a share of the budget or import another package, of each by stage; slow ones in the order in which they
-    share what is costly; the suite's own tests last.
+def _turn(item: pytest.Item) -> tuple[int, ...]:
+    """What is known to have failed once comes first, then claims in their turn; slow ones in the order in
+    which they share what is costly; the suite's own tests last.
     """
     claim: Claim | None = getattr(getattr(item, "function", None), "claim", None)
     if "regression" in _parameters(item):
-        return 0, 0, 0
+        return (0,)
     if claim is None:
-        return 3, 0, 0
-    costly = claim.share < 1 or not MACHINE.keys().isdisjoint(claim.needs)
-    turns = [*FIRST, *(stage for stage in STAGES if stage not in FIRST)]
-    return (2, 0, 0) if claim.slow else (1, costly, turns.index(claim.stage))
+        return (3,)
+    return (2,) if claim.slow else (1, *claim.turn)
 
 
 def is_idle(
