@@ -122,6 +122,13 @@ class AntiPaSTO(Variant):
     config_class = AntiPaSTOConfig
     reference = references.ANTIPASTO
     reads_weight = True
+    laws: ClassVar = {
+        "affine_in": ("delta_s",),
+        "inputs": {"Vh": 1},
+        "outputs": {"U": 0},
+        "rank": 1,
+        "apart_from_the_base": True,
+    }
 
     delta_s: Tensor
     rot: Tensor

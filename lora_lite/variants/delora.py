@@ -124,6 +124,17 @@ class DeLoRA(Variant):
     config_class = DeLoRAConfig
     reference = references.DELORA
     reads_weight = True
+    laws: ClassVar = {
+        "affine_in": ("lambda_",),
+        "linear_in": ("w",),
+        "any_order_of": {"A": 0, "B": 1},
+        "unchanged_by": ({"A": 1}, {"B": 1}),
+        "inputs": {"A": 1, "w": 0, "A0": 1},
+        "outputs": {"B": 0, "B0": 0},
+        "rank": 2,
+        "norm_within": ("lambda_", "lambda0"),
+        "apart_from_the_base": True,
+    }
 
     A: Tensor
     B: Tensor

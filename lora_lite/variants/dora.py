@@ -64,6 +64,15 @@ class DoRA(Variant):
     deviations = (
         Deviation("the_gradient_is_that_of_the_output", "no gradient flows through n, as in section 4.3"),
     )
+    laws: ClassVar = {
+        "affine_in": ("m",),
+        "any_order_of": {"A": 0, "B": 1},
+        "one_more_zero": {"A": 0, "B": 1},
+        "unchanged_by": {"A": 1, "B": -1},
+        "inputs": {"A": 1},
+        "outputs": {"B": 0, "m": 0},
+        "norms_are": {"rows": "m"},
+    }
 
     A: Tensor
     B: Tensor

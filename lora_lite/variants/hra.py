@@ -74,6 +74,15 @@ class HRA(Variant):
     name = "hra"
     config_class = HRAConfig
     reference = references.HRA
+    laws: ClassVar = {
+        "one_more_zero": {"U": 0},
+        "composed_of": {"U": 0},
+        "unchanged_by": {"U": 1},
+        "inputs": {"U": 1},
+        "outputs": {},
+        "rank": 1,
+        "keeps": ("singular values", "row norms", "row angles"),
+    }
 
     U: Tensor
 
