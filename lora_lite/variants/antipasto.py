@@ -128,6 +128,9 @@ class AntiPaSTO(Variant):
         "outputs": {"U": 0},
         "rank": 1,
         "apart_from_the_base": True,
+        "keeps": {"singular values": ("delta_s",)},
+        "starts": {"delta_s": 0, "rot": 0},
+        "starts_as_svd": ("U", "S", "Vh"),
     }
 
     delta_s: Tensor

@@ -75,6 +75,7 @@ class Full(Variant):
         "inputs": {"W": 1},
         "outputs": {"W": 0, "b": 0},
         "in_place_of_the_base": True,
+        "starts": {"W": "weight", "b": "bias"},
     }
 
     W: Tensor

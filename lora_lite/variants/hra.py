@@ -81,6 +81,7 @@ class HRA(Variant):
         "inputs": {"U": 1},
         "outputs": {},
         "rank": 1,
+        "starts": {"U": "uniform pairs"},
         "keeps": ("singular values", "row norms", "row angles"),
     }
 

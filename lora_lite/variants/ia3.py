@@ -58,6 +58,7 @@ class IA3(Variant):
         "inputs": {},
         "outputs": {"offset": 0},
         "sees_the_output_alone": True,
+        "starts": {"offset": 0},
     }
 
     offset: Tensor

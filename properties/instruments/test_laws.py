@@ -10,10 +10,10 @@ import lora_lite as ll
 from properties.instruments.strangers import registered
 from properties.judging.assertions import Violation
 from properties.judging.claim import load_claims
-from properties.judging.law_kinds import KINDS
-from properties.judging.laws import assert_laws
+from properties.judging.laws import KINDS, assert_laws
 from properties.judging.layer_function import LayerFunction, function_of
 from properties.judging.needs import NEEDS
+from properties.judging.proposals import proposed
 from properties.subjects.attaching import attach
 from strategies import AdaptedLayer, LinearRecipe
 
@@ -38,6 +38,11 @@ WRONG: dict[str, tuple[str, Any]] = {
     "apart_from_the_base": ("dora", True),
     "in_place_of_the_base": ("lora", True),
     "sees_the_output_alone": ("dora", True),
+    "repeated": ("hra", {"U": 0}),
+    "bias_apart": ("ia3", True),
+    "starts": ("lora", {"B": 1.0}),
+    "starts_as_svd": ("lora", ("B", "A")),
+    "stops_before": ("lora", ("A", "B")),
     "composed_of": ("dora", {"A": 0, "B": 1}),
 }
 
@@ -81,3 +86,17 @@ def test_who_declares_none_is_not_judged_by_them() -> None:
     with registered("ssf") as variant:
         assert NEEDS["laws"].missing(variant) == "ssf declares no laws"
         assert NEEDS["laws"].by_nature
+
+
+def test_what_holds_and_is_not_declared_is_proposed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of lora, which declares all of it, nothing; of lora without a declaration, that."""
+    proposed.cache_clear()
+    assert proposed("lora") == []
+    monkeypatch.setattr(ll.LoRA, "laws", {"linear_in": ("A",)})
+    proposed.cache_clear()
+    found = "\n".join(proposed("lora"))
+    proposed.cache_clear()
+    for law in ("\"linear_in\": ('B',)", "\"inputs\": {'A': 1}", '"rank": 1', '"apart_from_the_base": True'):
+        assert law in found
+    assert "('A',)" not in found
+    assert "sees_the_output" not in found or "holds in" in found

@@ -2,11 +2,9 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from properties.judging.layer_function import LayerFunction
@@ -69,6 +67,8 @@ def proportional_to(f: LayerFunction, names: tuple[str, ...], draw: Draw) -> Ite
     for name in names:
         if f.options.get(name) is not None:
             g = f.but(options={name: 3.0 * f.options[name]})
+            if not g.fits():
+                return
             what = f"what is added with 3 {name}"
             yield same(what, g.added(x), times(3.0, f.added(x)), f"3 times what is added with {name}")
 
@@ -172,58 +172,6 @@ def outputs(f: LayerFunction, axes: Mapping[str, int], draw: Draw) -> Iterator[C
     yield same("the output with the outputs in another order", got, wanted, "that, in this order")
 
 
-def rank(f: LayerFunction, most: int, draw: Draw) -> Iterator[Compared]:
-    W = f.weight()
-    rest = torch.linalg.svdvals(W.value - f.W)[most * f.options["r"] :]
-    error = W.error.norm().expand_as(rest)
-    what = f"the change's singular values beyond the {most * f.options['r']} largest"
-    yield Compared(what, rest, torch.zeros_like(rest), error, "zero")
-
-
-def norm_within(f: LayerFunction, names: tuple[str, ...], draw: Draw) -> Iterator[Compared]:
-    W = f.weight()
-    strength = torch.stack([f.tensors[n].abs().sum() for n in names if n in f.tensors]).sum()
-    excess = ((W.value - f.W).norm() - strength * f.W.norm(dim=0).max()).relu()
-    like = f"within {' + '.join(names)} times W's largest column norm"
-    yield Compared("the norm of the change", excess, torch.zeros_like(excess), W.error.norm(), like)
-
-
-def _cosines(W: Tensor) -> Tensor:
-    unit = F.normalize(W, dim=1, eps=torch.finfo(W.dtype).tiny)
-    return unit @ unit.mT
-
-
-MEASURES: dict[str, Callable[[Tensor], Tensor]] = {
-    "singular values": torch.linalg.svdvals,
-    "row norms": partial(torch.linalg.vector_norm, dim=1),
-    "column norms": partial(torch.linalg.vector_norm, dim=0),
-    "row angles": _cosines,
-    "column angles": lambda W: _cosines(W.mT),
-}
-
-
-def keeps(f: LayerFunction, measures: tuple[str, ...], draw: Draw) -> Iterator[Compared]:
-    W = f.weight()
-    for name in measures:
-        got, wanted = MEASURES[name](W.value), MEASURES[name](f.W)
-        error = W.error.norm()
-        if "angles" in name:
-            rows = f.W if name == "row angles" else f.W.mT
-            norms = rows.norm(dim=1)
-            error = 2 * error / norms.clamp(min=torch.finfo(norms.dtype).tiny)
-            error = error[:, None] + error[None, :]
-        yield Compared(f"the {name} of the weight", got, wanted, error.expand_as(got), "what they were")
-
-
-def norms_are(f: LayerFunction, names: Mapping[str, str], draw: Draw) -> Iterator[Compared]:
-    W = f.weight()
-    for axis, name in names.items():
-        dim = 1 if axis == "rows" else 0
-        wanted, error = f.tensors[name].abs().flatten(), W.error.norm(dim=dim)
-        got = W.value.norm(dim=dim)
-        yield Compared(f"the norms of the weight's {axis}", got, wanted, error + wanted * 1e-16, f"|{name}|")
-
-
 def apart_from_the_base(f: LayerFunction, always: bool, draw: Draw) -> Iterator[Compared]:
     x = draw.x(f)
     other = None if f.b is None else draw.like("b", f.b)
@@ -271,7 +219,25 @@ def composed_of(f: LayerFunction, axes: Mapping[str, int], draw: Draw) -> Iterat
             return
 
 
+def repeated(f: LayerFunction, axes: Mapping[str, int], draw: Draw) -> Iterator[Compared]:
+    doubled = {n: torch.cat((f.tensors[n],) * 2, axis) for n, axis in _of(f, axes).items()}
+    g, x = f.but(doubled, {"r": 2 * f.options["r"]}), draw.x(f)
+    if g.fits():
+        yield same("the output with each component twice", g.output(x), f.output(x), "as before")
+
+
+def bias_apart(f: LayerFunction, always: bool, draw: Draw) -> Iterator[Compared]:
+    if f.b is not None:
+        x = draw.x(f)
+        y, bare = f.output(x), f.but(b=torch.zeros_like(f.b)).output(x)
+        yield same(
+            "the output", y, Bounded(bare.value + f.b, bare.error), "that without a bias, and the bias"
+        )
+
+
 KINDS: dict[str, Check] = {
+    "repeated": repeated,
+    "bias_apart": bias_apart,
     "proportional_to": proportional_to,
     "linear_in": linear_in,
     "affine_in": affine_in,
@@ -279,10 +245,6 @@ KINDS: dict[str, Check] = {
     "one_more_zero": one_more_zero,
     "inputs": inputs,
     "outputs": outputs,
-    "rank": rank,
-    "norm_within": norm_within,
-    "keeps": keeps,
-    "norms_are": norms_are,
     "apart_from_the_base": apart_from_the_base,
     "in_place_of_the_base": in_place_of_the_base,
     "sees_the_output_alone": sees_the_output_alone,

@@ -9,11 +9,13 @@ a layer does not have is passed over, and frozen ones may be named too. A number
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from properties.judging import law_kinds, starts, weight_laws
 from properties.judging.assertions import Violation, assert_within
-from properties.judging.law_kinds import KINDS, Compared, Draw, unchanged_by
+from properties.judging.law_kinds import Check, Compared, Draw, unchanged_by
 from properties.judging.layer_function import LayerFunction
 
 Laws = Mapping[str, Any]
+KINDS: dict[str, Check] = {**law_kinds.KINDS, **weight_laws.KINDS, **starts.KINDS}
 
 
 def compared(f: LayerFunction, laws: Laws, name: str, seed: int) -> Iterator[Compared]:
@@ -28,9 +30,15 @@ def compared(f: LayerFunction, laws: Laws, name: str, seed: int) -> Iterator[Com
     return KINDS[name](f, laws[name], draw)
 
 
-def assert_laws(f: LayerFunction, laws: Laws, seed: int) -> None:
-    """The layer keeps each law that is declared of it."""
-    for name in laws:
+def assert_laws(f: LayerFunction, laws: Laws, seed: int, *, only: str | None = None) -> int:
+    """The layer keeps each law that is declared of it. Returns how many numbers were compared.
+
+    only: the law of this name alone; the others tell which axis of a tensor is which.
+    """
+    count = 0
+    for name in laws if only is None else (only,):
         for one in compared(f, laws, name, seed):
             what = f"{one.what} (declared: {name} {laws[name]})"
             assert_within(one.got, one.wanted, one.error, what=what, like=one.like)
+            count += one.got.numel()
+    return count

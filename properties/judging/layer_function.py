@@ -1,7 +1,7 @@
 """An adapted layer as a function of all that it is made of, in float64, with the bound of the error model."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -30,7 +30,8 @@ Takes = Callable[[int, int, Options], bool]
 class LayerFunction:
     """W (d_out, d_in), b (d_out,) or None, the adapter's tensors and its settings by name; all float64.
 
-    trained: the names of the tensors that learn.
+    trained: the names of the tensors that learn. dtype: that it is computed in, which sets the bound.
+    initial: the tensors as attach left them, from_data: whether it looked at data.
     """
 
     compute: Compute
@@ -40,6 +41,9 @@ class LayerFunction:
     options: Options
     trained: frozenset[str] = frozenset()
     takes: Takes = lambda d_in, d_out, options: True
+    dtype: torch.dtype = torch.float64
+    initial: Tensors = field(default_factory=dict)
+    from_data: bool = False
 
     def but(
         self, tensors: Tensors | None = None, options: Options | None = None, **base: Any
@@ -54,18 +58,24 @@ class LayerFunction:
 
     def output(self, x: Tensor) -> Bounded:
         """x (tokens, d_in) -> (tokens, d_out)."""
-        copies = {"x": _copies("x", x), "W": _copies("W", self.W)}
+        copies = {"x": self._copies("x", x), "W": self._copies("W", self.W)}
         if self.b is not None:
-            copies["b"] = _copies("b", self.b)
-        tensors = {name: _copies(f"now {name}", tensor) for name, tensor in self.tensors.items()}
+            copies["b"] = self._copies("b", self.b)
+        tensors = {name: self._copies(f"now {name}", tensor) for name, tensor in self.tensors.items()}
         with torch.no_grad():
             results = [self._one(i, copies, tensors) for i in range(1 + PROBES)]
-        return scatter(torch.stack(results), torch.float64, normwise=True)
+        return scatter(torch.stack(results), self.dtype, normwise=True)
 
     def _one(self, i: int, copies: Tensors, tensors: Tensors) -> Tensor:
         b = copies["b"][i] if "b" in copies else None
         now = {name: tensor[i] for name, tensor in tensors.items()}
         return self.compute(copies["x"][i], copies["W"][i], b, now, self.options)
+
+    def _copies(self, name: str, tensor: Tensor) -> Tensor:
+        """(1 + PROBES, ...), off by one rounding."""
+        if not tensor.is_floating_point():
+            return tensor.expand(1 + PROBES, *tensor.shape)
+        return perturbed(name, tensor, self.dtype, PROBES, normwise=tensor.ndim > 1)
 
     def added(self, x: Tensor) -> Bounded:
         """What it gives more than the base, as exact as their sum is."""
@@ -77,13 +87,6 @@ class LayerFunction:
         width = self.W.shape[1]
         y = self.output(torch.cat((self.W.new_zeros(1, width), torch.eye(width).to(self.W))))
         return Bounded((y.value[1:] - y.value[:1]).mT, (y.error[1:] + y.error[:1]).mT)
-
-
-def _copies(name: str, tensor: Tensor) -> Tensor:
-    """(1 + PROBES, ...), off by one rounding."""
-    if not tensor.is_floating_point():
-        return tensor.expand(1 + PROBES, *tensor.shape)
-    return perturbed(name, tensor, torch.float64, PROBES, normwise=tensor.ndim > 1)
 
 
 def function_of(attached: Attached) -> LayerFunction:
@@ -100,6 +103,8 @@ def function_of(attached: Attached) -> LayerFunction:
         options_of(case),
         frozenset(name for name, tensor in tensors.items() if tensor.requires_grad),
         partial(_takes, case.variant),
+        initial={name: tensor.double() for name, tensor in attached.initial["0"].items()},
+        from_data=case.calibrated,
     )
 
 

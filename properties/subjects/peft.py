@@ -12,6 +12,7 @@ from unittest.mock import patch
 
 from torch import Tensor, nn
 
+from properties.subjects import peft_data
 from properties.subjects.introspection import families, numbers_of
 from properties.subjects.library import Library, LibraryCase, Life, Method, refusing
 
@@ -40,6 +41,16 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "frod": {"progressbar": False},
     "ia3": {"feedforward_modules": []},
 }
+
+
+# nn.Dropout on what the adapter's first factor is given, as the configs' "dropout probability" of its layers.
+INPUT_DROPOUTS = tuple(
+    f"{name}_dropout"
+    for name in (
+        *("lora", "deft", "frod", "gralora", "hira", "miss", "psoft", "pvera", "randlora", "tinylora"),
+        *("unilora", "vblora", "vera"),
+    )
+)
 
 
 @contextmanager
@@ -131,6 +142,7 @@ class Peft(Library):
     """Through get_peft_model and PeftModel, as a user would."""
 
     name = package = "peft"
+    input_dropouts = INPUT_DROPOUTS
 
     def missing(self) -> str | None:
         return None if find_spec("peft") else "peft is not installed: pip install peft"
@@ -151,7 +163,8 @@ class Peft(Library):
                 for family, drawn in families(_config_class(name), leave).items():
                     full = f"{name}+{family}" if family else name
                     linear = name not in NOT_AFFINE
-                    found[full] = Method(full, drawn, _offers(name, tuner), linear=linear, numbers=numbers)
+                    offers = _offers(name, tuner) | ({"data"} if full in peft_data.METHODS else set())
+                    found[full] = Method(full, drawn, offers, linear=linear, numbers=numbers)
         return found
 
     def identity(self, case: LibraryCase) -> bool:
@@ -181,6 +194,12 @@ class Peft(Library):
 
         with _quietly():
             return PeftLife(get_peft_model(model, _config(case)), case)
+
+    def attach_with(self, model: nn.Module, case: LibraryCase, batches: list[Tensor]) -> Life:
+        return PeftLife(peft_data.attach(model, _config(case), batches, case.seed), case)
+
+    def told(self, settings: Any) -> dict[str, Any]:
+        return {"method": getattr(settings.corda_config, "corda_method", None)}
 
     def load(self, model: nn.Module, folder: Path, case: LibraryCase) -> Life:
         from peft import PeftModel
