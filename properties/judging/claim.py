@@ -128,6 +128,9 @@ class Claim:
         if "oracle" in self.needs and binding_of(full) is None:
             return Standing(NOT_JUDGED, f"no formula yet: bind {full} in subjects/bindings")
         offered = {*method_of(full).offers, "oracle"}
+        drops = {*method_of(full).dropouts}
+        offered |= {"dropout"} if drops else set()
+        offered |= {"input dropout"} if drops & {*library(full.partition(":")[0]).input_dropouts} else set()
         lacking = [need for need in self.needs if need not in offered]
         return Standing(NOT_APPLICABLE, f"{full} offers no {lacking[0]}") if lacking else Standing(None)
 
