@@ -135,6 +135,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--subject", choices=sorted(LIBRARIES), help="foreign: the library that it is of")
     parser.add_argument("--variant", action="append", help="interface: only these; foreign: these methods")
     parser.add_argument("--planted", action="store_true", help="foreign: the named faults of planted/ too")
+    parser.add_argument("--tried", type=Path, help="foreign: the mutants of an earlier --json, no others")
     parser.add_argument(
         "--tests", metavar="ARGS", help="foreign: by the library's own tests, pytest's arguments"
     )
