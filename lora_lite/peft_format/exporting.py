@@ -18,6 +18,7 @@ from lora_lite.peft_format import saved_modules
 from lora_lite.peft_format.folder import PREFIX, write_folder
 from lora_lite.peft_format.methods import written_as
 from lora_lite.peft_format.patterns import ends, only
+from lora_lite.peft_format.tasks import told_of
 from lora_lite.spec import Variant
 from lora_lite.writing import plain_path
 
@@ -81,7 +82,7 @@ def _written(
     settings, tensors = method.written({name: (named[name], module) for name, module in adapted.items()})
     # peft takes any module for one to save, and knows none of ours.
     names = [name for name, module in named.items() if not isinstance(module, Variant)]
-    common = _common(model, named, adapted)
+    common = _common(model, named, adapted) | told_of(model, names, whole)
     config = {**common, **settings, "modules_to_save": sorted(whole) or None, "peft_type": method.peft_type}
     return config, tensors | saved_modules.written(whole, names, adapted)
 
@@ -110,7 +111,6 @@ def _common(
     origin = getattr(getattr(model, "config", None), "_name_or_path", None)
     return {
         "base_model_name_or_path": origin if isinstance(origin, str) and origin else None,
-        "task_type": None,
         "inference_mode": True,
         # In a list any end of a name counts.
         "target_modules": sorted(modules) if meant == modules.keys() else only(modules),
