@@ -14,6 +14,7 @@ import lora_lite as ll
 from properties.judging.assertions import Violation
 from properties.judging.claim import Claim, load_claims
 from properties.judging.outcome import Meter, measuring
+from properties.mutation.evidence import asked
 from properties.mutation.mutant import Mutant
 from properties.mutation.order import noticed, rank
 from properties.mutation.reach import budget, reach
@@ -143,7 +144,7 @@ def signal(
 def claims_on(variant: str) -> Mapping[str, Claim]:
     """Every claim about this variant or about the library that takes no seconds, by name."""
     kind = ll.VARIANTS[variant]
-    quick = (p for p in load_claims().values() if not p.slow)
+    quick = (p for p in load_claims().values() if not p.slow and asked(p))
     return {p.name: p for p in quick if p.standing(None if p.cases is None else kind).state is None}
 
 
