@@ -1,6 +1,7 @@
 """`python -m properties.verify` on heads: in which class the base is opened, and what cannot be judged."""
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,9 @@ def body(tmp_path: Path) -> str:
     return str(tmp_path / "base")
 
 
-def with_head(path: Path, name: str = "classifier") -> Any:
+def with_head(path: Path) -> Any:
     """The classifier of three classes with LoRA and a head that trains along, saved by lora_lite."""
-    model: Any = copy.deepcopy(plant.base(name).model)
+    model: Any = copy.deepcopy(plant.base("classifier").model)
     ll.attach(model, ll.LoRAConfig(r=4, target_names=("query",)))
     ll.attach(model, ll.FullConfig(target_names=("classifier",)))
     plant.filled((n, p) for handle in ll.adapters_of(model) for n, p in handle.named_parameters())
@@ -44,6 +45,11 @@ def with_head(path: Path, name: str = "classifier") -> Any:
 @pytest.mark.parametrize("by", ["lora_lite", "export_peft", "peft", "peft, without a task"])
 def test_the_class_is_that_of_the_files_head(by: str, body: str, tmp_path: Path) -> None:
     """And so is the number of classes: the folder says two."""
+    config = Path(body, "config.json")
+    told_by_folder = json.loads(config.read_text(encoding="utf-8"))
+    for name in ("id2label", "label2id"):
+        del told_by_folder[name]
+    config.write_text(json.dumps(told_by_folder), encoding="utf-8")
     at = tmp_path / "adapter"
     if by == "lora_lite":
         with_head(at)
@@ -117,7 +123,8 @@ def test_a_head_that_a_low_rank_adapter_is_on_is_another_base(body: str, tmp_pat
     plant.filled(handle.named_parameters())
     ll.save(model, tmp_path / "a.safetensors")
     report = verify(body, str(tmp_path / "a.safetensors"), kind="AutoModelForSequenceClassification")
-    assert "shapes" in page(report) or "FullConfig(target_names=('classifier',))" in page(report)
+    assert set(told(report)) == {"another base"}, page(report)
+    assert "FullConfig(target_names=('classifier',))" in page(report)
 
 
 def test_a_folder_of_folders_names_them(
