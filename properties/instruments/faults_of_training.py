@@ -52,7 +52,7 @@ def weight_left(patch: pytest.MonkeyPatch) -> None:
     def attach(model: nn.Module, config: Any, *given: Any) -> Any:
         made = peft_data_attach(model, config, *given)
         with torch.no_grad():
-            model[0].base_layer.weight.mul_(1.01)
+            made.get_base_model()[0].base_layer.weight.mul_(1.01)
         return made
 
     patch.setattr(peft_data, "attach", attach)
