@@ -183,8 +183,10 @@ class Variant(nn.Module):
         return config
 
     @classmethod
-    def identity(cls, config: Any) -> Literal["exact", "rounding"]:
-        """Whether a freshly attached adapter changes nothing bit for bit, or but for rounding."""
+    def identity(cls, config: Any) -> Literal["exact", "rounding", "none"]:
+        """Whether a freshly attached adapter changes nothing bit for bit, or but for rounding; "none" where
+        its paper starts from something else than the base.
+        """
         return "exact"
 
     @classmethod

@@ -29,7 +29,7 @@ def home(tmp_path: Path) -> Path:
 
 def test_a_wheel_has_all_that_the_suite_reads(site: Path) -> None:
     """Every file of the packages, but the tests of the suite itself and what tells of it."""
-    told = {"properties/README.md", "properties/findings/README.md"}
+    told = {"properties/README.md", "properties/findings/README.md", "properties/gallery.md"}
     wanted = {
         path.relative_to(ROOT).as_posix()
         for package in ("lora_lite", "properties", "strategies")

@@ -10,6 +10,7 @@ foreign --subject peft --module peft.tuners.oft   of another library, by the cla
 
 import argparse
 import json
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +23,7 @@ from hypothesis import settings
 
 import lora_lite as ll
 from properties.judging.profiles import register_profiles
-from properties.mutation import foreign, generic, load_catalogue, order
+from properties.mutation import foreign, generic, load_catalogue, order, own_tests
 from properties.mutation.evidence import EVIDENCE, judge_by
 from properties.mutation.interface import interface_mutants
 from properties.mutation.matrix import Row, run_row
@@ -41,7 +42,7 @@ def main() -> None:
     settings.register_profile("survey", settings.get_profile("ci"), max_examples=given.examples)
     settings.load_profile("survey")
     if given.kind == "foreign":
-        _tell(given, "foreign", *_foreign(given))
+        _foreign(given)
         return
     module = _module(given.module) if given.module else None
     own = [name for name, v in ll.VARIANTS.items() if module and v.__module__ == module.__name__]
@@ -73,17 +74,28 @@ def _in_a_variant(mutant: Mutant) -> bool:
     return all(f.__module__.startswith("lora_lite.variants.") for f in mutant.targets)
 
 
-def _foreign(given: argparse.Namespace) -> tuple[Sequence[Mutant], Callable[[Mutant], Outcome]]:
-    """The mutants of the package, and what judges them."""
+def _foreign(given: argparse.Namespace) -> None:
+    """The mutants of a library's package, by our claims or by its own tests."""
     if not (given.subject and given.module):
         sys.exit("foreign wants --subject, a library, and --module, a package of it")
+    if given.tests and not given.tried:
+        sys.exit("--tests wants --tried, the --json of a run by our claims: the same mutants are asked")
     if why := library(given.subject).missing():
         sys.exit(why)
-    methods = foreign.judged_of(given.subject, given.module)
-    files = foreign.files_of(given.subject, given.module)
-    held = foreign.baseline(methods, files, given.examples)
-    mutants = foreign.mutants_of(given.module, methods, held, given.seed, given.sample)
-    return mutants, partial(foreign.judged, held=held, examples=given.examples)
+    methods = given.variant or foreign.judged_of(given.subject, given.module)
+    named = foreign.planted(given.subject, methods) if given.planted else []
+    if not given.tests:
+        files = foreign.files_of(given.subject, given.module, named)
+        held = foreign.baseline(methods, files, given.examples)
+        mutants = named + foreign.mutants_of(given.module, methods, held, given.seed, given.sample)
+        _tell(given, "foreign", mutants, partial(foreign.judged, held=held, examples=given.examples))
+        return
+    tried = {outcome["mutant"] for outcome in json.loads(given.tried.read_text())}
+    mutants = [m for m in named + foreign.all_of(given.module, methods) if m.name in tried]
+    # What is wrong with the subject's file is not wrong with the library.
+    own = [m for m in mutants if not any(t.__module__.startswith("properties.") for t in m.targets)]
+    tests = shlex.split(given.tests)
+    own_tests.collected(tests, lambda i: _tell(given, "foreign", own, partial(own_tests.judged, items=i)))
 
 
 def _tell(
@@ -132,9 +144,13 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("kind", choices=("named", "generic", "interface", "foreign"))
     parser.add_argument("--module", help="a user's module that registers variants; foreign: a package")
     parser.add_argument("--subject", choices=sorted(LIBRARIES), help="foreign: the library that it is of")
-    parser.add_argument("--variant", action="append", help="interface: only these")
     parser.add_argument(
         "--by", action="append", choices=EVIDENCE, help="named: judge by such claims alone (repeatable)"
+    )
+    parser.add_argument("--variant", action="append", help="interface: only these; foreign: these methods")
+    parser.add_argument("--planted", action="store_true", help="foreign: the named faults of planted/ too")
+    parser.add_argument(
+        "--tests", metavar="ARGS", help="foreign: by the library's own tests, pytest's arguments"
     )
     parser.add_argument("--all", action="store_true", help="generic: all of them, as a nightly run does")
     parser.add_argument("--sample", type=int, default=generic.SAMPLE, help="generic, --by: so many of them")

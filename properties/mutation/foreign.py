@@ -26,10 +26,13 @@ from properties.mutation.interface import FORWARD, Seen, Wrapped, Wrapper
 from properties.mutation.mutant import Mutant, plain
 from properties.mutation.reach import budget
 from properties.mutation.survey import Outcome
+from properties.mutation.table import read
 from properties.subjects.library import Library, Life
 from properties.subjects.living import library, method_of, methods_of
 
 Line = tuple[str, int]
+# Named faults of a library's methods, in the syntax of table.py: a file a library.
+PLANTED = Path(__file__).parent / "planted"
 
 
 @dataclass(frozen=True)
@@ -117,14 +120,15 @@ def _asked(made: Claim, mutant: Mutant, method: str, ran: Ran, examples: int) ->
 
 
 def lines_of(mutant: Mutant) -> set[Line]:
-    """Those of the node that it changes; all of a function that is wrapped."""
+    """Those of the node that it changes; all of a function that is wrapped, or changed by name."""
     found: set[Line] = set()
     for target in mutant.targets:
         source, first = inspect.getsourcelines(target.__code__)
         file, span = target.__code__.co_filename, range(first, first + len(source))
         for step in mutant.changes:
-            node: Any = step.node(generic.tree_of(target))  # type: ignore[attr-defined]  # an Edit
-            span = range(first + node.lineno - 1, first + node.end_lineno)
+            if isinstance(step, generic.Edit):
+                node: Any = step.node(generic.tree_of(target))
+                span = range(first + node.lineno - 1, first + node.end_lineno)
         found |= {(file, line) for line in span}
     return found
 
@@ -132,24 +136,39 @@ def lines_of(mutant: Mutant) -> set[Line]:
 def mutants_of(module: str, methods: list[str], held: Baseline, seed: int, size: int) -> list[Mutant]:
     """So many generic ones of lines that a claim runs, and half as many of the interface."""
     run = {line for claims in held.values() for ran in claims.values() for line in ran.lines}
-    made = [
-        mutant
-        for one in generic.modules_of(importlib.import_module(module))
-        for function in generic.functions_of(one)
-        for mutant in generic.mutants_of(function, methods)
-        if lines_of(mutant) & run
-    ]
     # Of a module without the layer's own forward, those alone that it runs.
     seen_from_outside = [mutant for mutant in interface(methods[0]) if lines_of(mutant) & run]
     drawn = random.Random(seed).sample(seen_from_outside, min(size // 2, len(seen_from_outside)))
+    made = [mutant for mutant in _generic(module, methods) if lines_of(mutant) & run]
     return [*generic.sample(made, seed, size), *drawn]
 
 
-def files_of(subject: str, module: str) -> set[str]:
-    """Of the package, and of the subjects, which the interface operators change."""
+def all_of(module: str, methods: list[str]) -> list[Mutant]:
+    """Every generic one, and every one of the interface."""
+    return [*_generic(module, methods), *interface(methods[0])]
+
+
+def _generic(module: str, methods: list[str]) -> Iterator[Mutant]:
+    for one in generic.modules_of(importlib.import_module(module)):
+        for function in generic.functions_of(one):
+            yield from generic.mutants_of(function, methods)
+
+
+def planted(subject: str, methods: Iterable[str]) -> list[Mutant]:
+    """The named faults of these methods, if there is a table for the library."""
+    file = PLANTED / f"{subject}.txt"
+    families = {method.partition(":")[2].partition("+")[0] for method in methods}
+    rows = read(file.read_text(encoding="utf-8"), file.name) if file.exists() else ()
+    return [mutant for mutant in rows if families & {*mutant.applies_to}]
+
+
+def files_of(subject: str, module: str, also: Iterable[Mutant] = ()) -> set[str]:
+    """Of the package, of the subjects, which the interface operators change, and of what else is changed."""
     modules = generic.modules_of(importlib.import_module(module))
     own = Path(inspect.getfile(type(library(subject)))).parent
-    return {file for one in modules if (file := one.__file__)} | {str(path) for path in own.glob("*.py")}
+    changed = {target.__code__.co_filename for mutant in also for target in mutant.targets}
+    files = {file for one in modules if (file := one.__file__)}
+    return files | {str(path) for path in own.glob("*.py")} | changed
 
 
 def interface(method: str) -> Iterator[Wrapped]:

@@ -56,6 +56,10 @@ WITNESSES = {
     "initial_values_that_overflow_are_refused": (
         "names the layer and the dtype at attach, not at the first NaN"
     ),
+    "tensors_are_what_the_docstring_says": (
+        "needs no oracle, so that a user's tensor that trains by mistake, or starts elsewhere, is named"
+    ),
+    "what_is_declared_no_identity_is_none": "for variants of a user's; the built-in ones are identities",
     "every_part_is_written": "for variants of a user's that are not; the built-in ones are",
     "keyword_calls_reach_the_adapter": "needs no drawn model to call a layer by keyword",
     "merge_into_tied_weights_is_refused": "ties that drawn models have only now and then",

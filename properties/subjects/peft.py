@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,8 +13,8 @@ from unittest.mock import patch
 from torch import Tensor, nn
 
 from properties.subjects import peft_data
-from properties.subjects.introspection import families, numbers_of
-from properties.subjects.library import Library, LibraryCase, Life, Method, refusing
+from properties.subjects.introspection import families, keys_of, numbers_of
+from properties.subjects.library import Library, LibraryCase, Life, Method, Settings, refusing
 
 FIRST, SECOND = "default", "second"
 # These want a transformer, a prompt or other adapters, and no linear layer; peft's registry does not say so.
@@ -41,6 +41,8 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "frod": {"progressbar": False},
     "ia3": {"feedforward_modules": []},
 }
+# Switches whose annotation does not tell their positions: the layers whose inputs are gated, as a pattern.
+SWITCHES: dict[str, dict[str, tuple[Any, ...]]] = {"ia3": {"feedforward_modules": (".",)}}
 
 
 # nn.Dropout on what the adapter's first factor is given, as the configs' "dropout probability" of its layers.
@@ -117,9 +119,10 @@ class PeftLife(Life):
         for layer in self.model.get_base_model():
             layer.set_scale(FIRST, factor)
 
-    def add_second(self) -> None:
+    def add_second(self, settings: Settings | None = None) -> None:
+        case = self.case if settings is None else replace(self.case, settings=settings)
         with _quietly():
-            self.model.add_adapter(SECOND, _config(self.case))
+            self.model.add_adapter(SECOND, _config(case))
 
     def switch(self, *active: int) -> None:
         names = [(FIRST, SECOND)[i] for i in active]
@@ -159,12 +162,21 @@ class Peft(Library):
             name = kind.value.lower()
             if name not in NO_LAYERS and issubclass(tuner, BaseTuner):
                 leave = known | {*LEFT_ALONE, *REQUIRED.get(name, ())}
-                numbers = numbers_of(_config_class(name), leave)
-                for family, drawn in families(_config_class(name), leave).items():
+                numbers, keys = (of(_config_class(name), leave) for of in (numbers_of, keys_of))
+                kinds = families(_config_class(name), leave, SWITCHES.get(name))
+                offers, linear = _offers(name, tuner), name not in NOT_AFFINE
+                for family, (drawn, simplest) in kinds.items():
                     full = f"{name}+{family}" if family else name
-                    linear = name not in NOT_AFFINE
-                    offers = _offers(name, tuner) | ({"data"} if full in peft_data.METHODS else set())
-                    found[full] = Method(full, drawn, offers, linear=linear, numbers=numbers)
+                    data = {"data"} if full in peft_data.METHODS else set()
+                    found[full] = Method(
+                        full,
+                        drawn,
+                        offers | data,
+                        linear=linear,
+                        numbers=numbers,
+                        simplest=simplest,
+                        keys=keys,
+                    )
         return found
 
     def identity(self, case: LibraryCase) -> bool:

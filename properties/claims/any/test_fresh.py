@@ -16,7 +16,7 @@ from properties.subjects.library import LibraryCase, RefusedError, plain
 from properties.subjects.living import begin, library, library_cases, move, output
 
 
-@claim(library_cases, stage="refusal", subject=ANY, share=0.2)
+@claim(library_cases, stage="refusal", subject=ANY, share=0.5)
 def test_attach_works_or_is_refused_clearly(case: LibraryCase) -> None:
     """What a library does not take, it says; and the first call works where attach did."""
     try:

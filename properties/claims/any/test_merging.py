@@ -1,5 +1,6 @@
 """Folding an adapter into the base and taking it out again."""
 
+import copy
 from contextlib import suppress
 
 from torch import nn
@@ -8,6 +9,7 @@ from properties.judging.assertions import (
     assert_all_identical,
     assert_holds,
     assert_identical,
+    assert_runs,
     assert_within,
 )
 from properties.judging.claim import ANY, claim
@@ -108,6 +110,17 @@ def test_merging_twice_changes_nothing_more(case: LibraryCase) -> None:
     except RefusedError:
         return
     _assert_gives(life.model, case, wanted, "the output, merged twice")
+
+
+@claim(trained_cases, stage="merge", needs=("merge",), subject=ANY, share=0.1)
+def test_a_merged_adapter_can_be_copied(case: LibraryCase) -> None:
+    """copy.deepcopy of the model: the same output, bit for bit."""
+    life, x = begin(case), case.x()
+    life.merge()
+    own = output(life.model, x)
+    with assert_runs("copy.deepcopy of the merged model"):
+        other = copy.deepcopy(life.model)
+    assert_identical(output(other, x), own, what="the output of a copy", like="the merged model's")
 
 
 @claim(trained_cases, stage="merge", needs=("merge",), subject=ANY)
