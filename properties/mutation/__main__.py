@@ -56,7 +56,8 @@ def main() -> None:
     else:
         mutants = [m for m in load_catalogue().values() if m.equivalent is None]
         if given.by:
-            mutants = generic.sample([m for m in mutants if _in_a_variant(m)], given.seed, given.sample)
+            their = [m for m in mutants if _in_a_variant(m) and {*m.applies_to} & {*variants}]
+            mutants = generic.sample(their, given.seed, given.sample)
     if given.by:
         judge_by(given.by)
     warm(variants if given.kind != "generic" else ll.VARIANTS)
@@ -147,7 +148,9 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--by", action="append", choices=EVIDENCE, help="named: judge by such claims alone (repeatable)"
     )
-    parser.add_argument("--variant", action="append", help="interface: only these; foreign: these methods")
+    parser.add_argument(
+        "--variant", action="append", help="interface, --by: only these; foreign: these methods"
+    )
     parser.add_argument("--planted", action="store_true", help="foreign: the named faults of planted/ too")
     parser.add_argument(
         "--tests", metavar="ARGS", help="foreign: by the library's own tests, pytest's arguments"
