@@ -1,4 +1,4 @@
-"""Faults of peft's LoRA that claims about dropout and inits from data must notice, by the claim's name."""
+"""Faults of peft's LoRA that claims about dropout and about inits must notice, by the claim's name."""
 
 from typing import Any
 
@@ -58,12 +58,20 @@ def weight_left(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(peft_data, "attach", attach)
 
 
+def alike(life: Any) -> None:
+    """Every layer starts with the same numbers."""
+    first = life.layer(0).lora_A["default"].weight
+    for i in range(1, life.case.depth):
+        life.layer(i).lora_A["default"].weight.data.copy_(first)
+
+
 peft_data_attach = peft_data.attach
 DATA = {"an_init_from_data_keeps_its_laws", "an_init_from_data_changes_nothing"}
 FAULTS: dict[str, Fault] = {
     "nothing_is_dropped_in_eval": giving(in_eval_too),
     "what_is_dropped_is_drawn_anew": attached(never),
     "dropout_is_on_the_adapters_branch_at_its_rate": attached(not_scaled_up),
+    "what_is_random_is_drawn_for_each_layer_and_entry": attached(alike),
     "an_init_from_data_keeps_its_laws": blind,
     "an_init_from_data_changes_nothing": weight_left,
 }

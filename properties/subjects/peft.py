@@ -49,7 +49,7 @@ SWITCHES: dict[str, dict[str, tuple[Any, ...]]] = {"ia3": {"feedforward_modules"
 INPUT_DROPOUTS = tuple(
     f"{name}_dropout"
     for name in (
-        *("lora", "deft", "frod", "gralora", "hira", "miss", "psoft", "pvera", "randlora", "tinylora"),
+        *("lora", "deft", "frod", "gralora", "hira", "miss", "psoft", "randlora", "tinylora"),
         *("unilora", "vblora", "vera"),
     )
 )
@@ -206,6 +206,10 @@ class Peft(Library):
 
         with _quietly():
             return PeftLife(get_peft_model(model, _config(case)), case)
+
+    def nothing_to_drop(self, case: LibraryCase) -> bool:
+        """SuperTuning's dropout is that of its LoRA, which it has where r is above 0."""
+        return case.family == "supertuning" and not dict(case.settings).get("r")
 
     def attach_with(self, model: nn.Module, case: LibraryCase, batches: list[Tensor]) -> Life:
         return PeftLife(peft_data.attach(model, _config(case), batches, case.seed), case)
