@@ -56,7 +56,8 @@ def main() -> None:
     else:
         mutants = [m for m in load_catalogue().values() if m.equivalent is None]
         if given.by:
-            mutants = generic.sample([m for m in mutants if _in_a_variant(m)], given.seed, given.sample)
+            their = [m for m in mutants if _in_a_variant(m) and {*m.applies_to} & {*variants}]
+            mutants = generic.sample(their, given.seed, given.sample)
     if given.by:
         judge_by(given.by)
     warm(variants if given.kind != "generic" else ll.VARIANTS)
@@ -145,14 +146,16 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("kind", choices=("named", "generic", "interface", "foreign"))
     parser.add_argument("--module", help="a user's module that registers variants; foreign: a package")
     parser.add_argument("--subject", choices=sorted(LIBRARIES), help="foreign: the library that it is of")
-    parser.add_argument("--variant", action="append", help="interface: only these; foreign: these methods")
+    parser.add_argument(
+        "--by", action="append", choices=EVIDENCE, help="named: judge by such claims alone (repeatable)"
+    )
+    parser.add_argument(
+        "--variant", action="append", help="interface, --by: only these; foreign: these methods"
+    )
     parser.add_argument("--planted", action="store_true", help="foreign: the named faults of planted/ too")
     parser.add_argument("--tried", type=Path, help="foreign: the mutants of an earlier --json, no others")
     parser.add_argument(
         "--tests", metavar="ARGS", help="foreign: by the library's own tests, pytest's arguments"
-    )
-    parser.add_argument(
-        "--by", action="append", choices=EVIDENCE, help="named: judge by such claims alone (repeatable)"
     )
     parser.add_argument("--all", action="store_true", help="generic: all of them, as a nightly run does")
     parser.add_argument("--sample", type=int, default=generic.SAMPLE, help="generic, --by: so many of them")

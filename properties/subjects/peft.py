@@ -53,7 +53,7 @@ SWITCHES: dict[str, dict[str, tuple[Any, ...]]] = {
 INPUT_DROPOUTS = tuple(
     f"{name}_dropout"
     for name in (
-        *("lora", "deft", "frod", "gralora", "hira", "miss", "psoft", "pvera", "randlora", "tinylora"),
+        *("lora", "deft", "frod", "gralora", "hira", "miss", "psoft", "randlora", "tinylora"),
         *("unilora", "vblora", "vera"),
     )
 )
@@ -173,11 +173,11 @@ class Peft(Library):
                 offers, linear = _offers(name, tuner), name not in NOT_AFFINE
                 for family, (drawn, simplest) in kinds.items():
                     full = f"{name}+{family}" if family else name
-                    more = {"data"} if full in peft_data.METHODS else set()
+                    data = {"data"} if full in peft_data.METHODS else set()
                     found[full] = Method(
                         full,
                         drawn,
-                        offers | more,
+                        offers | data,
                         linear=linear,
                         numbers=numbers,
                         simplest=simplest,
@@ -212,6 +212,10 @@ class Peft(Library):
 
         with _quietly():
             return PeftLife(get_peft_model(model, _config(case)), case)
+
+    def nothing_to_drop(self, case: LibraryCase) -> bool:
+        """SuperTuning's dropout is that of its LoRA, which it has where r is above 0."""
+        return case.family == "supertuning" and not dict(case.settings).get("r")
 
     def attach_with(self, model: nn.Module, case: LibraryCase, batches: list[Tensor]) -> Life:
         return PeftLife(peft_data.attach(model, _config(case), batches, case.seed), case)
