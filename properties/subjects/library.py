@@ -29,9 +29,11 @@ Settings = tuple[tuple[str, Any], ...]
 # settings   tell those that it has, loaded or not
 # steady     what trains computes what serves, where nothing is dropped out
 # oracle     its tensors are bound to the symbols of a formula, see bindings
+# data       it starts from data, see attach_with
+# dropout    something is dropped out in training    input dropout  of what the adapter is given alone
 OFFERS = (
     *("merge", "unmerge", "absorb", "detach", "disable", "scale", "second", "together", "save", "steady"),
-    *("settings", "oracle"),
+    *("settings", "oracle", "data", "dropout", "input dropout"),
 )
 
 
@@ -131,6 +133,11 @@ class Method:
     simplest: Settings = ()
     keys: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
+    @property
+    def dropouts(self) -> tuple[str, ...]:
+        """The settings that say how much is dropped out."""
+        return tuple(name for name in self.numbers if name.endswith("dropout"))
+
 
 class Life:
     """One adapter on one model, from attach on. What a method does not offer is never called."""
@@ -196,6 +203,8 @@ class Library:
 
     name: str
     package: str
+    # The settings that drop entries of what an adapter is given, and scale up the others.
+    input_dropouts: tuple[str, ...] = ()
 
     def missing(self) -> str | None:
         """Why it cannot be judged here, and the remedy."""
@@ -224,6 +233,18 @@ class Library:
     def attach(self, model: nn.Module, case: LibraryCase) -> Life:
         """Adapt every layer. Raises whatever the library raises where it does not take the case."""
         raise NotImplementedError
+
+    def nothing_to_drop(self, case: LibraryCase) -> bool:
+        """Whether its documentation says that these settings leave a dropout without anything to act on."""
+        return False
+
+    def attach_with(self, model: nn.Module, case: LibraryCase, batches: list[Tensor]) -> Life:
+        """As attach, of a method that starts from data: batches (tokens, d_in) of the model's inputs."""
+        raise NotImplementedError
+
+    def told(self, settings: Any) -> dict[str, Any]:
+        """Of the settings of a method that starts from data, what its laws ask beside its binding."""
+        return {}
 
     def load(self, model: nn.Module, folder: Path, case: LibraryCase) -> Life:
         """What Life.save wrote, onto a fresh base."""

@@ -12,6 +12,7 @@ from unittest.mock import patch
 
 from torch import Tensor, nn
 
+from properties.subjects import peft_data
 from properties.subjects.introspection import families, keys_of, numbers_of
 from properties.subjects.library import Library, LibraryCase, Life, Method, Settings, refusing
 
@@ -46,6 +47,16 @@ SWITCHES: dict[str, dict[str, tuple[Any, ...]]] = {
     "ia3": {"feedforward_modules": (".",)},
     "oft": {"num_cayley_neumann_terms": (1, 2, 3, 4)},
 }
+
+
+# nn.Dropout on what the adapter's first factor is given, as the configs' "dropout probability" of its layers.
+INPUT_DROPOUTS = tuple(
+    f"{name}_dropout"
+    for name in (
+        *("lora", "deft", "frod", "gralora", "hira", "miss", "psoft", "randlora", "tinylora"),
+        *("unilora", "vblora", "vera"),
+    )
+)
 
 
 @contextmanager
@@ -138,6 +149,7 @@ class Peft(Library):
     """Through get_peft_model and PeftModel, as a user would."""
 
     name = package = "peft"
+    input_dropouts = INPUT_DROPOUTS
 
     def missing(self) -> str | None:
         return None if find_spec("peft") else "peft is not installed: pip install peft"
@@ -161,8 +173,15 @@ class Peft(Library):
                 offers, linear = _offers(name, tuner), name not in NOT_AFFINE
                 for family, (drawn, simplest) in kinds.items():
                     full = f"{name}+{family}" if family else name
+                    data = {"data"} if full in peft_data.METHODS else set()
                     found[full] = Method(
-                        full, drawn, offers, linear=linear, numbers=numbers, simplest=simplest, keys=keys
+                        full,
+                        drawn,
+                        offers | data,
+                        linear=linear,
+                        numbers=numbers,
+                        simplest=simplest,
+                        keys=keys,
                     )
         return found
 
@@ -193,6 +212,16 @@ class Peft(Library):
 
         with _quietly():
             return PeftLife(get_peft_model(model, _config(case)), case)
+
+    def nothing_to_drop(self, case: LibraryCase) -> bool:
+        """SuperTuning's dropout is that of its LoRA, which it has where r is above 0."""
+        return case.family == "supertuning" and not dict(case.settings).get("r")
+
+    def attach_with(self, model: nn.Module, case: LibraryCase, batches: list[Tensor]) -> Life:
+        return PeftLife(peft_data.attach(model, _config(case), batches, case.seed), case)
+
+    def told(self, settings: Any) -> dict[str, Any]:
+        return {"method": getattr(settings.corda_config, "corda_method", None)}
 
     def load(self, model: nn.Module, folder: Path, case: LibraryCase) -> Life:
         from peft import PeftModel
