@@ -1,7 +1,7 @@
 """On a layer without bias GLoRA drops C, D and E, and with config_A_B="none" attaches nothing that trains.
 
 Claim: the_base_does_not_train
-Measured: COUNT trained tensors, and with a bias WITH (peft 0.21.2, torch 2.13.0). Silent.
+Measured: 0 trained tensors, and with a bias 4 (peft 0.21.2, torch 2.13.0). Silent.
 Documented: no: "b_eff = b0 + b0 * D + E + W0 @ C", of which E and W0 @ C are there at b0 = 0.
 Fix: refuse a layer without bias where C, D or E is asked for, or say that they are left out.
 """

@@ -1,7 +1,7 @@
 """LoHa and LoKr with rank_dropout give NaN in training whenever they drop every output.
 
 Claim: outputs_and_gradients_are_finite, of a layer with rank_dropout in training
-Measured: SHARE of 200 calls are NaN at rank_dropout=0.5 on one output (peft 0.21.2, torch 2.13.0). Silent.
+Measured: 102 and 100 of 200 calls are NaN, at 0.5 on one output (peft 0.21.2, torch 2.13.0). Silent.
 Documented: no.
 Fix: divide by 1 - rank_dropout, and not by the share that is left, which may be 0.
 """

@@ -10,7 +10,8 @@ import torch
 from peft import BOFTConfig, OFTConfig, get_peft_model
 
 failing = []
-for config in (BOFTConfig(boft_block_size=4, target_modules=["0"]), OFTConfig(r=1, target_modules=["0"])):
+oft = OFTConfig(r=0, oft_block_size=4, target_modules=["0"])
+for config in (BOFTConfig(boft_block_size=4, target_modules=["0"]), oft):
     base = torch.nn.Sequential(torch.nn.Linear(4, 4))
     get_peft_model(base, config)
     try:

@@ -27,6 +27,7 @@ from properties.mutation.mutant import Mutant, plain
 from properties.mutation.reach import budget
 from properties.mutation.survey import Outcome
 from properties.mutation.table import read
+from properties.mutation.trees import tree_of
 from properties.subjects.library import Library, Life, RefusedError
 from properties.subjects.living import library, method_of, methods_of
 
@@ -158,7 +159,7 @@ def lines_of(mutant: Mutant) -> set[Line]:
         file, span = target.__code__.co_filename, range(first, first + len(source))
         for step in mutant.changes:
             if isinstance(step, generic.Edit):
-                node: Any = step.node(generic.tree_of(target))
+                node: Any = step.node(tree_of(target))
                 span = range(first + node.lineno - 1, first + node.end_lineno)
         found |= {(file, line) for line in span}
     return found
