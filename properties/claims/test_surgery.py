@@ -21,12 +21,18 @@ from properties.judging.assertions import (
 )
 from properties.judging.claim import claim
 from properties.judging.files import scratch_file
-from properties.judging.fixed_models import Stack, moved, on, simple_config, starts_as_the_base, x
-from properties.judging.outcome import NotJudgedError
+from properties.judging.fixed_models import (
+    Stack,
+    inner_width,
+    moved,
+    on,
+    simple_config,
+    starts_as_the_base,
+    x,
+)
 from properties.judging.own_bound import own_results
 from properties.judging.snapshot import assert_as_before, hooked, snapshot_of
 from properties.subjects.attaching import seed_inits
-from strategies.options import accepts, simplest
 from strategies.wrappers import Wrapped, wrapped
 
 
@@ -248,15 +254,6 @@ def test_what_torchscript_calls_is_refused() -> None:
 MASK = torch.tensor([[False] * 5, [False] * 3 + [True] * 2])
 
 
-def inner_width(variant: str, width: int) -> int:
-    """Of an encoder of this width: twice as much, or as much, as the variant takes."""
-    for inner in (2 * width, width):
-        shapes = ((width, inner), (inner, width))
-        if all(accepts(variant, *shape, simplest(variant)) for shape in shapes):
-            return inner
-    raise NotJudgedError(f"{variant} takes no layers {width} → {width} and none {width} → {2 * width}")
-
-
 def masked(encoder: nn.Module, src: Tensor) -> dict[str, Tensor]:
     """Of an nn.TransformerEncoder."""
     return {"output": encoder(src, src_key_padding_mask=MASK)}
@@ -281,15 +278,15 @@ def test_an_encoders_fast_path_does_not_pass_by_an_adapter(variant: str) -> None
             seed_inits(0)
             adapter = ll.attach(model, simple_config(variant, exclude_names="out_proj"), data)
             bound = 2 * own_results(model, batch["src"], masked)["output"].error[~MASK]
-            what = "the output of an encoder with a mask and a fresh adapter"
             if starts_as_the_base(adapter):
-                assert_within(model(**batch)[~MASK], plain, bound, what=what, like="that of the plain one")
+                what = "the output of a masked encoder with a fresh adapter"
+                assert_within(model(**batch)[~MASK], plain, bound, what=what, like="the plain one's")
             moved(adapter)
             assert_nonzero(model(**batch)[~MASK] - plain, what="what a moved adapter adds in an encoder")
             ll.detach(model)
             assert_identical(model(**batch)[~MASK], plain, what="the output after detach", like="as before")
-    found = f"use_nested_tensor is {model.use_nested_tensor} after detach, was {before}"
-    assert_holds(model.use_nested_tensor == before, claim=found)
+    now = model.use_nested_tensor
+    assert_holds(now == before, claim=f"use_nested_tensor is {now} after detach, was {before}")
 
 
 @claim(st.just, stage="refusal", subject="lora_lite")

@@ -96,9 +96,8 @@ class Claim:
 
     @property
     def turn(self) -> tuple[int, bool, bool]:
-        """When it is asked in a run: by its stage, and there what is about any adapter on any layer first.
-
-        Of a fault that many claims see its user reads the first one.
+        """When it is asked: by stage, and there first what is about any adapter on any layer. The first that
+        sees a fault is what its user reads.
         """
         return STAGES.index(self.stage), self.subject is not None, not self.draws
 

@@ -8,10 +8,12 @@ which a run of pytest asks them: that claim is the place that its user is pointe
 import argparse
 import json
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,8 @@ PLACES = {
     "load": ("load", "save"),
     "merge": ("merge",),
 }
+# Of which nothing but a formula knows that they are no other method.
+FORMULA = ("update_doubled", "update_a_little_larger", "update_negated", "update_transposed")
 # What claims of earlier stages do not call.
 BEFORE = {"save": "save", "load": "save", "merge": "merge"}
 
@@ -122,9 +126,10 @@ def _forget() -> None:
 def tried(name: str, oracle: bool, kind: str, mutant: Mutant, full: int) -> Fault:
     """By few examples of every claim, then by all of them."""
     places = [place for target in mutant.targets for place in PLACES.get(target.__name__, STAGES)]
-    fault = Fault(name, oracle, kind, mutant.name, places, "survived")
-    if mutant.name in known() and known()[mutant.name].equivalent:
-        return Fault(name, oracle, kind, mutant.name, places, "equivalent")
+    became = partial(Fault, name, oracle, kind, mutant.name, places)
+    same = mutant.name in known() and known()[mutant.name].equivalent
+    if same or (not oracle and mutant.name.partition(": ")[2] in FORMULA):
+        return became("equivalent")
     own = (made for made in applicable(name) if made.cases is not None)
     claims = sorted(own, key=lambda made: made.turn)
     first = {BEFORE.get(target.__name__, STAGES[0]) for target in mutant.targets}
@@ -135,8 +140,8 @@ def tried(name: str, oracle: bool, kind: str, mutant: Mutant, full: int) -> Faul
                 told = _first(made, mutant.injected, name, examples)
                 # What fails on the right variant too says nothing of the fault.
                 if told is not None and _first(made, nullcontext, name, examples) is None:
-                    return Fault(name, oracle, kind, mutant.name, places, *told)
-    return fault
+                    return became(*told)
+    return became("survived")
 
 
 def _first(
@@ -147,6 +152,8 @@ def _first(
         with injected():
             made.run(name, budget(examples, shrink=False))
     except Violation as violation:
+        if _of_the_compiler(violation):
+            return None
         told = str(violation).splitlines()[0]
         return "killed", made.name, made.stage, violation.tensor or "", told
     except InjectionError:
@@ -154,8 +161,19 @@ def _first(
     except NotJudgedError:
         return None
     except Exception as error:
+        if _of_the_compiler(error):
+            return None
         return "loud", made.name, made.stage, "", f"{type(error).__name__}: {error}".splitlines()[0]
     return None
+
+
+def _of_the_compiler(error: BaseException | None) -> bool:
+    """Whether torch.compile raised it, which does not look into the wrapper of a mutant."""
+    while error is not None:
+        if any("_dynamo" in frame.filename for frame in traceback.extract_tb(error.__traceback__)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _printed(found: Iterator[Fault]) -> Iterator[Fault]:
