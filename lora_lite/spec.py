@@ -92,6 +92,8 @@ class Variant(nn.Module):
     replaces           whether it takes nothing of y: attach then wants a layer that computes x Wᵀ + b, whose
                        own numbers do not count as base
     deviations         claims of the property suite that do not hold of it, and why
+    laws               what its formula keeps, by the names that properties/judging/laws.py has: the suite's
+                       evidence where there is no oracle
 
     An instance has `shape` (LinearShape), `config` (this layer's own), `scale` (alpha / r, or 1), `reached`,
     which the runtime sets at every forward, and `disabled`.
@@ -109,6 +111,7 @@ class Variant(nn.Module):
     needs_calibration: ClassVar[bool] = False
     replaces: ClassVar[bool] = False
     deviations: ClassVar[tuple[Deviation, ...]] = ()
+    laws: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(
         self,

@@ -13,6 +13,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from properties.instruments.sample_fixtures import set_options
+from properties.instruments.sessions import Session
 from properties.instruments.strangers import NAMES
 from properties.instruments.strangers.__main__ import arguments
 from properties.judging.profiles import EXAMPLES
@@ -85,18 +86,9 @@ def assert_installs(words: list[str]) -> None:
 
 def assert_selects(words: list[str]) -> None:
     workers = words.index("-n")
-    alone = [
-        sys.executable,
-        *words[1:workers],
-        *words[workers + 2 :],
-        "--collect-only",
-        "-qq",
-        "-p",
-        "no:cacheprovider",
-    ]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    collected = subprocess.run(alone, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
-    assert collected.returncode == 0, collected.stdout + collected.stderr
+    alone = (*words[3:workers], *words[workers + 2 :], "--collect-only", "-qq", "-p", "no:cacheprovider")
+    code, printed = Session(REPOSITORY, alone, {**os.environ, "PYTHONPATH": str(REPOSITORY)}).ended()
+    assert code == 0, printed
 
 
 def test_every_job_uploads_what_failures_wrote(

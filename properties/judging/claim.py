@@ -31,7 +31,7 @@ from properties.subjects.attaching import seed_inits
 from properties.subjects.bindings import binding_of
 from properties.subjects.layer_runs import NoGradientError
 from properties.subjects.library import OFFERS, RefusedError
-from properties.subjects.living import library, method_of
+from properties.subjects.living import library, offers_of
 from strategies.options import NoShapeError
 
 Check = Callable[..., None]
@@ -39,6 +39,8 @@ Check = Callable[..., None]
 Cases = Callable[[str], SearchStrategy[Any]]
 # The subject of a claim that needs no formula, and judges the methods of every library.
 ANY = "any"
+# Stages that are judged first; the others follow as in STAGES.
+FIRST = ("init", "forward", "gradient", "save", "scope")
 
 
 @contextmanager
@@ -95,11 +97,15 @@ class Claim:
         return self.budgeted or self.cases not in (None, st.just)
 
     @property
-    def turn(self) -> tuple[int, bool, bool]:
-        """When it is asked: by stage, and there first what is about any adapter on any layer. The first that
-        sees a fault is what its user reads.
+    def turn(self) -> tuple[bool, int, bool, bool]:
+        """When it is asked in a run: what is cheap before what takes a share of the budget or imports another
+        package, of each by stage, and there what is about any adapter on any layer first.
+
+        Of a fault that many claims see its user reads the first one.
         """
-        return STAGES.index(self.stage), self.subject is not None, not self.draws
+        costly = self.share < 1 or not MACHINE.keys().isdisjoint(self.needs)
+        turns = [*FIRST, *(stage for stage in STAGES if stage not in FIRST)]
+        return costly, turns.index(self.stage), self.subject is not None, not self.draws
 
     def standing(self, variant: type[ll.Variant] | None) -> Standing:
         """Whether it is judged of this method (None: of the library as a whole), and if not, why."""
@@ -121,7 +127,7 @@ class Claim:
             return Standing(NOT_JUDGED, why)
         if "oracle" in self.needs and binding_of(full) is None:
             return Standing(NOT_JUDGED, f"no formula yet: bind {full} in subjects/bindings")
-        offered = {*method_of(full).offers, "oracle"}
+        offered = {*offers_of(full), "oracle"}
         lacking = [need for need in self.needs if need not in offered]
         return Standing(NOT_APPLICABLE, f"{full} offers no {lacking[0]}") if lacking else Standing(None)
 

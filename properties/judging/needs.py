@@ -127,6 +127,7 @@ def _no_compiler() -> str | None:
 NEEDS: dict[str, Need] = {
     "oracle": _lack(_no_oracle),
     "what is trained": _lack(_no_word),
+    "laws": _nature(lambda variant: bool(variant.laws), "declares no laws"),
     "peer": Need(_no_peer, by_nature=True),
     "rank": _nature(lambda variant: "r" not in variant.config_class.unused, "has no rank"),
     "adapted input": _nature(

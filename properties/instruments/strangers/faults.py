@@ -133,7 +133,7 @@ def tried(name: str, oracle: bool, kind: str, mutant: Mutant, full: int) -> Faul
     own = (made for made in applicable(name) if made.cases is not None)
     claims = sorted(own, key=lambda made: made.turn)
     first = {BEFORE.get(target.__name__, STAGES[0]) for target in mutant.targets}
-    likely = [made for made in claims if made.turn[0] >= min(map(STAGES.index, first))]
+    likely = [made for made in claims if STAGES.index(made.stage) >= min(map(STAGES.index, first))]
     with nothing_remembered():
         for asked, examples in ((likely, max(1, full // 6)), (claims, full)):
             for made in asked:
