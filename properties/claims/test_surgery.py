@@ -11,20 +11,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import lora_lite as ll
-from properties.judging.assertions import (
-    assert_holds,
-    assert_identical,
-    assert_refuses,
-    assert_runs,
-)
+from properties.judging.assertions import assert_holds, assert_identical, assert_refuses, assert_runs
 from properties.judging.claim import claim
 from properties.judging.files import scratch_file
-from properties.judging.fixed_models import (
-    Stack,
-    moved,
-    on,
-    x,
-)
+from properties.judging.fixed_models import Stack, moved, on, x
 from properties.judging.snapshot import assert_as_before, hooked, snapshot_of
 from strategies.wrappers import Wrapped, wrapped
 
