@@ -40,11 +40,6 @@ def reach(made: Claim, variant: str) -> Reach:
     return _reach(made, None if made.cases is None else variant)
 
 
-def forget_reach() -> None:
-    """Where a claim's oracle came or went, it runs something else."""
-    _reach.cache_clear()
-
-
 @cache
 def _reach(made: Claim, variant: str | None) -> Reach:
     seen: set[CodeType] = set()
