@@ -125,6 +125,7 @@ class DeLoRA(Variant):
     reference = references.DELORA
     reads_weight = True
     laws: ClassVar = {
+        "trains": ("A", "B", "lambda_"),
         "affine_in": ("lambda_",),
         "linear_in": ("w",),
         "any_order_of": {"A": 0, "B": 1},

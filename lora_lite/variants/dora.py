@@ -61,6 +61,7 @@ class DoRA(Variant):
     reads_weight = True
     rereads_weight = True
     laws: ClassVar = {
+        "trains": ("A", "B", "m"),
         "affine_in": ("m",),
         "any_order_of": {"A": 0, "B": 1},
         "one_more_zero": {"A": 0, "B": 1},

@@ -82,6 +82,7 @@ class EVA(Variant):
     reference = references.EVA
     needs_calibration = True
     laws: ClassVar = {
+        "trains": ("A", "B"),
         "proportional_to": ("alpha",),
         "linear_in": ("A", "B"),
         "any_order_of": {"A": 0, "B": 1},
@@ -93,7 +94,7 @@ class EVA(Variant):
         "outputs": {"B": 0},
         "rank": 1,
         "apart_from_the_base": True,
-        "starts": {"A": "orthonormal rows", "B": 0},
+        "starts": {"A": "principal directions", "B": 0},
     }
 
     A: Tensor

@@ -71,6 +71,7 @@ class Full(Variant):
         ),
     )
     laws: ClassVar = {
+        "trains": ("W", "b"),
         "affine_in": ("W", "b"),
         "inputs": {"W": 1},
         "outputs": {"W": 0, "b": 0},

@@ -73,6 +73,7 @@ class PiSSA(Variant):
     reference = references.PISSA
     reads_weight = True
     laws: ClassVar = {
+        "trains": ("A", "B"),
         "proportional_to": ("alpha",),
         "affine_in": ("A", "B"),
         "any_order_of": {"A": 0, "B": 1},
