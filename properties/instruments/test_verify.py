@@ -222,6 +222,15 @@ def test_an_expert_that_waits_for_another_text_is_a_remark(tmp_path: Path) -> No
     assert found == {"layers that were not called": (names[1],)}, page(report)
 
 
+def test_a_merge_with_nan_in_it_is_told_of(tmp_path: Path) -> None:
+    wrapped = plant.on_peft(plant.base("llama").model, plant.lora())
+    wrapped.save_pretrained(tmp_path / "adapter")
+    path = plant.merged(wrapped, tmp_path / "merged")
+    plant.shift(path / "model.safetensors", f"{V}.weight", torch.nan)
+    report = verify(plant.base("llama"), str(tmp_path / "adapter"), merged=str(path))
+    assert plant.told(report) == {"NaN in the merged checkpoint": (V,)}, page(report)
+
+
 def test_other_weights_than_the_merge_gives_are_told_of(tmp_path: Path) -> None:
     """By how many roundings, where the adapter itself is in them once."""
     wrapped = plant.on_peft(plant.base("llama").model, plant.lora())

@@ -122,8 +122,11 @@ class Peft:
         from peft.utils.other import AuxiliaryTrainingWrapper
 
         kinds: Any = (BaseTunerLayer, AuxiliaryTrainingWrapper)
+        outer = "."
         for name, module in self.model.named_modules():
-            if isinstance(module, kinds):
+            # Of one in another, as trained tokens have, the outer one switches both.
+            if isinstance(module, kinds) and not name.startswith(outer):
+                outer = f"{name}."
                 yield name.removeprefix(PREFIX), module
 
     def switch(self, layer: str, on: bool) -> None:

@@ -57,6 +57,9 @@ def compare(
     report.about["merged"] = path
     if missing:
         report.fault("the merged checkpoint lacks tensors", f"{path} holds no {', '.join(missing[:3])}")
+    spoilt = [name.rpartition(".")[0] for name, p in model.named_parameters() if not p.isfinite().all()]
+    if spoilt:
+        report.fault("NaN in the merged checkpoint", "NaN or Inf among its numbers", dict.fromkeys(spoilt))
     adapted = outputs(engine.model, base.batches)
     names = dict(model.named_modules())
     for row in report.rows:
