@@ -99,6 +99,8 @@ class Variant(nn.Module):
     replaces           whether it takes nothing of y: attach then wants a layer that computes x Wᵀ + b, whose
                        own numbers do not count as base
     deviations         claims of the property suite that do not hold of it, and why
+    laws               what its formula keeps, by the names that properties/judging/laws.py has: the suite's
+                       evidence where there is no oracle
 
     An instance has `shape` (LinearShape), `config` (this layer's own), `scale` (alpha / r, or 1), `reached`,
     which the runtime sets at every forward, and `disabled`.
@@ -117,6 +119,7 @@ class Variant(nn.Module):
     needs_calibration: ClassVar[bool] = False
     replaces: ClassVar[bool] = False
     deviations: ClassVar[tuple[Deviation, ...]] = ()
+    laws: ClassVar[Mapping[str, Any]] = {}
 
     shape: LinearShape
     config: Any
@@ -134,9 +137,7 @@ class Variant(nn.Module):
         """
         super().__init__()
         # A plain dict: torch.compile follows it from the layer and from the model's listener alike.
-        self.__dict__["mark"] = {"reached": False}
-        self.__dict__["renewed"] = False
-        self.__dict__["switches"] = ()
+        self.__dict__.update(mark={"reached": False}, renewed=False, switches=())
         # Past nn.Module.__setattr__, which looks for tensors in them.
         self.__dict__.update(shape=shape, config=config, scale=config.scale)
         for name, spec in self.specs(shape, config).items():
@@ -191,8 +192,10 @@ class Variant(nn.Module):
         return config
 
     @classmethod
-    def identity(cls, config: Any) -> Literal["exact", "rounding"]:
-        """Whether a freshly attached adapter changes nothing bit for bit, or but for rounding."""
+    def identity(cls, config: Any) -> Literal["exact", "rounding", "none"]:
+        """Whether a freshly attached adapter changes nothing bit for bit, or but for rounding; "none" where
+        its paper starts from something else than the base.
+        """
         return "exact"
 
     @classmethod
@@ -214,12 +217,11 @@ class Variant(nn.Module):
         """
         return dict.fromkeys(statistics, config)
 
-    # A decorator: an interrupt at the last line of a `with` would leave all of torch without gradients.
+    # A decorator: an interrupt at the last line of a `with` would leave torch without gradients.
     @torch.no_grad()
     def reset(self, layer: nn.Module, statistics: Any = None, norms: Tensor | None = None) -> None:
-        """Give every tensor its value at attach; NaN where nothing does, which attach refuses.
-
-        norms: of the layer's weight along `norms_along`, where somebody has them already.
+        """Give every tensor its value at attach; NaN where nothing does, which attach refuses. norms: for
+        take_norms, where they are known.
         """
         for name, spec in self.specs(self.shape, self.config).items():
             (spec.init or unfilled)(getattr(self, name))
@@ -234,10 +236,9 @@ class Variant(nn.Module):
         """
 
     def take_norms(self, norms: Tensor) -> None:
-        """Fill the tensors whose init depends on norms of the base weight alone.
+        """Fill the tensors whose init depends on norms of the base weight alone, after initialise.
 
-        norms: (d_out,) or (d_in,) in float64, along `norms_along`. Called after initialise, without
-        gradients.
+        norms: (d_out,) or (d_in,) in float64, along `norms_along`.
         """
         raise NotImplementedError
 

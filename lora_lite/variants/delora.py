@@ -125,6 +125,27 @@ class DeLoRA(Variant):
     reference = references.DELORA
     reads_weight = True
     norms_along = "columns"
+    laws: ClassVar = {
+        "trains": ("A", "B", "lambda_"),
+        "affine_in": ("lambda_",),
+        "linear_in": ("w",),
+        "any_order_of": {"A": 0, "B": 1},
+        "repeated": {"A": 0, "B": 1, "A0": 0, "B0": 1},
+        "unchanged_by": ({"A": 1}, {"B": 1}),
+        "inputs": {"A": 1, "w": 0, "A0": 1},
+        "outputs": {"B": 0, "B0": 0},
+        "rank": 2,
+        "norm_within": ("lambda_", "lambda0"),
+        "apart_from_the_base": True,
+        "starts": {
+            "A": "uniform",
+            "lambda_": "lambda_init",
+            "w": "column norms",
+            "A0": "A",
+            "B0": "B",
+            "lambda0": "lambda_",
+        },
+    }
 
     A: Tensor
     B: Tensor

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from lora_lite.config import AdapterConfig
-from lora_lite.deviation import Deviation
 from lora_lite.linear import LinearShape, at_least_float32, read_bias, read_weight
 from lora_lite.norms import keep, row_norms, rows_at_once
 from lora_lite.spec import ParamSpec, Variant, kaiming_uniform, register, zeros
@@ -62,9 +61,20 @@ class DoRA(Variant):
     reads_weight = True
     rereads_weight = True
     norms_along = "rows"
-    deviations = (
-        Deviation("the_gradient_is_that_of_the_output", "no gradient flows through n, as in section 4.3"),
-    )
+    laws: ClassVar = {
+        "trains": ("A", "B", "m"),
+        "affine_in": ("m",),
+        "any_order_of": {"A": 0, "B": 1},
+        "one_more_zero": {"A": 0, "B": 1},
+        "repeated": {"A": 0, "B": 1},
+        "unchanged_by": {"A": 1, "B": -1},
+        "inputs": {"A": 1},
+        "outputs": {"B": 0, "m": 0},
+        "norms_are": {"rows": "m"},
+        "bias_apart": True,
+        "stops_before": ("A", "B"),
+        "starts": {"A": "uniform", "B": 0, "m": "row norms"},
+    }
 
     A: Tensor
     B: Tensor

@@ -70,6 +70,14 @@ class Full(Variant):
             "training_on_minilm", "attention's softmax is the same whatever the keys' bias: nothing trains it"
         ),
     )
+    laws: ClassVar = {
+        "trains": ("W", "b"),
+        "affine_in": ("W", "b"),
+        "inputs": {"W": 1},
+        "outputs": {"W": 0, "b": 0},
+        "in_place_of_the_base": True,
+        "starts": {"W": "weight", "b": "bias"},
+    }
 
     W: Tensor
     b: Tensor

@@ -72,6 +72,22 @@ class PiSSA(Variant):
     config_class = PiSSAConfig
     reference = references.PISSA
     reads_weight = True
+    laws: ClassVar = {
+        "trains": ("A", "B"),
+        "proportional_to": ("alpha",),
+        "affine_in": ("A", "B"),
+        "any_order_of": {"A": 0, "B": 1},
+        "one_more_zero": {"A": 0, "B": 1, "A0": 0, "B0": 1},
+        "composed_of": {"A": 0, "B": 1, "A0": 0, "B0": 1},
+        "repeated": {"A": 0, "B": 1, "A0": 0, "B0": 1},
+        "unchanged_by": ({"A": 1, "B": -1}, {"A0": 1, "B0": -1}),
+        "inputs": {"A": 1, "A0": 1},
+        "outputs": {"B": 0, "B0": 0},
+        "rank": 2,
+        "apart_from_the_base": True,
+        "starts": {"A0": "A", "B0": "B"},
+        "starts_as_svd": ("B", "A"),
+    }
 
     A: Tensor
     B: Tensor

@@ -21,10 +21,12 @@ from properties.judging.assertions import (
 )
 from properties.judging.claim import claim
 from properties.judging.files import scratch_file
-from properties.judging.fixed_models import Stack, moved, on, simple_config, x
+from properties.judging.fixed_models import Stack, moved, on, simple_config, starts_as_the_base, x
+from properties.judging.outcome import NotJudgedError
 from properties.judging.own_bound import own_results
 from properties.judging.snapshot import assert_as_before, hooked, snapshot_of
 from properties.subjects.attaching import seed_inits
+from strategies.options import accepts, simplest
 from strategies.wrappers import Wrapped, wrapped
 
 
@@ -34,8 +36,12 @@ def test_names_are_those_of_the_plain_model(case: Wrapped) -> None:
     and detach takes off all of it.
     """
     names, model = ("0.0", "0.1", "1"), case.build()
-    if case.before:
-        model = case.wrap(model)
+    # What a compiled graph computes is asked elsewhere: tracing one takes longer than all else here.
+    with torch.compiler.set_stance("force_eager"):
+        assert_named(case, case.wrap(model) if case.before else model, names)
+
+
+def assert_named(case: Wrapped, model: nn.Module, names: tuple[str, ...]) -> None:
     before = snapshot_of(model)
     adapter = moved(on(model, case.variant))
     assert_holds(adapter.targets == names, claim=f"targets are {adapter.targets}, wanted {names}")
@@ -246,6 +252,15 @@ def test_what_torchscript_calls_is_refused() -> None:
 MASK = torch.tensor([[False] * 5, [False] * 3 + [True] * 2])
 
 
+def inner_width(variant: str, width: int) -> int:
+    """Of an encoder of this width: twice as much, or as much, as the variant takes."""
+    for inner in (2 * width, width):
+        shapes = ((width, inner), (inner, width))
+        if all(accepts(variant, *shape, simplest(variant)) for shape in shapes):
+            return inner
+    raise NotJudgedError(f"{variant} takes no layers {width} → {width} and none {width} → {2 * width}")
+
+
 def masked(encoder: nn.Module, src: Tensor) -> dict[str, Tensor]:
     """Of an nn.TransformerEncoder."""
     return {"output": encoder(src, src_key_padding_mask=MASK)}
@@ -257,7 +272,7 @@ def test_an_encoders_fast_path_does_not_pass_by_an_adapter(variant: str) -> None
     as before after detach.
     """
     torch.manual_seed(0)
-    layer = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
+    layer = nn.TransformerEncoderLayer(4, 2, inner_width(variant, 4), batch_first=True)
     model = nn.TransformerEncoder(layer, 2, enable_nested_tensor=True).eval()
     batch: dict[str, Any] = {"src": x(2, 5), "src_key_padding_mask": MASK}
     before = model.use_nested_tensor
@@ -271,7 +286,8 @@ def test_an_encoders_fast_path_does_not_pass_by_an_adapter(variant: str) -> None
             adapter = ll.attach(model, simple_config(variant, exclude_names="out_proj"), data)
             bound = 2 * own_results(model, batch["src"], masked)["output"].error[~MASK]
             what = "the output of an encoder with a mask and a fresh adapter"
-            assert_within(model(**batch)[~MASK], plain, bound, what=what, like="that of the plain one")
+            if starts_as_the_base(adapter):
+                assert_within(model(**batch)[~MASK], plain, bound, what=what, like="that of the plain one")
             moved(adapter)
             assert_nonzero(model(**batch)[~MASK] - plain, what="what a moved adapter adds in an encoder")
             ll.detach(model)

@@ -145,6 +145,11 @@ def simple_config(variant: str, width: int = WIDTH, **common: Any) -> ll.Adapter
     return build_config(variant, simple_options(variant, width), **common)
 
 
+def starts_as_the_base(adapter: ll.Adapter) -> bool:
+    """Whether it declares that a fresh one changes nothing."""
+    return ll.VARIANTS[adapter.config.variant].identity(adapter.config) != "none"
+
+
 NO_HOOK = (RuntimeError, "no hook here")
 
 

@@ -154,7 +154,9 @@ def identity_by_dtype(variant: str) -> list[Row]:
         size = torch.finfo(case.base_dtype).eps * plain.double().abs().max()
         shown["eps"] = float((layer.y.detach().double() - plain.double()).abs().max() / size)
         try:
-            if subject.identity(case) == "exact":
+            if subject.identity(case) == "none":
+                pass
+            elif subject.identity(case) == "exact":
                 assert_equal(layer.y.detach(), plain, what="the output at init", like="the base's")
             elif has_oracle(ll.VARIANTS[variant]):
                 assert_gives_the_base(layer)

@@ -8,8 +8,11 @@ All tensors are float64, without leading dimensions. A module states
     forward   (x, W, b, p, options) -> y
               "initial A" is what the symbol A was at init
     init_laws (W, b, p, options) -> what holds right after init; [] where none is known for these options
+    LAWS      what the formula keeps, as data (see judging/laws.py), or, where tensors and options decide,
+    laws      (p, options) -> the same
 
-The header has the paper with its equation, the meaning of each option, and where a library departs.
+The header has the paper with its equation, the meaning of each option, and where a library departs. Papers
+are from memory; what was compared with a text says "Looked up", and with which.
 """
 
 from collections.abc import Callable
@@ -21,7 +24,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from properties.oracles import ORACLES, Forward, InitLaws
-from properties.oracles.laws import Law, Options, Tensors, linear
+from properties.oracles.laws import Law, Laws, Options, Tensors, linear
 
 SOURCES = ("paper", "documentation", "code")
 
@@ -33,6 +36,7 @@ class Formula(NamedTuple):
     init_laws: InitLaws
     source: str
     trains: tuple[str, ...]
+    laws: Callable[[Tensors, Options], Laws]
 
 
 # Of lora_lite's own oracles: what trains. Their formulas are from the papers.
@@ -73,6 +77,11 @@ def _init_laws(module: ModuleType) -> InitLaws:
     return init_laws
 
 
+def _laws(module: ModuleType) -> Callable[[Tensors, Options], Laws]:
+    found: Callable[[Tensors, Options], Laws] | None = getattr(module, "laws", None)
+    return found or (lambda p, options: module.LAWS)
+
+
 def _of_ours(name: str, trains: tuple[str, ...]) -> Formula:
     """Where lora_lite keeps a frozen copy A0 of what A was at init, others need none."""
     forward, laws = ORACLES[name].forward, ORACLES[name].init_laws
@@ -82,14 +91,17 @@ def _of_ours(name: str, trains: tuple[str, ...]) -> Formula:
     ) -> list[Law]:
         return laws(W, b, {**{f"{symbol}0": t for symbol, t in p.items()}, **p}, options, inputs)
 
-    return Formula(forward, init_laws, "paper", trains)
+    # What it keeps, lora_lite's own variant declares.
+    return Formula(forward, init_laws, "paper", trains, lambda p, options: {})
 
 
 def _formulas() -> dict[str, Formula]:
     found = {name: _of_ours(name, trains) for name, trains in OURS.items()}
     for path in sorted(Path(__file__).parent.glob("[a-z]*.py")):
         module = import_module(f"{__name__}.{path.stem}")
-        found[path.stem] = Formula(_forward(module), _init_laws(module), module.SOURCE, module.TRAINS)
+        found[path.stem] = Formula(
+            _forward(module), _init_laws(module), module.SOURCE, module.TRAINS, _laws(module)
+        )
     return found
 
 

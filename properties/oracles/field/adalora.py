@@ -10,6 +10,14 @@ from properties.oracles.laws import Law, Options, Tensors, exactly, is_zero, nor
 
 SOURCE = "paper"
 TRAINS = ("A", "B", "E")
+LAWS = {
+    "linear_in": ("A", "B", "E"),
+    "any_order_of": {"A": 0, "B": 1, "E": 0},
+    "unchanged_by": {"A": 1, "E": -1},
+    "inputs": {"A": 1},
+    "outputs": {"B": 0},
+    "apart_from_the_base": True,
+}
 
 
 def adapted(W: Tensor, b: Tensor | None, p: Tensors, options: Options) -> tuple[Tensor, Tensor | None]:

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from properties.oracles.laws import Law, Options, Tensors, exactly, is_constant, is_zero, normal
+from properties.oracles.laws import Law, Laws, Options, Tensors, exactly, is_constant, is_zero, normal
 from properties.oracles.rotations import blocks, cayley, neumann, skew
 
 SOURCE = "paper"
@@ -37,6 +37,14 @@ def adapted(W: Tensor, b: Tensor | None, p: Tensors, options: Options) -> tuple[
         R = R.expand(width // R.shape[-1], -1, -1)
     W = W @ blocks(R).mT if options["side"] == "in" else blocks(R).mT @ W
     return (p["m"] * W if "m" in p else W), b
+
+
+def laws(p: Tensors, options: Options) -> Laws:
+    """An exact rotation keeps what a rotation keeps; a Neumann series is none."""
+    axis, other = ("row", {"outputs": {"m": 0}}) if options["side"] == "in" else ("column", {"inputs": {}})
+    exact = options["terms"] is None and "m" not in p
+    kept = {"keeps": ("singular values", f"{axis} norms", f"{axis} angles")} if exact else {}
+    return {"affine_in": ("m",), **other, **kept}
 
 
 def init_laws(W: Tensor, b: Tensor | None, p: Tensors, options: Options) -> list[Law]:

@@ -2,6 +2,8 @@
 
 All layers share B and A. lambda_b (d_out,), lambda_d (r,). A layer narrower than the shared matrices takes
 their first rows and columns. options: r, d_initial, init.
+
+Looked up: peft's documentation of VeRA has how narrower layers take their part of A and B.
 """
 
 from torch import Tensor
@@ -10,6 +12,13 @@ from properties.oracles.laws import Law, Options, Tensors, he, is_constant, is_z
 
 SOURCE = "paper"
 TRAINS = ("lambda_b", "lambda_d")
+LAWS = {
+    "linear_in": ("lambda_b", "lambda_d"),
+    "unchanged_by": {"lambda_b": 1, "lambda_d": -1},
+    "any_order_of": {"A": 0, "B": 1, "lambda_d": 0},
+    "rank": 1,
+    "apart_from_the_base": True,
+}
 
 
 def adapted(W: Tensor, b: Tensor | None, p: Tensors, options: Options) -> tuple[Tensor, Tensor | None]:
