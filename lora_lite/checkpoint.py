@@ -213,8 +213,8 @@ def load(
             raise CheckpointError(
                 f"{named}: unknown tensors {sorted(tensors)[:5]}, wanted those of the adapters in its header."
             )
-    modules = dict(plain_modules(model))
-    layers = [(name, modules[name], module) for _, own in adapters for name, module in own.items()]
+    parts = dict(plain_modules(model))
+    layers = [(name, parts[name], module) for _, own in adapters for name, module in own.items()]
     _refuse_repeated(named, layers)
     _refuse_damage(named, header, tensors.digests)
     # A base that passed the check is the one that attach has looked at.

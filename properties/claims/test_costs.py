@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import lora_lite as ll
-from lora_lite import adapter
+from lora_lite.calibration import calibrate
 from properties.judging.assertions import assert_holds
 from properties.judging.claim import claim
 from properties.judging.files import saved, scratch_file
@@ -67,7 +67,7 @@ def reading(model: nn.Module, variant: str) -> Iterator[Reads]:
     reads, made = Reads(model), ll.VARIANTS[variant]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(made, "initialise", reads.away(made.initialise))
-        patch.setattr(adapter, "calibrate", reads.away(adapter.calibrate))
+        patch.setattr("lora_lite.adapter.calibrate", reads.away(calibrate))
         with reads:
             yield reads
 
