@@ -95,7 +95,7 @@ FAULTS: dict[str, Fault] = {
         "peft refuses it",
         lambda n: (),
     ),
-    "alpha 0": (lambda at, n: plant.configure(at, lora_alpha=0), "alpha is 0", lambda n: ()),
+    "alpha 0": (lambda at, n: plant.configure(at, lora_alpha=0), "alpha is 0", lambda n: n.all),
     "a config that is no JSON": (
         lambda at, n: (at / plant.CONFIG).write_text("{", encoding="utf-8"),
         "the file is damaged",

@@ -41,8 +41,12 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "frod": {"progressbar": False},
     "ia3": {"feedforward_modules": []},
 }
-# Switches whose annotation does not tell their positions: the layers whose inputs are gated, as a pattern.
-SWITCHES: dict[str, dict[str, tuple[Any, ...]]] = {"ia3": {"feedforward_modules": (".",)}}
+# Switches whose annotation does not tell their positions: the layers whose inputs are gated, as a pattern;
+# and terms of a series, of which those short of the default are findings, and methods of their own.
+SWITCHES: dict[str, dict[str, tuple[Any, ...]]] = {
+    "ia3": {"feedforward_modules": (".",)},
+    "oft": {"num_cayley_neumann_terms": (1, 2, 3, 4)},
+}
 
 
 # nn.Dropout on what the adapter's first factor is given, as the configs' "dropout probability" of its layers;
@@ -163,8 +167,10 @@ class Peft(Library):
             name = kind.value.lower()
             if name not in NO_LAYERS and issubclass(tuner, BaseTuner):
                 leave = known | {*LEFT_ALONE, *REQUIRED.get(name, ())}
-                numbers, keys = (of(_config_class(name), leave) for of in (numbers_of, keys_of))
-                kinds = families(_config_class(name), leave, SWITCHES.get(name))
+                switches = SWITCHES.get(name, {})
+                numbers = numbers_of(_config_class(name), {*leave, *switches})
+                keys = keys_of(_config_class(name), leave)
+                kinds = families(_config_class(name), leave, switches)
                 offers, linear = _offers(name, tuner), name not in NOT_AFFINE
                 for family, (drawn, simplest) in kinds.items():
                     full = f"{name}+{family}" if family else name
