@@ -49,11 +49,12 @@ SWITCHES: dict[str, dict[str, tuple[Any, ...]]] = {
 }
 
 
-# nn.Dropout on what the adapter's first factor is given, as the configs' "dropout probability" of its layers.
+# nn.Dropout on what the adapter's first factor is given, as the configs' "dropout probability" of its layers;
+# DEFT's is on what it injects alone, and not on what it takes out.
 INPUT_DROPOUTS = tuple(
     f"{name}_dropout"
     for name in (
-        *("lora", "deft", "frod", "gralora", "hira", "miss", "psoft", "randlora", "tinylora"),
+        *("lora", "frod", "gralora", "hira", "miss", "psoft", "randlora", "tinylora"),
         *("unilora", "vblora", "vera"),
     )
 )
