@@ -64,8 +64,10 @@ def _done(path: Path | None) -> dict[str, int]:
 
 
 def _judge(name: str, oracle: bool, number: int, given: argparse.Namespace, alike: set[str]) -> int:
-    """How many claims are red. alike: those that have not asked the oracle where there was one, and so are the
-    same without it: filled in, then passed over.
+    """How many claims are red.
+
+    alike: those that have not asked the oracle where there was one, and so are the same without it: filled
+    in, then passed over.
     """
     began, found, seconds = time.perf_counter(), Counter[str](), dict[str, float]()
     of = f"{name}, {'with' if oracle else 'without'} oracle, seed {number}"
