@@ -26,7 +26,7 @@ B = f"{LAST}.lora_B.weight"
 
 
 def renamed(at: Path, old: str, new: str) -> None:
-    edit(at, lambda t: [t.__setitem__(name.replace(old, new), t.pop(name)) for name in list(t)])
+    edit(at, lambda t: [t.update({name.replace(old, new): t.pop(name)}) for name in list(t)])
 
 
 def swapped(at: Path) -> None:
