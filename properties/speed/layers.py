@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 import lora_lite as ll
 from properties.judging.agreement import assert_agrees
@@ -206,6 +207,20 @@ def rows(
 
 def flops(call: Call) -> int:
     """Of the products of matrices in one call; what goes over the numbers one by one is not among them."""
-    with FlopCounterMode(display=False) as counter:
+    with _Flops() as counted:
         call()
-    return counter.get_total_flops()  # type: ignore[no-any-return]  # an int
+    return counted.total
+
+
+class _Flops(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    """torch's own FlopCounterMode follows modules by hooks, which autograd.grad does not go with."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        self.total = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = function(*args, **kwargs or {})
+        if (count := flop_registry.get(function._overloadpacket)) is not None:
+            self.total += count(*args, **kwargs or {}, out_val=made)
+        return made
