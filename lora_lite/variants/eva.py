@@ -2,6 +2,7 @@
 
 import math
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -82,6 +83,7 @@ class EVA(Variant):
     reference = references.EVA
     needs_calibration = True
     laws: ClassVar = {
+        "trains": ("A", "B"),
         "proportional_to": ("alpha",),
         "linear_in": ("A", "B"),
         "any_order_of": {"A": 0, "B": 1},
@@ -93,7 +95,7 @@ class EVA(Variant):
         "outputs": {"B": 0},
         "rank": 1,
         "apart_from_the_base": True,
-        "starts": {"A": "orthonormal rows", "B": 0},
+        "starts": {"A": "principal directions", "B": 0},
     }
 
     A: Tensor
@@ -139,8 +141,8 @@ class EVA(Variant):
             shares[name] = (variance / total)[:most].tolist()
         # sorted is stable: of equal shares the earlier layer's come first.
         ranking = sorted(((share, name) for name in shares for share in shares[name]), key=lambda s: -s[0])
-        winners = [name for _, name in ranking[: config.r * len(shares)]]
-        ranks = {name: winners.count(name) for name in shares if name in winners}
+        winners = Counter(name for _, name in ranking[: config.r * len(shares)])
+        ranks = {name: winners[name] for name in shares if name in winners}
         for name, rank in ranks.items():
             if rank > (found := statistics[name].rank()):
                 raise CalibrationError(

@@ -71,6 +71,7 @@ class Full(Variant):
         ),
     )
     laws: ClassVar = {
+        "trains": ("W", "b"),
         "affine_in": ("W", "b"),
         "inputs": {"W": 1},
         "outputs": {"W": 0, "b": 0},
@@ -92,7 +93,7 @@ class Full(Variant):
 
     def initialise(self, layer: nn.Module, statistics: Any) -> None:
         W = read_weight(layer)
-        refuse_lost(torch.linalg.vector_norm(W, torch.inf, dim=1), self.W.dtype, "rows")
+        refuse_lost(W.abs().amax(dim=1), self.W.dtype, "rows")
         self.W.copy_(W)
         if (bias := read_bias(layer)) is not None:
             self.b.copy_(bias)

@@ -75,6 +75,7 @@ class HRA(Variant):
     config_class = HRAConfig
     reference = references.HRA
     laws: ClassVar = {
+        "trains": ("U",),
         "one_more_zero": {"U": 0},
         "composed_of": {"U": 0},
         "unchanged_by": {"U": 1},

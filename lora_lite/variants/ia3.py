@@ -54,6 +54,7 @@ class IA3(Variant):
     config_class = IA3Config
     reference = references.IA3
     laws: ClassVar = {
+        "trains": ("offset",),
         "linear_in": ("offset",),
         "inputs": {},
         "outputs": {"offset": 0},

@@ -54,6 +54,7 @@ class IA3FF(Variant):
     config_class = IA3FFConfig
     reference = references.IA3
     laws: ClassVar = {
+        "trains": ("offset",),
         "linear_in": ("offset",),
         "inputs": {"offset": 0},
         "outputs": {},

@@ -49,6 +49,7 @@ class LoRA(Variant):
     config_class = LoRAConfig
     reference = references.LORA
     laws: ClassVar = {
+        "trains": ("A", "B"),
         "proportional_to": ("alpha",),
         "linear_in": ("A", "B"),
         "any_order_of": {"A": 0, "B": 1},

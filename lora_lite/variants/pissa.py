@@ -73,6 +73,7 @@ class PiSSA(Variant):
     reference = references.PISSA
     reads_weight = True
     laws: ClassVar = {
+        "trains": ("A", "B"),
         "proportional_to": ("alpha",),
         "affine_in": ("A", "B"),
         "any_order_of": {"A": 0, "B": 1},
@@ -119,16 +120,16 @@ class PiSSA(Variant):
     def initialise(self, layer: nn.Module, statistics: Any) -> None:
         W = read_weight(layer)
         W = W.to(at_least_float32(W.dtype))
-        if not W.any():
-            raise ConfigError(
-                "pissa: W is zero and has no principal part; it could never learn. Leave the layer out."
-            )
         r = self.A.shape[0]
         if self.config.niter is None:
             U, S, Vh = torch.linalg.svd(W, full_matrices=False)
         else:
             U, S, V = torch.svd_lowrank(W, q=r, niter=self.config.niter)
             Vh = V.mT
+        if not S.any():
+            raise ConfigError(
+                "pissa: W is zero and has no principal part; it could never learn. Leave the layer out."
+            )
         # s multiplies the product again: s B A is the principal part, whatever alpha is.
         root = (S[:r].double() / self.scale).sqrt()
         for name in ("A", "A0"):

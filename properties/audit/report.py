@@ -217,6 +217,7 @@ class Report:
     speed_of: SpeedSource | None
     links: list[Link]
     localisation: Localisation | None = None
+    speed_costs: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def verdict(self) -> str:

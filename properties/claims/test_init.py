@@ -39,7 +39,10 @@ DRAWN = {"lora": {"A": 4}, "dora": {"A": 4}, "delora": {"A": 4, "B": 4}, "hra": 
 
 
 def check_identity(case: AnyCase) -> None:
-    claim_is_about(subject.identity(case) != "none")
+    declared = subject.identity(case)
+    found = f"the identity at init is declared {declared!r}, wanted 'exact', 'rounding' or 'none'"
+    assert_holds(declared in ("exact", "rounding", "none"), claim=found)
+    claim_is_about(declared != "none")
     plain = default_run(case)(case.build())
     attached = attach(case)
     if subject.identity(case) == "exact":

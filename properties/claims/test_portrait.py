@@ -24,7 +24,7 @@ def raise_what_is_wrong(rows: list[Row], *names: str) -> None:
 
 @claim(st.just, stage="init", subject="lora_lite")
 def test_the_tensors_of_a_fixed_layer_are_as_declared(variant: str) -> None:
-    """Shape, dtype, whether it trains, and its first gradient."""
+    """Shape, dtype, and whether it trains; its first gradient is shown."""
     case = fixed_case(variant)
     rows = tensors_of(case)
     show(case=repr(case), tensors=[row.to_json() for row in rows])

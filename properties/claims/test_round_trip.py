@@ -43,13 +43,13 @@ def check_round_trip(case: AnyCase) -> None:
     assert_all_identical(base_tensors(fresh), attached.base, what="the base after load", like="as before")
 
 
-@claim(trained_layers, stage="load")
+@claim(trained_layers, stage="save")
 def test_save_load_keeps_every_bit(case: AdaptedLayer) -> None:
     """Onto a fresh copy of the base: tensors, outputs and gradients bit for bit, and trainable as before."""
     check_round_trip(case)
 
 
-@claim(trained_models, stage="load", needs=("transformers",), share=0.3)
+@claim(trained_models, stage="save", needs=("transformers",), share=0.3)
 def test_save_load_of_a_whole_model_keeps_every_bit(case: AdaptedModel) -> None:
     """The same on a model, calibration and per-layer ranks included."""
     check_round_trip(case)

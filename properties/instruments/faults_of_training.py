@@ -1,4 +1,4 @@
-"""Faults of peft's LoRA that claims about dropout and inits from data must notice, by the claim's name."""
+"""Faults of peft's LoRA that claims about dropout and about inits must notice, by the claim's name."""
 
 from typing import Any
 
@@ -52,10 +52,17 @@ def weight_left(patch: pytest.MonkeyPatch) -> None:
     def attach(model: nn.Module, config: Any, *given: Any) -> Any:
         made = peft_data_attach(model, config, *given)
         with torch.no_grad():
-            model[0].base_layer.weight.mul_(1.01)
+            made.get_base_model()[0].base_layer.weight.mul_(1.01)
         return made
 
     patch.setattr(peft_data, "attach", attach)
+
+
+def alike(life: Any) -> None:
+    """Every layer starts with the same numbers."""
+    first = life.layer(0).lora_A["default"].weight
+    for i in range(1, life.case.depth):
+        life.layer(i).lora_A["default"].weight.data.copy_(first)
 
 
 peft_data_attach = peft_data.attach
@@ -64,6 +71,7 @@ FAULTS: dict[str, Fault] = {
     "nothing_is_dropped_in_eval": giving(in_eval_too),
     "what_is_dropped_is_drawn_anew": attached(never),
     "dropout_is_on_the_adapters_branch_at_its_rate": attached(not_scaled_up),
+    "what_is_random_is_drawn_for_each_layer_and_entry": attached(alike),
     "an_init_from_data_keeps_its_laws": blind,
     "an_init_from_data_changes_nothing": weight_left,
 }

@@ -33,6 +33,8 @@ WRONG: dict[str, tuple[str, Any]] = {
     "outputs": ("lora", {}),
     "rank": ("pissa", 1),
     "norm_within": ("full", ("b",)),
+    "trains": ("lora", ("A",)),
+    "norm_is": ("antipasto", {"S": ("rot",)}),
     "keeps": ("hra", ("column norms",)),
     "norms_are": ("delora", {"columns": "w"}),
     "apart_from_the_base": ("dora", True),

@@ -33,7 +33,7 @@ class Screen:
 def watched(screen: Screen, seconds: float, monkeypatch: pytest.MonkeyPatch) -> Progress:
     """A run of three tests, each of so many seconds, of which the second fails, on two workers."""
     clock = SimpleNamespace(now=0.0)
-    monkeypatch.setattr(progress.time, "monotonic", lambda: clock.now)
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: clock.now))
     config: Any = SimpleNamespace(pluginmanager=SimpleNamespace(getplugin=lambda name: screen))
     watch = Progress(config)
     names = [f"claims/test_it.py::test_{name}_holds[lora]" for name in ("one", "another", "the_last")]

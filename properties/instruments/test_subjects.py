@@ -29,7 +29,7 @@ BROKEN = {
     "lora_lite:lora": set[str](),
     "peft:lora": set[str](),
     # It warns where it unmerges, and pytest makes errors of warnings.
-    "peft:ia3": set[str](),
+    "peft:ia3": {"a_second_adapter_of_other_settings_is_its_own_or_refused"},
     "lycoris:lora": {
         "unmerging_gives_it_back",
         "merging_twice_changes_nothing_more",

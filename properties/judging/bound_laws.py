@@ -89,8 +89,8 @@ def life_function(bound: Bound) -> LifeFunction:
         frozenset(formula.trains),
         # Which setting of the library an option is made of, a binding does not say.
         lambda d_in, d_out, options: dict(options) == known,
-        bound.dtype,
-        bound,
+        dtype=bound.dtype,
+        bound=bound,
     )
 
 

@@ -31,7 +31,7 @@ from properties.subjects.attaching import seed_inits
 from properties.subjects.bindings import binding_of
 from properties.subjects.layer_runs import NoGradientError
 from properties.subjects.library import OFFERS, RefusedError
-from properties.subjects.living import library, method_of
+from properties.subjects.living import library, offers_of
 from strategies.options import NoShapeError
 
 Check = Callable[..., None]
@@ -127,10 +127,7 @@ class Claim:
             return Standing(NOT_JUDGED, why)
         if "oracle" in self.needs and binding_of(full) is None:
             return Standing(NOT_JUDGED, f"no formula yet: bind {full} in subjects/bindings")
-        offered = {*method_of(full).offers, "oracle"}
-        drops = {*method_of(full).dropouts}
-        offered |= {"dropout"} if drops else set()
-        offered |= {"input dropout"} if drops & {*library(full.partition(":")[0]).input_dropouts} else set()
+        offered = {*offers_of(full), "oracle"}
         lacking = [need for need in self.needs if need not in offered]
         return Standing(NOT_APPLICABLE, f"{full} offers no {lacking[0]}") if lacking else Standing(None)
 

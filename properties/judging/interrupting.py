@@ -17,6 +17,7 @@ import torch
 import lora_lite as ll
 from properties.judging.assertions import Violation, assert_holds
 from properties.judging.fixed_models import Stack, moved, on, simple_config, x
+from properties.judging.place import in_memory
 from properties.judging.snapshot import snapshot_of
 from properties.subjects.attaching import seed_inits
 from strategies.interrupts import Interrupt
@@ -96,7 +97,7 @@ def stopped(act: Act, error: type[BaseException], *at: int) -> Lines:
 def _saved(variant: str) -> bytes:
     model = Stack()
     moved(on(model, variant))
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=in_memory()) as folder:
         ll.save(model, path := Path(folder) / "a")
         return path.read_bytes()
 
@@ -173,7 +174,7 @@ _SHARED: list[Path] = []
 @contextmanager
 def one_folder() -> Iterator[None]:
     """Inside, scenes one after the other share a folder: one for each would take as long as the scene."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=in_memory()) as folder:
         _SHARED.append(Path(folder))
         try:
             yield

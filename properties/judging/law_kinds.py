@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from properties.judging.layer_function import LayerFunction
@@ -30,11 +31,12 @@ class Compared(NamedTuple):
 Check = Callable[[LayerFunction, Any, "Draw"], Iterator[Compared]]
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Draw:
-    """What a law is tried with: numbers from a seed."""
+    """What the laws of one layer are tried with: numbers from a seed, and its own output, computed once."""
 
     seed: int
+    kept: Bounded | None = None
 
     def like(self, name: str, tensor: Tensor) -> Tensor:
         """Numbers of the tensor's shape, about as large as its own."""
@@ -43,6 +45,16 @@ class Draw:
 
     def x(self, f: LayerFunction) -> Tensor:
         return gaussian(self.seed, "law x", (3, f.W.shape[1]), torch.float64)
+
+    def plain(self, f: LayerFunction) -> Bounded:
+        """f.output(x) of the layer as it is."""
+        self.kept = self.kept or f.output(self.x(f))
+        return self.kept
+
+    def added(self, f: LayerFunction) -> Bounded:
+        """f.added(x) of the layer as it is."""
+        y = self.plain(f)
+        return Bounded(y.value - F.linear(self.x(f), f.W, f.b), y.error)
 
     def order(self, name: str, size: int) -> Tensor:
         """Of so many things, never as they were where there are two or more."""
@@ -70,13 +82,14 @@ def proportional_to(f: LayerFunction, names: tuple[str, ...], draw: Draw) -> Ite
             if not g.fits():
                 return
             what = f"what is added with 3 {name}"
-            yield same(what, g.added(x), times(3.0, f.added(x)), f"3 times what is added with {name}")
+            yield same(what, g.added(x), times(3.0, draw.added(f)), f"3 times what is added with {name}")
 
 
 def _affine(f: LayerFunction, name: str, draw: Draw) -> Compared:
     x, t = draw.x(f), f.tensors[name]
     one, other = draw.like(f"{name} 1", t), draw.like(f"{name} 2", t)
-    there, here, a, b = (f.but({name: at}).output(x) for at in (t + one + other, t, t + one, t + other))
+    there, a, b = (f.but({name: at}).output(x) for at in (t + one + other, t + one, t + other))
+    here = draw.plain(f)
     error = there.error + here.error + a.error + b.error
     like = f"f({name} + u) + f({name} + v)"
     return Compared(
@@ -113,7 +126,7 @@ def any_order_of(f: LayerFunction, axes: Mapping[str, int], draw: Draw) -> Itera
         }
         x = draw.x(f)
         yield same(
-            "the output with components in another order", f.but(turned).output(x), f.output(x), "as before"
+            "the output with components in another order", f.but(turned).output(x), draw.plain(f), "as before"
         )
 
 
@@ -137,7 +150,7 @@ def one_more_zero(f: LayerFunction, axes: Mapping[str, int], draw: Draw) -> Iter
         g = f.but(grown, _rescaled(f, r + more))
         if g.fits():
             what = f"the output with {more} components of zero more"
-            yield same(what, g.output(x), f.output(x), "as before")
+            yield same(what, g.output(x), draw.plain(f), "as before")
             return
 
 
@@ -153,21 +166,23 @@ def unchanged_by(f: LayerFunction, powers: Any, draw: Draw, axes: Mapping[str, i
             c = draw.factors("c", t.shape[-1] if apart else 1)
             scaled[n] = (t * c**power).movedim(-1, axes[n] if apart else 0)
         told = " and ".join(f"{n} times c^{power}" for n, power in each.items())
-        yield same(f"the output with {told}", f.but(scaled).output(x), f.output(x), "as before")
+        yield same(f"the output with {told}", f.but(scaled).output(x), draw.plain(f), "as before")
 
 
 def inputs(f: LayerFunction, axes: Mapping[str, int], draw: Draw) -> Iterator[Compared]:
     x, order = draw.x(f), draw.order("inputs", f.W.shape[1])
     turned = {n: f.tensors[n].index_select(axis, order) for n, axis in _of(f, axes).items()}
     g = f.but(turned, W=f.W[:, order])
-    yield same("the output with the inputs in another order", g.output(x[:, order]), f.output(x), "as before")
+    yield same(
+        "the output with the inputs in another order", g.output(x[:, order]), draw.plain(f), "as before"
+    )
 
 
 def outputs(f: LayerFunction, axes: Mapping[str, int], draw: Draw) -> Iterator[Compared]:
     x, order = draw.x(f), draw.order("outputs", f.W.shape[0])
     turned = {n: f.tensors[n].index_select(axis, order) for n, axis in _of(f, axes).items()}
     got = f.but(turned, W=f.W[order], b=None if f.b is None else f.b[order]).output(x)
-    y = f.output(x)
+    y = draw.plain(f)
     wanted = Bounded(y.value[:, order], y.error[:, order])
     yield same("the output with the outputs in another order", got, wanted, "that, in this order")
 
@@ -176,22 +191,21 @@ def apart_from_the_base(f: LayerFunction, always: bool, draw: Draw) -> Iterator[
     x = draw.x(f)
     other = None if f.b is None else draw.like("b", f.b)
     g = f.but(W=draw.like("W", f.W), b=other)
-    yield same("what is added to another base", g.added(x), f.added(x), "what is added to this one")
+    yield same("what is added to another base", g.added(x), draw.added(f), "what is added to this one")
 
 
 def in_place_of_the_base(f: LayerFunction, always: bool, draw: Draw) -> Iterator[Compared]:
     x = draw.x(f)
     g = f.but(W=draw.like("W", f.W), b=None if f.b is None else draw.like("b", f.b))
-    yield same("the output on another base", g.output(x), f.output(x), "that on this one")
+    yield same("the output on another base", g.output(x), draw.plain(f), "that on this one")
 
 
 def sees_the_output_alone(f: LayerFunction, always: bool, draw: Draw) -> Iterator[Compared]:
     if f.b is not None:
-        x = draw.x(f)[:1]
+        x, y = draw.x(f)[:1], draw.plain(f)
         g = f.but(W=f.W + f.b[:, None] * x / x.square().sum(), b=torch.zeros_like(f.b))
-        yield same(
-            "the output where the weight gives what the bias gave", g.output(x), f.output(x), "as before"
-        )
+        what = "the output where the weight gives what the bias gave"
+        yield same(what, g.output(x), Bounded(y.value[:1], y.error[:1]), "as before")
 
 
 def composed_of(f: LayerFunction, axes: Mapping[str, int], draw: Draw) -> Iterator[Compared]:
@@ -206,7 +220,7 @@ def composed_of(f: LayerFunction, axes: Mapping[str, int], draw: Draw) -> Iterat
         ]
         if all(part.fits() for part in parts):
             W = parts[0].weight()
-            got, wanted = parts[1].but(W=W.value).output(x), f.output(x)
+            got, wanted = parts[1].but(W=W.value).output(x), draw.plain(f)
             error = got.error + wanted.error + (x.abs() @ W.error.mT) * 2
             like = "that of all components"
             yield Compared(
@@ -223,13 +237,13 @@ def repeated(f: LayerFunction, axes: Mapping[str, int], draw: Draw) -> Iterator[
     doubled = {n: torch.cat((f.tensors[n],) * 2, axis) for n, axis in _of(f, axes).items()}
     g, x = f.but(doubled, {"r": 2 * f.options["r"]}), draw.x(f)
     if g.fits():
-        yield same("the output with each component twice", g.output(x), f.output(x), "as before")
+        yield same("the output with each component twice", g.output(x), draw.plain(f), "as before")
 
 
 def bias_apart(f: LayerFunction, always: bool, draw: Draw) -> Iterator[Compared]:
     if f.b is not None:
         x = draw.x(f)
-        y, bare = f.output(x), f.but(b=torch.zeros_like(f.b)).output(x)
+        y, bare = draw.plain(f), f.but(b=torch.zeros_like(f.b)).output(x)
         yield same(
             "the output", y, Bounded(bare.value + f.b, bare.error), "that without a bias, and the bias"
         )

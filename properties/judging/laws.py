@@ -18,9 +18,8 @@ Laws = Mapping[str, Any]
 KINDS: dict[str, Check] = {**law_kinds.KINDS, **weight_laws.KINDS, **starts.KINDS}
 
 
-def compared(f: LayerFunction, laws: Laws, name: str, seed: int) -> Iterator[Compared]:
+def compared(f: LayerFunction, laws: Laws, name: str, draw: Draw) -> Iterator[Compared]:
     """What the law of this name says is the same. Raises Violation where there is no such law."""
-    draw = Draw(seed)
     if name == "unchanged_by":
         return unchanged_by(
             f, laws[name], draw, {**laws.get("any_order_of", {}), **laws.get("one_more_zero", {})}
@@ -35,9 +34,9 @@ def assert_laws(f: LayerFunction, laws: Laws, seed: int, *, only: str | None = N
 
     only: the law of this name alone; the others tell which axis of a tensor is which.
     """
-    count = 0
+    count, draw = 0, Draw(seed)
     for name in laws if only is None else (only,):
-        for one in compared(f, laws, name, seed):
+        for one in compared(f, laws, name, draw):
             what = f"{one.what} (declared: {name} {laws[name]})"
             assert_within(one.got, one.wanted, one.error, what=what, like=one.like)
             count += one.got.numel()

@@ -31,7 +31,7 @@ class LayerFunction:
     """W (d_out, d_in), b (d_out,) or None, the adapter's tensors and its settings by name; all float64.
 
     trained: the names of the tensors that learn. dtype: that it is computed in, which sets the bound.
-    initial: the tensors as attach left them, from_data: whether it looked at data.
+    initial: the tensors as attach left them. inputs (tokens, d_in): the data that it looked at, if any.
     """
 
     compute: Compute
@@ -43,7 +43,7 @@ class LayerFunction:
     takes: Takes = lambda d_in, d_out, options: True
     dtype: torch.dtype = torch.float64
     initial: Tensors = field(default_factory=dict)
-    from_data: bool = False
+    inputs: Tensor | None = None
 
     def but(
         self, tensors: Tensors | None = None, options: Options | None = None, **base: Any
@@ -95,6 +95,7 @@ def function_of(attached: Attached) -> LayerFunction:
     assert isinstance(case, AdaptedLayer)
     W, b = weight_and_bias(attached.model[0])  # type: ignore[index]  # an nn.Sequential
     (tensors,) = subject.tensors(attached.model).values()
+    data = case.calibration()
     return LayerFunction(
         partial(_own, case.variant),
         W.double(),
@@ -104,7 +105,7 @@ def function_of(attached: Attached) -> LayerFunction:
         frozenset(name for name, tensor in tensors.items() if tensor.requires_grad),
         partial(_takes, case.variant),
         initial={name: tensor.double() for name, tensor in attached.initial["0"].items()},
-        from_data=case.calibrated,
+        inputs=None if data is None else torch.cat(data).double(),
     )
 
 

@@ -1,13 +1,13 @@
 """Laws of how the tensors of an adapter start, and of where its gradient stops."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from properties.judging.differences import difference
-from properties.judging.law_kinds import Compared, Draw
+from properties.judging.law_kinds import Check, Compared, Draw
 from properties.judging.layer_function import LayerFunction
 from properties.judging.tolerance import claim_bound
 from properties.oracles.laws import Law, exactly, is_identity, kaiming, never
@@ -29,35 +29,57 @@ def _compared(law: Law) -> Compared:
 
 
 def _laws(f: LayerFunction, name: str, word: Any) -> list[Law]:
-    """word: a number, the name of a setting or of another tensor, or one of WORDS."""
+    """word: a number, the name of a setting or of another tensor, or one of SAID and WORDS."""
     t = f.initial[name]
+    if word in SAID:
+        return SAID[word](f, name, t)
     if word in WORDS:
         wanted = WORDS[word](f)
-        return wanted(name, t) if callable(wanted) else [Law(f"{name} = {word}", t, wanted, wanted.abs())]
+        return [Law(f"{name} = {word}", t, wanted, wanted.abs())]
     if word in f.initial:
         return [exactly(f"{name} = {word}", t, f.initial[word])]
     value = float(f.options[word] if isinstance(word, str) else word)
     return [Law(f"{name} = {word}", t, torch.full_like(t, value), 0.0)]
 
 
-def _uniform(name: str, t: Tensor) -> list[Law]:
+def _uniform(f: LayerFunction, name: str, t: Tensor) -> list[Law]:
     return kaiming(name, t, tuple(t.shape), t.shape[-1])
 
 
-def _pairs(name: str, t: Tensor) -> list[Law]:
+def _pairs(f: LayerFunction, name: str, t: Tensor) -> list[Law]:
     drawn = kaiming(name, t, tuple(t.shape), t.shape[-1], independent=t.numel() // 2)
-    return [exactly(f"rows of {name} come in pairs", t[0::2], t[1::2]), *drawn]
+    distinct = t.new_tensor(float(len(torch.unique(t, dim=0))))
+    return [
+        exactly(f"rows of {name} come in pairs", t[0::2], t[1::2]),
+        exactly(f"the pairs of {name} are distinct", distinct, t.new_tensor(len(t) / 2)),
+        *drawn,
+    ]
 
 
-def _orthonormal(name: str, t: Tensor) -> list[Law]:
+def _orthonormal(f: LayerFunction, name: str, t: Tensor) -> list[Law]:
     return [is_identity(f"rows of {name} are orthonormal", t @ t.mT)]
 
 
-# What a tensor starts as: a tensor, or what is to be said of it.
-WORDS: dict[str, Any] = {
-    "uniform": lambda f: _uniform,
-    "uniform pairs": lambda f: _pairs,
-    "orthonormal rows": lambda f: _orthonormal,
+def _principal(f: LayerFunction, name: str, t: Tensor) -> list[Law]:
+    """Of the inputs, less their mean: the directions along which they vary most."""
+    if f.inputs is None:
+        return []
+    centred = f.inputs - f.inputs.mean(0)
+    C = centred.mT @ centred / len(centred)
+    most = torch.linalg.eigvalsh(C).flip(0)[: len(t)]
+    size = most[0] + f.inputs.mean(0).norm() * most[0].clamp(min=0).sqrt()
+    along = Law(f"C {name}^T = {name}^T diag(the largest variances)", C @ t.mT, t.mT * most, size)
+    return [*_orthonormal(f, name, t), along]
+
+
+# What is to be said of a tensor, and what it is.
+SAID: dict[str, Callable[[LayerFunction, str, Tensor], list[Law]]] = {
+    "uniform": _uniform,
+    "uniform pairs": _pairs,
+    "orthonormal rows": _orthonormal,
+    "principal directions": _principal,
+}
+WORDS: dict[str, Callable[[LayerFunction], Any]] = {
     "row norms": lambda f: f.W.norm(dim=1),
     "column norms": lambda f: f.W.norm(dim=0),
     "weight": lambda f: f.W,
@@ -97,7 +119,11 @@ def _triplets(f: LayerFunction, left: str, values: str, right: str) -> list[Law]
         Law(f"W {right}^T = {left} diag({values})", f.W @ Vh.mT, U * S, sigma[0]),
         Law(f"W^T {left} = {right}^T diag({values})", f.W.mT @ U, Vh.mT * S, sigma[0]),
     ]
-    return laws if f.from_data else [*laws, Law("the largest singular values", S, sigma[: len(S)], sigma[0])]
+    return (
+        laws
+        if f.inputs is not None
+        else [*laws, Law("the largest singular values", S, sigma[: len(S)], sigma[0])]
+    )
 
 
 def stops_before(f: LayerFunction, names: tuple[str, ...], draw: Draw) -> Iterator[Compared]:
@@ -117,7 +143,16 @@ def stops_before(f: LayerFunction, names: tuple[str, ...], draw: Draw) -> Iterat
         yield Compared(told, torch.tensor(float(close)), torch.tensor(0.0), torch.tensor(0.5), "no")
 
 
-KINDS = {
+def trains(f: LayerFunction, names: tuple[str, ...], draw: Draw) -> Iterator[Compared]:
+    wanted = {name for name in names if name in f.tensors}
+    told = f"how many of {', '.join(sorted(wanted ^ f.trained))} train or do not"
+    yield Compared(
+        told, torch.tensor(float(len(wanted ^ f.trained))), torch.tensor(0.0), torch.tensor(0.5), "0"
+    )
+
+
+KINDS: dict[str, Check] = {
+    "trains": trains,
     "starts": starts,
     "starts_as_svd": starts_as_svd,
     "stops_before": stops_before,

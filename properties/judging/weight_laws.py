@@ -66,9 +66,19 @@ def norms_are(f: LayerFunction, names: Mapping[str, str], draw: Draw) -> Iterato
         yield Compared(f"the norms of the weight's {axis}", got, wanted, error + wanted * 1e-16, f"|{name}|")
 
 
+def norm_is(f: LayerFunction, names: Mapping[str, tuple[str, ...]], draw: Draw) -> Iterator[Compared]:
+    """Of each tensor, where those behind it are zero."""
+    for name, others in names.items():
+        zero = {n: torch.zeros_like(f.tensors[n]) for n in others if n in f.tensors}
+        W = f.but(zero).weight()
+        got, wanted = (W.value - f.W).norm(), f.tensors[name].norm()
+        yield Compared("the norm of the change", got, wanted, W.error.norm(), f"that of {name}")
+
+
 KINDS: dict[str, Check] = {
     "rank": rank,
     "norm_within": norm_within,
+    "norm_is": norm_is,
     "keeps": keeps,
     "norms_are": norms_are,
 }

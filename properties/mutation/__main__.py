@@ -56,7 +56,8 @@ def main() -> None:
     else:
         mutants = [m for m in load_catalogue().values() if m.equivalent is None]
         if given.by:
-            mutants = generic.sample([m for m in mutants if _in_a_variant(m)], given.seed, given.sample)
+            their = [m for m in mutants if _in_a_variant(m) and {*m.applies_to} & {*variants}]
+            mutants = generic.sample(their, given.seed, given.sample)
     if given.by:
         judge_by(given.by)
     warm(variants if given.kind != "generic" else ll.VARIANTS)
@@ -83,19 +84,20 @@ def _foreign(given: argparse.Namespace) -> None:
     if why := library(given.subject).missing():
         sys.exit(why)
     methods = given.variant or foreign.judged_of(given.subject, given.module)
-    named = foreign.planted(given.subject, methods) if given.planted else []
-    if not given.tests:
-        files = foreign.files_of(given.subject, given.module, named)
-        held = foreign.baseline(methods, files, given.examples)
-        mutants = named + foreign.mutants_of(given.module, methods, held, given.seed, given.sample)
-        _tell(given, "foreign", mutants, partial(foreign.judged, held=held, examples=given.examples))
+    mutants = foreign.planted(given.subject, methods) if given.planted else []
+    if given.tried:
+        tried = {outcome["mutant"] for outcome in json.loads(given.tried.read_text())}
+        mutants = [m for m in mutants + foreign.all_of(given.module, methods) if m.name in tried]
+    if given.tests:
+        # What is wrong with the subject's file is not wrong with the library.
+        own = [m for m in mutants if not any(t.__module__.startswith("properties.") for t in m.targets)]
+        tests = shlex.split(given.tests)
+        own_tests.collected(tests, lambda i: _tell(given, "foreign", own, partial(own_tests.judged, items=i)))
         return
-    tried = {outcome["mutant"] for outcome in json.loads(given.tried.read_text())}
-    mutants = [m for m in named + foreign.all_of(given.module, methods) if m.name in tried]
-    # What is wrong with the subject's file is not wrong with the library.
-    own = [m for m in mutants if not any(t.__module__.startswith("properties.") for t in m.targets)]
-    tests = shlex.split(given.tests)
-    own_tests.collected(tests, lambda i: _tell(given, "foreign", own, partial(own_tests.judged, items=i)))
+    held = foreign.baseline(methods, foreign.files_of(given.subject, given.module, mutants), given.examples)
+    if not given.tried:
+        mutants += foreign.mutants_of(given.module, methods, held, given.seed, given.sample)
+    _tell(given, "foreign", mutants, partial(foreign.judged, held=held, examples=given.examples))
 
 
 def _tell(
@@ -144,13 +146,16 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("kind", choices=("named", "generic", "interface", "foreign"))
     parser.add_argument("--module", help="a user's module that registers variants; foreign: a package")
     parser.add_argument("--subject", choices=sorted(LIBRARIES), help="foreign: the library that it is of")
-    parser.add_argument("--variant", action="append", help="interface: only these; foreign: these methods")
-    parser.add_argument("--planted", action="store_true", help="foreign: the named faults of planted/ too")
-    parser.add_argument(
-        "--tests", metavar="ARGS", help="foreign: by the library's own tests, pytest's arguments"
-    )
     parser.add_argument(
         "--by", action="append", choices=EVIDENCE, help="named: judge by such claims alone (repeatable)"
+    )
+    parser.add_argument(
+        "--variant", action="append", help="interface, --by: only these; foreign: these methods"
+    )
+    parser.add_argument("--planted", action="store_true", help="foreign: the named faults of planted/ too")
+    parser.add_argument("--tried", type=Path, help="foreign: the mutants of an earlier --json, no others")
+    parser.add_argument(
+        "--tests", metavar="ARGS", help="foreign: by the library's own tests, pytest's arguments"
     )
     parser.add_argument("--all", action="store_true", help="generic: all of them, as a nightly run does")
     parser.add_argument("--sample", type=int, default=generic.SAMPLE, help="generic, --by: so many of them")

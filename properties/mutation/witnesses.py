@@ -74,6 +74,7 @@ WITNESSES = {
         "several steps of an optimiser that takes what requires a gradient, as training loops do"
     ),
     "every_row_of_a_parameter_matters": "needs no oracle, so that it judges a user's variant too",
+    "declared_laws_hold": "needs no oracle, so that it judges a user's variant too",
     "the_gradient_is_that_of_the_output": "needs no oracle, so that it judges a user's variant too",
     "every_entry_moves_in_every_dtype": "the one look at what an optimiser can do in half precision",
     "a_planted_target_is_recovered": (

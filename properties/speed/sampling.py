@@ -12,7 +12,7 @@ from strategies.tensors import device
 
 Call = Callable[[], object]
 
-SAMPLES = 20
+SAMPLES = 12
 # Long enough that the clock and the loop do not show.
 SECONDS = 2e-3
 # A base sample this much slower than the usual one was disturbed, and so may be the samples next to it.
@@ -66,6 +66,13 @@ def ratio_of(samples: Sequence[Sample]) -> Ratio:
         milliseconds=1e3 * statistics.median(sample.seconds for sample in kept),
         base_milliseconds=1e3 * statistics.median((sample.before + sample.after) / 2 for sample in kept),
     )
+
+
+def standing(ours: Ratio, theirs: Ratio) -> str:
+    """Who takes less time: "ahead" is ours, "behind" theirs, "tie" where their quartiles overlap."""
+    if ours.q3 < theirs.q1:
+        return "ahead"
+    return "behind" if ours.q1 > theirs.q3 else "tie"
 
 
 def compare(base: Call, candidates: dict[str, Call], samples: int = SAMPLES) -> dict[str, Ratio]:

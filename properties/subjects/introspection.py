@@ -28,7 +28,7 @@ def families(
     """
     also = {} if also is None else also
     known = {name: field for name, field in _fields(config).items() if name not in leave or name in also}
-    numbers = numbers_of(config, leave)
+    numbers = {name: values for name, values in numbers_of(config, leave).items() if name not in also}
     switches: dict[str, dict[str, Any]] = {"": {}}
     for name, (hint, default) in known.items():
         for value in (*_positions(hint, default), *also.get(name, ())):

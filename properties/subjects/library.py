@@ -234,6 +234,10 @@ class Library:
         """Adapt every layer. Raises whatever the library raises where it does not take the case."""
         raise NotImplementedError
 
+    def nothing_to_drop(self, case: LibraryCase) -> bool:
+        """Whether its documentation says that these settings leave a dropout without anything to act on."""
+        return False
+
     def attach_with(self, model: nn.Module, case: LibraryCase, batches: list[Tensor]) -> Life:
         """As attach, of a method that starts from data: batches (tokens, d_in) of the model's inputs."""
         raise NotImplementedError

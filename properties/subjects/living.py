@@ -60,6 +60,14 @@ def method_of(full: str) -> Method:
     return library(name).methods()[method]
 
 
+def offers_of(full: str) -> frozenset[str]:
+    """What a method offers, and what its dropouts are."""
+    found = method_of(full)
+    drops, inputs = {*found.dropouts}, {*library(full.partition(":")[0]).input_dropouts}
+    said = {"dropout": drops, "input dropout": drops & inputs}
+    return found.offers | {offer for offer, names in said.items() if names}
+
+
 @st.composite
 def library_cases(
     draw: st.DrawFn,

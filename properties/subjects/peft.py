@@ -41,15 +41,20 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "frod": {"progressbar": False},
     "ia3": {"feedforward_modules": []},
 }
-# Switches whose annotation does not tell their positions: the layers whose inputs are gated, as a pattern.
-SWITCHES: dict[str, dict[str, tuple[Any, ...]]] = {"ia3": {"feedforward_modules": (".",)}}
+# Switches whose annotation does not tell their positions: the layers whose inputs are gated, as a pattern;
+# and terms of a series, of which those short of the default are findings, and methods of their own.
+SWITCHES: dict[str, dict[str, tuple[Any, ...]]] = {
+    "ia3": {"feedforward_modules": (".",)},
+    "oft": {"num_cayley_neumann_terms": (1, 2, 3, 4)},
+}
 
 
-# nn.Dropout on what the adapter's first factor is given, as the configs' "dropout probability" of its layers.
+# nn.Dropout on what the adapter's first factor is given, as the configs' "dropout probability" of its layers;
+# DEFT's is on what it injects alone, and not on what it takes out.
 INPUT_DROPOUTS = tuple(
     f"{name}_dropout"
     for name in (
-        *("lora", "deft", "frod", "gralora", "hira", "miss", "psoft", "pvera", "randlora", "tinylora"),
+        *("lora", "frod", "gralora", "hira", "miss", "psoft", "randlora", "tinylora"),
         *("unilora", "vblora", "vera"),
     )
 )
@@ -162,16 +167,18 @@ class Peft(Library):
             name = kind.value.lower()
             if name not in NO_LAYERS and issubclass(tuner, BaseTuner):
                 leave = known | {*LEFT_ALONE, *REQUIRED.get(name, ())}
-                numbers, keys = (of(_config_class(name), leave) for of in (numbers_of, keys_of))
-                kinds = families(_config_class(name), leave, SWITCHES.get(name))
+                switches = SWITCHES.get(name, {})
+                numbers = numbers_of(_config_class(name), {*leave, *switches})
+                keys = keys_of(_config_class(name), leave)
+                kinds = families(_config_class(name), leave, switches)
                 offers, linear = _offers(name, tuner), name not in NOT_AFFINE
                 for family, (drawn, simplest) in kinds.items():
                     full = f"{name}+{family}" if family else name
-                    more = {"data"} if full in peft_data.METHODS else set()
+                    data = {"data"} if full in peft_data.METHODS else set()
                     found[full] = Method(
                         full,
                         drawn,
-                        offers | more,
+                        offers | data,
                         linear=linear,
                         numbers=numbers,
                         simplest=simplest,
@@ -206,6 +213,10 @@ class Peft(Library):
 
         with _quietly():
             return PeftLife(get_peft_model(model, _config(case)), case)
+
+    def nothing_to_drop(self, case: LibraryCase) -> bool:
+        """SuperTuning's dropout is that of its LoRA, which it has where r is above 0."""
+        return case.family == "supertuning" and not dict(case.settings).get("r")
 
     def attach_with(self, model: nn.Module, case: LibraryCase, batches: list[Tensor]) -> Life:
         return PeftLife(peft_data.attach(model, _config(case), batches, case.seed), case)

@@ -25,7 +25,12 @@ def _look(model: nn.Module, config: Any, batches: list[Tensor], seed: int) -> No
     from peft.tuners.lora.corda import preprocess_corda
 
     config.corda_config = CordaConfig(corda_method=("ipm", "kpm")[seed % 2])
-    preprocess_corda(model, config, run_model=lambda: [model(batch) for batch in batches])
+
+    def run() -> None:
+        for batch in batches:
+            model(batch)
+
+    preprocess_corda(model, config, run_model=run)
 
 
 def _eva(model: nn.Module, config: Any, batches: list[Tensor]) -> Any:

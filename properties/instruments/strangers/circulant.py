@@ -57,7 +57,8 @@ class Circulant(ll.Variant):
             return y + self.w.sum()  # torch's FFT takes no empty batch
         wide = torch.promote_types(torch.promote_types(self.w.dtype, x.dtype), torch.float32)
         spectrum = torch.fft.fft(x.to(wide)) * torch.fft.fft(self.w.to(wide))
-        return y + torch.fft.ifft(spectrum).real
+        moved: Tensor = torch.fft.ifft(spectrum).real
+        return y + moved
 
 
 def forward(x: Tensor, W: Tensor, b: Tensor | None, e: Tensor, p: Any, p0: Any, options: Any) -> Tensor:

@@ -6,12 +6,14 @@ which a run of pytest asks them: that claim is the place that its user is pointe
 """
 
 import argparse
-import contextlib
 import json
 import sys
+import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +24,13 @@ import lora_lite as ll
 from properties.instruments.strangers import FURTHER, NAMES, registered
 from properties.judging.assertions import Violation
 from properties.judging.claim import Claim
-from properties.judging.outcome import STAGES
+from properties.judging.outcome import STAGES, NotJudgedError
 from properties.judging.profiles import register_profiles
 from properties.mutation import generic
 from properties.mutation.interface import interface_mutants
 from properties.mutation.matrix import applicable, claims_on, nothing_remembered
 from properties.mutation.mutant import Mutant
-from properties.mutation.reach import budget, forget_reach, reach
+from properties.mutation.reach import budget
 from properties.mutation.score import known
 from properties.mutation.trees import InjectionError
 
@@ -42,10 +44,14 @@ PLACES = {
     "identity": ("init",),
     "__post_init__": ("refusal",),
     "attach": ("attach", "init", "gradient"),
-    "save": ("save",),
+    "save": ("save", "load"),
     "load": ("load", "save"),
     "merge": ("merge",),
 }
+# Of which nothing but a formula knows that they are no other method.
+FORMULA = ("update_doubled", "update_a_little_larger", "update_negated", "update_transposed")
+# What claims of earlier stages do not call.
+BEFORE = {"save": "save", "load": "save", "merge": "merge"}
 
 
 @dataclass(frozen=True)
@@ -70,8 +76,8 @@ class Fault:
     @property
     def placed(self) -> bool:
         """At init an output that is not the base's may be the fault of what computes it, or starts it."""
-        of_the_hook = "forward" in self.place and "output" in self.tensor
-        return self.stage in self.place or of_the_hook
+        of_the_hook = any(word in self.tensor for word in ("output", "gradient"))
+        return self.stage in self.place or ("forward" in self.place and of_the_hook)
 
 
 def main() -> int:
@@ -115,39 +121,59 @@ def _forget() -> None:
     """What was found of a variant with its oracle is not so without."""
     for remembered in (claims_on, applicable):
         remembered.cache_clear()
-    forget_reach()
 
 
 def tried(name: str, oracle: bool, kind: str, mutant: Mutant, full: int) -> Fault:
     """By few examples of every claim, then by all of them."""
     places = [place for target in mutant.targets for place in PLACES.get(target.__name__, STAGES)]
-    fault = Fault(name, oracle, kind, mutant.name, places, "survived")
-    if mutant.name in known() and known()[mutant.name].equivalent:
-        return Fault(name, oracle, kind, mutant.name, places, "equivalent")
-    claims = sorted(applicable(name), key=lambda made: made.turn)
+    became = partial(Fault, name, oracle, kind, mutant.name, places)
+    same = mutant.name in known() and known()[mutant.name].equivalent
+    if same or (not oracle and mutant.name.partition(": ")[2] in FORMULA):
+        return became("equivalent")
+    own = (made for made in applicable(name) if made.cases is not None)
+    claims = sorted(own, key=lambda made: made.turn)
+    first = {BEFORE.get(target.__name__, STAGES[0]) for target in mutant.targets}
+    likely = [made for made in claims if STAGES.index(made.stage) >= min(map(STAGES.index, first))]
     with nothing_remembered():
-        for examples in (max(1, full // 6), full):
-            for made in claims:
-                if mutant.reached & reach(made, name).code and reach(made, name).fails is None:
-                    told = _first(made, mutant, name, examples)
-                    if told is not None:
-                        return Fault(*(fault.variant, fault.oracle, kind, mutant.name, places), *told)
-    return fault
+        for asked, examples in ((likely, max(1, full // 6)), (claims, full)):
+            for made in asked:
+                told = _first(made, mutant.injected, name, examples)
+                # What fails on the right variant too says nothing of the fault.
+                if told is not None and _first(made, nullcontext, name, examples) is None:
+                    return became(*told)
+    return became("survived")
 
 
-def _first(made: Claim, mutant: Mutant, name: str, examples: int) -> tuple[str, str, str, str, str] | None:
+def _first(
+    made: Claim, injected: Callable[[], AbstractContextManager[None]], name: str, examples: int
+) -> tuple[str, str, str, str, str] | None:
     """State, claim, stage, tensor and message; None where it holds."""
     try:
-        with mutant.injected():
-            made.run(None if made.cases is None else name, budget(examples, shrink=False))
+        with injected():
+            made.run(name, budget(examples, shrink=False))
     except Violation as violation:
+        if _of_the_compiler(violation):
+            return None
         told = str(violation).splitlines()[0]
         return "killed", made.name, made.stage, violation.tensor or "", told
     except InjectionError:
         raise
+    except NotJudgedError:
+        return None
     except Exception as error:
+        if _of_the_compiler(error):
+            return None
         return "loud", made.name, made.stage, "", f"{type(error).__name__}: {error}".splitlines()[0]
     return None
+
+
+def _of_the_compiler(error: BaseException | None) -> bool:
+    """Whether torch.compile raised it, which does not look into the wrapper of a mutant."""
+    while error is not None:
+        if any("_dynamo" in frame.filename for frame in traceback.extract_tb(error.__traceback__)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _printed(found: Iterator[Fault]) -> Iterator[Fault]:
@@ -194,5 +220,5 @@ def _arguments() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(BrokenPipeError):
+    with suppress(BrokenPipeError):
         sys.exit(main())

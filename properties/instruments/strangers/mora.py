@@ -57,7 +57,8 @@ class MoRA(ll.Variant):
 
     def adapt_output(self, x: Tensor, y: Tensor, layer: nn.Module) -> Tensor:
         side, d_in, d_out = self.config.side, self.shape.d_in, self.shape.d_out
-        h = F.pad(x.to(self.M.dtype), (0, -d_in % side)).unflatten(-1, (-1, side)).sum(-2)
+        padded = F.pad(x.to(self.M.dtype), (0, -d_in % side))
+        h = padded.reshape(*x.shape[:-1], -(-d_in // side), side).sum(-2)
         return y + F.linear(h, self.M)[..., torch.arange(d_out, device=x.device) % side]
 
 
