@@ -153,11 +153,11 @@ def test_the_night_judges_every_library_in_whole() -> None:
     assert len(shares) * len(nightly["strategy"]["matrix"]["seed"]) <= MOST_JOBS
     merging = jobs()["merge"]
     (words,) = (words for words in commands(merging) if "merge" in words)
-    given = parser().parse_args(words[3:])
-    assert {*given.subject} == {*LIBRARIES}
+    asked = parser().parse_args(words[3:])
+    assert {*asked.subject} == {*LIBRARIES}
     (download,) = (step["with"] for step in merging["steps"] if "download" in step.get("uses", ""))
     (upload,) = (step["with"] for step in nightly["steps"] if "upload-" in step.get("uses", ""))
     assert upload["name"].startswith(download["pattern"].removesuffix("*"))
-    assert [str(folder) for folder in given.folders] == [f"{download['path']}/*/audit"]
+    assert [str(folder) for folder in asked.folders] == [f"{download['path']}/*/audit"]
     assert merging["needs"] == "nightly"
     assert merging["if"].startswith("always()")
