@@ -131,6 +131,7 @@ class Collector:
     def _beside(self, found: Evidence) -> list[Path]:
         """The table of all libraries that were judged."""
         from properties.audit import subjects
+        from properties.audit.methods import kept
 
         assert self.folder is not None
         self.field = subjects.field_of(
@@ -139,7 +140,8 @@ class Collector:
             command=" ".join(["pytest", *map(str, self.config.invocation_params.args)]),
             seconds=found.seconds,
         )
-        return subjects.write(self.field, Path(self.folder))
+        folder = Path(self.folder)
+        return [*subjects.write(self.field, folder), *kept.write(self.field, folder)]
 
     def pytest_terminal_summary(
         self, terminalreporter: pytest.TerminalReporter, config: pytest.Config

@@ -14,6 +14,7 @@ import lora_lite as ll
 from properties.audit import records, render, subjects
 from properties.audit.evidence import Evidence
 from properties.audit.judge import judge
+from properties.audit.methods import kept
 from properties.audit.provenance import NOT_INSTALLED, TESTS, fingerprint, version_of
 from properties.audit.records import Records, RecordsError
 from properties.audit.report import BUGGY, Provenance, Shard
@@ -67,6 +68,7 @@ def _pages(made: Records, asked: list[str], lost: list[str], folder: Path) -> Me
             found.outcomes, asked, command=whole.command, seconds=whole.seconds, absent="no run judged it"
         )
         written += subjects.write(replace(field, shards=made.shards, lost=lost), folder)
+        written += kept.write(field, folder)
         told.append(subjects.summary(field))
     judged = {name for shard in made.shards for name in shard.variants}
     if own := [name for name in ll.VARIANTS if name in judged]:

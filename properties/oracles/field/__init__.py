@@ -3,6 +3,8 @@
 All tensors are float64, without leading dimensions. A module states
 
     SOURCE    where the formula is from: "paper", "documentation" or "code" of the library, read for facts
+    READING   options that the paper decides where libraries differ
+    CHECKED   what text it was compared with since; without it, "paper" is a memory of the paper
     TRAINS    the symbols that learn; the others are frozen
     adapted   (W, b, p, options) -> (W', b'), the adapted layer x W'^T + b', or, where it is not affine in x,
     forward   (x, W, b, p, options) -> y
@@ -12,10 +14,11 @@ All tensors are float64, without leading dimensions. A module states
 The header has the paper with its equation, the meaning of each option, and where a library departs.
 """
 
+import inspect
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import NamedTuple
 
 from torch import Tensor
@@ -27,12 +30,20 @@ SOURCES = ("paper", "documentation", "code")
 
 
 class Formula(NamedTuple):
-    """The reference of one method: an oracle as ours are, with its source and what trains."""
+    """The reference of one method: an oracle as ours are, with its source and what trains.
+
+    affine: the adapted layer is a linear one, which can be merged. text: the header of its file. checked: the
+    text that it was compared with since it was written. reading: options that the paper decides.
+    """
 
     forward: Forward
     init_laws: InitLaws
     source: str
     trains: tuple[str, ...]
+    affine: bool
+    text: str
+    checked: str = ""
+    reading: Options = MappingProxyType({})
 
 
 # Of lora_lite's own oracles: what trains. Their formulas are from the papers.
@@ -82,14 +93,24 @@ def _of_ours(name: str, trains: tuple[str, ...]) -> Formula:
     ) -> list[Law]:
         return laws(W, b, {**{f"{symbol}0": t for symbol, t in p.items()}, **p}, options, inputs)
 
-    return Formula(forward, init_laws, "paper", trains)
+    text = inspect.getdoc(inspect.getmodule(forward)) or ""
+    return Formula(forward, init_laws, "paper", trains, True, text)
 
 
 def _formulas() -> dict[str, Formula]:
     found = {name: _of_ours(name, trains) for name, trains in OURS.items()}
     for path in sorted(Path(__file__).parent.glob("[a-z]*.py")):
         module = import_module(f"{__name__}.{path.stem}")
-        found[path.stem] = Formula(_forward(module), _init_laws(module), module.SOURCE, module.TRAINS)
+        found[path.stem] = Formula(
+            _forward(module),
+            _init_laws(module),
+            module.SOURCE,
+            module.TRAINS,
+            hasattr(module, "adapted"),
+            inspect.getdoc(module) or "",
+            getattr(module, "CHECKED", ""),
+            getattr(module, "READING", {}),
+        )
     return found
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from properties.oracles.laws import Law, Options, Tensors, exactly, is_zero, normal
 
 SOURCE = "paper"
+CHECKED = "accounts of the paper: W + P Lambda Q, Lambda zero and P, Q normal at init; not the paper itself"
 TRAINS = ("A", "B", "E")
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from properties.oracles.laws import Law, Options, Tensors, decomposed, is_zero, kaiming, normal, scale
 
 SOURCE = "paper"
+CHECKED = "LyCORIS' docs/Algo-Details.md and a review of the paper: (X1 Y1^T) ∘ (X2 Y2^T), of rank up to r^2"
 TRAINS = ("A1", "B1", "A2", "B2", "c", "m")
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from properties.oracles.laws import Law, Options, Tensors, decomposed, is_zero, kaiming, scale
 
 SOURCE = "paper"
+CHECKED = "LyCORIS' docs/Algo-Details.md: W1 ⊗ (W2a W2b), where W1 may be a product too"
 TRAINS = ("W1", "A1", "B1", "W2", "A2", "B2", "c", "m")
 
 

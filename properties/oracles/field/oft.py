@@ -15,6 +15,11 @@ from properties.oracles.laws import Law, Options, Tensors, exactly, is_constant,
 from properties.oracles.rotations import blocks, cayley, neumann, skew
 
 SOURCE = "paper"
+CHECKED = (
+    "arXiv:2306.07280v3, text of sections 3.2 to 3.4: y = (R W0)^T x for W0 (d_in, d_out), so that inputs are"
+    " rotated, R = (I + Q)(I - Q)^-1, blocks that may be shared; COFT bounds |R - I|, and libraries |Q|"
+)
+READING = {"side": "in"}
 TRAINS = ("q", "D", "m")
 
 

@@ -9,6 +9,10 @@ from torch import Tensor
 from properties.oracles.laws import Law, Options, Tensors, he, is_constant, is_zero
 
 SOURCE = "paper"
+CHECKED = (
+    "peft's documentation (A and B are shared, and sliced) and accounts of the paper, not the paper itself:"
+    " diag(b) B diag(d) A, at init b is zero, d a constant, A and B Kaiming-uniform"
+)
 TRAINS = ("lambda_b", "lambda_d")
 
 
