@@ -1,7 +1,8 @@
 """attach, detach and disabled."""
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,9 +12,9 @@ from lora_lite.atomic import Step, at_once, attribute_as_it_is, gradients_as_bef
 from lora_lite.base import (
     attachable,
     device_of,
+    looked_at,
     refuse_absent,
     refuse_another_forward,
-    refuse_non_finite_base,
 )
 from lora_lite.calibration import calibrate
 from lora_lite.config import AdapterConfig
@@ -26,7 +27,7 @@ from lora_lite.hooks import hang, listen
 from lora_lite.linear import all_finite, linear_shape
 from lora_lite.names import CHILD, STATE, base_parameters, plain_modules, watched
 from lora_lite.progress import told
-from lora_lite.sketches import sketch_of
+from lora_lite.sketches import Look, sketch_for
 from lora_lite.spec import VARIANTS, Variant
 from lora_lite.statistics import keep_still
 from lora_lite.targets import find_targets
@@ -55,12 +56,8 @@ def attach(model: nn.Module, config: AdapterConfig, calibration_data: Iterable[A
     config = config.tried()  # a copy: what is done to the caller's own from here on has no effect
     targets = find_targets(model, config)
     refuse_overlap(targets)
-    # Every layer is checked before the first batch runs and the first SVD is taken.
-    for name, layer in targets.items():
-        with naming(name):
-            refuse_absent(layer)
-            refuse_another_forward(layer, replaced=variant.replaces)
-            refuse_non_finite_base(layer, read=variant.reads_weight)
+    # Every layer, before the first batch runs and the first SVD is taken.
+    looks = _looked_at_all(targets, variant)
     targets = carrying(variant, config, targets)
     statistics = _statistics(model, variant, config, targets, calibration_data)
     configs = variant.allocate(config, statistics)
@@ -71,9 +68,23 @@ def attach(model: nn.Module, config: AdapterConfig, calibration_data: Iterable[A
         with naming(name):
             shape = linear_shape(layer)
             modules[name] = variant(shape, variant.fit(shape, layer_config), device=device_of(layer))
-            modules[name].reset(layer, statistics[name])
+            modules[name].reset(layer, statistics[name], looks[name].norms)
+            vars(modules[name])["sketch"] = looks[name].sketch
             _refuse_non_finite(modules[name])
     return install(model, [(config, modules)])[0]
+
+
+def _looked_at_all(targets: Mapping[str, nn.Module], variant: type[Variant]) -> dict[str, Look]:
+    """What attach wants to know of each layer's numbers, of one look at them. Raises where one cannot carry
+    an adapter.
+    """
+    looks = {}
+    for name, layer in targets.items():
+        with naming(name):
+            refuse_absent(layer)
+            refuse_another_forward(layer, replaced=variant.replaces)
+            looks[name] = looked_at(layer, variant)
+    return looks
 
 
 def _statistics(
@@ -137,18 +148,15 @@ def install(model: nn.Module, adapters: list[tuple[AdapterConfig, dict[str, Vari
     ]
     base = dict(base_parameters(model))
     frozen = {name for name, parameter in base.items() if parameter.requires_grad}
-    if "torch._dynamo" in sys.modules:
-        # Code that torch.compile made earlier does not look for new hooks (skip_nnmodule_hook_guards): it
-        # would run on without.
-        torch.compiler.reset()
+    _forget_compiled()
     steps: list[Step] = []
     back = [attribute_as_it_is(model, STATE)]
     for _, modules in adapters:
         for name, module in modules.items():
             layer = named[name]
             module.__dict__["target"] = name
-            if module.reads_weight or module.needs_calibration:
-                module.__dict__["sketch"] = sketch_of(layer)
+            if "sketch" not in vars(module):
+                vars(module)["sketch"] = sketch_for(layer, module)
             back += layer_as_it_is(layer)
             steps += hang(layer, module)
     steps += [(base[name].requires_grad_, False) for name in frozen]
@@ -159,24 +167,35 @@ def install(model: nn.Module, adapters: list[tuple[AdapterConfig, dict[str, Vari
         listener, heard = listen(model)
         undone += layer_as_it_is(model)
         done += heard
+    hung = [(named[name], module) for _, modules in adapters for name, module in modules.items()]
     # Another state and not a changed one: the model says that it carries them when it does.
-    marks = [vars(module)["mark"] for _, modules in adapters for module in modules.values()]
-    looked_at = [
-        named[name]
-        for _, modules in adapters
-        for name, module in modules.items()
-        if vars(module).get("sketch") is not None
-    ]
-    state = State(
-        [*state.adapters, *handles],
-        state.frozen | frozen,
-        listener,
-        marks=[*state.marks, *marks],
-        started_from=[*state.started_from, *looked_at],
+    state = replace(
+        _with(state, hung),
+        adapters=[*state.adapters, *handles],
+        frozen=state.frozen | frozen,
+        listener=listener,
         buffers=watched(model),
     )
     at_once([*steps, *done, (vars(model).__setitem__, STATE, state)], [*back, *undone])
     return handles
+
+
+def _with(state: State, hung: Sequence[tuple[nn.Module, Variant]]) -> State:
+    """A state whose listener speaks to these adapters too, and is about no forward so far."""
+    return State(
+        marks=[*state.marks, *(vars(module)["mark"] for _, module in hung)],
+        started_from=[
+            *state.started_from,
+            *(layer for layer, module in hung if vars(module)["sketch"] is not None),
+        ],
+    )
+
+
+def _forget_compiled() -> None:
+    if "torch._dynamo" in sys.modules:
+        # Code that torch.compile made earlier does not look for new hooks (skip_nnmodule_hook_guards): it
+        # would run on without.
+        torch.compiler.reset()
 
 
 def _quiet(model: nn.Module, base: Mapping[str, nn.Parameter]) -> tuple[list[Step], list[Step]]:
@@ -193,9 +212,8 @@ def _quiet(model: nn.Module, base: Mapping[str, nn.Parameter]) -> tuple[list[Ste
 
 
 def _refuse_non_finite(module: Variant) -> None:
-    bad = [
-        name for name in module.specs(module.shape, module.config) if not all_finite(getattr(module, name))
-    ]
+    tensors = module._parameters | module._buffers
+    bad = [name for name, tensor in tensors.items() if tensor is not None and not all_finite(tensor)]
     # reset puts NaN where nothing fills: a tensor that is all NaN was forgotten, any other overflowed.
     for name in bad:
         if getattr(module, name).isnan().all():

@@ -42,7 +42,8 @@ def at_once(steps: Sequence[Step], back: Sequence[Step] = ()) -> None:
 
 def as_it_is(mapping: MutableMapping[Any, Any]) -> list[Step]:
     """What makes the mapping what it is now again, its order included. The object stays: others hold it."""
-    return [(mapping.clear,), (mapping.update, dict(mapping))]
+    # Most are empty.
+    return [(mapping.clear,), (mapping.update, dict(mapping))] if mapping else [(mapping.clear,)]
 
 
 def layer_as_it_is(layer: nn.Module) -> list[Step]:

@@ -3,8 +3,10 @@ of it all.
 """
 
 import json
+import math
 import os
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,7 +25,7 @@ from lora_lite.names import base_parameters, plain_modules
 from lora_lite.parallel import gathered, refuse_disagreement, shard, write_once
 from lora_lite.reading import FORMAT, HEADER, opened
 from lora_lite.rebuilding import rebuild
-from lora_lite.sketches import changed
+from lora_lite.sketches import changed, sketch_for
 from lora_lite.spec import VARIANTS, Variant
 from lora_lite.warned import warn
 from lora_lite.writing import plain_path, save_file, shown, write_atomically
@@ -70,13 +72,17 @@ def save(model: nn.Module, path: str | bytes | os.PathLike[str] | os.PathLike[by
     refuse_non_finite(whole)
     _warn_of_thawed(model, replaced)
     header["digest"] = digest_of_all(header, {name: digest_of(tensor) for name, tensor in whole.items()})
-    metadata = {HEADER: json.dumps(header, allow_nan=False)}
     if (part := shard(model)) is None:
         # To refuse in one of several processes would leave the others waiting.
         refuse_change(whole, live)
     refuse_disagreement(part, header["digest"])
+    _write(place, whole, header, part)
+
+
+def _write(place: str, tensors: Mapping[str, Tensor], header: Mapping[str, Any], part: Any) -> None:
+    metadata = {HEADER: json.dumps(header, allow_nan=False)}
     write_once(
-        part, lambda: write_atomically(place, lambda beside: save_file(whole, beside, metadata=metadata))
+        part, lambda: write_atomically(place, lambda beside: save_file(tensors, beside, metadata=metadata))
     )
 
 
@@ -207,20 +213,33 @@ def load(
             raise CheckpointError(
                 f"{named}: unknown tensors {sorted(tensors)[:5]}, wanted those of the adapters in its header."
             )
-    _refuse_repeated(named, model, [name for _, modules in adapters for name in modules])
-    # Only now is every tensor read; and the errors above say more than that two digests differ.
-    if digest_of_all(header, tensors.digests) != header["digest"]:
-        raise CheckpointError(
-            f"{named}: what it holds is not what save wrote (digest {digest_of_all(header, tensors.digests)},"
-            f" the file says {header['digest']}): damaged, or changed by hand. Save or copy it again."
-        )
+    parts = dict(plain_modules(model))
+    layers = [(name, parts[name], module) for _, own in adapters for name, module in own.items()]
+    _refuse_repeated(named, layers)
+    _refuse_damage(named, header, tensors.digests)
     # A base that passed the check is the one that attach has looked at.
     if not check_base:
-        named_modules = dict(plain_modules(model))
-        for name in (name for _, modules in adapters for name in modules):
-            with naming(name):
-                refuse_non_finite_base(named_modules[name], read=False)
+        _look_at(layers)
     return install(model, adapters)
+
+
+def _refuse_damage(path: str, header: Mapping[str, Any], digests: Mapping[str, str]) -> None:
+    # Only once every tensor is read; and the errors before say more than that two digests differ.
+    if (found := digest_of_all(header, digests)) != header["digest"]:
+        raise CheckpointError(
+            f"{path}: what it holds is not what save wrote (digest {found}, the file says"
+            f" {header['digest']}): damaged, or changed by hand. Save or copy it again."
+        )
+
+
+def _look_at(layers: Iterable[tuple[str, nn.Module, Variant]]) -> None:
+    """Raise BaseWeightError where a base holds NaN or Inf; the modules remember the weights as they are."""
+    for name, layer, module in layers:
+        with naming(name):
+            # In one pass where there is a sketch.
+            vars(module)["sketch"] = found = sketch_for(layer, module)
+            finite = found is not None and math.isfinite(found.size)
+            refuse_non_finite_base(layer, read=False, looked_at=finite)
 
 
 def _replaced(header: Mapping[str, Any]) -> list[str]:
@@ -229,12 +248,10 @@ def _replaced(header: Mapping[str, Any]) -> list[str]:
     return [target for variant, targets in variants if variant and variant.replaces for target in targets]
 
 
-def _refuse_repeated(path: object, model: nn.Module, targets: list[str]) -> None:
+def _refuse_repeated(path: object, layers: Sequence[tuple[str, nn.Module, Variant]]) -> None:
     """A layer carries one adapter, under however many names and in however many adapters the file has it."""
-    named = dict(plain_modules(model))
-    layers = [named[name] for name in targets]
-    repeated = [name for name, layer in zip(targets, layers, strict=True) if layers.count(layer) > 1]
-    if repeated:
+    counts = Counter(layer for _, layer, _ in layers)
+    if repeated := [name for name, layer, _ in layers if counts[layer] > 1]:
         raise CheckpointError(
             f"{path}: {', '.join(repeated[:5])}: the file has more than one adapter for the same layer."
         )

@@ -1,8 +1,5 @@
 """What lora_lite raises. Every message names the layer, what was found, what was wanted and what to do."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 
 class LoraLiteError(Exception):
     """Base class of every error that lora_lite raises on purpose."""
@@ -54,12 +51,16 @@ class NotAttachedError(LoraLiteError):
     """
 
 
-@contextmanager
-def naming(name: str) -> Iterator[None]:
+class naming:  # noqa: N801  # a context manager, used as a function is
     """Inside, the message of a LoraLiteError gets `name` in front: the layer's full name."""
-    try:
-        yield
-    except LoraLiteError as error:
-        # The same error with another text: its type and its traceback stay.
-        error.args = (f"{name}: {error}",)
-        raise
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, LoraLiteError):
+            # The same error with another text: its type and its traceback stay.
+            error.args = (f"{self.name}: {error}",)

@@ -5,13 +5,13 @@ import hashlib
 import io
 import json
 import pickle
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
 from lora_lite.errors import BaseMismatchError, BaseWeightError
-from lora_lite.linear import quantisation_scales
+from lora_lite.linear import is_linear, quantisation_scales
 from lora_lite.names import base_buffers, base_modules, base_parameters, plain_modules
 from lora_lite.parallel import gathered
 from lora_lite.warned import warn
@@ -120,16 +120,34 @@ def check_same_base(
         )
     if found == wanted:
         return
+    names = [*wanted, *(name for name in found if name not in wanted)]
+    differ = [name for name in names if found.get(name) != wanted.get(name)]
     lines = [f"{path} was made for another base."]
-    for name in [*wanted, *(name for name in found if name not in wanted)]:
-        if found.get(name) != wanted.get(name):
-            here, there = (side.get(name, "no such parameter") for side in (found, wanted))
-            lines.append(f"  {name}: found {here}, the file says {there}.")
+    for name in differ:
+        here, there = (side.get(name, "no such parameter") for side in (found, wanted))
+        lines.append(f"  {name}: found {here}, the file says {there}.")
     # Another base differs everywhere; five parameters show it.
     if len(lines) > 6:
         lines[6:] = [f"  … {len(lines) - 6} more of {len(wanted)} parameters."]
+    targets = {target for entry in header.get("adapters", ()) for target in entry["targets"]}
+    lines += _suspected(model, differ, targets.difference(without))
     lines.append(
         "Load it onto the checkpoint it was trained on, or pass check_base=False if you know that they"
         " compute the same."
     )
     raise BaseMismatchError("\n".join(lines))
+
+
+def _suspected(model: nn.Module, differ: Iterable[str], targets: Collection[str]) -> list[str]:
+    """What may have happened, where all that differs are the adapter's own layers, or one linear layer."""
+    owners = tuple(dict.fromkeys(name.rpartition(".")[0] for name in differ))
+    modules = dict(plain_modules(model))
+    lines = []
+    if len(owners) == 1 and owners[0] in modules and is_linear(modules[owners[0]]):
+        lines.append(
+            f"If {owners[0]} is a head that is drawn anew each time, train it along, so that the file has it:"
+            f" attach(model, FullConfig(target_names={owners})), and leave it out of the other adapter."
+        )
+    if set(owners) == set(targets):
+        lines.append("These are the layers of the adapter: it may have been merged into this base already.")
+    return lines

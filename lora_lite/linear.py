@@ -33,7 +33,7 @@ def is_turned(module: nn.Module) -> bool:
 
     Told by `nf`, its d_out, and by `nx`, its d_in, or where it has none by a weight with `nf` columns.
     """
-    if not isinstance(nf := getattr(module, "nf", None), int) or hasattr(module, "in_features"):
+    if hasattr(module, "in_features") or not isinstance(nf := getattr(module, "nf", None), int):
         return False
     weight = module._parameters.get("weight")
     columns = weight is not None and weight.dim() == 2 and weight.shape[1] == nf
@@ -83,18 +83,24 @@ def weight_of(layer: nn.Module) -> Any:
 
 
 def has_plain_weight(layer: nn.Module) -> bool:
-    """Whether `layer.weight` holds the weight itself: an ordinary floating-point tensor, (d_out, d_in), or
-    (d_in, d_out) where it is_turned.
+    """Whether `layer.weight` holds the weight itself."""
+    return plain_weight(layer) is not None
+
+
+def plain_weight(layer: nn.Module) -> Tensor | None:
+    """`layer.weight` where it holds the weight itself: an ordinary floating-point tensor, (d_out, d_in), or
+    (d_in, d_out) where it is_turned; else None.
 
     Decided by the weight and not by the layer's type: bitsandbytes layers are subclasses of nn.Linear, and
     torchao keeps `type(layer) is nn.Linear` with a tensor subclass that claims a floating dtype.
     """
     weight = weight_of(layer)
-    return (
+    plain = (
         type(weight) in (Tensor, nn.Parameter)
         and _holds_numbers(weight)
         and weight.shape == stored_sizes(layer)
     )
+    return weight if plain else None
 
 
 def _holds_numbers(weight: Tensor) -> bool:
@@ -107,9 +113,9 @@ def read_weight(layer: nn.Module) -> Tensor:
 
     Raises BaseWeightError where the weight cannot be had as floating-point numbers.
     """
+    if (plain := plain_weight(layer)) is not None:
+        return turned(layer, plain.detach())
     weight = weight_of(layer)
-    if has_plain_weight(layer):
-        return turned(layer, weight.detach())
     if _is_bitsandbytes(layer):
         weight = _read_bitsandbytes(layer)
     elif _knows_its_scale(weight):

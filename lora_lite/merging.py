@@ -1,10 +1,12 @@
 """merge: fold adapters into the base."""
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
-from itertools import chain
-from typing import Any
+from itertools import accumulate, chain
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +21,16 @@ from lora_lite.journal import Journal
 from lora_lite.linear import has_plain_weight, is_turned, linear_shape, turned
 from lora_lite.names import CHILD, STATE, plain_modules
 from lora_lite.trying import computes_linear
+
+
+class Place(NamedTuple):
+    """Where a module's tensor lies in memory, from byte to byte, and how far those before it and it reach."""
+
+    begin: int
+    end: int
+    name: str
+    module: nn.Module
+    furthest: int
 
 
 @gradients_as_before
@@ -46,9 +58,10 @@ def merge(model: nn.Module) -> None:
     for layer in layers.values():
         refuse_another_weight(layer, thoroughly=True)
     _refuse_unreached(model, adapters)
+    places = _places(model)
     for name, layer in layers.items():
         with naming(name):
-            _refuse_unmergeable(model, layer)
+            _refuse_unmergeable(model, layer, places)
     with closing(Journal()) as journal:
         try:
             for name, layer in layers.items():
@@ -117,7 +130,7 @@ def _refuse_unreached(model: nn.Module, adapters: Iterable[Adapter]) -> None:
         )
 
 
-def _refuse_unmergeable(model: nn.Module, layer: Any) -> None:
+def _refuse_unmergeable(model: nn.Module, layer: Any, places: Sequence[Place]) -> None:
     """A layer can be merged into if it computes x Wᵀ + b and nothing else, with tensors of its own."""
     refuse_absent(layer)
     if not has_plain_weight(layer) or not (isinstance(layer, nn.Linear) or is_turned(layer)):
@@ -145,24 +158,38 @@ def _refuse_unmergeable(model: nn.Module, layer: Any) -> None:
             "merge: its weight or bias is expanded: one number stands in several places. Give the layer a"
             " clone() of it, or keep the adapter attached."
         )
-    if sharing := list(_sharing(model, layer)):
+    if sharing := _sharing(places, layer):
         raise BaseWeightError(
             f"merge: its weight or bias is shared with {', '.join(sharing[:5])} (tied), which would change"
             " with it. Untie them first, or keep the adapter attached."
         )
 
 
-def _sharing(model: nn.Module, layer: nn.Module) -> Iterator[str]:
+def _places(model: nn.Module) -> list[Place]:
+    """Where all parameters and buffers lie, by where they begin."""
+    found = []
+    for name, module in plain_modules(model):
+        held = chain(module.parameters(recurse=False), module.buffers(recurse=False))
+        found += [(*_memory(tensor), name, module) for tensor in held]
+    found.sort(key=lambda place: place[0])
+    ends = accumulate((end for _, end, _, _ in found), max)
+    return [Place(*place, furthest) for place, furthest in zip(found, ends, strict=True)]
+
+
+def _sharing(places: Sequence[Place], layer: nn.Module) -> list[str]:
     """The modules that hold some of the layer's own numbers, under any name, as a parameter or a buffer.
 
     Views of one flat buffer share its storage and need not share a number of it: memory is compared.
     """
-    own = [_memory(parameter) for parameter in layer.parameters(recurse=False)]
-    for name, module in plain_modules(model):
-        if module is not layer:
-            held = chain(module.parameters(recurse=False), module.buffers(recurse=False))
-            if any(a < d and c < b for c, d in map(_memory, held) for a, b in own):
-                yield name
+    found = dict[str, None]()
+    for begin, end in [_memory(parameter) for parameter in layer.parameters(recurse=False)]:
+        at = bisect_left(places, end, key=attrgetter("begin")) - 1
+        # Back to where nothing before reaches this far: few steps, where each has memory of its own.
+        while at >= 0 and places[at].furthest > begin:
+            if places[at].end > begin and places[at].module is not layer:
+                found[places[at].name] = None
+            at -= 1
+    return list(found)
 
 
 def _memory(tensor: Tensor) -> tuple[int, int]:

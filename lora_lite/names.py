@@ -68,6 +68,7 @@ def base_modules(model: nn.Module, without: Collection[str] = ()) -> Iterator[tu
     all that is in them.
     """
     seen = {part for module in model.modules() if isinstance(module, Variant) for part in module.modules()}
+    without = frozenset(without)
     for name, module in plain_modules(model):
         if name in without:
             seen |= set(module.modules())

@@ -1,31 +1,61 @@
 """Norms over all that a dtype holds: no square of a small number is lost, none of a large one overflows."""
 
+from collections.abc import Iterable, Sequence
+from itertools import repeat
+from typing import Literal
+
 import torch
 from torch import Tensor
 
 from lora_lite.errors import ConfigError
-from lora_lite.linear import at_least_float32
 
-ROWS_AT_ONCE = 256
+Axis = Literal["rows", "columns"]
+
+# Numbers that are looked at together: in float64 they fit into a core's cache.
+AT_ONCE = 2**16
+
+
+def rows_at_once(W: Tensor) -> int:
+    """How many rows of a matrix make a block of AT_ONCE numbers, one at least."""
+    return max(1, AT_ONCE // W.shape[1])
+
+
+def norms_of(W: Tensor, axis: Axis) -> Tensor:
+    """(rows,) or (columns,) in float64, a block of rows at a time."""
+    blocks: Iterable[Tensor] = torch.split(W, rows_at_once(W))
+    if W.dtype != torch.float64:
+        # Whatever number a narrower dtype holds, its square is one of float64.
+        return joined([measured(rows.double(), axis) for rows in blocks], axis)
+    # Scaled to its largest entry before anything is squared. (Not vector_norm's own maximum, which takes
+    # thirty times as long on a CPU.)
+    along = 1 if axis == "rows" else 0
+    scale = _nonzero(W.abs().amax(dim=along, keepdim=True))
+    scales = torch.split(scale, rows_at_once(W)) if axis == "rows" else repeat(scale)
+    scaled = (rows / own for rows, own in zip(blocks, scales, strict=False))
+    return joined([measured(rows, axis) for rows in scaled], axis) * scale.squeeze(along)
+
+
+def measured(rows: Tensor, axis: Axis | None) -> Tensor:
+    """Of a block in float64: the norms of its rows, the squares of its columns' norms, or its own norm."""
+    if axis == "rows":
+        return torch.linalg.vector_norm(rows, dim=1)  # type: ignore[no-any-return]
+    if axis == "columns":
+        # As a product: a sum along the first dimension takes ten times as long.
+        return rows.square().mT @ rows.new_ones(len(rows))
+    flat = rows.reshape(-1)
+    return (flat @ flat).sqrt().view(1)
+
+
+def joined(blocks: Sequence[Tensor], axis: Axis | None) -> Tensor:
+    """What measured() has found in each block, of all of them."""
+    if axis == "columns":
+        return sum(blocks[1:], blocks[0]).sqrt()
+    return torch.cat(list(blocks)) if len(blocks) > 1 else blocks[0]
 
 
 def row_norms(W: Tensor) -> Tensor:
-    """(rows,) in float64. Every row is scaled to its largest entry before anything is squared, in its own
-    dtype or float32: sums in float64 take twenty times as long on a CPU.
-    """
-    W = W.to(at_least_float32(W.dtype))
-    scale = _nonzero(torch.linalg.vector_norm(W, torch.inf, dim=1))
-    return torch.linalg.vector_norm(W / scale[:, None], dim=1).double() * scale.double()  # type: ignore[no-any-return]
-
-
-def column_norms(W: Tensor) -> Tensor:
-    """(columns,) in float64, a block of rows at a time: along the first dimension it takes five times as
-    long.
-    """
-    scale = _nonzero(torch.linalg.vector_norm(W, torch.inf, dim=0).double())
-    blocks = torch.split(W, ROWS_AT_ONCE)
-    total: Tensor = torch.stack([(block.double() / scale).square().sum(0) for block in blocks]).sum(0)
-    return total.sqrt() * scale
+    """norms_of(W, "rows")."""
+    return norms_of(W, "rows")
 
 
 def _nonzero(scale: Tensor) -> Tensor:
@@ -42,8 +72,11 @@ def refuse_lost(norms: Tensor, dtype: torch.dtype, what: str) -> None:
     """Raise ConfigError where a norm that is not zero loses its bits in this dtype: its row or column would
     be lost with it.
     """
+    tiny = torch.finfo(dtype).tiny
+    if norms.min() >= tiny:
+        return
     # float16 is below its smallest normal number with ordinary weights, as its outputs are.
-    least = 0.0 if dtype == torch.float16 else torch.finfo(dtype).tiny
+    least = 0.0 if dtype == torch.float16 else tiny
     if lost := int(((norms != 0) & ((norms.to(dtype) == 0) | (norms < least))).sum()):
         raise ConfigError(
             f"{lost} of {len(norms)} {what} of W have norms below what {dtype} holds, down to"

@@ -21,8 +21,8 @@ def refuse_split(model: nn.Module) -> None:
             raise TargetError(
                 f"{name or 'the model'}: DistributedDataParallel is around it already. {_REMEDY}"
             )
-        for parameter, tensor in module.named_parameters(recurse=False):
-            if is_sharded(tensor):
+        for parameter, tensor in module._parameters.items():
+            if tensor is not None and is_sharded(tensor):
                 where = f"{name}.{parameter}" if name else parameter
                 raise TargetError(f"{where}: sharded already, by fully_shard or as a DTensor. {_REMEDY}")
 

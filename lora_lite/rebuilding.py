@@ -1,6 +1,6 @@
 """Adapter modules out of a file's header and tensors."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from reprlib import repr as short
@@ -32,9 +32,9 @@ def rebuild(
             f"{path}: unknown variant {entry['variant']!r}, this lora_lite knows {sorted(VARIANTS)}."
         )
     variant = VARIANTS[entry["variant"]]
-    layers = {}
+    layers, named = {}, dict(plain_modules(model))
     for target in entry["targets"]:
-        layers[target] = _layer(path, model, target)
+        layers[target] = _layer(path, named, target)
         with naming(target):
             refuse_absent(layers[target])
             refuse_another_forward(layers[target], replaced=variant.replaces)
@@ -69,8 +69,8 @@ def _blaming_the_header(path: str) -> Iterator[None]:
         raise CheckpointError(f"{path}: damaged header: {error}") from error
 
 
-def _layer(path: str, model: nn.Module, name: str) -> nn.Module:
-    layer = dict(plain_modules(model)).get(name)
+def _layer(path: str, named: Mapping[str, nn.Module], name: str) -> nn.Module:
+    layer = named.get(name)
     if layer is None or not is_linear(layer):
         found = "no such layer" if layer is None else f"a {type(layer).__name__}"
         raise CheckpointError(f"{path}: {name}: found {found} in this model, wanted a linear layer.")

@@ -4,7 +4,9 @@ Norms, singular vectors and calibrated directions are of the weight that was the
 that are loaded or replaced afterwards leave them behind, and nothing else would show it.
 """
 
+import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -12,10 +14,10 @@ from torch import Tensor, nn
 
 from lora_lite.linear import has_plain_weight, read_weight, weight_of
 from lora_lite.names import CHILD
+from lora_lite.norms import Axis, joined, measured, norms_of, rows_at_once
 from lora_lite.parallel import is_sharded
 
 PROBES = 8
-ROWS_AT_ONCE = 1024
 # Roundings of the whole that are no change: of a cast, or of sums on another device.
 ROUNDINGS = 8
 
@@ -37,26 +39,62 @@ class Sketch:
         return max(abs(a - b) for a, b in zip(self.numbers, now.numbers, strict=True))
 
 
+@dataclass(frozen=True)
+class Look:
+    """What one pass over a weight tells: its sketch, None where it has none; its norms along an axis, where
+    they were asked for; and whether it has shown that all of its numbers are finite.
+    """
+
+    sketch: Sketch | None
+    norms: Tensor | None = None
+    finite: bool = False
+
+
+def sketch_for(layer: nn.Module, module: Any) -> Sketch | None:
+    """What its adapter remembers of the layer's weight: nothing where it has not started from that."""
+    return sketch_of(layer) if module.reads_weight or module.needs_calibration else None
+
+
 def sketch_of(layer: nn.Module) -> Sketch | None:
     """Of the weight as it is now; None of one that cannot be looked at: quantised in a way of its own, or
     split over processes.
     """
+    return look(layer).sketch
+
+
+def look(layer: nn.Module, axis: Axis | None = None) -> Look:
+    """At a layer's weight, once. axis: of the norms that are wanted. Raises as read_weight where they are."""
     # A second look at a parametrised weight may differ; of one on its way through a transform there is none.
-    if is_sharded(weight := weight_of(layer)) or torch._C._functorch.peek_interpreter_stack() is not None:
-        return None
-    if not has_plain_weight(layer) or weight.is_meta:
-        return None
+    through = (
+        is_sharded(weight := weight_of(layer)) or torch._C._functorch.peek_interpreter_stack() is not None
+    )
+    if through or not has_plain_weight(layer) or weight.is_meta:
+        return Look(None, norms_of(read_weight(layer), axis) if axis else None)
     W = read_weight(layer)
+    projections, size, norms = _pass(W, axis if W.dtype != torch.float64 else None)
+    if axis and norms is None:
+        norms = norms_of(W, axis)
+    sketch = Sketch(projections, size, torch.finfo(W.dtype).eps, _stamp(layer))
+    return Look(sketch, norms, math.isfinite(size))
+
+
+def _pass(W: Tensor, axis: Axis | None) -> tuple[tuple[float, ...], float, Tensor | None]:
+    """The projections of a weight, its norm, and its norms along an axis, a block of rows at a time."""
     left, right = _signs(W.shape[0], W.device), _signs(W.shape[1], W.device)
-    total = torch.zeros(PROBES, dtype=torch.float64, device=W.device)
-    size = torch.zeros((), dtype=torch.float64, device=W.device)
-    for at in range(0, len(W), ROWS_AT_ONCE):
-        rows = W[at : at + ROWS_AT_ONCE].double()
-        total += ((left[:, at : at + ROWS_AT_ONCE] @ rows) * right).sum(1)
-        size += rows.square().sum()
-    return Sketch(tuple(total.tolist()), size.sqrt().item(), torch.finfo(W.dtype).eps, _stamp(layer))
+    step = rows_at_once(W)
+    projected, found = [], []
+    for rows, signs in zip(torch.split(W, step), torch.split(left, step, dim=1), strict=True):
+        wide = rows.double()
+        projected.append(signs @ wide)
+        found.append(measured(wide, axis))
+        del wide  # before the next block takes as much
+    norms = joined(found, axis)
+    projections = (sum(projected[1:], projected[0]) * right).sum(1).tolist()
+    return tuple(projections), torch.linalg.vector_norm(norms).item(), norms if axis else None
 
 
+# Remembered: to draw them takes as long as to look at the weight, and a model has few widths.
+@lru_cache(maxsize=16)
 def _signs(count: int, device: torch.device) -> Tensor:
     """(PROBES, count) of ±1, the same for a count, and nothing taken from torch's own generator."""
     generator = torch.Generator("cpu").manual_seed(count)

@@ -12,11 +12,15 @@ from torch import Tensor, nn
 from lora_lite.config import AdapterConfig
 from lora_lite.deviation import Deviation
 from lora_lite.errors import ConfigError
-from lora_lite.linear import LinearShape
+from lora_lite.linear import LinearShape, read_weight
+from lora_lite.norms import Axis, norms_of
 from lora_lite.reference import Reference
 
 Gradient = Literal["zero", "nonzero"]
+GRADIENTS = (None, *get_args(Gradient))
 Init = Callable[[Tensor], Any]
+# torch.nn.init's of a leaky ReLU with a = √5.
+KAIMING_GAIN = math.sqrt(2.0 / (1 + math.sqrt(5) ** 2))
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class ParamSpec:
     def __post_init__(self) -> None:
         if not isinstance(self.shape, tuple):
             raise ConfigError(f"ParamSpec.shape: found {self.shape!r}, wanted a tuple.")
-        if self.first_gradient not in (None, *get_args(Gradient)):
+        if self.first_gradient not in GRADIENTS:
             raise ConfigError(
                 f"ParamSpec.first_gradient: found {self.first_gradient!r}, wanted 'zero', 'nonzero' or None."
             )
@@ -52,17 +56,18 @@ class ParamSpec:
 
 def zeros(tensor: Tensor) -> None:
     """Fill with zeros."""
-    nn.init.zeros_(tensor)
+    tensor.detach().zero_()
 
 
 def unfilled(tensor: Tensor) -> None:
     """Fill with NaN: what is still so when init is done was forgotten."""
-    nn.init.constant_(tensor, math.nan)
+    tensor.detach().fill_(math.nan)
 
 
 def kaiming_uniform(tensor: Tensor) -> None:
-    """Uniform in ±1/√fan_in: kaiming with a = √5, as nn.Linear's own weight."""
-    nn.init.kaiming_uniform_(tensor, a=math.sqrt(5))
+    """Uniform in ±1/√fan_in: kaiming with a = √5, as nn.Linear's own weight, number for number."""
+    bound = math.sqrt(3.0) * (KAIMING_GAIN / math.sqrt(math.prod(tensor.shape[1:])))
+    tensor.detach().uniform_(-bound, bound)
 
 
 class Calibrator(ABC):  # noqa: B024  # update is the interface; a variant's own init reads what it gathered
@@ -88,10 +93,14 @@ class Variant(nn.Module):
                        and Inf in a quantised one too
     rereads_weight     whether it reads it at every call too, and not at attach alone: an engine that brings
                        the weight for the layer's own call is then refused
+    norms_along        "rows" or "columns" where it starts from such norms of the weight: attach has them of
+                       its one look at it, for `take_norms`; reads_weight is to be set too
     needs_calibration  whether attach refuses it without calibration_data
     replaces           whether it takes nothing of y: attach then wants a layer that computes x Wᵀ + b, whose
                        own numbers do not count as base
     deviations         claims of the property suite that do not hold of it, and why
+    laws               what its formula keeps, by the names that properties/judging/laws.py has: the suite's
+                       evidence where there is no oracle
 
     An instance has `shape` (LinearShape), `config` (this layer's own), `scale` (alpha / r, or 1), `reached`,
     which the runtime sets at every forward, and `disabled`.
@@ -106,9 +115,15 @@ class Variant(nn.Module):
     reference: ClassVar[Reference | None] = None
     reads_weight: ClassVar[bool] = False
     rereads_weight: ClassVar[bool] = False
+    norms_along: ClassVar[Axis | None] = None
     needs_calibration: ClassVar[bool] = False
     replaces: ClassVar[bool] = False
     deviations: ClassVar[tuple[Deviation, ...]] = ()
+    laws: ClassVar[Mapping[str, Any]] = {}
+
+    shape: LinearShape
+    config: Any
+    scale: float
 
     def __init__(
         self,
@@ -122,12 +137,9 @@ class Variant(nn.Module):
         """
         super().__init__()
         # A plain dict: torch.compile follows it from the layer and from the model's listener alike.
-        self.__dict__["mark"] = {"reached": False}
-        self.__dict__["renewed"] = False
-        self.__dict__["switches"] = ()
-        self.shape = shape
-        self.config: Any = config
-        self.scale = config.scale
+        self.__dict__.update(mark={"reached": False}, renewed=False, switches=())
+        # Past nn.Module.__setattr__, which looks for tensors in them.
+        self.__dict__.update(shape=shape, config=config, scale=config.scale)
         for name, spec in self.specs(shape, config).items():
             # Left empty: reset fills it, or marks with NaN what nothing fills.
             tensor = (
@@ -180,8 +192,10 @@ class Variant(nn.Module):
         return config
 
     @classmethod
-    def identity(cls, config: Any) -> Literal["exact", "rounding"]:
-        """Whether a freshly attached adapter changes nothing bit for bit, or but for rounding."""
+    def identity(cls, config: Any) -> Literal["exact", "rounding", "none"]:
+        """Whether a freshly attached adapter changes nothing bit for bit, or but for rounding; "none" where
+        its paper starts from something else than the base.
+        """
         return "exact"
 
     @classmethod
@@ -203,19 +217,30 @@ class Variant(nn.Module):
         """
         return dict.fromkeys(statistics, config)
 
-    # A decorator: an interrupt at the last line of a `with` would leave all of torch without gradients.
+    # A decorator: an interrupt at the last line of a `with` would leave torch without gradients.
     @torch.no_grad()
-    def reset(self, layer: nn.Module, statistics: Any = None) -> None:
-        """Give every tensor its value at attach; NaN where nothing does, which attach refuses."""
+    def reset(self, layer: nn.Module, statistics: Any = None, norms: Tensor | None = None) -> None:
+        """Give every tensor its value at attach; NaN where nothing does, which attach refuses. norms: for
+        take_norms, where they are known.
+        """
         for name, spec in self.specs(self.shape, self.config).items():
             (spec.init or unfilled)(getattr(self, name))
         self.initialise(layer, statistics)
+        if self.norms_along is not None:
+            self.take_norms(norms_of(read_weight(layer), self.norms_along) if norms is None else norms)
 
     def initialise(self, layer: nn.Module, statistics: Any) -> None:
         """Fill the tensors whose init depends on the base layer or on calibration.
 
         statistics: the layer's calibrator after all batches, None without data. Called without gradients.
         """
+
+    def take_norms(self, norms: Tensor) -> None:
+        """Fill the tensors whose init depends on norms of the base weight alone, after initialise.
+
+        norms: (d_out,) or (d_in,) in float64, along `norms_along`.
+        """
+        raise NotImplementedError
 
     def adapt_input(self, x: Tensor) -> Tensor:
         """x (..., d_in) -> (..., d_in), what the base layer gets in its place.

@@ -36,11 +36,11 @@ def moves(module: nn.Module) -> bool:
     return any(name.startswith("running_") for name, held in module._buffers.items() if held is not None)
 
 
-def refuse_observers(model: nn.Module) -> None:
+def refuse_observers(named: Iterable[tuple[str, nn.Module]]) -> None:
     """Raise BaseWeightError on what cannot be kept still: a quantiser that still gathers its range moves in
     eval mode too, and TorchScript calls no hooks.
     """
-    for name, module in model.named_modules():
+    for name, module in named:
         if isinstance(module, torch.jit.ScriptModule):
             if moves(module):
                 raise BaseWeightError(

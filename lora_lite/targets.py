@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import nn
@@ -13,6 +13,9 @@ from lora_lite.inventory import output_head, what_it_is
 from lora_lite.linear import is_linear, linear_shape
 from lora_lite.names import plain_modules
 
+# Of a model, by name: what plain_modules() tells.
+Modules = Mapping[str, nn.Module]
+
 
 def find_targets(model: nn.Module, config: AdapterConfig) -> dict[str, nn.Module]:
     """The layers that `config` selects, by name in the order of the model.
@@ -20,33 +23,34 @@ def find_targets(model: nn.Module, config: AdapterConfig) -> dict[str, nn.Module
     A layer reached by several names is taken once, under the first, when any of its names is selected.
     Raises TargetError where a pattern, role or index selects nothing, or a layer cannot carry an adapter.
     """
-    names = _linear_names(model)
+    # Walked once: a walk for each layer would make the time grow with the square of their number.
+    modules = dict(plain_modules(model))
+    names = _linear_names(modules)
     if not names:
         raise TargetError(
             f"{type(model).__name__} has no linear layer (no module with in_features and out_features, nor"
             " one with nf and a weight of that many columns, as transformers' Conv1D)."
         )
     # Each looks at all layers: its error is about its own setting, and not about what the others left.
-    wanted = _by_name(model, names, config)
-    wanted &= _by_role(model, names, config.target_roles)
-    wanted &= _by_layer(model, names, config.layers)
+    wanted = _by_name(model, modules, names, config)
+    wanted &= _by_role(model, modules, names, config.target_roles)
+    wanted &= _by_layer(modules, names, config.layers)
     if not wanted:
         raise TargetError(
             f"No layer fits all of target_names={config.target_names}, exclude_names={config.exclude_names}, "
             f"target_roles={config.target_roles}, layers={config.layers} together. {_sample(names)}"
         )
-    modules = dict(plain_modules(model))
-    refuse_uncalled(model, wanted)
+    refuse_uncalled(model, {name: modules[name] for name in wanted})
     _refuse_nested(wanted)
     return {name: modules[name] for name in names if name in wanted}
 
 
-def _linear_names(model: nn.Module) -> dict[str, list[str]]:
+def _linear_names(modules: Modules) -> dict[str, list[str]]:
     """Each linear layer's first name, and all its names."""
     names: dict[nn.Module, list[str]] = {}
     # A layer that two parents hold has two names, and may be selected by either. A wrapper looks like the
     # layer inside of it, and has no name.
-    for name, module in plain_modules(model):
+    for name, module in modules.items():
         if is_linear(module):
             names.setdefault(module, []).append(name)
     return {aliases[0]: aliases for aliases in names.values()}
@@ -58,19 +62,19 @@ def matches(pattern: str, name: str) -> bool:
     return any(re.fullmatch(pattern, name[start:]) for start in starts)
 
 
-def _selected(model: nn.Module, names: dict[str, list[str]], pattern: str, field: str) -> set[str]:
+def _selected(modules: Modules, names: dict[str, list[str]], pattern: str, field: str) -> set[str]:
     found = {name for name, aliases in names.items() if any(matches(pattern, alias) for alias in aliases)}
     if not found:
-        other = [f"{name} is {what}" for name, what in _named_so(model, pattern).items()]
+        other = [f"{name} is {what}" for name, what in _named_so(modules, pattern).items()]
         instead = f": {'; '.join(other[:3])}{'; …' if other[3:] else ''}" if other else ""
         raise TargetError(f"{field}: {pattern!r} matches no linear layer{instead}. {_sample(names)}")
     return found
 
 
-def _named_so(model: nn.Module, pattern: str) -> dict[str, str]:
+def _named_so(modules: Modules, pattern: str) -> dict[str, str]:
     """What the pattern matches besides: modules, and parameters by themselves; and what each of them is."""
     found = dict[str, str]()
-    for name, module in plain_modules(model):
+    for name, module in modules.items():
         if name and matches(pattern, name):
             found[name] = what_it_is(module)
         for own in module._parameters:
@@ -79,22 +83,24 @@ def _named_so(model: nn.Module, pattern: str) -> dict[str, str]:
     return found
 
 
-def _by_name(model: nn.Module, names: dict[str, list[str]], config: AdapterConfig) -> set[str]:
-    named = _any_of(model, names, config.target_names, "target_names")
-    wanted = named if config.target_names else set(names) - _output_head(model, names)
-    return wanted - _any_of(model, names, config.exclude_names, "exclude_names")
+def _by_name(
+    model: nn.Module, modules: Modules, names: dict[str, list[str]], config: AdapterConfig
+) -> set[str]:
+    named = _any_of(modules, names, config.target_names, "target_names")
+    wanted = named if config.target_names else set(names) - _output_head(model, modules, names)
+    return wanted - _any_of(modules, names, config.exclude_names, "exclude_names")
 
 
-def _any_of(model: nn.Module, names: dict[str, list[str]], patterns: tuple[str, ...], field: str) -> set[str]:
-    return set().union(*(_selected(model, names, pattern, field) for pattern in patterns))
+def _any_of(modules: Modules, names: dict[str, list[str]], patterns: tuple[str, ...], field: str) -> set[str]:
+    return set().union(*(_selected(modules, names, pattern, field) for pattern in patterns))
 
 
-def _output_head(model: nn.Module, names: dict[str, list[str]]) -> set[str]:
-    head, modules = output_head(model), dict(plain_modules(model))
+def _output_head(model: nn.Module, modules: Modules, names: Iterable[str]) -> set[str]:
+    head = output_head(model)
     return {name for name in names if modules[name] is head}
 
 
-def residual_width(model: nn.Module, names: Iterable[str]) -> int:
+def residual_width(model: nn.Module, layers: Modules) -> int:
     """Width of the residual stream: the config's hidden_size where there is one, else the width that most
     linear layers have at their input or output.
 
@@ -106,10 +112,9 @@ def residual_width(model: nn.Module, names: Iterable[str]) -> int:
         config = text_config()
     if isinstance(width := getattr(config, "hidden_size", None), int):
         return width
-    modules = dict(plain_modules(model))
     touched: Counter[int] = Counter()
-    for name in names:
-        shape = linear_shape(modules[name])
+    for layer in layers.values():
+        shape = linear_shape(layer)
         # A set: a square layer touches its width once.
         touched.update({shape.d_in, shape.d_out})
     ranking = touched.most_common(2)
@@ -122,12 +127,13 @@ def residual_width(model: nn.Module, names: Iterable[str]) -> int:
     return ranking[0][0]
 
 
-def _by_role(model: nn.Module, names: dict[str, list[str]], roles: tuple[Role, ...]) -> set[str]:
+def _by_role(
+    model: nn.Module, modules: Modules, names: dict[str, list[str]], roles: tuple[Role, ...]
+) -> set[str]:
     """A layer as wide as the residual stream on both sides is a reader and a writer."""
     if not roles:
         return set(names)
-    width = residual_width(model, names)
-    modules = dict(plain_modules(model))
+    width = residual_width(model, {name: modules[name] for name in names})
     found: dict[Role, set[str]] = {"reader": set(), "writer": set(), "inner": set()}
     for name in names:
         shape = linear_shape(modules[name])
@@ -145,14 +151,13 @@ def _by_role(model: nn.Module, names: dict[str, list[str]], roles: tuple[Role, .
     return set().union(*(found[role] for role in roles))
 
 
-def layer_index(model: nn.Module, name: str) -> int | None:
+def layer_index(modules: Modules, name: str) -> int | None:
     """The index of the model's layer that `name` lies in, or None.
 
     It is the outermost index into a ModuleList, or into a Sequential of several children of one type: blocks,
     not a pipeline of different parts or of one. An expert's index lies deeper. Without such a container the
     outermost number counts.
     """
-    modules = dict(plain_modules(model))
     parts = name.split(".")
     numbers = [i for i, part in enumerate(parts) if part.isdecimal()]
     for i in numbers:
@@ -166,10 +171,10 @@ def layer_index(model: nn.Module, name: str) -> int | None:
     return int(parts[numbers[0]]) if numbers else None
 
 
-def _by_layer(model: nn.Module, names: dict[str, list[str]], layers: tuple[int, ...] | None) -> set[str]:
+def _by_layer(modules: Modules, names: dict[str, list[str]], layers: tuple[int, ...] | None) -> set[str]:
     if layers is None:
         return set(names)
-    indices = {name: {layer_index(model, alias) for alias in aliases} for name, aliases in names.items()}
+    indices = {name: {layer_index(modules, alias) for alias in aliases} for name, aliases in names.items()}
     present = {i for found in indices.values() for i in found if i is not None}
     if absent := sorted(set(layers) - present):
         here = (
@@ -181,7 +186,7 @@ def _by_layer(model: nn.Module, names: dict[str, list[str]], layers: tuple[int, 
     return {name for name, found in indices.items() if found & set(layers)}
 
 
-def refuse_uncalled(model: nn.Module, wanted: Iterable[str]) -> None:
+def refuse_uncalled(model: nn.Module, wanted: Modules) -> None:
     """Raise TargetError on a layer whose forward nobody calls.
 
     nn.MultiheadAttention reads out_proj's weight and never calls it, and TorchScript compiles calls without
@@ -190,15 +195,14 @@ def refuse_uncalled(model: nn.Module, wanted: Iterable[str]) -> None:
     scripts = (module for module in model.modules() if isinstance(module, torch.jit.ScriptModule))
     compiled = {part for script in scripts for part in script.modules()}
     uncalled = {module.out_proj for module in model.modules() if isinstance(module, nn.MultiheadAttention)}
-    modules = dict(plain_modules(model))
     for name in sorted(wanted):
-        if modules[name] in compiled:
+        if wanted[name] in compiled:
             raise TargetError(
                 f"{name or 'the model itself'}: found TorchScript, which calls a layer without its hooks, so"
                 " that an adapter there would do nothing. Attach before scripting, or leave the layer out"
                 f" with exclude_names=({re.escape(name)!r},)."
             )
-        if uncalled and modules[name] in uncalled:
+        if uncalled and wanted[name] in uncalled:
             raise TargetError(
                 f"{name}: nn.MultiheadAttention never calls its out_proj, so an adapter there would do"
                 f" nothing. Leave it out with exclude_names=({re.escape(name)!r},)."

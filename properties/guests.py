@@ -1,9 +1,10 @@
 """A run for variants of its user's: what modules register them, and the tests that a conftest.py asks for."""
 
+import difflib
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ import pytest
 import lora_lite as ll
 from properties import Asked
 from properties.judging.claim import CLAIMS as REGISTER
+from properties.judging.claim import load_claims
+from properties.judging.outcome import NOT_APPLICABLE
 from properties.judging.place import PACKAGE
 from properties.subjects.users import import_variants
 from strategies.options import BUILT_IN, NoShapeError, simplest
@@ -23,8 +26,8 @@ def adopt(config: pytest.Config) -> None:
 
     Where --variant chooses no others, their variants are judged and nothing else.
 
-    Raises UsageError where a module cannot be imported, they register nothing, or a variant that takes no
-    layer that is tried.
+    Raises UsageError where a module cannot be imported, they register nothing, a variant takes no layer that
+    is tried, or declares a deviation from what nobody claims of it.
     """
     option, asked = config.option, _asked(config)
     modules = list(
@@ -43,6 +46,8 @@ def adopt(config: pytest.Config) -> None:
         except (ImportError, NoShapeError) as error:
             raise pytest.UsageError(str(error)) from error
     own = own_variants()
+    if unfounded := [why for name in own for why in unfounded_deviations(ll.VARIANTS[name])]:
+        raise pytest.UsageError("\n".join(unfounded))
     option.variant_module = modules
     if not option.variant and not option.subject:
         if not own and len(REGISTER) == claims:
@@ -52,6 +57,19 @@ def adopt(config: pytest.Config) -> None:
             )
         option.variant = own
     _cover(config, [one.folder.resolve() for one in asked])
+
+
+def unfounded_deviations(variant: type[ll.Variant]) -> Iterator[str]:
+    """Of each deviation from no claim, or from one that is not about the variant, which declares nothing."""
+    for one in variant.deviations:
+        found = f"{variant.__name__}.deviations: found {one.claim!r}, wanted the name of a claim"
+        # The names of pytest's tests are not those of claims, by this.
+        name, claims = one.claim.removeprefix("test_"), load_claims()
+        if one.claim not in claims:
+            near = difflib.get_close_matches(name, claims, n=1, cutoff=0.0)
+            yield f"{found} (the nearest is {near[0]!r})."
+        elif (standing := claims[name].standing(variant)).state == NOT_APPLICABLE:
+            yield f"{found} about {variant.name}: it is {standing.why}. Take the deviation out."
 
 
 def own_variants() -> list[str]:

@@ -15,8 +15,9 @@ from hypothesis import settings
 import lora_lite as ll
 from properties import audit, guests
 from properties.crashes import Crashes
+from properties.folding import Folding, Unfolding
 from properties.judging.claim import RUNNER, Claim
-from properties.judging.outcome import NOT_APPLICABLE, STAGES
+from properties.judging.outcome import NOT_APPLICABLE
 from properties.judging.place import IN_A_CHECKOUT, PACKAGE
 from properties.judging.profiles import check_database, register_profiles
 from properties.judging.under_pytest import KEEPER, run_as_test
@@ -28,6 +29,7 @@ from strategies import set_device
 register_profiles()
 
 ANY_CLAIMS = guests.CLAIMS / "any"
+INSTRUMENTS = PACKAGE / "instruments"
 MARKS = {
     "mutation": "injects silent failures and proves that each is caught",
     "instruments": "of the suite itself; deselected with --mutant; with --variant, those about no variant",
@@ -109,6 +111,8 @@ def pytest_configure(config: pytest.Config) -> None:
         )
     _check_part(config)
     config.pluginmanager.register(Crashes(config), "crashes")
+    config.pluginmanager.register(folding := Folding(), "lora-lite-folding")
+    config.pluginmanager.register(Unfolding(folding), "lora-lite-unfolding")
     if config.getoption("verbose") <= 0 and not hasattr(config, "workerinput"):
         config.pluginmanager.register(Progress(config), "lora-lite-progress")
     audit.start(config)
@@ -202,16 +206,16 @@ def _of_ours(item: pytest.Item) -> bool:
     return item.path.is_relative_to(PACKAGE) or hasattr(getattr(item, "function", None), "claim")
 
 
-def _turn(item: pytest.Item) -> tuple[int, int]:
-    """What is known to have failed once comes first, then claims, those of the first stages before others;
-    slow ones in the order in which they share what is costly; the suite's own tests last.
+def _turn(item: pytest.Item) -> tuple[int, ...]:
+    """What is known to have failed once comes first, then claims in their turn; slow ones in the order in
+    which they share what is costly; the suite's own tests last.
     """
     claim: Claim | None = getattr(getattr(item, "function", None), "claim", None)
     if "regression" in _parameters(item):
-        return 0, 0
+        return (0,)
     if claim is None:
-        return 3, 0
-    return (2, 0) if claim.slow else (1, STAGES.index(claim.stage))
+        return (3,)
+    return (2,) if claim.slow else (1, *claim.turn)
 
 
 def is_idle(
@@ -237,6 +241,16 @@ def is_idle(
     return not about_a_variant
 
 
+def _suite_is_idle(config: pytest.Config) -> bool:
+    """Whether none of its tests will run, and none is asked for by its path."""
+    mutant, variants, marks = (config.getoption(name) for name in ("--mutant", "--variant", "-m"))
+    if config.getoption("--online") or "online" in marks:
+        return False
+    given = [config.invocation_params.dir / arg.partition("::")[0] for arg in config.args]
+    named = any(path.resolve().is_relative_to(INSTRUMENTS) for path in given)
+    return not named and is_idle(set(MARKS), False, mutant=mutant, variants=variants, asked_for=marks)
+
+
 def _judges(item: pytest.Item) -> bool:
     # pytest puts a sentinel of its own where there is nothing to parametrise with.
     return all(
@@ -251,8 +265,11 @@ def _parameters(item: pytest.Item) -> dict[str, object]:
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """What needs a network, or judges other libraries, is collected where it is asked for; and where only
-    others are judged, nothing about lora_lite is.
+    others are judged, nothing about lora_lite is. Tests of the suite that would all be left out are not
+    imported first.
     """
+    if collection_path == INSTRUMENTS and _suite_is_idle(config):
+        return True
     if config.getoption("--subject") is None and collection_path == ANY_CLAIMS:
         return True
     if not _judges_own(config) and collection_path.name.startswith("test_"):

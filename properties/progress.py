@@ -1,4 +1,4 @@
-"""While a run lasts: what is judged, how far it is, and what has failed so far; each failure at once."""
+"""While a run lasts: what is being judged, how far it is, what has failed so far; each failure at once."""
 
 import time
 from collections.abc import Generator, Sequence
@@ -49,20 +49,24 @@ class Progress:
         category, letter, word = yield
         return category, "" if isinstance(letter, str) else letter, word
 
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self._tell(nodeid)
+
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
             self.failed.append(report.nodeid)
             self._line(f"FAILED {report.nodeid}\n       {_first_line(report)}", keep=True)
         if report.when == "teardown" or report.failed:
             self.done.add(report.nodeid)
-            self._tell(report.nodeid)
 
     def pytest_sessionfinish(self) -> None:
         if self.reporter is not None and self.reporter.isatty:
             self.reporter.rewrite("", erase=True)
 
     def _tell(self, nodeid: str) -> None:
-        """A terminal's line is written anew ten times a second at most."""
+        """What begins now; with workers, on one of them. A terminal's line is written anew ten times a second
+        at most.
+        """
         live = self.reporter is not None and self.reporter.isatty
         if time.monotonic() - self.told >= (0.1 if live else EVERY):
             self.told = time.monotonic()

@@ -71,6 +71,9 @@ def both(changed: Changed) -> list[tuple[int, int]]:
 
     def fits(pair: tuple[int, int]) -> bool:
         a, b = pair
+        if changed.field == "target_roles" and a == b:
+            # Readers and writers are told by their widths.
+            return False
         return all(
             accepts(changed.variant, a, b, options) and accepts(changed.variant, b, a, options)
             for options in (first, second)

@@ -18,6 +18,7 @@ from lora_lite.peft_format import saved_modules
 from lora_lite.peft_format.folder import PREFIX, write_folder
 from lora_lite.peft_format.methods import written_as
 from lora_lite.peft_format.patterns import ends, only
+from lora_lite.peft_format.tasks import told_of
 from lora_lite.spec import Variant
 from lora_lite.writing import plain_path
 
@@ -30,9 +31,10 @@ def export_peft(model: nn.Module, folder: str | bytes | os.PathLike[str] | os.Pa
     lora and eva are written as LORA, pissa and delora (init="frozen_copy") as the LORA of rank 2 r that they
     are, dora as LORA with use_dora, delora (init="zero_b") as DELORA, hra as HRA, ia3 and ia3_ff together as
     IA3; full layers beside any of them as modules_to_save. Ranks and alphas of single layers are kept, and
-    layers are named in full. The folder is made where there is none; other files in it stay. Each of the two
-    is replaced in one step, the config right after the tensors; a digest of both shows import_peft where one
-    is from another export.
+    layers are named in full; task_type is told where the model's class and the layers saved whole are those
+    of a task, and auto_mapping elsewhere. The folder is made where there is none; other files in it stay.
+    Each of the two is replaced in one step, the config right after the tensors; a digest of both shows
+    import_peft where one is from another export.
 
     Raises NotAttachedError; CheckpointError where peft cannot have it: another variant, adapters of two of
     its methods on one model, HRA of two ranks, the model itself as a layer, a layer that has two names, rows
@@ -46,11 +48,7 @@ def export_peft(model: nn.Module, folder: str | bytes | os.PathLike[str] | os.Pa
     named = dict(plain_modules(model))
     refuse_pieces(named, modules)
     _refuse_unreachable(named, modules)
-    live = {
-        f"{name}.{own}": tensor
-        for name, module in modules.items()
-        for own, tensor in module.state_dict(keep_vars=True).items()
-    }
+    live = _tensors(modules)
     if shard(model) is not None:
         raise TargetError(
             "found a model that is split over processes, wanted a whole one: call ll.save in every process,"
@@ -64,6 +62,15 @@ def export_peft(model: nn.Module, folder: str | bytes | os.PathLike[str] | os.Pa
     base = fingerprint(model, without=config["modules_to_save"] or ())
     refuse_change(whole, live)
     write_folder(place, config, base, tensors)
+
+
+def _tensors(modules: Mapping[str, Variant]) -> dict[str, Tensor]:
+    """The adapters' own, as they are, by layer and name."""
+    return {
+        f"{name}.{own}": tensor
+        for name, module in modules.items()
+        for own, tensor in module.state_dict(keep_vars=True).items()
+    }
 
 
 def _written(
@@ -81,7 +88,7 @@ def _written(
     settings, tensors = method.written({name: (named[name], module) for name, module in adapted.items()})
     # peft takes any module for one to save, and knows none of ours.
     names = [name for name, module in named.items() if not isinstance(module, Variant)]
-    common = _common(model, named, adapted)
+    common = _common(model, named, adapted) | told_of(model, names, whole)
     config = {**common, **settings, "modules_to_save": sorted(whole) or None, "peft_type": method.peft_type}
     return config, tensors | saved_modules.written(whole, names, adapted)
 
@@ -110,7 +117,6 @@ def _common(
     origin = getattr(getattr(model, "config", None), "_name_or_path", None)
     return {
         "base_model_name_or_path": origin if isinstance(origin, str) and origin else None,
-        "task_type": None,
         "inference_mode": True,
         # In a list any end of a name counts.
         "target_modules": sorted(modules) if meant == modules.keys() else only(modules),

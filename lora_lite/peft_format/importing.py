@@ -74,7 +74,7 @@ def import_peft(
         path = shown(os.path.join(place, TENSORS))
         layers, whole = _layers(model, method, tensors, path)
         if export is not None and check_base:
-            check_same_base(path, model, export, list(whole))
+            check_same_base(path, model, {**export, "adapters": [{"targets": layers}]}, list(whole))
         adapters = _rebuilt(layers, whole, method, tensors, dtype, path)
     refuse_another(path, export, settings, tensors.digests)
     for name, layer in (layers | whole).items():

@@ -122,6 +122,18 @@ class AntiPaSTO(Variant):
     config_class = AntiPaSTOConfig
     reference = references.ANTIPASTO
     reads_weight = True
+    laws: ClassVar = {
+        "trains": ("delta_s", "rot"),
+        "affine_in": ("delta_s",),
+        "inputs": {"Vh": 1},
+        "outputs": {"U": 0},
+        "rank": 1,
+        "apart_from_the_base": True,
+        "norm_is": {"delta_s": ("rot",)},
+        "keeps": {"singular values": ("delta_s",)},
+        "starts": {"delta_s": 0, "rot": 0},
+        "starts_as_svd": ("U", "S", "Vh"),
+    }
 
     delta_s: Tensor
     rot: Tensor

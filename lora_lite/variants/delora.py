@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from lora_lite.config import AdapterConfig, is_number, option
 from lora_lite.errors import ConfigError
-from lora_lite.linear import LinearShape, at_least_float32, read_weight
-from lora_lite.norms import column_norms, keep
+from lora_lite.linear import LinearShape, at_least_float32
+from lora_lite.norms import keep
 from lora_lite.spec import Gradient, ParamSpec, Variant, kaiming_uniform, register, zeros
 from lora_lite.variants import references
 from lora_lite.variants.low_rank import add_up
@@ -124,6 +124,28 @@ class DeLoRA(Variant):
     config_class = DeLoRAConfig
     reference = references.DELORA
     reads_weight = True
+    norms_along = "columns"
+    laws: ClassVar = {
+        "trains": ("A", "B", "lambda_"),
+        "affine_in": ("lambda_",),
+        "linear_in": ("w",),
+        "any_order_of": {"A": 0, "B": 1},
+        "repeated": {"A": 0, "B": 1, "A0": 0, "B0": 1},
+        "unchanged_by": ({"A": 1}, {"B": 1}),
+        "inputs": {"A": 1, "w": 0, "A0": 1},
+        "outputs": {"B": 0, "B0": 0},
+        "rank": 2,
+        "norm_within": ("lambda_", "lambda0"),
+        "apart_from_the_base": True,
+        "starts": {
+            "A": "uniform",
+            "lambda_": "lambda_init",
+            "w": "column norms",
+            "A0": "A",
+            "B0": "B",
+            "lambda0": "lambda_",
+        },
+    }
 
     A: Tensor
     B: Tensor
@@ -172,10 +194,12 @@ class DeLoRA(Variant):
 
     def initialise(self, layer: nn.Module, statistics: Any) -> None:
         self.lambda_.fill_(float(self.config.lambda_init))
-        keep(self.w, column_norms(read_weight(layer)), "columns")
         if self.config.init == "frozen_copy":
             for frozen, live in (("A0", self.A), ("B0", self.B), ("lambda0", self.lambda_)):
                 getattr(self, frozen).copy_(live)
+
+    def take_norms(self, norms: Tensor) -> None:
+        keep(self.w, norms, "columns")
 
     def adapt_output(self, x: Tensor, y: Tensor, layer: nn.Module) -> Tensor:
         # A gradient is a difference of terms that may each overflow float16: they meet before it is rounded.

@@ -7,9 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from lora_lite.config import AdapterConfig
-from lora_lite.deviation import Deviation
 from lora_lite.linear import LinearShape, at_least_float32, read_bias, read_weight
-from lora_lite.norms import ROWS_AT_ONCE, keep, row_norms
+from lora_lite.norms import keep, row_norms, rows_at_once
 from lora_lite.spec import ParamSpec, Variant, kaiming_uniform, register, zeros
 from lora_lite.variants import references
 from lora_lite.variants.low_rank import add_low_rank
@@ -61,9 +60,21 @@ class DoRA(Variant):
     reference = references.DORA
     reads_weight = True
     rereads_weight = True
-    deviations = (
-        Deviation("the_gradient_is_that_of_the_output", "no gradient flows through n, as in section 4.3"),
-    )
+    norms_along = "rows"
+    laws: ClassVar = {
+        "trains": ("A", "B", "m"),
+        "affine_in": ("m",),
+        "any_order_of": {"A": 0, "B": 1},
+        "one_more_zero": {"A": 0, "B": 1},
+        "repeated": {"A": 0, "B": 1},
+        "unchanged_by": {"A": 1, "B": -1},
+        "inputs": {"A": 1},
+        "outputs": {"B": 0, "m": 0},
+        "norms_are": {"rows": "m"},
+        "bias_apart": True,
+        "stops_before": ("A", "B"),
+        "starts": {"A": "uniform", "B": 0, "m": "row norms"},
+    }
 
     A: Tensor
     B: Tensor
@@ -83,7 +94,9 @@ class DoRA(Variant):
 
     def initialise(self, layer: nn.Module, statistics: Any) -> None:
         read_bias(layer)  # which every forward needs
-        keep(self.m, row_norms(read_weight(layer)), "rows")
+
+    def take_norms(self, norms: Tensor) -> None:
+        keep(self.m, norms, "rows")
 
     def _wide(self, W: Tensor) -> torch.dtype:
         """The dtype that W + s B A is taken in."""
@@ -100,7 +113,8 @@ class DoRA(Variant):
         W = read_weight(layer)
         wide = self._wide(W)
         A, B = self.A.to(wide), self.B.to(wide)
-        blocks = zip(torch.split(W, ROWS_AT_ONCE), torch.split(B, ROWS_AT_ONCE), strict=True)
+        step = rows_at_once(W)
+        blocks = zip(torch.split(W, step), torch.split(B, step), strict=True)
         n = torch.cat([row_norms(torch.addmm(w.to(wide), b, A, alpha=self.scale)) for w, b in blocks])
         return torch.where(n == 0, 1, n)
 

@@ -2,6 +2,7 @@
 
 import math
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -81,6 +82,21 @@ class EVA(Variant):
     config_class = EVAConfig
     reference = references.EVA
     needs_calibration = True
+    laws: ClassVar = {
+        "trains": ("A", "B"),
+        "proportional_to": ("alpha",),
+        "linear_in": ("A", "B"),
+        "any_order_of": {"A": 0, "B": 1},
+        "one_more_zero": {"A": 0, "B": 1},
+        "composed_of": {"A": 0, "B": 1},
+        "repeated": {"A": 0, "B": 1},
+        "unchanged_by": {"A": 1, "B": -1},
+        "inputs": {"A": 1},
+        "outputs": {"B": 0},
+        "rank": 1,
+        "apart_from_the_base": True,
+        "starts": {"A": "principal directions", "B": 0},
+    }
 
     A: Tensor
     B: Tensor
@@ -125,8 +141,8 @@ class EVA(Variant):
             shares[name] = (variance / total)[:most].tolist()
         # sorted is stable: of equal shares the earlier layer's come first.
         ranking = sorted(((share, name) for name in shares for share in shares[name]), key=lambda s: -s[0])
-        winners = [name for _, name in ranking[: config.r * len(shares)]]
-        ranks = {name: winners.count(name) for name in shares if name in winners}
+        winners = Counter(name for _, name in ranking[: config.r * len(shares)])
+        ranks = {name: winners[name] for name in shares if name in winners}
         for name, rank in ranks.items():
             if rank > (found := statistics[name].rank()):
                 raise CalibrationError(

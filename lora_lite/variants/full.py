@@ -70,6 +70,14 @@ class Full(Variant):
             "training_on_minilm", "attention's softmax is the same whatever the keys' bias: nothing trains it"
         ),
     )
+    laws: ClassVar = {
+        "trains": ("W", "b"),
+        "affine_in": ("W", "b"),
+        "inputs": {"W": 1},
+        "outputs": {"W": 0, "b": 0},
+        "in_place_of_the_base": True,
+        "starts": {"W": "weight", "b": "bias"},
+    }
 
     W: Tensor
     b: Tensor
@@ -85,7 +93,7 @@ class Full(Variant):
 
     def initialise(self, layer: nn.Module, statistics: Any) -> None:
         W = read_weight(layer)
-        refuse_lost(torch.linalg.vector_norm(W, torch.inf, dim=1), self.W.dtype, "rows")
+        refuse_lost(W.abs().amax(dim=1), self.W.dtype, "rows")
         self.W.copy_(W)
         if (bias := read_bias(layer)) is not None:
             self.b.copy_(bias)

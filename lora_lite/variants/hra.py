@@ -74,6 +74,17 @@ class HRA(Variant):
     name = "hra"
     config_class = HRAConfig
     reference = references.HRA
+    laws: ClassVar = {
+        "trains": ("U",),
+        "one_more_zero": {"U": 0},
+        "composed_of": {"U": 0},
+        "unchanged_by": {"U": 1},
+        "inputs": {"U": 1},
+        "outputs": {},
+        "rank": 1,
+        "starts": {"U": "uniform pairs"},
+        "keeps": ("singular values", "row norms", "row angles"),
+    }
 
     U: Tensor
 

@@ -53,6 +53,14 @@ class IA3(Variant):
     name = "ia3"
     config_class = IA3Config
     reference = references.IA3
+    laws: ClassVar = {
+        "trains": ("offset",),
+        "linear_in": ("offset",),
+        "inputs": {},
+        "outputs": {"offset": 0},
+        "sees_the_output_alone": True,
+        "starts": {"offset": 0},
+    }
 
     offset: Tensor
 

@@ -53,6 +53,13 @@ class IA3FF(Variant):
     name = "ia3_ff"
     config_class = IA3FFConfig
     reference = references.IA3
+    laws: ClassVar = {
+        "trains": ("offset",),
+        "linear_in": ("offset",),
+        "inputs": {"offset": 0},
+        "outputs": {},
+        "starts": {"offset": 0},
+    }
 
     offset: Tensor
 

@@ -48,6 +48,21 @@ class LoRA(Variant):
     name = "lora"
     config_class = LoRAConfig
     reference = references.LORA
+    laws: ClassVar = {
+        "trains": ("A", "B"),
+        "proportional_to": ("alpha",),
+        "linear_in": ("A", "B"),
+        "any_order_of": {"A": 0, "B": 1},
+        "one_more_zero": {"A": 0, "B": 1},
+        "composed_of": {"A": 0, "B": 1},
+        "repeated": {"A": 0, "B": 1},
+        "unchanged_by": {"A": 1, "B": -1},
+        "inputs": {"A": 1},
+        "outputs": {"B": 0},
+        "rank": 1,
+        "apart_from_the_base": True,
+        "starts": {"A": "uniform", "B": 0},
+    }
 
     A: Tensor
     B: Tensor

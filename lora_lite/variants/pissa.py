@@ -72,6 +72,22 @@ class PiSSA(Variant):
     config_class = PiSSAConfig
     reference = references.PISSA
     reads_weight = True
+    laws: ClassVar = {
+        "trains": ("A", "B"),
+        "proportional_to": ("alpha",),
+        "affine_in": ("A", "B"),
+        "any_order_of": {"A": 0, "B": 1},
+        "one_more_zero": {"A": 0, "B": 1, "A0": 0, "B0": 1},
+        "composed_of": {"A": 0, "B": 1, "A0": 0, "B0": 1},
+        "repeated": {"A": 0, "B": 1, "A0": 0, "B0": 1},
+        "unchanged_by": ({"A": 1, "B": -1}, {"A0": 1, "B0": -1}),
+        "inputs": {"A": 1, "A0": 1},
+        "outputs": {"B": 0, "B0": 0},
+        "rank": 2,
+        "apart_from_the_base": True,
+        "starts": {"A0": "A", "B0": "B"},
+        "starts_as_svd": ("B", "A"),
+    }
 
     A: Tensor
     B: Tensor
@@ -104,16 +120,16 @@ class PiSSA(Variant):
     def initialise(self, layer: nn.Module, statistics: Any) -> None:
         W = read_weight(layer)
         W = W.to(at_least_float32(W.dtype))
-        if not W.any():
-            raise ConfigError(
-                "pissa: W is zero and has no principal part; it could never learn. Leave the layer out."
-            )
         r = self.A.shape[0]
         if self.config.niter is None:
             U, S, Vh = torch.linalg.svd(W, full_matrices=False)
         else:
             U, S, V = torch.svd_lowrank(W, q=r, niter=self.config.niter)
             Vh = V.mT
+        if not S.any():
+            raise ConfigError(
+                "pissa: W is zero and has no principal part; it could never learn. Leave the layer out."
+            )
         # s multiplies the product again: s B A is the principal part, whatever alpha is.
         root = (S[:r].double() / self.scale).sqrt()
         for name in ("A", "A0"):

@@ -83,7 +83,7 @@ def _block(name: str, evidence: Evidence, narrowed: str) -> Block:
         deviations=about.sections.get("Deviations", "none stated in the docstring"),
         stages=stages_of(outcomes),
         outcomes=outcomes,
-        could_add=[f"{one.what}: {one.remedy}" for one in lacking],
+        could_add=[*(f"{one.what}: {one.remedy}" for one in lacking), *missing.laws_of(variant)],
         verdict=verdict,
         reason=reason,
     )

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import lora_lite as ll
 from properties.judging.needs import has_oracle, says_what_trains
 from properties.judging.peft_layers import NO_PEER, PEFT
+from properties.judging.proposals import proposed
 from properties.mutation import load_catalogue
+from strategies.options import BUILT_IN
 
 
 @dataclass(frozen=True)
@@ -70,3 +72,9 @@ WANTED: tuple[tuple[Callable[[type[ll.Variant]], bool], Missing], ...] = (
 def of(variant: type[ll.Variant]) -> list[Missing]:
     """What this variant is without, most telling first."""
     return [missing for has, missing in WANTED if not has(variant)]
+
+
+def laws_of(variant: type[ll.Variant]) -> list[str]:
+    """What its formula keeps by measurement, and does not declare; ours declare all that a test measures."""
+    own = variant.name in BUILT_IN
+    return [] if own else [f"a law not declared: {told}" for told in proposed(variant.name)]

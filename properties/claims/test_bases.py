@@ -182,7 +182,7 @@ def test_an_optimiser_of_all_parameters_leaves_the_base(variant: str) -> None:
     assert_all_identical({name: now[name] for name in before}, before, what=what, like="as before")
 
 
-@claim(st.just, stage="init", subject="lora_lite")
+@claim(st.just, stage="init", needs=("identity",), subject="lora_lite")
 def test_a_weight_that_a_hook_computes_is_read_as_it_computes_it(variant: str) -> None:
     """Under the older spectral norm, before any forward: a fresh adapter changes nothing."""
     torch.manual_seed(0)

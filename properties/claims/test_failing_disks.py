@@ -28,7 +28,7 @@ def test_a_full_disk_leaves_the_old_file() -> None:
     its own, where one can be made. Once there is room the next save succeeds.
     """
     larger = adapted(ll.HRAConfig(r=2048))
-    with saved() as path:
+    with saved(on_disk=True) as path:
         old, match = path.read_bytes(), f"{path.name}: it could not be written: File too large"
         with full_file(room=100), assert_refuses(OSError, match, claim="save to a full disk"):
             ll.save(larger, path)
@@ -62,7 +62,7 @@ def test_whatever_call_of_the_system_fails_one_version_is_whole() -> None:
 
 def _one_call_fails(failing: Failing, standing: bool) -> bool:
     """Whether there was such a call."""
-    with scratch_file() as path:
+    with scratch_file(on_disk=True) as path:
         if standing:
             ll.save(_model(0), path)
         told = None
@@ -102,7 +102,7 @@ def _model(number: int) -> nn.Module:
 @claim(stage="save", subject="lora_lite")
 def test_save_and_load_go_by_no_clock() -> None:
     """One that stands still, jumps back, or is at either end of what it can tell; files from then too."""
-    with saved(_model(0)) as path:
+    with saved(_model(0), on_disk=True) as path:
         old = path.read_bytes()
         for now in (0.0, -1.0, 2.0**32, 2.0**40):
             with pytest.MonkeyPatch.context() as patch:
@@ -145,7 +145,7 @@ def save_named(path: str) -> None:
 @claim(stage="save", needs=("posix",), subject="lora_lite", slow=True)
 def test_a_locale_changes_no_byte_of_a_file() -> None:
     """In a process whose file system speaks ASCII, whose numbers have a comma, and whose i has no dot."""
-    with scratch_folder() as folder:
+    with scratch_folder(on_disk=True) as folder:
         path, again = folder / "\u0131.safetensors", folder / "again"
         plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
         command: list[str | bytes] = [sys.executable, "-c", SCRIPT, os.fsencode(path)]
@@ -163,7 +163,7 @@ def test_a_layer_of_any_name_is_saved() -> None:
     for name in ("\udcff", "a\nb \0", "__metadata__", " ", "x" * 3000):
         model = nn.ModuleDict({name: nn.Linear(3, 3)})
         ll.attach(model, ll.LoRAConfig(r=2))
-        with scratch_file() as path, assert_runs(f"save and load of a layer called {name[:9]!r}"):
+        with scratch_file(on_disk=True) as path, assert_runs(f"save and load of a layer called {name[:9]!r}"):
             ll.save(model, path)
             ll.detach(model)
             (handle,) = ll.load(model, path)
@@ -174,7 +174,7 @@ def test_a_layer_of_any_name_is_saved() -> None:
 def deep_folder() -> Iterator[None]:
     """Inside, the working folder lies deeper than any path that the system takes."""
     before = os.open(os.curdir, os.O_RDONLY)
-    with scratch_folder() as folder:
+    with scratch_folder(on_disk=True) as folder:
         try:
             os.chdir(folder)
             for _ in range(50):

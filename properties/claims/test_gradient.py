@@ -1,12 +1,11 @@
 """What learns at the first step, what does not, and that the values are right."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
 
+import lora_lite as ll
 from properties.judging.agreement import (
     assert_agrees,
     assert_first_gradients,
@@ -14,7 +13,7 @@ from properties.judging.agreement import (
 )
 from properties.judging.assertions import assert_close
 from properties.judging.claim import claim
-from properties.judging.tolerance import Bounded, claim_bound
+from properties.judging.differences import difference
 from properties.subjects import subject
 from properties.subjects.attaching import AnyCase, attach
 from properties.subjects.layer_runs import run_layers
@@ -84,13 +83,15 @@ exact = partial(
 @claim(exact, stage="gradient", share=0.3)
 def test_the_gradient_is_that_of_the_output(case: AdaptedLayer) -> None:
     """Of each trained tensor and of the input, along a random direction: by differences of the layer's own
-    output, so that it needs no oracle.
+    output, so that it needs no oracle. Where the variant declares that it stops, a law looks.
     """
     model: Any = attach(case).model
     x = case.x().requires_grad_()
     upstream = case.upstream(model(x).shape)
     (own,) = subject.tensors(model).values()
-    tensors = {"the input": x, **{name: p for name, p in own.items() if p.requires_grad}}
+    stopped = ll.VARIANTS[case.variant].laws.get("stops_before", ())
+    live = {name: p for name, p in own.items() if p.requires_grad and name not in stopped}
+    tensors = {"the input": x, **live}
     gradients = torch.autograd.grad((model(x) * upstream).sum(), list(tensors.values()), allow_unused=True)
     for (name, tensor), gradient in zip(tensors.items(), gradients, strict=True):
         direction = gaussian(case.seed, f"direction {name}", tuple(tensor.shape), tensor.dtype)
@@ -98,19 +99,3 @@ def test_the_gradient_is_that_of_the_output(case: AdaptedLayer) -> None:
         wanted = difference(lambda: (model(x) * upstream).double(), tensor, direction)
         what, like = f"the gradient of {name}", "that of the layer's own output"
         assert_close(slope, wanted, what=what, like=like)
-
-
-def difference(output: Callable[[], Tensor], tensor: Tensor, direction: Tensor) -> Bounded:
-    """(f(t + h d) − f(t − h d)) / 2h of the sum f of the output, and how far curvature and rounding may take
-    it off: three times as far as a step twice as long tells, and the bound of f's terms over h.
-    """
-    h = torch.finfo(torch.float64).eps ** (1 / 3)
-    with torch.no_grad():
-        own, sums = tensor.clone(), {}
-        for step in (h, -h, 2 * h, -2 * h, 0.0):
-            tensor.copy_(own + step * direction)
-            terms = output()
-            sums[step] = terms.sum()
-    fine, coarse = ((sums[s] - sums[-s]) / (2 * s) for s in (h, 2 * h))
-    rounding = claim_bound(terms.abs().sum() / h, torch.float64)
-    return Bounded(fine, (coarse - fine).abs() + rounding)

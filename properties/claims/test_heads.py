@@ -20,7 +20,7 @@ from properties.judging.assertions import (
     assert_refuses,
 )
 from properties.judging.claim import claim
-from properties.judging.files import scratch_file
+from properties.judging.files import adapted, base, refused, saved, scratch_file, scratch_folder
 from properties.judging.fixed_models import Stack, adapt_and_move, moved, on, simple_config, x
 from properties.judging.snapshot import base_tensors
 from properties.subjects import subject
@@ -77,6 +77,30 @@ def test_the_body_under_a_head_is_still_told_by_every_bit(case: AdaptedModel) ->
         subject.save(made.model, path)
         with assert_refuses(ll.BaseMismatchError, rf"  {name}: found", claim="load onto another body"):
             subject.load(other, path)
+
+
+@claim(stage="load", subject="lora_lite")
+def test_another_base_is_told_with_what_may_have_happened() -> None:
+    """Of one linear layer that differs, that a head which is drawn anew wants to be trained along; of all
+    layers of the adapter, that it may have been merged already. No more than that of another base.
+    """
+    head, merged, other = (base() for _ in range(3))
+    trained: Any = adapted()
+    for layer in (head[2], other[0], other[2]):
+        layer.weight.data.neg_()
+    other[0].bias.data.add_(1)
+    with saved(trained) as path, scratch_folder() as folder:
+        ll.export_peft(trained, folder)
+        subject.load(merged, path)
+        subject.merge(merged)
+        drawn, suspected = r"FullConfig\(target_names=\('2',\)\)", "merged into this base already"
+        for read, place in ((ll.load, path), (ll.import_peft, folder)):
+            for model, match, what in ((head, drawn, "a head"), (merged, suspected, "a merged base")):
+                with assert_refuses(ll.BaseMismatchError, match, claim=f"{read.__name__} onto {what}"):
+                    read(model, place)
+    plain = r"(?s)\A(?!.*(?:FullConfig|merged into)).*made for another base"
+    with saved(adapted(ll.LoRAConfig(r=2, target_names=("0",)))) as path:
+        refused(other, path, ll.BaseMismatchError, plain, "load onto another base")
 
 
 @claim(bodies, stage="merge", subject="lora_lite", share=0.3)

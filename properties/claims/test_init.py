@@ -18,6 +18,7 @@ from properties.judging.assertions import (
     assert_finite,
     assert_holds,
     assert_within,
+    claim_is_about,
 )
 from properties.judging.claim import claim
 from properties.judging.tolerance import claim_bound
@@ -38,6 +39,10 @@ DRAWN = {"lora": {"A": 4}, "dora": {"A": 4}, "delora": {"A": 4, "B": 4}, "hra": 
 
 
 def check_identity(case: AnyCase) -> None:
+    declared = subject.identity(case)
+    found = f"the identity at init is declared {declared!r}, wanted 'exact', 'rounding' or 'none'"
+    assert_holds(declared in ("exact", "rounding", "none"), claim=found)
+    claim_is_about(declared != "none")
     plain = default_run(case)(case.build())
     attached = attach(case)
     if subject.identity(case) == "exact":
@@ -47,13 +52,13 @@ def check_identity(case: AnyCase) -> None:
         assert_gives_the_base(layer)
 
 
-@claim(adapted_layers, stage="init")
+@claim(adapted_layers, stage="init", needs=("identity",))
 def test_identity_at_init(case: AdaptedLayer) -> None:
     """Exactly where the variant declares it so, else to rounding; in every base and adapter dtype."""
     check_identity(case)
 
 
-@claim(adapted_models, stage="init", needs=("transformers",), share=0.3)
+@claim(adapted_models, stage="init", needs=("transformers", "identity"), share=0.3)
 def test_identity_at_init_of_a_whole_model(case: AdaptedModel) -> None:
     """Every adapted layer of a model gives what its base gives on the same input; exact variants give the
     same logits.

@@ -15,7 +15,16 @@ from lora_lite import journal
 from properties.judging.assertions import assert_holds, assert_refuses
 from properties.judging.claim import claim
 from properties.judging.fixed_models import Stack, moved, on, x
-from properties.judging.interrupting import Lines, assert_before_or_after, lines_of, scene, stopped, tracing
+from properties.judging.interrupting import (
+    Lines,
+    assert_before_or_after,
+    lines_of,
+    one_folder,
+    scene,
+    stopped,
+    tracing,
+    turning_points,
+)
 from properties.judging.snapshot import assert_as_before, snapshot_of
 from strategies.interrupts import LAST, MOST, OPERATIONS, Interrupt, interrupts
 from strategies.options import BUILT_IN
@@ -29,14 +38,16 @@ def test_an_interrupt_leaves_the_model_as_before_or_as_after(case: Interrupt) ->
 
 @claim(st.just, stage="attach", subject="lora_lite", slow=True)
 def test_no_line_leaves_half_of_it_when_interrupted(variant: str) -> None:
-    """Of one operation nearly all lines are the same for every variant: each takes its own ninth of them, and
-    the last ones, on which the model changes. `python -m properties.fuzz.interrupts` tries all on each.
+    """Of one operation nearly all lines are the same for every variant: each takes its own ninth of them,
+    the first and the last time that a loop runs them, and the last ones, on which the model changes.
+    `python -m properties.fuzz.interrupts` tries all on each.
     """
     turn = BUILT_IN.index(variant) if variant in BUILT_IN else 0
-    for operation in OPERATIONS:
-        count = lines_of(variant, operation)
-        for at in sorted({*range(turn, count, len(BUILT_IN)), *range(max(0, count - LAST), count)}):
-            assert_before_or_after(Interrupt(variant, operation, at))
+    with one_folder():
+        for operation in OPERATIONS:
+            count, points = lines_of(variant, operation), turning_points(variant, operation)
+            for at in sorted({*points[turn :: len(BUILT_IN)], *range(max(0, count - LAST), count)}):
+                assert_before_or_after(Interrupt(variant, operation, at))
 
 
 class InNoGrad(Lines):
@@ -55,18 +66,19 @@ class InNoGrad(Lines):
 @claim(st.just, stage="attach", subject="lora_lite")
 def test_an_interrupt_inside_of_no_grad_leaves_gradients_on(variant: str) -> None:
     """At each of its lines: it would leave all of torch without them."""
-    for operation in ("attach", "load", "merge", "save"):
-        # Until it has no such line any more.
-        for at in range(MOST):
-            with scene(variant, operation) as there:
-                lines = InNoGrad(KeyboardInterrupt, at)
-                with tracing(lines), suppress(KeyboardInterrupt):
-                    there.act()
-                found = torch.is_grad_enabled()
-            what = f"an interrupt at line {at} of no_grad during {operation} left torch without gradients"
-            assert_holds(found, claim=what)
-            if lines.ran <= at:
-                break
+    with one_folder():
+        for operation in ("attach", "load", "merge", "save"):
+            # Until it has no such line any more.
+            for at in range(MOST):
+                with scene(variant, operation) as there:
+                    lines = InNoGrad(KeyboardInterrupt, at)
+                    with tracing(lines), suppress(KeyboardInterrupt):
+                        there.act()
+                    found = torch.is_grad_enabled()
+                what = f"an interrupt at line {at} of no_grad during {operation} left torch without gradients"
+                assert_holds(found, claim=what)
+                if lines.ran <= at:
+                    break
 
 
 @claim(st.just, stage="merge", subject="lora_lite")

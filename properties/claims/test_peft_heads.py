@@ -1,6 +1,8 @@
 """Heads that train whole beside an adapter: modules_to_save in peft, full layers here."""
 
 import copy
+import json
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -12,6 +14,7 @@ from properties.judging.assertions import assert_holds, assert_refuses
 from properties.judging.claim import claim
 from properties.judging.files import scratch_folder
 from properties.judging.peft_folders import (
+    CONFIG,
     IN_PEFT,
     adapted_by_peft,
     assert_same_layers,
@@ -137,3 +140,53 @@ def test_whole_layers_that_are_none_of_ours_are_refused() -> None:
             ):
                 ll.export_peft(headed, folder / "adapter")
             assert_holds(not list(folder.iterdir()), claim="a refused export has made a folder")
+
+
+def of_transformers(end: str, head: str, **own: Any) -> nn.Module:
+    """LoRA on a classifier with another head more, whose class is called as one of transformers is."""
+    marks = {"__module__": "transformers.models.own", "main_input_name": "input_ids"}
+    model: Any = type(f"Own{end}", (Classifier,), {**marks, **own})()
+    model.add_module(head, nn.Linear(4, 3))
+    ll.attach(model, ll.LoRAConfig(r=2, target_names=("up",)))
+    return model  # type: ignore[no-any-return]
+
+
+def told_of(model: nn.Module) -> tuple[Any, Any]:
+    with scratch_folder() as folder:
+        ll.export_peft(model, folder)
+        settings = json.loads((folder / CONFIG).read_text())
+    return settings["task_type"], settings["auto_mapping"]
+
+
+@claim(stage="save", subject="lora_lite")
+def test_an_export_tells_the_task_where_peft_may_know_it() -> None:
+    """By the class, for what reads text; of a task with a head where that is in the file, as peft looks for
+    it there. Else it tells the class.
+    """
+    two, one = SimpleNamespace(is_encoder_decoder=True), SimpleNamespace(is_encoder_decoder=False)
+    for end, own, task in (
+        ("ForCausalLM", {}, "CAUSAL_LM"),
+        ("ForConditionalGeneration", {"config": two}, "SEQ_2_SEQ_LM"),
+        ("ForConditionalGeneration", {"config": one}, None),
+        ("ForCausalLM", {"main_input_name": "input_features"}, None),
+        ("ForCausalLM", {"__module__": "mine"}, None),
+        ("Model", {}, None),
+    ):
+        got, mapping = told_of(model := of_transformers(end, "other", **own))
+        kind = type(model)
+        name = None if task else {"base_model_class": kind.__name__, "parent_library": kind.__module__}
+        found = (
+            f"an export of {kind.__name__}, {own}, tells {got!r} and {mapping}, wanted {task!r} and {name}"
+        )
+        assert_holds((got, mapping) == (task, name), claim=found)
+    for end, head, task in (
+        ("ForSequenceClassification", "score", "SEQ_CLS"),
+        ("ForTokenClassification", "classifier", "TOKEN_CLS"),
+        ("ForQuestionAnswering", "qa_outputs", "QUESTION_ANS"),
+    ):
+        model = of_transformers(end, head)
+        bare, _ = told_of(model)
+        assert_holds(bare is None, claim=f"an export tells {bare!r}, and the base's own {head} is not in it")
+        ll.attach(model, ll.FullConfig(target_names=(head,)))
+        got, _ = told_of(model)
+        assert_holds(got == task, claim=f"an export with its {head} tells {got!r}, wanted {task!r}")

@@ -121,7 +121,7 @@ def calibration_inputs(case: PretrainedCase, names: list[str]) -> dict[str, Tens
     return {name: torch.cat(batches).double() for name, batches in caught.items() if batches}
 
 
-@claim(cases, stage="init", needs=("minilm", "transformers"), slow=True)
+@claim(cases, stage="init", needs=("minilm", "transformers", "identity"), slow=True)
 def test_identity_at_init_on_real_weights(case: PretrainedCase) -> None:
     """last_hidden_state is exactly the encoder's where the variant declares it so; else each layer's output,
     to rounding.

@@ -38,18 +38,18 @@ def check_round_trip(case: AnyCase) -> None:
         wanted = {n for n, t in held[target].items() if t.requires_grad}
         found = f"after load {sorted(live)} of {target} are trainable, wanted {sorted(wanted)}"
         assert_holds(live == wanted, claim=found)
-    what = "the output or gradient after load"
+    what = "the output or gradient after load, which brought all that specs declare,"
     assert_all_identical(learnt(fresh, case), before, what=what, like="what it was before save")
     assert_all_identical(base_tensors(fresh), attached.base, what="the base after load", like="as before")
 
 
-@claim(trained_layers, stage="load")
+@claim(trained_layers, stage="save")
 def test_save_load_keeps_every_bit(case: AdaptedLayer) -> None:
     """Onto a fresh copy of the base: tensors, outputs and gradients bit for bit, and trainable as before."""
     check_round_trip(case)
 
 
-@claim(trained_models, stage="load", needs=("transformers",), share=0.3)
+@claim(trained_models, stage="save", needs=("transformers",), share=0.3)
 def test_save_load_of_a_whole_model_keeps_every_bit(case: AdaptedModel) -> None:
     """The same on a model, calibration and per-layer ranks included."""
     check_round_trip(case)

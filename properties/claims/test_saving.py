@@ -34,7 +34,7 @@ def test_a_crash_while_saving_leaves_the_old_file() -> None:
         Path(place).write_bytes(b"half")
         raise KeyboardInterrupt
 
-    with saved() as path, pytest.MonkeyPatch.context() as patch:
+    with saved(on_disk=True) as path, pytest.MonkeyPatch.context() as patch:
         old = path.read_bytes()
         patch.setattr("lora_lite.checkpoint.save_file", crash)
         with assert_refuses(KeyboardInterrupt, "", claim="a crash in the middle of save"):
@@ -45,7 +45,7 @@ def test_a_crash_while_saving_leaves_the_old_file() -> None:
 @claim(stage="save", subject="lora_lite")
 def test_places_that_cannot_be_used_are_named() -> None:
     """An OSError, as open() would raise; the folder as before."""
-    with saved(model := adapted()) as path:
+    with saved(model := adapted(), on_disk=True) as path:
         (folder := path.with_name("folder")).mkdir()
         for place, saving in (
             (path / "below-a-file", NotADirectoryError),
@@ -65,7 +65,7 @@ def test_places_that_cannot_be_used_are_named() -> None:
 def test_an_adapter_that_diverged_is_not_saved() -> None:
     """And the file that was there before stays."""
     adapter = on(model := Stack(), "lora")
-    with saved(model) as path:
+    with saved(model, on_disk=True) as path:
         whole, match = path.read_bytes(), "^second.B: found NaN or Inf"
         with torch.no_grad():
             dict(adapter.named_parameters())["second.B"][0, 0] = torch.nan
@@ -81,7 +81,7 @@ def test_an_adapter_of_two_dtypes_is_not_saved() -> None:
     adapter.layers()["second"].bfloat16()
     match = "^second: tensor A is torch.bfloat16, wanted torch.float32"
     tried = "save of an adapter in two dtypes"
-    with scratch_file() as path, assert_refuses(ll.CheckpointError, match, claim=tried):
+    with scratch_file(on_disk=True) as path, assert_refuses(ll.CheckpointError, match, claim=tried):
         ll.save(model, path)
 
 
@@ -91,7 +91,7 @@ def test_a_saved_file_has_the_mode_of_any_new_file() -> None:
     bit.
     """
     for bits in (0, 0o022, 0o027, 0o077, 0o777):
-        with scratch_file() as path, nobody_special(path.parent), umask(bits):
+        with scratch_file(on_disk=True) as path, nobody_special(path.parent), umask(bits):
             with assert_runs(f"save under the umask {bits:03o}"):
                 ll.save(adapted(), path)
             mode, wanted = stat.S_IMODE(path.stat().st_mode), 0o666 & ~bits

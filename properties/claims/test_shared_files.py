@@ -56,7 +56,7 @@ def test_any_place_is_saved_to_and_keeps_what_it_was(place: Place) -> None:
     """Any name; links stay links; an old file keeps its mode, a new one gets what open() would give it."""
     # These names are the links' own.
     claim_is_about(place.path not in ("target", "between"))
-    with umask(place.umask), scratch_folder() as folder:
+    with umask(place.umask), scratch_folder(on_disk=True) as folder:
         path, target = lay(folder, place)
         links = {entry.name: entry.readlink() for entry in folder.iterdir() if entry.is_symlink()}
         names = {entry.name for entry in folder.iterdir()} | {target.name}
@@ -75,7 +75,7 @@ def test_any_place_is_saved_to_and_keeps_what_it_was(place: Place) -> None:
 @claim(stage="save", needs=("posix", "extended attributes"), subject="lora_lite")
 def test_save_keeps_owner_and_attributes() -> None:
     """Where the system lets us: root may give a file away."""
-    with saved() as path:
+    with saved(on_disk=True) as path:
         os.setxattr(path, "user.note", b"mine")
         if os.geteuid() == 0:
             os.chown(path, 1234, 1235)
@@ -94,7 +94,7 @@ def test_what_is_no_plain_file_is_written_into_or_left() -> None:
     """A pipe and /dev/null stay what they are; another hard link keeps the old content; a file without the
     right to be written is refused, as open() does.
     """
-    with saved(model := adapted()) as path:
+    with saved(model := adapted(), on_disk=True) as path:
         old = path.read_bytes()
         os.link(path, other := path.with_name("other"))
         (null := path.with_name("null")).symlink_to("/dev/null")
@@ -118,7 +118,7 @@ def test_what_is_no_plain_file_is_written_into_or_left() -> None:
 @claim(stage="save", needs=("posix",), subject="lora_lite")
 def test_a_place_that_may_not_be_written_is_refused() -> None:
     """As open() refuses it: a file that is read-only, '' and a folder by its slash."""
-    with saved(model := adapted()) as path:
+    with saved(model := adapted(), on_disk=True) as path:
         path.chmod(0o444)
         with (
             nobody_special(path.parent),
@@ -136,7 +136,7 @@ def test_a_file_is_what_safetensors_makes_of_it() -> None:
     model = nn.ModuleDict({"ü": nn.Linear(3, 5), "b": nn.Linear(5, 3)})
     ll.attach(model, ll.LoRAConfig(r=2, target_names=("ü",)))
     ll.attach(model, ll.IA3Config(dtype=torch.bfloat16, target_names=("b",)))
-    with saved(model) as path, safe_open(path, framework="pt") as file:
+    with saved(model, on_disk=True) as path, safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
         same = as_safetensors(tensors, file.metadata()) == path.read_bytes()
         assert_holds(same, claim="the file is not what safetensors writes of the same tensors and metadata")
@@ -145,14 +145,14 @@ def test_a_file_is_what_safetensors_makes_of_it() -> None:
 @claim(stage="save", needs=("posix",), subject="lora_lite")
 def test_killed_savers_leave_the_old_file_and_what_the_next_one_clears() -> None:
     """A handful here; python -m properties.fuzz.races kills hundreds."""
-    with scratch_file() as path:
+    with scratch_file(on_disk=True) as path:
         kill_savers(path, 6)
 
 
 @claim(stage="save", needs=("posix",), subject="lora_lite")
 def test_what_another_living_saver_writes_is_left_alone() -> None:
     """Its half-made file is told from a dead one's, whichever of them was first."""
-    with scratch_file() as path, pytest.MonkeyPatch.context() as patch:
+    with scratch_file(on_disk=True) as path, pytest.MonkeyPatch.context() as patch:
 
         def another() -> None:
             patch.undo()
@@ -175,14 +175,14 @@ def test_what_another_living_saver_writes_is_left_alone() -> None:
 @claim(stage="load", needs=("posix",), subject="lora_lite")
 def test_savers_and_readers_of_one_file_race_without_harm() -> None:
     """Two writers and three readers, twenty loads each; python -m properties.fuzz.races has a thousand."""
-    with scratch_file() as path:
+    with scratch_file(on_disk=True) as path:
         race(path, 20)
 
 
 @claim(stage="load", subject="lora_lite")
 def test_a_reader_sees_one_version() -> None:
     """Another file is moved into its place, or it is shortened, at one line of load after another."""
-    with saved(holding(VALUES[0])) as path, scratch_folder() as folder:
+    with saved(holding(VALUES[0]), on_disk=True) as path, scratch_folder(on_disk=True) as folder:
         old = path.read_bytes()
         ll.save(holding(VALUES[1]), other := folder / "other")
         new = other.read_bytes()
@@ -236,7 +236,7 @@ def test_what_changes_while_it_is_saved_is_noticed() -> None:
     """An optimiser's step between one line of save and the next: it is refused, or all of the file is from
     before it or after it.
     """
-    with scratch_file() as path:
+    with scratch_file(on_disk=True) as path:
         for at in range(0, 10_000, 7):
             model = holding(VALUES[0])
             parameters = list(ll.adapters_of(model)[0].parameters())
@@ -262,7 +262,7 @@ def test_what_changes_while_it_is_saved_is_noticed() -> None:
 @claim(stage="save", subject="lora_lite")
 def test_a_path_of_bytes_is_taken() -> None:
     """And one that is a PathLike of them; as open() takes them."""
-    with scratch_file() as path:
+    with scratch_file(on_disk=True) as path:
         place = os.fsencode(path.with_name(os.fsdecode(b"\xff\n")))
         ll.save(model := adapted(), place)
         ll.load(plain := base(), place)

@@ -11,20 +11,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import lora_lite as ll
-from properties.judging.assertions import (
-    assert_holds,
-    assert_identical,
-    assert_nonzero,
-    assert_refuses,
-    assert_runs,
-    assert_within,
-)
+from properties.judging.assertions import assert_holds, assert_identical, assert_refuses, assert_runs
 from properties.judging.claim import claim
 from properties.judging.files import scratch_file
-from properties.judging.fixed_models import Stack, moved, on, simple_config, x
-from properties.judging.own_bound import own_results
+from properties.judging.fixed_models import Stack, moved, on, x
 from properties.judging.snapshot import assert_as_before, hooked, snapshot_of
-from properties.subjects.attaching import seed_inits
 from strategies.wrappers import Wrapped, wrapped
 
 
@@ -34,8 +25,12 @@ def test_names_are_those_of_the_plain_model(case: Wrapped) -> None:
     and detach takes off all of it.
     """
     names, model = ("0.0", "0.1", "1"), case.build()
-    if case.before:
-        model = case.wrap(model)
+    # What a compiled graph computes is asked elsewhere: tracing one takes longer than all else here.
+    with torch.compiler.set_stance("force_eager"):
+        assert_named(case, case.wrap(model) if case.before else model, names)
+
+
+def assert_named(case: Wrapped, model: nn.Module, names: tuple[str, ...]) -> None:
     before = snapshot_of(model)
     adapter = moved(on(model, case.variant))
     assert_holds(adapter.targets == names, claim=f"targets are {adapter.targets}, wanted {names}")
@@ -241,52 +236,3 @@ def test_what_torchscript_calls_is_refused() -> None:
             adapter.detach()
             ll.load(model, path)
         ll.merge(model)
-
-
-MASK = torch.tensor([[False] * 5, [False] * 3 + [True] * 2])
-
-
-def masked(encoder: nn.Module, src: Tensor) -> dict[str, Tensor]:
-    """Of an nn.TransformerEncoder."""
-    return {"output": encoder(src, src_key_padding_mask=MASK)}
-
-
-@claim(st.just, stage="forward", subject="lora_lite")
-def test_an_encoders_fast_path_does_not_pass_by_an_adapter(variant: str) -> None:
-    """nn.TransformerEncoder with a padding mask, evaluated: calibration and adapter see padded tensors. It is
-    as before after detach.
-    """
-    torch.manual_seed(0)
-    layer = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
-    model = nn.TransformerEncoder(layer, 2, enable_nested_tensor=True).eval()
-    batch: dict[str, Any] = {"src": x(2, 5), "src_key_padding_mask": MASK}
-    before = model.use_nested_tensor
-    data = [batch] if ll.VARIANTS[variant].needs_calibration else None
-    with torch.no_grad(), warnings.catch_warnings():
-        # torch's own, of its nested tensors.
-        warnings.filterwarnings("ignore", "The PyTorch API of nested tensors")
-        with assert_runs("an encoder with a padding mask and an adapter"):
-            plain = model(**batch)[~MASK]
-            seed_inits(0)
-            adapter = ll.attach(model, simple_config(variant, exclude_names="out_proj"), data)
-            bound = 2 * own_results(model, batch["src"], masked)["output"].error[~MASK]
-            what = "the output of an encoder with a mask and a fresh adapter"
-            assert_within(model(**batch)[~MASK], plain, bound, what=what, like="that of the plain one")
-            moved(adapter)
-            assert_nonzero(model(**batch)[~MASK] - plain, what="what a moved adapter adds in an encoder")
-            ll.detach(model)
-            assert_identical(model(**batch)[~MASK], plain, what="the output after detach", like="as before")
-    found = f"use_nested_tensor is {model.use_nested_tensor} after detach, was {before}"
-    assert_holds(model.use_nested_tensor == before, claim=found)
-
-
-@claim(st.just, stage="refusal", subject="lora_lite")
-def test_a_nested_tensor_is_refused_by_the_layer(variant: str) -> None:
-    """It has no shape to go by."""
-    on(model := nn.Sequential(nn.Linear(4, 4)), variant)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The PyTorch API of nested tensors")
-        given = torch.nested.nested_tensor([torch.ones(2, 4), torch.ones(3, 4)])
-    match = "^0: found a nested tensor"
-    with assert_refuses(ll.TargetError, match, claim="a forward of a nested tensor"):
-        model(given)

@@ -8,7 +8,7 @@ import argparse
 import time
 
 import lora_lite as ll
-from properties.judging.interrupting import assert_before_or_after, lines_of
+from properties.judging.interrupting import assert_before_or_after, lines_of, one_folder
 from strategies.interrupts import ERRORS, OPERATIONS, Interrupt
 
 
@@ -22,8 +22,9 @@ def main() -> None:
     for variant in arguments.variant or sorted(ll.VARIANTS):
         counts = {operation: lines_of(variant, operation) for operation in OPERATIONS}
         for operation, count in counts.items():
-            for at in range(count):
-                assert_before_or_after(Interrupt(variant, operation, at, arguments.error))
+            with one_folder():
+                for at in range(count):
+                    assert_before_or_after(Interrupt(variant, operation, at, arguments.error))
             tried += count
         lines = ", ".join(f"{operation} {count}" for operation, count in counts.items())
         print(f"{variant:10} {lines}", flush=True)

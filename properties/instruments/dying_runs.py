@@ -2,11 +2,11 @@
 
 import json
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
+
+from properties.instruments.sessions import Session
 
 ROOT = Path(__file__).parents[2]
 
@@ -117,7 +117,7 @@ def test_after(made):
 """
 
 
-def started(folder: Path, test: str, *arguments: str) -> "subprocess.Popen[str]":
+def started(folder: Path, test: str, *arguments: str) -> Session:
     """pytest on this one file, in a session of processes of its own."""
     (folder / "conftest.py").write_text(CONFTEST)
     (folder / "test_it.py").write_text(test)
@@ -126,24 +126,15 @@ def started(folder: Path, test: str, *arguments: str) -> "subprocess.Popen[str]"
     mine = ("PYT", "CI")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(mine)}
     environment |= {"PYTHONPATH": f"{ROOT}", "COLUMNS": "200", "TMPDIR": f"{folder}"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "test_it.py", *arguments],
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    return Session(folder, ("-p", "no:cacheprovider", "test_it.py", *arguments), environment)
 
 
 def ended(folder: Path, test: str, *arguments: str) -> tuple[int, str, dict[str, dict[str, Any]]]:
     """The exit code, what was printed, and the reports by name of the test."""
-    process = started(folder, test, *arguments)
-    printed, _ = process.communicate(timeout=300)
+    code, printed = started(folder, test, *arguments).ended()
     lines = (folder / "reports").read_text().splitlines() if (folder / "reports").exists() else []
     reports = {nodeid.partition("::")[2]: one for line in lines for nodeid, one in json.loads(line).items()}
-    return process.returncode, printed, reports
+    return code, printed, reports
 
 
 def waited_for(path: Path) -> None:

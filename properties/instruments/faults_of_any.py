@@ -129,6 +129,16 @@ def never_off(original: Any, life: Any) -> Iterator[None]:
     yield
 
 
+def settings_are_the_firsts(original: Any, life: Any, *settings: Any) -> Any:
+    """A second adapter has those of the first, whatever is asked for."""
+    return original(life)
+
+
+def keeps_a_graph(life: Any) -> None:
+    with torch.enable_grad():
+        life.model.kept = 2 * torch.ones(1, requires_grad=True)
+
+
 def fresh_second(original: Any, life: Any) -> None:
     original(life)
     with torch.no_grad():
@@ -263,6 +273,10 @@ FAULTS: dict[str, Fault] = {
     "a_multiplier_scales_what_is_added": instead("scale", lambda original, life, factor: None),
     "a_second_adapter_leaves_the_first_alone": instead("add_second", after(first_moves)),
     "switching_back_gives_the_first_back": instead("switch", switch_sticks),
+    "a_second_adapter_of_other_settings_is_its_own_or_refused": instead(
+        "add_second", settings_are_the_firsts
+    ),
+    "a_merged_adapter_can_be_copied": instead("merge", after(keeps_a_graph)),
     "a_fresh_second_adapter_adds_nothing": instead("add_second", fresh_second),
     "merging_beside_a_second_adapter_folds_the_active_one": instead("switch", switch_sticks),
     "a_loaded_adapter_gives_what_was_saved": loaded(trained),

@@ -24,6 +24,11 @@ def slopes(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     return y + sum((p - p.detach()).sum() for n, p in model.named_parameters() if p.requires_grad)
 
 
+def of_the_input_too(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """Beside the update, as no factor of zero takes away."""
+    return y + 0.1 * x.sum(-1, keepdim=True)
+
+
 def alpha_is_ignored(patch: pytest.MonkeyPatch) -> None:
     attach = Peft.attach
 
@@ -39,6 +44,7 @@ FAULTS: dict[str, Fault] = {
     "the_output_is_the_formulas": attached(halved_scale),
     "the_gradient_of_the_input_is_the_formulas": giving(lambda model, x, y: y + (x - x.detach()).sum()),
     "gradients_of_the_tensors_are_the_formulas": giving(slopes),
+    "the_layer_keeps_the_laws_of_the_formula": giving(of_the_input_too),
     "init_keeps_the_laws_of_the_formula": attached(trained),
     "the_merged_weight_is_the_formulas": instead("merge", after(moved)),
 }

@@ -18,8 +18,8 @@ LEFT = ("__pycache__", "*.egg-info", "build", "artifacts", ".git", ".hypothesis"
 
 
 def readme_example() -> dict[str, str]:
-    """Its files, by name."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    """Its files, by name: README has what a variant must have, properties/README.md the oracle."""
+    readme = "".join((ROOT / at).read_text(encoding="utf-8") for at in ("README.md", "properties/README.md"))
     return dict(re.findall(r"```python\n# my_adapters/(\S+)\n(.*?)```", readme, re.DOTALL))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 
 from properties.audit.evidence import Evidence, Matrix, Speed
 from properties.audit.judge import judge
@@ -132,10 +133,10 @@ OVERFLOW = (Path(__file__).parent / "overflow.js").read_text("utf-8")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390], ids=["desktop", "phone"])
+@pytest.mark.parametrize("width", [1400, 800, 360], ids=["desktop", "window", "phone"])
 def test_the_page_is_legible(browser: Any, report_page: Path, width: int, scheme: str) -> None:
     """With every fold open: no overflow, contrast of 4.5 and more, no word on the console, nothing
-    fetched.
+    fetched, and nothing that axe objects to.
     """
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
     opened = context.new_page()
@@ -145,16 +146,45 @@ def test_the_page_is_legible(browser: Any, report_page: Path, width: int, scheme
     asked: list[str] = []
     opened.on("request", lambda request: asked.append(request.url))
     opened.goto(report_page.as_uri())
+    # A panel in the page, and not above it, so that what lies behind it is the page.
+    opened.evaluate("document.querySelectorAll('[popover]').forEach(e => e.removeAttribute('popover'))")
     opened.evaluate("document.querySelectorAll('details').forEach(e => e.open = true)")
     overflow, faint = opened.evaluate(OVERFLOW), opened.evaluate(FAINT)
     dark = opened.evaluate("getComputedStyle(document.body).backgroundColor")
+    # What it looks at beside contrast is the same in the dark.
+    objections = Axe().run(opened).generate_report() if scheme == "light" else "Found 0 "
     context.close()
     assert overflow == []
+    assert objections.startswith("Found 0 "), objections
     assert faint["found"] == []
     assert faint["seen"] > 500
     assert said == []
     assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
     assert (dark == "rgb(20, 23, 26)") == (scheme == "dark")
+
+
+@pytest.mark.parametrize("width", [1400, 360], ids=["desktop", "phone"])
+def test_a_cell_of_the_summary_tells_its_claims(browser: Any, report_page: Path, width: int) -> None:
+    """By keyboard alone: the claim that failed, its recipe and how to replay it; Escape closes it. The table
+    itself needs no scrolling sideways.
+    """
+    opened = browser.new_page(viewport={"width": width, "height": 900})
+    opened.goto(report_page.as_uri())
+    table = opened.locator("table.summary").bounding_box()
+    opened.get_by_role("button", name="hra, forward: broken").focus()
+    opened.keyboard.press("Enter")
+    panel = opened.get_by_role("region", name="hra, forward")
+    told = panel.inner_text()
+    objections = Axe().run(opened).generate_report()
+    opened.keyboard.press("Escape")
+    shown = panel.is_visible()
+    opened.close()
+    assert table["x"] >= 0
+    assert table["x"] + table["width"] <= width
+    for word in ("forward agrees with the oracle", "recipe   ", "replay   "):
+        assert word in told
+    assert objections.startswith("Found 0 "), objections
+    assert not shown
 
 
 def test_the_page_prints(browser: Any, report_page: Path) -> None:

@@ -6,6 +6,7 @@ from hypothesis import settings
 from torch import Tensor
 
 import lora_lite as ll
+from properties.guests import unfounded_deviations
 from properties.instruments.strangers import registered
 from properties.judging.assertions import Violation
 from properties.judging.claim import load_claims
@@ -31,18 +32,42 @@ def test_what_is_not_declared_stays_red(monkeypatch: pytest.MonkeyPatch) -> None
             load_claims()[CLAIM].run("ssf", FEW)
 
 
-@pytest.mark.parametrize("where", [lambda config: config.dtype == torch.float32, lambda config: False])
-def test_a_stale_declaration_is_red(where: object, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("where", "found"),
+    [
+        (lambda config: config.dtype == torch.float32, r"holds in all \d+ cases of these"),
+        (lambda config: False, "no settings that are drawn are so"),
+    ],
+)
+def test_a_stale_declaration_is_red(where: object, found: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It holds there, or there is no such config."""
     deviation = ll.Deviation(CLAIM, "somebody thought so", where)  # type: ignore[arg-type]  # a function
     monkeypatch.setattr(ll.LoRA, "deviations", (deviation,))
-    with pytest.raises(Violation, match="lora declares that this does not hold of it"):
+    with pytest.raises(Violation, match=f"lora declares that this does not hold of it .*{found}"):
         confirm(load_claims()[CLAIM], "lora", FEW)
 
 
 @pytest.mark.parametrize("of", [name for name, kind in ll.VARIANTS.items() if kind.deviations])
-def test_every_declaration_of_ours_names_a_claim(of: str) -> None:
-    assert {one.claim for one in ll.VARIANTS[of].deviations} <= set(load_claims())
+def test_every_declaration_of_ours_is_of_a_claim_about_it(of: str) -> None:
+    assert not list(unfounded_deviations(ll.VARIANTS[of]))
+
+
+@pytest.mark.parametrize(
+    ("claim", "told"),
+    [
+        ("every_entry_move_in_every_dtype", "'every_entry_moves_in_every_dtype'"),
+        (f"test_{CLAIM}", f"'{CLAIM}'"),
+        ("calibration_leaves_nothing_behind", "about ssf: it is"),
+        ("bananas", "the nearest is"),
+    ],
+)
+def test_a_deviation_from_no_claim_is_told(claim: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that is misspelt, that of a test, or that of a claim about others."""
+    with registered("ssf") as variant:
+        monkeypatch.setattr(variant, "deviations", (ll.Deviation(claim, "so it is"),))
+        (found,) = unfounded_deviations(variant)
+    assert f"SSF.deviations: found {claim!r}, wanted the name of a claim" in found
+    assert told in found
 
 
 def test_a_crash_is_not_what_was_declared(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Every finding is still there in the pinned versions, and says what a maintainer needs to know of it."""
 
 import ast
+import fnmatch
 import runpy
 import sys
 import warnings
@@ -8,6 +9,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
+from properties.audit import explained
+from properties.judging.claim import load_claims_of_any
 
 pytestmark = pytest.mark.instruments
 
@@ -57,3 +61,23 @@ def test_the_list_has_every_finding() -> None:
 def name_of_library(name: str) -> str:
     """A finding's name begins with it."""
     return next(library for library in LIBRARIES if name.startswith(f"{library}_"))
+
+
+def test_what_explains_a_cell_is_there() -> None:
+    """Each finding, and each claim that a line names or has a star for."""
+    known = {*(name.removesuffix(".py") for name in FINDINGS), explained.DOCUMENTED}
+    lines = explained.explained()
+    assert len(lines) > 50
+    assert {line.finding for line in lines} <= known
+    claims = [(line, claim) for line in lines for claim in line.claims]
+    assert not [claim for _, claim in claims if not fnmatch.filter(load_claims_of_any(), claim)]
+
+
+def test_a_cell_without_a_finding_is_told() -> None:
+    outcomes = [
+        {"method": "peft:hra+apply_GS=True", "claim": "a_fresh_adapter_is_finite", "state": "broken"},
+        {"method": "peft:hra", "claim": "a_fresh_adapter_is_finite", "state": "crashed"},
+        {"method": "peft:hra", "claim": "every_entry_matters", "state": "held"},
+    ]
+    table = {"rows": [{"method": o["method"], "outcomes": [o]} for o in outcomes]}
+    assert explained.unexplained(table) == [outcomes[1]]

@@ -3,6 +3,7 @@
 All generic ones: `python -m properties.mutation generic --all --jobs 2`, which takes hours.
 """
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import settings
 from torch import nn
 
 import lora_lite as ll
+from properties.instruments.strangers import NAMES, registered
 from properties.judging.tolerance import claim_bound
 from properties.mutation import generic, score
 from properties.mutation.interface import interface_mutants
@@ -65,9 +67,14 @@ def test_what_is_known_is_of_mutants_that_there_are() -> None:
     assert all(one.reason for one in known().values())
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize("name", [*BUILT_IN, *NAMES])
 def test_merging_leaves_the_bias_where_that_is_why_a_mutant_is_equivalent(name: str) -> None:
     """By the merged numbers: the reason given in known.txt holds for these variants, and for no other."""
+    with nullcontext() if name in BUILT_IN else registered(name):
+        _merges_its_bias(name)
+
+
+def _merges_its_bias(name: str) -> None:
     torch.manual_seed(0)
     model: Any = nn.Sequential(nn.Linear(4, 4))
     bias = model[0].bias.detach().clone()

@@ -29,7 +29,7 @@ def home(tmp_path: Path) -> Path:
 
 def test_a_wheel_has_all_that_the_suite_reads(site: Path) -> None:
     """Every file of the packages, but the tests of the suite itself and what tells of it."""
-    told = {"properties/README.md", "properties/findings/README.md"}
+    told = {"properties/README.md", "properties/findings/README.md", "properties/gallery.md"}
     wanted = {
         path.relative_to(ROOT).as_posix()
         for package in ("lora_lite", "properties", "strategies")
@@ -116,6 +116,24 @@ def test_a_template_tells_what_is_to_be_filled_in(site: Path, tmp_path: Path) ->
         assert f"own/{part}: return " in ended.stdout
     assert "not judged: its oracle is not written yet" in ended.stdout
     assert not (tmp_path / "regressions").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("lora", "the name 'lora', which a variant of lora-lite has"),
+        ("class", "the name 'class', wanted one in lower case"),
+        ("my-gain", "the name 'my-gain', wanted one in lower case"),
+        ("Gain", "the name 'Gain', wanted one in lower case"),
+        ("json", "a module json"),
+    ],
+)
+def test_a_name_that_is_none_or_taken_is_refused(
+    name: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([name, "--into", str(tmp_path / "own")]) == 2
+    assert f"found {told}" in capsys.readouterr().err
+    assert not (tmp_path / "own").exists()
 
 
 def test_readmes_example_is_the_template_filled_in() -> None:

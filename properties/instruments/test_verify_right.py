@@ -58,8 +58,41 @@ WRITTEN: dict[str, tuple[str, dict[str, Any]]] = {
     "bfloat16": ("bfloat16", {}),
     "Conv1D": ("gpt2", {"target_modules": ["c_attn", "c_fc"], "fan_in_fan_out": True}),
     "an encoder and a decoder": ("t5", {"target_modules": ["q", "v", "wo"]}),
+    "tokens that trained along": ("llama", {"trainable_token_indices": [1, 2]}),
     "a head that trained along": ("classifier", {"target_modules": ["query"], "task_type": "SEQ_CLS"}),
 }
+
+
+def of(name: str, **settings: Any) -> Callable[[], Any]:
+    """A config of peft's, by the name of its class."""
+
+    def made() -> Any:
+        import peft
+
+        return getattr(peft, f"{name}Config")(**{"target_modules": ["q_proj", "o_proj"], **settings})
+
+    return made
+
+
+# Other methods of peft's, as they call and share their tensors.
+METHODS = {
+    "vera": of("Vera", r=4),
+    "vblora": of("VBLoRA", r=4, num_vectors=8, vector_length=8, topk=2),
+    "randlora": of("RandLora"),
+    "shira": of("Shira", r=2),
+    "lily": of("Lily"),
+    "tinylora": of("TinyLora"),
+    "norms": of("LNTuning", target_modules=["input_layernorm"]),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_other_methods_of_peft_wrote_passes(method: str, tmp_path: Path) -> None:
+    """Whose tensors are called, shared and stored in ways of their own; lora_lite has none of them."""
+    base = plant.base("llama")
+    report = verify(base, str(plant.folder(base, tmp_path, METHODS[method]())))
+    assert report.code == 0, page(report)
+    assert [finding.kind for finding in report.findings] == ["lora_lite refuses it"], page(report)
 
 
 @pytest.mark.parametrize("what", WRITTEN)

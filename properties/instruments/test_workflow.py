@@ -14,6 +14,9 @@ from ruamel.yaml import YAML
 
 from properties.audit.__main__ import parser
 from properties.instruments.sample_fixtures import set_options
+from properties.instruments.sessions import Session
+from properties.instruments.strangers import NAMES
+from properties.instruments.strangers.__main__ import arguments
 from properties.judging.profiles import EXAMPLES
 from properties.regressions.record import record_folder
 from properties.subjects.living import LIBRARIES, part_of
@@ -68,9 +71,20 @@ def test_every_command_of_the_workflow_exists() -> None:
             assert_selects(words)
         elif words[:4] == ["python", "-m", "properties.audit", "merge"]:
             assert parser().parse_args(words[3:]).into == Path("artifacts/audit")
+        elif words[:3] == ["python", "-m", "properties.instruments.strangers"]:
+            assert_judges_the_strangers(words)
         else:
             (program,) = words
             assert os.access(REPOSITORY / program, os.X_OK), program
+
+
+def assert_judges_the_strangers(words: list[str]) -> None:
+    """All of them, each in a job of its own."""
+    matrix = jobs()["strangers"]["strategy"]["matrix"]
+    assert matrix["variant"] == list(NAMES)
+    chosen = [matrix["variant"][0], matrix["oracle"][0]]
+    given = arguments().parse_args([chosen.pop(0) if word == "7" else word for word in words[3:]])
+    assert (given.seeds, given.examples) == (10, 200)
 
 
 def assert_installs(words: list[str]) -> None:
@@ -85,18 +99,9 @@ def assert_installs(words: list[str]) -> None:
 
 def assert_selects(words: list[str]) -> None:
     workers = words.index("-n")
-    alone = [
-        sys.executable,
-        *words[1:workers],
-        *words[workers + 2 :],
-        "--collect-only",
-        "-qq",
-        "-p",
-        "no:cacheprovider",
-    ]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    collected = subprocess.run(alone, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
-    assert collected.returncode == 0, collected.stdout + collected.stderr
+    alone = (*words[3:workers], *words[workers + 2 :], "--collect-only", "-qq", "-p", "no:cacheprovider")
+    code, printed = Session(REPOSITORY, alone, {**os.environ, "PYTHONPATH": str(REPOSITORY)}).ended()
+    assert code == 0, printed
 
 
 def test_every_job_uploads_what_failures_wrote(

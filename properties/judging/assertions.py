@@ -14,7 +14,7 @@ import torch
 from hypothesis.errors import UnsatisfiedAssumption
 from torch import Tensor
 
-from properties.judging.outcome import note
+from properties.judging.outcome import NotJudgedError, note
 from properties.judging.tolerance import Bounded
 
 WANTED = "what it should be"
@@ -195,7 +195,7 @@ def assert_runs(what: str) -> Iterator[None]:
     """An error inside is the finding: "`what` fails with …"."""
     try:
         yield
-    except Violation:
+    except (Violation, NotJudgedError):
         raise
     except Exception as error:
         raise Violation(f"{what} fails with {type(error).__name__}: {error}") from error

@@ -136,5 +136,7 @@ def said_weight(bound: Bound) -> tuple[Bounded, Bounded]:
     x = torch.cat((torch.zeros(1, d_in), torch.eye(d_in))).double()
     with torch.no_grad():
         y = bound.outputs(x.expand(1 + PROBES, *x.shape))
-    weight = (y[:, 1:] - y[:, :1]).mT
-    return scatter(weight, bound.dtype, normwise=True), scatter(y[:, 0], bound.dtype, normwise=True)
+    weight = scatter((y[:, 1:] - y[:, :1]).mT, bound.dtype, normwise=True)
+    # A bias cancels in the difference, and what is left is the float64 rounding of its size.
+    lost = claim_bound((y[0, 1:].abs() + y[0, :1].abs()).mT, torch.float64)
+    return Bounded(weight.value, weight.error + lost), scatter(y[:, 0], bound.dtype, normwise=True)

@@ -29,8 +29,9 @@ from properties.judging.needs import MACHINE, NEEDS, unmet
 from properties.judging.outcome import NOT_APPLICABLE, NOT_JUDGED, STAGES, Meter, NotJudgedError, measuring
 from properties.subjects.attaching import seed_inits
 from properties.subjects.bindings import binding_of
+from properties.subjects.layer_runs import NoGradientError
 from properties.subjects.library import OFFERS, RefusedError
-from properties.subjects.living import library, method_of
+from properties.subjects.living import library, offers_of
 from strategies.options import NoShapeError
 
 Check = Callable[..., None]
@@ -38,6 +39,8 @@ Check = Callable[..., None]
 Cases = Callable[[str], SearchStrategy[Any]]
 # The subject of a claim that needs no formula, and judges the methods of every library.
 ANY = "any"
+# Stages that are judged first; the others follow as in STAGES.
+FIRST = ("init", "forward", "gradient", "save", "scope")
 
 
 @contextmanager
@@ -93,6 +96,17 @@ class Claim:
         """Whether a smaller budget tries less: not where the library or the method itself is the one case."""
         return self.budgeted or self.cases not in (None, st.just)
 
+    @property
+    def turn(self) -> tuple[bool, int, bool, bool]:
+        """When it is asked in a run: what is cheap before what takes a share of the budget or imports another
+        package, of each by stage, and there what is about any adapter on any layer first.
+
+        Of a fault that many claims see its user reads the first one.
+        """
+        costly = self.share < 1 or not MACHINE.keys().isdisjoint(self.needs)
+        turns = [*FIRST, *(stage for stage in STAGES if stage not in FIRST)]
+        return costly, turns.index(self.stage), self.subject is not None, not self.draws
+
     def standing(self, variant: type[ll.Variant] | None) -> Standing:
         """Whether it is judged of this method (None: of the library as a whole), and if not, why."""
         if (self.cases is None) != (variant is None):
@@ -113,7 +127,7 @@ class Claim:
             return Standing(NOT_JUDGED, why)
         if "oracle" in self.needs and binding_of(full) is None:
             return Standing(NOT_JUDGED, f"no formula yet: bind {full} in subjects/bindings")
-        offered = {*method_of(full).offers, "oracle"}
+        offered = {*offers_of(full), "oracle"}
         lacking = [need for need in self.needs if need not in offered]
         return Standing(NOT_APPLICABLE, f"{full} offers no {lacking[0]}") if lacking else Standing(None)
 
@@ -129,6 +143,8 @@ class Claim:
         except pytest.fail.Exception as failed:
             # Of pytest.raises, and no Exception.
             raise Violation(str(failed)) from None
+        except NoGradientError as cut:
+            raise Violation(str(cut), tensor="the gradient") from None
         except NoShapeError as refused:
             raise NotJudgedError(str(refused)) from refused
         except SystemExit as ended:

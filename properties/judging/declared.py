@@ -39,20 +39,27 @@ def confirm(claim: Any, variant: str, budget: settings) -> str:
     """
     told = []
     for one in deviations_of(claim.name, variant):
-        if not _breaks(claim, variant, one, budget):
+        tried = _holding(claim, variant, one, budget)
+        if tried is not None:
+            found = "no settings that are drawn are so"
+            if tried:
+                found = f"it holds in all {tried} cases of these"
             raise Violation(
-                f"{variant} declares that this does not hold of it ({one.why}), and it holds wherever that is"
-                " declared: take the deviation out, or mend its condition"
+                f"{variant} declares that this does not hold of it ({one.why}), and {found}: take the"
+                " deviation out, or mend its condition"
             )
         told.append(one.why)
     return "; ".join(told)
 
 
-def _breaks(claim: Any, variant: str, deviation: ll.Deviation, budget: settings) -> bool:
-    """Whether some case that the deviation is about breaks the claim."""
+def _holding(claim: Any, variant: str, deviation: ll.Deviation, budget: settings) -> int | None:
+    """Of how many cases that the deviation is about the claim holds; None where it breaks, as declared."""
+    tried = 0
 
     def check(case: Any) -> None:
+        nonlocal tried
         if deviation_at(claim.name, variant, case) is deviation:
+            tried += 1
             try:
                 claim.judge(case)
             except Violation as error:
@@ -66,5 +73,5 @@ def _breaks(claim: Any, variant: str, deviation: ll.Deviation, budget: settings)
             claim.drawing(variant, check)
         )()
     except _BrokenError:
-        return True
-    return False
+        return None
+    return tried

@@ -50,12 +50,15 @@ def expected(layer: Layer, probes: int = PROBES, base: torch.dtype | None = None
     base: what the base computes in; None for its input's dtype, as it is without autocast.
     """
     base, adapter = base or layer.x.dtype, adapter_dtype(layer.case)
-    y, dx, through_base, gradients = _evaluate(layer, base, x_dtype=base, probes=probes)
+    y, dx, through_base, gradients, change = _evaluate(layer, base, x_dtype=base, probes=probes)
     overflowed = _overflowed(layer)
+    output = scatter(y, base, overflowed=overflowed)
     if coarser(base, adapter) != base:
         # Only what happens inside the adapter may be as coarse as the adapter's dtype: its parameters'
-        # gradients see x and the upstream gradient rounded to it, the base's output and dx never do.
-        *_, gradients = _evaluate(layer, base, x_dtype=adapter, probes=probes)
+        # gradients and what it adds see x and the upstream gradient rounded to it, the base's output and dx
+        # never do.
+        *_, gradients, change = _evaluate(layer, base, x_dtype=adapter, probes=probes)
+        output = Bounded(output.value, output.error + scatter(change, base, overflowed=overflowed).error)
     # Base and adapter each hand a gradient to x, rounded on its own: their sum may cancel, their errors and
     # overflows do not.
     W = layer.weight.double()
@@ -65,7 +68,7 @@ def expected(layer: Layer, probes: int = PROBES, base: torch.dtype | None = None
     of_base_error = handed_over(of_base, through_base.abs() @ W.abs(), base)
     error = own.error + of_base_error + handed_over(of_adapter, of_adapter.abs(), adapter, base)
     bounds = {
-        n: scatter(g, layer.tensors[n].dtype, normwise=True, overflowed=overflowed)
+        n: _overflowing_as_one(scatter(g, layer.tensors[n].dtype, normwise=True, overflowed=overflowed))
         for n, g in gradients.items()
     }
     if adapts_input(layer.case.variant) and (lost := of_base_error.isinf()).any():
@@ -75,17 +78,28 @@ def expected(layer: Layer, probes: int = PROBES, base: torch.dtype | None = None
         bounds = {
             n: Bounded(bound.value, torch.full_like(bound.error, torch.inf)) for n, bound in bounds.items()
         }
-    return Expected(scatter(y, base, overflowed=overflowed), Bounded(own.value, error), bounds)
+    return Expected(output, Bounded(own.value, error), bounds)
 
 
 def expected_output(layer: Layer) -> Bounded:
     """expected(layer).y alone, bit for bit: half the work, as the oracle does not go backward."""
-    base = layer.x.dtype
+    base, adapter, overflowed = layer.x.dtype, adapter_dtype(layer.case), _overflowed(layer)
     with torch.no_grad():
         given = _given(layer, base, x_dtype=base, probes=PROBES)
         y = given.output(layer)
-    given.refuse_broken_oracle(layer, [y])
-    return scatter(y, base, overflowed=_overflowed(layer))
+        given.refuse_broken_oracle(layer, [y])
+        output = scatter(y, base, overflowed=overflowed)
+        if coarser(base, adapter) == base:
+            return output
+        given = _given(layer, base, x_dtype=adapter, probes=PROBES)
+        added = scatter(given.output(layer) - given.plain(), base, overflowed=overflowed)
+    return Bounded(output.value, output.error + added.error)
+
+
+def _overflowing_as_one(gradient: Bounded) -> Bounded:
+    """Where one entry cannot be held, terms of that size flow into others and may cancel there: Inf − Inf."""
+    lost = bool(gradient.error.isinf().any())
+    return Bounded(gradient.value, torch.full_like(gradient.error, torch.inf)) if lost else gradient
 
 
 def _overflowed(layer: Layer) -> bool:
@@ -110,6 +124,11 @@ class _Given:
         return formula_of(case.variant).forward(
             self.x, self.W, self.b, self.e, self.p, self.p0, options_of(case)
         )
+
+    def plain(self) -> Tensor:
+        """The same of the base alone."""
+        y = self.x @ self.W.mT
+        return y if self.b is None else y + self.b.unsqueeze(-2)
 
     def refuse_broken_oracle(self, layer: Layer, results: Iterable[Tensor]) -> None:
         """NaN or Inf that were not among the arguments are the oracle's own."""
@@ -142,9 +161,9 @@ def _given(layer: Layer, base: torch.dtype, x_dtype: torch.dtype, probes: int) -
 
 def _evaluate(
     layer: Layer, base: torch.dtype, x_dtype: torch.dtype, probes: int
-) -> tuple[Tensor, Tensor, Tensor, Mapping[str, Tensor]]:
-    """y, dx, (1 + probes, tokens, ...); the gradient (tokens, d_out) at the base's own output; and gradients
-    by name.
+) -> tuple[Tensor, Tensor, Tensor, Mapping[str, Tensor], Tensor]:
+    """y, dx, (1 + probes, tokens, ...); the gradient (tokens, d_out) at the base's own output; gradients by
+    name; and of y what the adapter adds.
     """
     given = _given(layer, base, x_dtype, probes)
     upstream = layer.upstream.reshape(-1, layer.y.shape[-1])
@@ -158,7 +177,8 @@ def _evaluate(
     )
     if finite([upstream]):
         given.refuse_broken_oracle(layer, (y, dx, through_base, *gradients))
-    return y.detach(), dx, through_base[0], dict(zip(layer.trainable, gradients, strict=True))
+    added = (y - given.plain()).detach()
+    return y.detach(), dx, through_base[0], dict(zip(layer.trainable, gradients, strict=True)), added
 
 
 def options_of(case: Case) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 import lora_lite as ll
 from properties.judging.assertions import Violation, assert_all_identical, assert_holds, assert_refuses
+from properties.judging.place import in_memory
 from properties.judging.snapshot import assert_as_before, snapshot_of
 from properties.subjects import subject
 
@@ -42,9 +43,9 @@ def adapted(config: ll.AdapterConfig | None = None) -> nn.Module:
 
 
 @contextmanager
-def saved(model: nn.Module | None = None) -> Iterator[Path]:
+def saved(model: nn.Module | None = None, *, on_disk: bool = False) -> Iterator[Path]:
     """A file with the adapters of `model`, alone in its folder."""
-    with scratch_file() as path:
+    with scratch_file(on_disk=on_disk) as path:
         ll.save(model or adapted(), path)
         yield path
 
@@ -80,16 +81,19 @@ def config_of(header: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def scratch_folder() -> Iterator[Path]:
-    """For one example, gone afterwards; function-scoped fixtures do not fit inside @given."""
-    with tempfile.TemporaryDirectory() as folder:
+def scratch_folder(*, on_disk: bool = False) -> Iterator[Path]:
+    """For one example, gone afterwards; function-scoped fixtures do not fit inside @given.
+
+    on_disk: for a claim about what a file system does.
+    """
+    with tempfile.TemporaryDirectory(dir=None if on_disk else in_memory()) as folder:
         yield Path(folder)
 
 
 @contextmanager
-def scratch_file() -> Iterator[Path]:
+def scratch_file(*, on_disk: bool = False) -> Iterator[Path]:
     """A place for one example's file, alone in its folder; gone afterwards."""
-    with scratch_folder() as folder:
+    with scratch_folder(on_disk=on_disk) as folder:
         yield folder / "adapter.safetensors"
 
 

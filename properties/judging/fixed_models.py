@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 import lora_lite as ll
 from properties.judging.assertions import Violation, assert_holds, assert_nonzero
+from properties.judging.outcome import NotJudgedError
 from properties.subjects import subject
 from properties.subjects.attaching import seed_inits
 from strategies import gaussian
-from strategies.options import NoShapeError, Options, build_config, ranks, simplest
+from strategies.options import NoShapeError, Options, accepts, build_config, ranks, simplest
 from strategies.scopes import WIDTH
 
 
@@ -143,6 +144,20 @@ def simple_options(variant: str, width: int = WIDTH) -> Options:
 def simple_config(variant: str, width: int = WIDTH, **common: Any) -> ll.AdapterConfig:
     """The variant's simplest config on layers at least this wide."""
     return build_config(variant, simple_options(variant, width), **common)
+
+
+def inner_width(variant: str, width: int) -> int:
+    """Of an encoder of this width: twice as much, or as much, as the variant takes."""
+    for inner in (2 * width, width):
+        shapes = ((width, inner), (inner, width))
+        if all(accepts(variant, *shape, simple_options(variant, width)) for shape in shapes):
+            return inner
+    raise NotJudgedError(f"{variant} takes no layers {width} → {width} and none {width} → {2 * width}")
+
+
+def starts_as_the_base(adapter: ll.Adapter) -> bool:
+    """Whether it declares that a fresh one changes nothing."""
+    return ll.VARIANTS[adapter.config.variant].identity(adapter.config) != "none"
 
 
 NO_HOOK = (RuntimeError, "no hook here")

@@ -6,10 +6,10 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 import torch
@@ -17,11 +17,13 @@ import torch
 import lora_lite as ll
 from properties.judging.assertions import Violation, assert_holds
 from properties.judging.fixed_models import Stack, moved, on, simple_config, x
+from properties.judging.place import in_memory
 from properties.judging.snapshot import snapshot_of
 from properties.subjects.attaching import seed_inits
 from strategies.interrupts import Interrupt
 
 Act = Callable[[], Any]
+Way = tuple[tuple[CodeType, int], ...]
 
 
 class Lines:
@@ -32,6 +34,8 @@ class Lines:
 
     def __init__(self, error: type[BaseException], *at: int) -> None:
         self.error, self.at, self.ran, self.stopped = error, at, 0, ""
+        # Of each way to a line, the first and the last time that it was gone; None where nobody asks.
+        self.ways: dict[Way, tuple[int, int]] | None = None
 
     def __call__(self, frame: FrameType, event: str, _: Any) -> Any:
         # By the module and not by the file: the code of a mutant has none.
@@ -39,10 +43,22 @@ class Lines:
             return None
         if event == "line":
             self.ran += 1
+            if self.ways is not None:
+                way = _way(frame)
+                self.ways[way] = (self.ways.get(way, (self.ran - 1,))[0], self.ran - 1)
             if self.ran - 1 in self.at:
                 self.stopped += f" {os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
                 raise self.error(f"at line {self.ran - 1}")
         return self
+
+
+def _way(frame: FrameType | None) -> Way:
+    """The lines that lead to this one, each of what the next one's function was called by."""
+    lines = []
+    while frame is not None and frame.f_globals.get("__name__") != __name__:
+        lines.append((frame.f_code, frame.f_lineno))
+        frame = frame.f_back
+    return tuple(lines)
 
 
 @contextmanager
@@ -81,7 +97,7 @@ def stopped(act: Act, error: type[BaseException], *at: int) -> Lines:
 def _saved(variant: str) -> bytes:
     model = Stack()
     moved(on(model, variant))
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=in_memory()) as folder:
         ll.save(model, path := Path(folder) / "a")
         return path.read_bytes()
 
@@ -89,7 +105,7 @@ def _saved(variant: str) -> bytes:
 class Scene:
     """A model before an operation, and the operation on it.
 
-    folder  for the one file that load reads and save writes over
+    folder  an empty one, for the file that load reads and save writes over
     """
 
     def __init__(self, variant: str, operation: str, folder: Path) -> None:
@@ -97,7 +113,8 @@ class Scene:
         # Not all alike, so that a flag that is set for all shows.
         self.model.second.eval()
         self.model.norm.weight.requires_grad_(False)
-        self.path.write_bytes(_saved(variant))
+        if operation in ("load", "save"):
+            self.path.write_bytes(_saved(variant))
         self.act: Act = getattr(self, "_" + operation.replace(" ", "_"))(variant)
 
     def _attach(self, variant: str) -> Act:
@@ -151,14 +168,31 @@ class Scene:
         return told
 
 
+_SHARED: list[Path] = []
+
+
+@contextmanager
+def one_folder() -> Iterator[None]:
+    """Inside, scenes one after the other share a folder: one for each would take as long as the scene."""
+    with tempfile.TemporaryDirectory(dir=in_memory()) as folder:
+        _SHARED.append(Path(folder))
+        try:
+            yield
+        finally:
+            _SHARED.pop()
+
+
 @contextmanager
 def scene(variant: str, operation: str) -> Iterator[Scene]:
-    """In a folder of its own, which is gone afterwards; torch is as it should be then, whatever came."""
-    with tempfile.TemporaryDirectory() as folder:
+    """In an empty folder; torch is as it should be afterwards, whatever came."""
+    with nullcontext() if _SHARED else one_folder():
+        folder = _SHARED[-1]
         try:
-            yield Scene(variant, operation, Path(folder))
+            yield Scene(variant, operation, folder)
         finally:
             torch.set_grad_enabled(True)
+            for path in folder.iterdir():
+                path.unlink()
 
 
 @cache
@@ -201,3 +235,15 @@ def assert_before_or_after(case: Interrupt, *further: int) -> None:
 def lines_of(variant: str, operation: str) -> int:
     """How many lines of lora_lite the operation runs."""
     return undisturbed(variant, operation)[0]
+
+
+def turning_points(variant: str, operation: str) -> list[int]:
+    """Of these lines the first and the last time that each is reached in the same way: in between, a loop
+    does to another layer what it did to the first.
+    """
+    with scene(variant, operation) as there:
+        lines = Lines(KeyboardInterrupt)
+        lines.ways = {}
+        with tracing(lines):
+            there.act()
+    return sorted({at for both in lines.ways.values() for at in both})

@@ -1,6 +1,4 @@
-"""A life lived twice: on real models with lora_lite, and in plain bookkeeping of what should be true of each
-of them.
-"""
+"""A life lived twice: on real models with lora_lite, and in plain bookkeeping of what should be true."""
 
 import tempfile
 from contextlib import nullcontext
@@ -28,6 +26,7 @@ from properties.judging.life_steps import (
     trainable,
     warned,
 )
+from properties.judging.place import in_memory
 from properties.judging.tolerance import coarser
 from properties.subjects import subject
 from properties.subjects.attaching import seed_inits
@@ -65,7 +64,7 @@ class Life:
         self.ledgers = [new(recipe.model, recipe.frozen)]
         self.saved: Ledger | None = None
         self.trained = 0
-        self.folder = tempfile.TemporaryDirectory()
+        self.folder = tempfile.TemporaryDirectory(dir=in_memory())
         self.path = Path(self.folder.name) / "adapters.safetensors"
 
     def close(self) -> None:

@@ -17,9 +17,11 @@ import torch.distributed as dist
 
 import lora_lite as ll
 from properties.judging import blanks
+from properties.judging.docstrings import told_of
 from properties.judging.peft_layers import NO_PEER, PEFT
 from properties.oracles import ORACLES
 from properties.subjects.pretrained import PACKAGE as MINILM
+from strategies.options import build_config, own_options, simplest
 from strategies.quantised import calibrates_in_place
 from strategies.tensors import device
 
@@ -63,6 +65,14 @@ def has_oracle(variant: Variant) -> bool:
 def says_what_trains(variant: Variant) -> bool:
     """Whether its oracle tells which tensors the paper trains."""
     return has_oracle(variant) and ORACLES[variant.name].trained is not None
+
+
+def starts_as_the_base(variant: Variant) -> bool:
+    """Whether a fresh adapter changes nothing, with any of its settings."""
+    usual = simplest(variant.name)
+    others = [(name, value) for name, values in own_options(variant.name).items() for value in values]
+    configs = (build_config(variant.name, (*usual, *other)) for other in ((), *((one,) for one in others)))
+    return any(variant.identity(config) != "none" for config in configs)
 
 
 def takes_data(variant: Variant) -> bool:
@@ -117,6 +127,7 @@ def _no_compiler() -> str | None:
 NEEDS: dict[str, Need] = {
     "oracle": _lack(_no_oracle),
     "what is trained": _lack(_no_word),
+    "laws": _nature(lambda variant: bool(variant.laws), "declares no laws"),
     "peer": Need(_no_peer, by_nature=True),
     "rank": _nature(lambda variant: "r" not in variant.config_class.unused, "has no rank"),
     "adapted input": _nature(
@@ -125,6 +136,11 @@ NEEDS: dict[str, Need] = {
     ),
     "unused setting": _nature(
         lambda variant: bool(variant.config_class.unused), "has every setting that all configs have"
+    ),
+    "identity": _nature(starts_as_the_base, "is no identity at init, as it declares"),
+    "no identity": _nature(lambda variant: not starts_as_the_base(variant), "is an identity at init"),
+    "told tensors": _nature(
+        lambda variant: bool(told_of(variant)), "has no table of tensors in its class docstring"
     ),
     "no data": _nature(lambda variant: not variant.needs_calibration, "cannot start without data"),
     "calibration": _nature(takes_data, "looks at no data"),

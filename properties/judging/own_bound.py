@@ -1,15 +1,20 @@
 """How far rounding may move the output of a layer that has no formula: by its own computation in float64.
 
 The same error model as tolerance.py with the adapted model in the oracle's place: a copy of it in float64 is
-run with every tensor and the input off by one rounding of the dtype that each is stored in.
+run with every tensor and the input off by one rounding of the dtype that each is stored in, and so what its
+modules hand on.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+import lora_lite as ll
 from properties.judging.outcome import NotJudgedError
 from properties.judging.tolerance import Bounded, perturbed, scatter
 from properties.subjects.living import output, twin
@@ -52,13 +57,45 @@ def own_results(model: nn.Module, x: Tensor, compute: Compute) -> dict[str, Boun
         with torch.no_grad():
             for name, values in copies.items():
                 tensors[name].copy_(values[i])
-        for name, result in compute(copy, inputs[i]).items():
-            results.setdefault(name, []).append(result.detach().double())
+        with _rounding(copy, used, i):
+            for name, result in compute(copy, inputs[i]).items():
+                results.setdefault(name, []).append(result.detach().double())
     return {
         # A gradient is stored as its parameter is.
         name: scatter(torch.stack(each), stored[name].dtype if name in stored else used, normwise=True)
         for name, each in results.items()
     }
+
+
+@contextmanager
+def _rounding(copy: nn.Module, used: torch.dtype, probe: int) -> Iterator[None]:
+    """What each module hands on, and an adapter is given, is off by one rounding: where it cancels further on
+    (what a norm centres is summed up, what is rotated is squared), no other tensor shows it.
+    """
+
+    def off(name: str, dtype: torch.dtype, given: Any) -> Any:
+        if probe == 0 or not isinstance(given, Tensor) or not given.is_floating_point():
+            return given
+        return given + (perturbed(name, given, dtype, PROBES)[probe] - given.detach())
+
+    def rounding_input(name: str, adapter: ll.Variant, hook: Any, x: Tensor, *rest: Any) -> Tensor:
+        given: Tensor = hook(off(name, adapter.config.dtype, x), *rest)
+        return given
+
+    undo: list[Callable[[], Any]] = []
+    try:
+        for name, module in copy.named_modules():
+            if isinstance(module, ll.Variant):
+                for hook in ("adapt_input", "adapt_output"):
+                    vars(module)[hook] = partial(rounding_input, name, module, getattr(module, hook))
+                    undo.append(partial(vars(module).pop, hook))
+            elif all(isinstance(child, ll.Variant) for child in module.children()):
+                handle = module.register_forward_hook(lambda _, __, y, name=name: off(name, used, y))
+                undo.append(handle.remove)
+        yield
+    finally:
+        for step in undo:
+            step()
 
 
 def coarsest(stored: torch.dtype, used: torch.dtype) -> torch.dtype:

@@ -54,7 +54,7 @@ def own_forward(
         return torch.stack(list(each))
     layer = _holding(nn.Linear(1, 1), {"weight": W, "bias": b})
     layer.in_features, layer.out_features = W.shape[1], W.shape[0]
-    adapter = _adapter(variant, ll.LinearShape(W.shape[1], W.shape[0]), p, options)
+    adapter = _adapter(variant, ll.LinearShape(W.shape[1], W.shape[0], b is not None), p, options)
     if type(adapter).adapt_input is not ll.Variant.adapt_input:
         return F.linear(adapter.adapt_input(x), W, b) + e
     return adapter.adapt_output(x, F.linear(x, W, b) + e, layer)

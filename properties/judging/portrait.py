@@ -81,8 +81,6 @@ def tensors_of(case: AdaptedLayer) -> list[Row]:
         gradient, wanted = layer.gradients.get(name), declared.get(name, "–")
         measured, norm = ("–", None) if gradient is None else _sign_of_life(gradient)
         wrong = _unlike(spec, tensor, adapter_dtype(case))
-        if not wrong and measured != wanted:
-            wrong = f"its first gradient is declared {wanted} and is {measured}"
         shown = {
             "name": name,
             "shape": list(spec.shape if spec else tensor.shape if tensor is not None else ()),
@@ -154,7 +152,9 @@ def identity_by_dtype(variant: str) -> list[Row]:
         size = torch.finfo(case.base_dtype).eps * plain.double().abs().max()
         shown["eps"] = float((layer.y.detach().double() - plain.double()).abs().max() / size)
         try:
-            if subject.identity(case) == "exact":
+            if subject.identity(case) == "none":
+                pass
+            elif subject.identity(case) == "exact":
                 assert_equal(layer.y.detach(), plain, what="the output at init", like="the base's")
             elif has_oracle(ll.VARIANTS[variant]):
                 assert_gives_the_base(layer)

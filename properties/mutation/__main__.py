@@ -4,11 +4,13 @@ named                     the catalogue, each on all of its variants
 generic [--all]           what the operators make of lora_lite: a sample by --seed, or all of it
 interface                 every interface operator on every variant
 --module pkg.mod          of a user's module instead: generic mutants of its functions, and its variants
+named --by free [--by laws]   those in the variants' own code, judged without oracle, peer and claims by name
 foreign --subject peft --module peft.tuners.oft   of another library, by the claims about every library
 """
 
 import argparse
 import json
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +23,8 @@ from hypothesis import settings
 
 import lora_lite as ll
 from properties.judging.profiles import register_profiles
-from properties.mutation import foreign, generic, load_catalogue, order
+from properties.mutation import foreign, generic, load_catalogue, order, own_tests
+from properties.mutation.evidence import EVIDENCE, judge_by
 from properties.mutation.interface import interface_mutants
 from properties.mutation.matrix import Row, run_row
 from properties.mutation.mutant import Mutant
@@ -39,7 +42,7 @@ def main() -> None:
     settings.register_profile("survey", settings.get_profile("ci"), max_examples=given.examples)
     settings.load_profile("survey")
     if given.kind == "foreign":
-        _tell(given, "foreign", *_foreign(given))
+        _foreign(given)
         return
     module = _module(given.module) if given.module else None
     own = [name for name, v in ll.VARIANTS.items() if module and v.__module__ == module.__name__]
@@ -52,26 +55,49 @@ def main() -> None:
         mutants = [mutant for variant in variants for mutant in interface_mutants(variant)]
     else:
         mutants = [m for m in load_catalogue().values() if m.equivalent is None]
+        if given.by:
+            their = [m for m in mutants if _in_a_variant(m) and {*m.applies_to} & {*variants}]
+            mutants = generic.sample(their, given.seed, given.sample)
+    if given.by:
+        judge_by(given.by)
     warm(variants if given.kind != "generic" else ll.VARIANTS)
     few = max(1, given.examples // 10)
-    judge = partial(on_all if given.kind == "named" else judged, examples=few, full=given.examples)
+    on = on_all if given.kind == "named" and not given.by else judged
+    judge = partial(on, examples=few, full=given.examples)
     outcomes = _tell(given, given.kind, mutants, judge)
     if given.write_order:
         targets = {m.name: m.targets for m in mutants}
         order.write((t, o.claim) for o in outcomes if o.state == "killed" for t in targets[o.mutant])
 
 
-def _foreign(given: argparse.Namespace) -> tuple[Sequence[Mutant], Callable[[Mutant], Outcome]]:
-    """The mutants of the package, and what judges them."""
+def _in_a_variant(mutant: Mutant) -> bool:
+    """Whether all that it changes is a variant's, and not what all of them share."""
+    return all(f.__module__.startswith("lora_lite.variants.") for f in mutant.targets)
+
+
+def _foreign(given: argparse.Namespace) -> None:
+    """The mutants of a library's package, by our claims or by its own tests."""
     if not (given.subject and given.module):
         sys.exit("foreign wants --subject, a library, and --module, a package of it")
+    if given.tests and not given.tried:
+        sys.exit("--tests wants --tried, the --json of a run by our claims: the same mutants are asked")
     if why := library(given.subject).missing():
         sys.exit(why)
-    methods = foreign.judged_of(given.subject, given.module)
-    files = foreign.files_of(given.subject, given.module)
-    held = foreign.baseline(methods, files, given.examples)
-    mutants = foreign.mutants_of(given.module, methods, held, given.seed, given.sample)
-    return mutants, partial(foreign.judged, held=held, examples=given.examples)
+    methods = given.variant or foreign.judged_of(given.subject, given.module)
+    mutants = foreign.planted(given.subject, methods) if given.planted else []
+    if given.tried:
+        tried = {outcome["mutant"] for outcome in json.loads(given.tried.read_text())}
+        mutants = [m for m in mutants + foreign.all_of(given.module, methods) if m.name in tried]
+    if given.tests:
+        # What is wrong with the subject's file is not wrong with the library.
+        own = [m for m in mutants if not any(t.__module__.startswith("properties.") for t in m.targets)]
+        tests = shlex.split(given.tests)
+        own_tests.collected(tests, lambda i: _tell(given, "foreign", own, partial(own_tests.judged, items=i)))
+        return
+    held = foreign.baseline(methods, foreign.files_of(given.subject, given.module, mutants), given.examples)
+    if not given.tried:
+        mutants += foreign.mutants_of(given.module, methods, held, given.seed, given.sample)
+    _tell(given, "foreign", mutants, partial(foreign.judged, held=held, examples=given.examples))
 
 
 def _tell(
@@ -120,10 +146,20 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("kind", choices=("named", "generic", "interface", "foreign"))
     parser.add_argument("--module", help="a user's module that registers variants; foreign: a package")
     parser.add_argument("--subject", choices=sorted(LIBRARIES), help="foreign: the library that it is of")
-    parser.add_argument("--variant", action="append", help="interface: only these")
+    parser.add_argument(
+        "--by", action="append", choices=EVIDENCE, help="named: judge by such claims alone (repeatable)"
+    )
+    parser.add_argument(
+        "--variant", action="append", help="interface, --by: only these; foreign: these methods"
+    )
+    parser.add_argument("--planted", action="store_true", help="foreign: the named faults of planted/ too")
+    parser.add_argument("--tried", type=Path, help="foreign: the mutants of an earlier --json, no others")
+    parser.add_argument(
+        "--tests", metavar="ARGS", help="foreign: by the library's own tests, pytest's arguments"
+    )
     parser.add_argument("--all", action="store_true", help="generic: all of them, as a nightly run does")
-    parser.add_argument("--sample", type=int, default=generic.SAMPLE, help="generic: so many of them")
-    parser.add_argument("--seed", type=int, default=0, help="generic: of the sample")
+    parser.add_argument("--sample", type=int, default=generic.SAMPLE, help="generic, --by: so many of them")
+    parser.add_argument("--seed", type=int, default=0, help="generic, --by: of the sample")
     parser.add_argument(
         "--examples", type=int, default=60, help="of a claim, before a mutant has survived it"
     )

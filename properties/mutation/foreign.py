@@ -9,8 +9,8 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -26,18 +26,25 @@ from properties.mutation.interface import FORWARD, Seen, Wrapped, Wrapper
 from properties.mutation.mutant import Mutant, plain
 from properties.mutation.reach import budget
 from properties.mutation.survey import Outcome
-from properties.subjects.library import Library, Life
+from properties.mutation.table import read
+from properties.mutation.trees import tree_of
+from properties.subjects.library import Library, Life, RefusedError
 from properties.subjects.living import library, method_of, methods_of
 
 Line = tuple[str, int]
+# Named faults of a library's methods, in the syntax of table.py: a file a library.
+PLANTED = Path(__file__).parent / "planted"
 
 
 @dataclass(frozen=True)
 class Ran:
-    """Of a claim that holds on correct code: the lines that it runs, how many of its cases are refused."""
+    """Of a claim on correct code: the lines that it runs, how many of its cases are refused, and whether it
+    breaks on one.
+    """
 
     lines: frozenset[Line]
     refused: int
+    breaks: bool
 
 
 # By method and claim, those that are cheap first.
@@ -51,7 +58,7 @@ def judged_of(subject: str, module: str) -> list[str]:
 
 
 def baseline(methods: Iterable[str], files: set[str], examples: int) -> Baseline:
-    """Of correct code. What breaks there already would notice every mutant, and is not asked."""
+    """Of correct code. What breaks there already is asked of those cases alone on which it holds."""
     found: dict[str, dict[str, Ran]] = {}
     for method in methods:
         held: dict[str, tuple[float, Ran]] = {}
@@ -59,16 +66,43 @@ def baseline(methods: Iterable[str], files: set[str], examples: int) -> Baseline
             # A slow one runs in processes that no mutant reaches.
             if made.slow or made.standing_of(method).state is not None:
                 continue
-            lines, began = set[Line](), time.process_time()
+            lines, broken, began = set[Line](), list[Exception](), time.process_time()
             try:
                 with _noting(files, lines):
-                    meter = made.run(method, budget(examples, shrink=False))
-            except Exception:  # is not asked, as said above
+                    meter = _past(made, broken).run(method, budget(examples, shrink=False))
+            except Exception:  # all of it is refused, or no claim about this method
                 continue
-            ran = Ran(frozenset(lines), meter.shown.get("refused", 0))
+            ran = Ran(frozenset(lines), meter.shown.get("refused", 0), bool(broken))
             held[name] = (time.process_time() - began, ran)
         found[method] = {name: ran for name, (_, ran) in sorted(held.items(), key=lambda item: item[1][0])}
     return found
+
+
+def _past(made: Claim, broken: list[Exception]) -> Claim:
+    """It goes on where it breaks."""
+
+    def check(case: Any) -> None:
+        try:
+            made.check(case)
+        except RefusedError:
+            raise
+        except Exception as error:
+            broken.append(error)
+
+    return replace(made, check=check)
+
+
+def _where_it_holds(made: Claim, mutant: Mutant) -> Claim:
+    """Asked with the mutant, of a case on which it holds without."""
+
+    def check(case: Any) -> None:
+        broken: list[Exception] = []
+        _past(made, broken).check(case)
+        if not broken:
+            with mutant.injected():
+                made.check(case)
+
+    return replace(made, check=check)
 
 
 @contextmanager
@@ -103,9 +137,10 @@ def judged(mutant: Mutant, *, held: Baseline, examples: int) -> Outcome:
 
 def _asked(made: Claim, mutant: Mutant, method: str, ran: Ran, examples: int) -> tuple[Any, str] | None:
     """Killed or loud, and why; None where the claim holds as before. What alone is refused now is loud."""
+    asked, state = (_where_it_holds(made, mutant), nullcontext()) if ran.breaks else (made, mutant.injected())
     try:
-        with mutant.injected():
-            meter = made.run(method, budget(examples, shrink=False))
+        with state:
+            meter = asked.run(method, budget(examples, shrink=False))
     except Violation as violation:
         return "killed", str(violation).splitlines()[0]
     except NotJudgedError as error:
@@ -117,14 +152,15 @@ def _asked(made: Claim, mutant: Mutant, method: str, ran: Ran, examples: int) ->
 
 
 def lines_of(mutant: Mutant) -> set[Line]:
-    """Those of the node that it changes; all of a function that is wrapped."""
+    """Those of the node that it changes; all of a function that is wrapped, or changed by name."""
     found: set[Line] = set()
     for target in mutant.targets:
         source, first = inspect.getsourcelines(target.__code__)
         file, span = target.__code__.co_filename, range(first, first + len(source))
         for step in mutant.changes:
-            node: Any = step.node(generic.tree_of(target))  # type: ignore[attr-defined]  # an Edit
-            span = range(first + node.lineno - 1, first + node.end_lineno)
+            if isinstance(step, generic.Edit):
+                node: Any = step.node(tree_of(target))
+                span = range(first + node.lineno - 1, first + node.end_lineno)
         found |= {(file, line) for line in span}
     return found
 
@@ -132,24 +168,39 @@ def lines_of(mutant: Mutant) -> set[Line]:
 def mutants_of(module: str, methods: list[str], held: Baseline, seed: int, size: int) -> list[Mutant]:
     """So many generic ones of lines that a claim runs, and half as many of the interface."""
     run = {line for claims in held.values() for ran in claims.values() for line in ran.lines}
-    made = [
-        mutant
-        for one in generic.modules_of(importlib.import_module(module))
-        for function in generic.functions_of(one)
-        for mutant in generic.mutants_of(function, methods)
-        if lines_of(mutant) & run
-    ]
     # Of a module without the layer's own forward, those alone that it runs.
     seen_from_outside = [mutant for mutant in interface(methods[0]) if lines_of(mutant) & run]
     drawn = random.Random(seed).sample(seen_from_outside, min(size // 2, len(seen_from_outside)))
+    made = [mutant for mutant in _generic(module, methods) if lines_of(mutant) & run]
     return [*generic.sample(made, seed, size), *drawn]
 
 
-def files_of(subject: str, module: str) -> set[str]:
-    """Of the package, and of the subjects, which the interface operators change."""
+def all_of(module: str, methods: list[str]) -> list[Mutant]:
+    """Every generic one, and every one of the interface."""
+    return [*_generic(module, methods), *interface(methods[0])]
+
+
+def _generic(module: str, methods: list[str]) -> Iterator[Mutant]:
+    for one in generic.modules_of(importlib.import_module(module)):
+        for function in generic.functions_of(one):
+            yield from generic.mutants_of(function, methods)
+
+
+def planted(subject: str, methods: Iterable[str]) -> list[Mutant]:
+    """The named faults of these methods, if there is a table for the library."""
+    file = PLANTED / f"{subject}.txt"
+    families = {method.partition(":")[2].partition("+")[0] for method in methods}
+    rows = read(file.read_text(encoding="utf-8"), file.name) if file.exists() else ()
+    return [mutant for mutant in rows if families & {*mutant.applies_to}]
+
+
+def files_of(subject: str, module: str, also: Iterable[Mutant] = ()) -> set[str]:
+    """Of the package, of the subjects, which the interface operators change, and of what else is changed."""
     modules = generic.modules_of(importlib.import_module(module))
     own = Path(inspect.getfile(type(library(subject)))).parent
-    return {file for one in modules if (file := one.__file__)} | {str(path) for path in own.glob("*.py")}
+    changed = {target.__code__.co_filename for mutant in also for target in mutant.targets}
+    files = {file for one in modules if (file := one.__file__)}
+    return files | {str(path) for path in own.glob("*.py")} | changed
 
 
 def interface(method: str) -> Iterator[Wrapped]:

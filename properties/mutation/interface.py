@@ -217,6 +217,8 @@ def _merging(variant: str, change: Callable[[Any, Tensor, Tensor | None, float],
 
 def _twice(layer: Any, weight: Tensor, bias: Tensor | None, scale: float) -> None:
     layer.weight += layer.weight - weight
+    if bias is not None:
+        layer.bias += layer.bias - bias
 
 
 def _without_bias(layer: Any, weight: Tensor, bias: Tensor | None, scale: float) -> None:

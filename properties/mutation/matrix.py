@@ -14,6 +14,7 @@ import lora_lite as ll
 from properties.judging.assertions import Violation
 from properties.judging.claim import Claim, load_claims
 from properties.judging.outcome import Meter, measuring
+from properties.mutation.evidence import asked
 from properties.mutation.mutant import Mutant
 from properties.mutation.order import noticed, rank
 from properties.mutation.reach import budget, reach
@@ -143,7 +144,7 @@ def signal(
 def claims_on(variant: str) -> Mapping[str, Claim]:
     """Every claim about this variant or about the library that takes no seconds, by name."""
     kind = ll.VARIANTS[variant]
-    quick = (p for p in load_claims().values() if not p.slow)
+    quick = (p for p in load_claims().values() if not p.slow and asked(p))
     return {p.name: p for p in quick if p.standing(None if p.cases is None else kind).state is None}
 
 
@@ -195,10 +196,11 @@ def run_row(mutant: Mutant, *, examples: int, full: int, whole: bool) -> Row:
                 )
                 row.cells.append(replace(cell, signal=found))
         else:
-            # Patience first with the claims that noticed such a failure before: all others take longer.
-            known = [*row.killers, *noticed(mutant.targets)]
+            # Patience first with the claims that noticed such a failure before, which run this code: all
+            # others take longer.
+            known = [*_likely(mutant, row), *noticed(mutant.targets)]
             _ = (
-                _until_killed(row, mutant, variant, examples, among=known)
+                _until_killed(row, mutant, variant, examples, among=known, everything=True)
                 or _until_killed(row, mutant, variant, full, among=known)
                 or _until_killed(row, mutant, variant, examples)
             )
@@ -215,9 +217,15 @@ def _cell(made: Claim, mutant: Mutant, variant: str, how: settings) -> Cell:
 
 def run_guarded(made: Claim, mutant: Mutant, variant: str, how: settings) -> Cell:
     """run_cell, but for a property that fails on correct code already: it would kill every mutant."""
-    if (fails := reach(made, variant).fails) is not None:
-        return Cell(made.name, mutant.name, variant, "crashed", detail=f"fails on correct code: {fails}")
-    return run_cell(made, mutant, variant, how)
+    cell = run_cell(made, mutant, variant, how)
+    if cell.outcome == "survived" or (fails := reach(made, variant).fails) is None:
+        return cell
+    return Cell(made.name, mutant.name, variant, "crashed", detail=f"fails on correct code: {fails}")
+
+
+def _likely(mutant: Mutant, row: Row) -> list[str]:
+    """The claim that is said to notice it alone, and those that noticed it on a variant before."""
+    return [*([mutant.alone] if mutant.alone else []), *row.killers]
 
 
 def _until_killed(
@@ -229,7 +237,7 @@ def _until_killed(
     everything: bool = False,
     among: Sequence[str] | None = None,
 ) -> bool:
-    known = row.killers
+    known = _likely(mutant, row)
     for made in ranked(mutant, variant, known, among=among):
         run = run_guarded if everything or made.name in known else _cell
         cell = run(made, mutant, variant, budget(examples, shrink=row.shrunk is None))

@@ -12,6 +12,7 @@ from hypothesis.errors import Unsatisfiable
 
 import lora_lite as ll
 from properties.judging.claim import Claim
+from strategies.options import forget
 
 LIBRARY = str(Path(ll.__file__).parent)
 # The simplest case and another one tell which code a claim runs.
@@ -50,6 +51,8 @@ def _reach(made: Claim, variant: str | None) -> Reach:
 
     # Tells of calls alone, where setprofile would tell of returns and of every function in C.
     before, fails = sys.gettrace(), None
+    # What a mutant had drawing remember is not so here.
+    forget()
     sys.settrace(note)
     try:
         replace(made, share=1.0).run(variant, settings(budget(REACH, shrink=False), derandomize=True))
@@ -59,4 +62,5 @@ def _reach(made: Claim, variant: str | None) -> Reach:
         fails = " ".join(f"{type(error).__name__}: {error}".split())
     finally:
         sys.settrace(before)
+        forget()
     return Reach(frozenset(seen), fails)

@@ -56,6 +56,10 @@ WITNESSES = {
     "initial_values_that_overflow_are_refused": (
         "names the layer and the dtype at attach, not at the first NaN"
     ),
+    "tensors_are_what_the_docstring_says": (
+        "needs no oracle, so that a user's tensor that trains by mistake, or starts elsewhere, is named"
+    ),
+    "what_is_declared_no_identity_is_none": "for variants of a user's; the built-in ones are identities",
     "every_part_is_written": "for variants of a user's that are not; the built-in ones are",
     "keyword_calls_reach_the_adapter": "needs no drawn model to call a layer by keyword",
     "merge_into_tied_weights_is_refused": "ties that drawn models have only now and then",
@@ -70,6 +74,7 @@ WITNESSES = {
         "several steps of an optimiser that takes what requires a gradient, as training loops do"
     ),
     "every_row_of_a_parameter_matters": "needs no oracle, so that it judges a user's variant too",
+    "declared_laws_hold": "needs no oracle, so that it judges a user's variant too",
     "the_gradient_is_that_of_the_output": "needs no oracle, so that it judges a user's variant too",
     "every_entry_moves_in_every_dtype": "the one look at what an optimiser can do in half precision",
     "a_planted_target_is_recovered": (

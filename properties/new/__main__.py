@@ -3,12 +3,15 @@
 import argparse
 import sys
 from importlib.util import find_spec
+from keyword import iskeyword
 from pathlib import Path
 from string import Template
 
+from lora_lite import VARIANTS
 from lora_lite_pytest import NAMES
 
 TEMPLATES = Path(__file__).parent
+OURS = [name for name, variant in VARIANTS.items() if variant.__module__.startswith("lora_lite.")]
 
 
 def texts(name: str) -> dict[str, str]:
@@ -24,11 +27,13 @@ def texts(name: str) -> dict[str, str]:
 def write(name: str, folder: Path) -> list[str]:
     """What is to be told, the variant and its oracle written. A conftest.py that is there stays as it is.
 
-    Raises ValueError for a name that cannot be a module's, or is one's already; for a folder that has such a
-    file, or the name of a package of ours.
+    Raises ValueError for a name that cannot be a module's, or is one's or a variant's already; for a folder
+    that has such a file, or the name of a package of ours.
     """
-    if not name.isidentifier() or name != name.lower():
+    if not name.isidentifier() or iskeyword(name) or name != name.lower():
         raise ValueError(f"found the name {name!r}, wanted one in lower case that Python can import.")
+    if name in OURS:
+        raise ValueError(f"found the name {name!r}, which a variant of lora-lite has, wanted one of its own.")
     if folder.resolve().name in NAMES:
         raise ValueError(f"found the folder {folder}, wanted one that has no package's name of lora-lite.")
     made = texts(name)

@@ -10,6 +10,8 @@ from torch import Tensor
 
 Tensors = Mapping[str, Tensor]
 Options = Mapping[str, Any]
+# What a formula keeps: see judging/laws.py.
+Laws = Mapping[str, Any]
 
 
 @dataclass(frozen=True)

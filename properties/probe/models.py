@@ -21,6 +21,8 @@ from strategies.tensors import device
 TRAIN, HELD_OUT, HEAD = 8, 4, 6
 LONGEST = 10
 ADAPTED_BLOCKS = 2
+# A real block has all that two have, and of a hundred random steps each costs half.
+REAL_BLOCKS = 1
 # Of the head's cosines: less sure than it could be, so that a run on targets that say nothing costs it what
 # confidence it has.
 SHARPNESS = 1.0
@@ -36,14 +38,17 @@ class Bench:
 
     inputs    keyword arguments of the model, (texts, tokens) each
     labels    (texts,), the classes in turn
-    blocks    the name of the list of blocks; those in `layers` are adapted training, held_out, head: disjoint
-    slices of the texts; the frozen head was made from the last, which calibrate too
+    adapted   how many of the last blocks carry adapters
+    blocks    the name of the list of blocks; those in `layers` are adapted
+    training, held_out, head: disjoint slices of the texts; the frozen head was made from the last, which
+    calibrate too
     """
 
     name: str
     base: nn.Module
     inputs: dict[str, Tensor]
     labels: Tensor
+    adapted: int = ADAPTED_BLOCKS
     blocks: str = field(init=False)
     layers: tuple[int, ...] = field(init=False)
 
@@ -60,7 +65,7 @@ class Bench:
                 f"{self.name}: no list of {depth} blocks found in {type(self.base).__name__}."
             )
         self.blocks = named[0]
-        self.layers = tuple(range(max(0, depth - ADAPTED_BLOCKS), depth))
+        self.layers = tuple(range(max(0, depth - self.adapted), depth))
         self._below: list[Any] = []
         with torch.no_grad():
             # The blocks below the adapted ones always give the same: run once.
@@ -157,7 +162,7 @@ def reader(name: str, model: nn.Module, tokenizer: Any, seed: int) -> Bench:
         tokenizer.pad_token = tokenizer.eos_token
     batch = tokenizer(texts, return_tensors="pt", padding=True, truncation=True, max_length=LONGEST)
     inputs = {name: tensor.to(device()) for name, tensor in batch.items()}
-    return Bench(name, model, inputs, torch.tensor(labels, device=device()))
+    return Bench(name, model, inputs, torch.tensor(labels, device=device()), REAL_BLOCKS)
 
 
 def checkpoint(name: str) -> tuple[nn.Module, Any]:

@@ -4,10 +4,13 @@ the variant.
 
 import argparse
 import json
+import os
 import platform
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +18,11 @@ import torch
 
 import lora_lite as ll
 from properties.speed import suite
-from properties.speed.costs import Cost, of_a_step, of_the_base, once
-from properties.speed.growth import growth, slopes
+from properties.speed.costs import of_the_base, once
+from properties.speed.growth import growth, many_layers, slopes
 from properties.speed.layers import DECODE, GENERATION, SIZES, TRAINING, Row, rows
+from properties.speed.memory import of_a_life, of_a_step
+from properties.speed.models import Cost
 from properties.speed.profile import profiled
 from strategies import set_device
 
@@ -73,17 +78,20 @@ def main(given: Sequence[str] | None = None) -> None:
             add_table(report, variant)
     if not options.growth:
         report.setdefault("costs", []).extend(costs_as_they_come(of_the_base()))
+        report["beside"] = dict(counted(report["rows"]))
     if options.json:
         options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 def add_table(report: dict[str, Any], variant: str) -> None:
-    """Training at every size, generation, what happens once, memory."""
+    """Training at every size, generation, what happens once, memory in a step and in a life."""
     for size in SIZES:
         report["rows"] += printed(rows(variant, size, TRAINING))
     for size in DECODE:
         report["rows"] += printed(rows(variant, size, GENERATION))
-    report.setdefault("costs", []).extend(costs_as_they_come((*once(variant), *of_a_step(variant))))
+    report.setdefault("costs", []).extend(
+        costs_as_they_come(chain(once(variant), of_a_step(variant), of_a_life(variant)))
+    )
 
 
 def add_growth(report: dict[str, Any], variant: str, widest: int) -> None:
@@ -92,6 +100,7 @@ def add_growth(report: dict[str, Any], variant: str, widest: int) -> None:
     for axis, row in growth(variant, widest):
         found.append((axis, row))
         report["rows"] += ({**told_row, "axis": axis} for told_row in printed([row]))
+    report.setdefault("costs", []).extend(costs_as_they_come(many_layers(variant)))
     made = slopes(found)
     for slope in made:
         print(
@@ -99,6 +108,17 @@ def add_growth(report: dict[str, Any], variant: str, widest: int) -> None:
             f" {slope.axis}^{slope.slope:.2f}"
         )
     report.setdefault("slopes", []).extend(asdict(slope) for slope in made)
+
+
+def counted(rows: Iterable[dict[str, Any]]) -> Counter[str]:
+    """How many cells of the table are ahead of peft's, a tie within the spread, or behind; and which are."""
+    told = list(rows)
+    found = Counter(row["beside"] for row in told if row["beside"])
+    cells = ", ".join(f"{found[kind]} {kind}" for kind in ("ahead", "tie", "behind"))
+    print(f"beside peft, of {found.total()} cells: {cells}")
+    for row in (row for row in told if row["beside"] == "behind"):
+        print(f"  behind: {row['variant']} d={row['d']} tokens={row['tokens']} {row['dtype']} {row['phase']}")
+    return found
 
 
 def machine(device: str) -> dict[str, str]:
@@ -111,6 +131,9 @@ def machine(device: str) -> dict[str, str]:
     return {
         "device": device,
         "processor": name,
+        "cores": str(os.cpu_count()),
+        "threads": str(torch.get_num_threads()),
+        "load": f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown",
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
@@ -123,7 +146,7 @@ def printed(found: Iterable[Row]) -> Iterator[dict[str, Any]]:
         print(
             f"{row.variant:24} {size:36} {row.phase:17} {row.implementation:10} {row.ratio:6.3f} "
             f" [{row.q1:.3f} {row.q3:.3f}]  {row.milliseconds:.3f} ms over {row.base_milliseconds:.3f} "
-            f" samples {row.samples}, dropped {row.dropped}",
+            f" samples {row.samples}, dropped {row.dropped}  {row.beside}",
             flush=True,
         )
         yield asdict(row)

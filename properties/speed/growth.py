@@ -1,15 +1,21 @@
 """How the cost grows with the width, the rank, the tokens of a call and the number of layers."""
 
 import math
+import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+import lora_lite as ll
+from properties.speed.costs import Work, fastest
 from properties.speed.layers import TRAINING, Contender, Row, Size, case_of, label, phases, rows, work
+from properties.speed.models import Cost, config_and_data
 from properties.speed.sampling import compare
 from properties.subjects import subject
 from properties.subjects.attaching import seed_inits
@@ -23,6 +29,8 @@ AXES: dict[str, tuple[int, ...]] = {
     "tokens": (1, 4, 16, 64, 256, 1024, 4096),
 }
 LAYERS = (1, 6, 24, 168)
+# Of layers TINY × TINY, on which nothing but what is done for each layer takes time.
+MANY, TINY = (512, 1024, 2048, 5008), 8
 
 
 @dataclass(frozen=True)
@@ -70,6 +78,43 @@ def stacked(variant: str, count: int) -> Iterator[Row]:
         yield Row(
             label(case), "lora_lite", **vars(USUAL), threads=threads, phase=phase, **vars(found), layers=count
         )
+
+
+def many_layers(variant: str) -> Iterator[Cost]:
+    """Milliseconds of attach, save and load on tiny layers, by the hundred and by the thousand; and how they
+    grow with their number.
+    """
+    config, data = config_and_data(variant)
+    config = replace(config, r=None if config.r is None else TINY)
+    found: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
+    for count in MANY:
+        adapted, fresh = tiny(count), partial(tiny, count)
+        given = data and [data[0][:, :TINY]]
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "adapter")
+            works = {
+                "attach": Work(partial(ll.attach, config=config, calibration_data=given), fresh),
+                "save": Work(partial(ll.save, path=path), partial(_same, adapted)),
+                "load": Work(partial(ll.load, path=path), fresh),
+            }
+            ll.attach(adapted, config, given)
+            ll.save(adapted, path)
+            for what, milliseconds in fastest(works).items():
+                found[what].append((count, milliseconds))
+                yield Cost(variant, "lora_lite", f"{what} of {count} layers", milliseconds, "ms")
+    for what, points in found.items():
+        yield Cost(variant, "lora_lite", f"{what} ~ layers^", slope_of(points), "")
+
+
+def _same(given: nn.Module) -> nn.Module:
+    return given
+
+
+def tiny(count: int) -> nn.Module:
+    """So many layers of TINY × TINY, sixteen to a block."""
+    return nn.Sequential(
+        *(nn.Sequential(*(nn.Linear(TINY, TINY) for _ in range(16))) for _ in range(count // 16))
+    )
 
 
 def slopes(found: Sequence[tuple[str, Row]]) -> list[Slope]:

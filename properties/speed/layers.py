@@ -13,7 +13,7 @@ import lora_lite as ll
 from properties.judging.agreement import assert_agrees
 from properties.judging.expected import Expected, expected
 from properties.judging.peft_layers import PEFT, expected_by_peft
-from properties.speed.sampling import SAMPLES, Call, Ratio, compare
+from properties.speed.sampling import SAMPLES, Call, Ratio, compare, standing
 from properties.subjects import subject
 from properties.subjects.attaching import attach
 from properties.subjects.layer_runs import Layer
@@ -44,6 +44,7 @@ class Row:
     """One line of the table: `implementation`'s time over that of the plain frozen layer.
 
     variant   with the options that are not its defaults, as "delora(init='zero_b')"
+    beside    "ahead", "tie" or "behind": ours, where peft has the variant
     phase     "forward" (building the graph), "forward+backward" (gradients of x and of every parameter),
               "eval" (no graph)
     """
@@ -64,6 +65,7 @@ class Row:
     milliseconds: float
     base_milliseconds: float
     layers: int = 1
+    beside: str = ""
 
 
 SIZES = (Size(1024, 16, 512), Size(1024, 16, 512, "bfloat16"), Size(256, 8, 64))
@@ -191,9 +193,12 @@ def rows(
             for contender in (base, *adapted.values()):
                 contender.layer.train(phase != "eval")
             found = compare(plain[phase], {name: own[phase] for name, own in calls.items()}, samples)
+            others = [ratio for name, ratio in found.items() if name != "lora_lite"]
             for name, ratio in found.items():
-                yield _row(case, size, name, phase, ratio)
+                beside = standing(ratio, others[0]) if others and name == "lora_lite" else ""
+                yield _row(case, size, name, phase, ratio, beside)
 
 
-def _row(case: AdaptedLayer, size: Size, name: str, phase: str, ratio: Ratio) -> Row:
-    return Row(label(case), name, **vars(size), threads=torch.get_num_threads(), phase=phase, **vars(ratio))
+def _row(case: AdaptedLayer, size: Size, name: str, phase: str, ratio: Ratio, beside: str) -> Row:
+    threads = torch.get_num_threads()
+    return Row(label(case), name, **vars(size), threads=threads, phase=phase, **vars(ratio), beside=beside)

@@ -68,6 +68,13 @@ def ratio_of(samples: Sequence[Sample]) -> Ratio:
     )
 
 
+def standing(ours: Ratio, theirs: Ratio) -> str:
+    """Who takes less time: "ahead" is ours, "behind" theirs, "tie" where their quartiles overlap."""
+    if ours.q3 < theirs.q1:
+        return "ahead"
+    return "behind" if ours.q1 > theirs.q3 else "tie"
+
+
 def compare(base: Call, candidates: dict[str, Call], samples: int = SAMPLES) -> dict[str, Ratio]:
     """Each candidate's time over base's: base, first candidate, base, second candidate, … until each has
     `samples` undisturbed.

@@ -3,7 +3,7 @@
 import enum
 import re
 import types
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import MISSING, fields
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -17,18 +17,26 @@ SMALL = (2, 1, 4, 3)
 ALPHAS = (16, 3, 1)
 
 
-def families(config: type, leave: Container[str] = ()) -> dict[str, st.SearchStrategy[Settings]]:
-    """What to draw, by name: "" with every switch at its default, and "field=value" for each other position.
+def families(
+    config: type, leave: Container[str] = (), also: Mapping[str, tuple[Any, ...]] | None = None
+) -> dict[str, tuple[st.SearchStrategy[Settings], Settings]]:
+    """What to draw, by name, and what that shrinks to: "" with every switch at its default, and "field=value"
+    for each other position.
 
-    One switch at a time, so that what breaks has a name; numbers are drawn in all of them.
+    One switch at a time, so that what breaks has a name; numbers are drawn in all of them. also: positions of
+    a field whose annotation does not tell them.
     """
-    known = {name: field for name, field in _fields(config).items() if name not in leave}
-    numbers = numbers_of(config, leave)
-    found = {"": _numbers_with(numbers, known, {})}
+    also = {} if also is None else also
+    known = {name: field for name, field in _fields(config).items() if name not in leave or name in also}
+    numbers = {name: values for name, values in numbers_of(config, leave).items() if name not in also}
+    switches: dict[str, dict[str, Any]] = {"": {}}
     for name, (hint, default) in known.items():
-        for value in _positions(hint, default):
-            found[f"{name}={value}"] = _numbers_with(numbers, known, {name: value})
-    return found
+        for value in (*_positions(hint, default), *also.get(name, ())):
+            switches[f"{name}={value}"] = {name: value}
+    return {
+        name: (_numbers_with(numbers, known, switched), _apart(numbers, known, switched, {}))
+        for name, switched in switches.items()
+    }
 
 
 def numbers_of(config: type, leave: Container[str] = ()) -> dict[str, tuple[Any, ...]]:
@@ -39,18 +47,37 @@ def numbers_of(config: type, leave: Container[str] = ()) -> dict[str, tuple[Any,
     }
 
 
+def keys_of(config: type, leave: Container[str] = ()) -> dict[str, tuple[Any, ...]]:
+    """Another value of each seed, by its name."""
+    known = {name: field for name, field in _fields(config).items() if name not in leave and _is_key(name)}
+    return {name: (default + 1,) for name, (_, default) in known.items() if type(default) is int}
+
+
+def _is_key(name: str) -> bool:
+    return any(part in name for part in ("seed", "key"))
+
+
 @st.composite
 def _numbers_with(
     draw: st.DrawFn, numbers: dict[str, tuple[Any, ...]], known: dict[str, Any], switched: dict[str, Any]
 ) -> Settings:
     """Every number at the first of its values but for a few: where all differ, most contradict each other."""
     open_ = sorted(set(numbers) - set(switched))
-    apart = draw(st.lists(st.sampled_from(open_), max_size=3, unique=True)) if open_ else []
-    given = {
-        name: draw(st.sampled_from(numbers[name])) if name in apart else numbers[name][0] for name in open_
-    }
+    names = draw(st.lists(st.sampled_from(open_), max_size=3, unique=True)) if open_ else []
+    apart = {name: draw(st.sampled_from(numbers[name])) for name in sorted(names)}
+    return _apart(numbers, known, switched, apart)
+
+
+def _apart(
+    numbers: dict[str, tuple[Any, ...]],
+    known: dict[str, Any],
+    switched: dict[str, Any],
+    apart: dict[str, Any],
+) -> Settings:
+    """The first of each number, but for those apart, and the switch; without what is a default."""
+    given = {name: numbers[name][0] for name in sorted(set(numbers) - set(switched))}
     default = {name: default for name, (_, default) in known.items()}
-    return tuple((n, v) for n, v in {**given, **switched}.items() if v != default[n])
+    return tuple((n, v) for n, v in {**given, **apart, **switched}.items() if v != default[n])
 
 
 def _fields(config: Any) -> dict[str, tuple[Any, Any]]:
@@ -88,7 +115,7 @@ def _numbers(name: str, hint: Any, default: Any) -> tuple[Any, ...]:
     kinds = _alternatives(hint)
     if "dropout" in name:
         return (0.0,)
-    if isinstance(default, bool) or any(part in name for part in ("seed", "key")):
+    if isinstance(default, bool) or _is_key(name):
         return ()
     if int in kinds:
         kept = [default] if default in (0, 1, -1, None) else []

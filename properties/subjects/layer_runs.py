@@ -14,6 +14,10 @@ from properties.subjects.protocol import Case
 from strategies import AdaptedLayer, gaussian, weight_and_bias
 
 
+class NoGradientError(Exception):
+    """A layer gives an output from which nothing flows back, or takes one to which nothing does."""
+
+
 @dataclass
 class Layer:
     """One adapted layer after a forward and a backward pass.
@@ -36,12 +40,14 @@ class Layer:
 
     @property
     def dx(self) -> Tensor:
-        assert self.x.grad is not None, f"{self.name}: no gradient reached the input"
+        if self.x.grad is None:
+            raise NoGradientError(f"no gradient reaches the input of layer {self.name}")
         return self.x.grad
 
     @property
     def upstream(self) -> Tensor:
-        assert self.y.grad is not None, f"{self.name}: no gradient reached the output"
+        if self.y.grad is None:
+            raise NoGradientError(f"no gradient reaches the output of layer {self.name}")
         return self.y.grad
 
     @property
@@ -129,6 +135,11 @@ def _catch_input(layer: Layer) -> Callable[..., Any]:
 
 def _catch_output(layer: Layer) -> Callable[..., None]:
     def hook(module: nn.Module, args: Any, y: Tensor) -> None:
+        if not y.requires_grad:
+            raise NoGradientError(
+                f"the output of layer {layer.name} takes no gradient, to its input or to a tensor: the graph"
+                " is cut"
+            )
         y.retain_grad()
         layer.y = y
 

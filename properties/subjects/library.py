@@ -4,6 +4,8 @@ A method's full name is "library:method", as "peft:oft". What it does not offer 
 claim that needs it is not applicable.
 """
 
+import linecache
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
@@ -27,21 +29,24 @@ Settings = tuple[tuple[str, Any], ...]
 # settings   tell those that it has, loaded or not
 # steady     what trains computes what serves, where nothing is dropped out
 # oracle     its tensors are bound to the symbols of a formula, see bindings
+# data       it starts from data, see attach_with
+# dropout    something is dropped out in training    input dropout  of what the adapter is given alone
 OFFERS = (
     *("merge", "unmerge", "absorb", "detach", "disable", "scale", "second", "together", "save", "steady"),
-    *("settings", "oracle"),
+    *("settings", "oracle", "data", "dropout", "input dropout"),
 )
 
 
 class RefusedError(Exception):
     """The library does not take these settings. `clear`: it says so, and did not merely run into it."""
 
-    def __init__(self, error: Exception, library: str = "") -> None:
-        super().__init__(f"{type(error).__name__}: {error}")
+    def __init__(self, error: Exception, library: str = "", *, attached: bool = False) -> None:
+        after = "it was attached, and the first call fails with " if attached else ""
+        super().__init__(f"{after}{type(error).__name__}: {error}")
         # A library that checks raises these or its own; a shape that does not fit came by accident.
         clear = (ValueError, TypeError, NotImplementedError, ImportError, AssertionError)
         own = type(error).__module__.partition(".")[0] == library
-        self.clear = (own or isinstance(error, clear)) and bool(str(error).strip())
+        self.clear = not attached and (own or isinstance(error, clear)) and bool(str(error).strip())
 
 
 @contextmanager
@@ -51,6 +56,18 @@ def refusing() -> Iterator[None]:
         yield
     except (ValueError, TypeError, NotImplementedError) as error:
         raise RefusedError(error) from error
+    except RuntimeError as error:
+        if not _said(error):
+            raise
+        raise RefusedError(error) from error
+
+
+def _said(error: Exception) -> bool:
+    """Whether a statement raises it, and not something inside of torch."""
+    *_, (frame, line) = traceback.walk_tb(error.__traceback__)
+    inside = frame.f_globals.get("__name__", "").partition(".")[0] == "torch"
+    text = linecache.getline(frame.f_code.co_filename, line)
+    return not inside and text.lstrip().startswith("raise ")
 
 
 @dataclass(frozen=True)
@@ -103,6 +120,8 @@ class Method:
     widths  of layers that it may take, simplest first
     linear  the adapted layer is affine in its input
     numbers the settings that are drawn beside the switch, and what is tried of each
+    keys    the seeds among the settings, which are not drawn, and what else is tried of each
+    simplest  what `settings` shrinks to, where there are numbers
     """
 
     name: str
@@ -111,6 +130,13 @@ class Method:
     widths: tuple[int, ...] = (2, 4, 6, 8, 12)
     linear: bool = True
     numbers: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    simplest: Settings = ()
+    keys: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+
+    @property
+    def dropouts(self) -> tuple[str, ...]:
+        """The settings that say how much is dropped out."""
+        return tuple(name for name in self.numbers if name.endswith("dropout"))
 
 
 class Life:
@@ -156,8 +182,8 @@ class Life:
         """From now on the adapter adds `factor` times what it would."""
         raise NotImplementedError
 
-    def add_second(self) -> None:
-        """A fresh adapter with the same settings, not active."""
+    def add_second(self, settings: Settings | None = None) -> None:
+        """A fresh adapter, with the same settings or others, not active."""
         raise NotImplementedError
 
     def switch(self, *active: int) -> None:
@@ -177,6 +203,8 @@ class Library:
 
     name: str
     package: str
+    # The settings that drop entries of what an adapter is given, and scale up the others.
+    input_dropouts: tuple[str, ...] = ()
 
     def missing(self) -> str | None:
         """Why it cannot be judged here, and the remedy."""
@@ -205,6 +233,18 @@ class Library:
     def attach(self, model: nn.Module, case: LibraryCase) -> Life:
         """Adapt every layer. Raises whatever the library raises where it does not take the case."""
         raise NotImplementedError
+
+    def nothing_to_drop(self, case: LibraryCase) -> bool:
+        """Whether its documentation says that these settings leave a dropout without anything to act on."""
+        return False
+
+    def attach_with(self, model: nn.Module, case: LibraryCase, batches: list[Tensor]) -> Life:
+        """As attach, of a method that starts from data: batches (tokens, d_in) of the model's inputs."""
+        raise NotImplementedError
+
+    def told(self, settings: Any) -> dict[str, Any]:
+        """Of the settings of a method that starts from data, what its laws ask beside its binding."""
+        return {}
 
     def load(self, model: nn.Module, folder: Path, case: LibraryCase) -> Life:
         """What Life.save wrote, onto a fresh base."""

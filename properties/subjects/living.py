@@ -76,6 +76,14 @@ def method_of(full: str) -> Method:
     return library(name).methods()[method]
 
 
+def offers_of(full: str) -> frozenset[str]:
+    """What a method offers, and what its dropouts are."""
+    found = method_of(full)
+    drops, inputs = {*found.dropouts}, {*library(full.partition(":")[0]).input_dropouts}
+    said = {"dropout": drops, "input dropout": drops & inputs}
+    return found.offers | {offer for offer, names in said.items() if names}
+
+
 @st.composite
 def library_cases(
     draw: st.DrawFn,
@@ -112,7 +120,10 @@ any_tokens: dict[str, Any] = {"tokens": TOKENS}
 
 
 def begin(case: LibraryCase) -> Life:
-    """Attach, and train if the case says so. Raises RefusedError where the library takes no such case."""
+    """Attach, and train if the case says so.
+
+    Raises RefusedError where the library takes no such case, or takes it and cannot be called.
+    """
     model = case.build()
     seed_inits(case.seed)
     try:
@@ -122,6 +133,11 @@ def begin(case: LibraryCase) -> Life:
     except Exception as error:
         raise RefusedError(error, case.library) from error
     life.ready()
+    try:
+        output(life.model, gaussian(case.seed, "the first call", (3, case.linear.d_in), case.dtype))
+    except Exception as error:
+        # One claim tells of it; the others would all run into the same.
+        raise RefusedError(error, attached=True) from error
     if case.trained:
         move(life.trainable(), case.seed)
     return life

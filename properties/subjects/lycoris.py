@@ -104,9 +104,9 @@ class Lycoris(Library):
             if name == "locon":
                 continue
             numbers = numbers_of(_config_of(kind))
-            for family, drawn in families(_config_of(kind)).items():
+            for family, (drawn, simplest) in families(_config_of(kind)).items():
                 full = f"{name}+{family}" if family else name
-                found[full] = Method(full, drawn, offers, numbers=numbers)
+                found[full] = Method(full, drawn, offers, numbers=numbers, simplest=simplest)
         return found
 
     def identity(self, case: LibraryCase) -> bool:

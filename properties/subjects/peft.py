@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,8 +12,9 @@ from unittest.mock import patch
 
 from torch import Tensor, nn
 
-from properties.subjects.introspection import families, numbers_of
-from properties.subjects.library import Library, LibraryCase, Life, Method, refusing
+from properties.subjects import peft_data
+from properties.subjects.introspection import families, keys_of, numbers_of
+from properties.subjects.library import Library, LibraryCase, Life, Method, Settings, refusing
 
 FIRST, SECOND = "default", "second"
 # These want a transformer, a prompt or other adapters, and no linear layer; peft's registry does not say so.
@@ -40,6 +41,23 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "frod": {"progressbar": False},
     "ia3": {"feedforward_modules": []},
 }
+# Switches whose annotation does not tell their positions: the layers whose inputs are gated, as a pattern;
+# and terms of a series, of which those short of the default are findings, and methods of their own.
+SWITCHES: dict[str, dict[str, tuple[Any, ...]]] = {
+    "ia3": {"feedforward_modules": (".",)},
+    "oft": {"num_cayley_neumann_terms": (1, 2, 3, 4)},
+}
+
+
+# nn.Dropout on what the adapter's first factor is given, as the configs' "dropout probability" of its layers;
+# DEFT's is on what it injects alone, and not on what it takes out.
+INPUT_DROPOUTS = tuple(
+    f"{name}_dropout"
+    for name in (
+        *("lora", "frod", "gralora", "hira", "miss", "psoft", "randlora", "tinylora"),
+        *("unilora", "vblora", "vera"),
+    )
+)
 
 
 @contextmanager
@@ -106,9 +124,10 @@ class PeftLife(Life):
         for layer in self.model.get_base_model():
             layer.set_scale(FIRST, factor)
 
-    def add_second(self) -> None:
+    def add_second(self, settings: Settings | None = None) -> None:
+        case = self.case if settings is None else replace(self.case, settings=settings)
         with _quietly():
-            self.model.add_adapter(SECOND, _config(self.case))
+            self.model.add_adapter(SECOND, _config(case))
 
     def switch(self, *active: int) -> None:
         names = [(FIRST, SECOND)[i] for i in active]
@@ -131,6 +150,7 @@ class Peft(Library):
     """Through get_peft_model and PeftModel, as a user would."""
 
     name = package = "peft"
+    input_dropouts = INPUT_DROPOUTS
 
     def missing(self) -> str | None:
         return None if find_spec("peft") else "peft is not installed: pip install peft"
@@ -147,11 +167,23 @@ class Peft(Library):
             name = kind.value.lower()
             if name not in NO_LAYERS and issubclass(tuner, BaseTuner):
                 leave = known | {*LEFT_ALONE, *REQUIRED.get(name, ())}
-                numbers = numbers_of(_config_class(name), leave)
-                for family, drawn in families(_config_class(name), leave).items():
+                switches = SWITCHES.get(name, {})
+                numbers = numbers_of(_config_class(name), {*leave, *switches})
+                keys = keys_of(_config_class(name), leave)
+                kinds = families(_config_class(name), leave, switches)
+                offers, linear = _offers(name, tuner), name not in NOT_AFFINE
+                for family, (drawn, simplest) in kinds.items():
                     full = f"{name}+{family}" if family else name
-                    linear = name not in NOT_AFFINE
-                    found[full] = Method(full, drawn, _offers(name, tuner), linear=linear, numbers=numbers)
+                    data = {"data"} if full in peft_data.METHODS else set()
+                    found[full] = Method(
+                        full,
+                        drawn,
+                        offers | data,
+                        linear=linear,
+                        numbers=numbers,
+                        simplest=simplest,
+                        keys=keys,
+                    )
         return found
 
     def identity(self, case: LibraryCase) -> bool:
@@ -181,6 +213,16 @@ class Peft(Library):
 
         with _quietly():
             return PeftLife(get_peft_model(model, _config(case)), case)
+
+    def nothing_to_drop(self, case: LibraryCase) -> bool:
+        """SuperTuning's dropout is that of its LoRA, which it has where r is above 0."""
+        return case.family == "supertuning" and not dict(case.settings).get("r")
+
+    def attach_with(self, model: nn.Module, case: LibraryCase, batches: list[Tensor]) -> Life:
+        return PeftLife(peft_data.attach(model, _config(case), batches, case.seed), case)
+
+    def told(self, settings: Any) -> dict[str, Any]:
+        return {"method": getattr(settings.corda_config, "corda_method", None)}
 
     def load(self, model: nn.Module, folder: Path, case: LibraryCase) -> Life:
         from peft import PeftModel

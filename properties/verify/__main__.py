@@ -48,7 +48,10 @@ def _parser() -> argparse.ArgumentParser:
         "--text", metavar="FILE", help="what the model reads, a line at a time (default: our own)"
     )
     parser.add_argument(
-        "--class", dest="kind", metavar="NAME", help="of transformers (default: as the folder says)"
+        "--class",
+        dest="kind",
+        metavar="NAME",
+        help="of transformers (default: as the adapter's file tells, or else the folder)",
     )
     parser.add_argument("--json", metavar="FILE", help="write the report there")
     return parser

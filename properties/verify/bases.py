@@ -1,8 +1,7 @@
 """The base: a transformers folder, the text that it reads, and what it gives."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from properties.verify.files import File
+from properties.verify.opening import open_model, quietly
 from properties.verify.report import CannotJudgeError
 
 TEXT = (
@@ -20,13 +21,6 @@ TEXT = (
 # Of the caller's text: lines and tokens that are read, at most. Each runs once for every adapted layer.
 LINES, TOKENS = 16, 128
 RANDOM_TOKENS = 24
-HEADS = {
-    "CAUSAL_LM": "AutoModelForCausalLM",
-    "SEQ_2_SEQ_LM": "AutoModelForSeq2SeqLM",
-    "SEQ_CLS": "AutoModelForSequenceClassification",
-    "TOKEN_CLS": "AutoModelForTokenClassification",
-    "QUESTION_ANS": "AutoModelForQuestionAnswering",
-}
 
 
 @dataclass
@@ -34,6 +28,8 @@ class Base:
     """A model in eval mode, the batches that it is run on, and what it was by itself.
 
     inputs   what the batches are made of, as the report tells it
+    kind     its class and what told of it, where that is not its folder's own
+    others   classes that have the adapter's layers, where this one has not
     weights  its parameters by name: the same tensors wherever an adapter's wrappers put them
     outputs  what it gives on each batch without an adapter
     """
@@ -43,10 +39,13 @@ class Base:
     inputs: str
     path: str = ""
     notes: list[str] = field(default_factory=list)
+    kind: str = ""
+    others: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.weights = dict(self.model.named_parameters())
         self.modules = {name for name, _ in self.model.named_modules()}
+        self.leaves = {name for name, module in self.model.named_modules() if not list(module.children())}
         self.outputs = outputs(self.model, self.batches)
         if not all(bool(output.isfinite().all()) for output in self.outputs):
             raise CannotJudgeError(f"{self.path}: the base by itself gives NaN or Inf on the text.")
@@ -72,75 +71,21 @@ def change(now: Sequence[Tensor], before: Sequence[Tensor]) -> float:
     return off / size if size else math.copysign(math.inf, off) if off else 0.0
 
 
-def transformers_of(path: str) -> Any:
-    try:
-        import transformers
-    except ImportError as error:
-        raise CannotJudgeError(
-            f"{path}: a folder of transformers, which is not installed: pip install transformers."
-        ) from error
-    return transformers
-
-
-@contextmanager
-def quietly() -> Iterator[None]:
-    """No progress bars, nor warnings of what this command tells itself."""
-    import warnings
-
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
-
-
-def open_model(path: str, kind: str | None, task: str | None = None) -> tuple[nn.Module, list[str]]:
-    """The model of a folder, in the dtype that it is stored in, and what it lacked.
-
-    kind: the transformers class; None for that of the adapter's task, or else the folder's own.
-    """
-    transformers = transformers_of(path)
-    if not Path(path, "config.json").is_file():
-        raise CannotJudgeError(f"{path}: no config.json there, wanted a folder of transformers.")
-    try:
-        with quietly():
-            config = transformers.AutoConfig.from_pretrained(path, local_files_only=True)
-            own = (getattr(config, "architectures", None) or ["AutoModel"])[0]
-            name = kind or HEADS.get(task or "") or (own if hasattr(transformers, own) else "AutoModel")
-            if not hasattr(transformers, name):
-                raise CannotJudgeError(f"--class: transformers has no {name}.")
-            model, told = getattr(transformers, name).from_pretrained(
-                path, config=config, local_files_only=True, dtype="auto", output_loading_info=True
-            )
-    except CannotJudgeError:
-        raise
-    # Whatever reading a folder of somebody else's ends in.
-    except Exception as error:
-        first = (str(error).splitlines() or [""])[0]
-        raise CannotJudgeError(
-            f"{path}: transformers cannot load it: {type(error).__name__}: {first}"
-        ) from error
-    return model.eval(), sorted(told["missing_keys"])
-
-
 def open_base(
-    path: str, *, kind: str | None = None, task: str | None = None, text: str | None = None
+    path: str, *, kind: str | None = None, file: File | None = None, text: str | None = None
 ) -> Base:
-    """The base of a folder, with its batches. text: a file to read; None for sentences of our own."""
+    """The base of a folder, with its batches, for an adapter. text: a file to read; None for sentences of our
+    own.
+    """
     lines = list(TEXT) if text is None else lines_of(text)
-    model, missing = open_model(path, kind, task)
+    opened = open_model(path, kind, file)
+    missing, model = opened.missing, opened.model
     notes = [f"{path} holds no {', '.join(missing[:3])}: drawn anew"] if missing else []
-    batches, inputs = batches_of(path, model, lines)
+    if notes and file is not None and {name.rpartition(".")[0] for name in missing} <= file.heads.keys():
+        notes[0] += ", and the adapter brings its own; what it changes is measured against the drawn one"
+    batches, inputs = batches_of(path, model, lines, asked=text is not None)
     own = "sentences of our own" if text is None else f"lines of {text}"
-    return Base(model, batches, inputs.format(own), path, notes)
+    return Base(model, batches, inputs.format(own), path, notes, opened.kind, opened.others)
 
 
 def lines_of(path: str) -> list[str]:
@@ -154,13 +99,22 @@ def lines_of(path: str) -> list[str]:
     return lines[:LINES]
 
 
-def batches_of(path: str, model: Any, lines: Sequence[str]) -> tuple[list[dict[str, Tensor]], str]:
-    """A batch a line, so that nothing is padded; random tokens where the folder has no tokenizer."""
+def batches_of(
+    path: str, model: Any, lines: Sequence[str], *, asked: bool = False
+) -> tuple[list[dict[str, Tensor]], str]:
+    """A batch a line, so that nothing is padded; random tokens where the folder has no tokenizer, and the
+    caller has not asked for these very lines.
+    """
     if model.main_input_name != "input_ids":
         raise CannotJudgeError(
             f"{path}: the model takes {model.main_input_name}, wanted one that reads text."
         )
     tokenizer = _tokenizer(path)
+    if tokenizer is None and asked:
+        raise CannotJudgeError(
+            f"--text: {path} has no tokenizer to read it with. Put one there, with"
+            " tokenizer.save_pretrained, or leave --text out for random tokens."
+        )
     if tokenizer is None:
         size = model.config.get_text_config().vocab_size
         generator = torch.Generator().manual_seed(0)

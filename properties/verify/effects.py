@@ -19,9 +19,12 @@ from properties.verify.report import Row
 
 @dataclass
 class Seen:
-    """Of one layer, over all batches: norms of the base's output and of the change, calls, d_in and dtype."""
+    """Of one layer, over all batches: norms of the base's output, of the adapted one and of the change; how
+    many calls, d_in and dtype.
+    """
 
     base: float = 0.0
+    adapted: float = 0.0
     change: float = 0.0
     calls: int = 0
     width: int = 0
@@ -71,6 +74,7 @@ def _watchers(engine: Engine, name: str, seen: Seen) -> tuple[Callable[..., None
         seen.width = next(t for t in (*given[0], *given[1].values()) if isinstance(t, Tensor)).shape[-1]
         seen.dtype = y.dtype
         seen.base = math.hypot(seen.base, float(plain.double().norm()))
+        seen.adapted = math.hypot(seen.adapted, float(y.double().norm()))
         seen.change = math.hypot(seen.change, float((y.double() - plain.double()).norm()))
 
     return before, after

@@ -4,14 +4,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor, nn
 
 import lora_lite as ll
 from lora_lite.disabling import Disabled
-from properties.verify.bases import Base, quietly
+from properties.verify.bases import Base
 from properties.verify.files import PREFIX, File
 from properties.verify.kept import Kept
+from properties.verify.opening import quietly
 from properties.verify.report import CannotJudgeError
 
 # Of init_lora_weights: these rewrite the base from what no file holds, activations, gradients or a GPU's
@@ -20,12 +20,12 @@ WANTS_MORE = ("corda", "loftq", "lora_ga")
 
 
 class Engine(Protocol):
-    """name: of the library. stored: the dtype of the file's numbers. model: to be called. layers: what is
-    called in their place, by the base's names.
+    """name: of the library. file: what it was loaded from. model: to be called. layers: what is called in
+    their place, by the base's names.
     """
 
     name: str
-    stored: torch.dtype
+    file: File
     model: nn.Module
     layers: dict[str, nn.Module]
 
@@ -53,9 +53,9 @@ class LoraLite:
 
     name = "lora_lite"
 
-    def __init__(self, model: nn.Module, stored: torch.dtype) -> None:
+    def __init__(self, model: nn.Module, file: File) -> None:
         self.model: nn.Module = model
-        self.stored = stored
+        self.file = file
         self.adapters = {n: a for handle in ll.adapters_of(model) for n, a in handle.layers().items()}
         self.layers = {name: model.get_submodule(name) for name in self.adapters}
         self._off: dict[str, Disabled] = {}
@@ -75,14 +75,15 @@ class LoraLite:
 class Peft:
     """A peft model with what of a file's tensors fits it. misfits: of the file's tensors, those that peft has
     no place for; lacking: those that it wants and the file has not, by name; odd: those of another shape, as
-    (name, the file's, the wanted); rewritten: the base's weights that its init has replaced.
+    (name, the file's, the wanted); whole: integers where it has others; rewritten: the base's weights that
+    its init has replaced.
     """
 
     name = "peft"
 
     def __init__(self, base: Base, file: File) -> None:
         peft = peft_of(file.path)
-        self.stored = file.dtype
+        self.file = file
         self._kept = Kept(base.weights)
         try:
             self._wrap(peft, base, file)
@@ -111,6 +112,7 @@ class Peft:
             self.odd = [
                 (n, tuple(t.shape), tuple(wanted[n].shape)) for n, t in both if t.shape != wanted[n].shape
             ]
+            self.whole = [n for n, t in both if wanted[n].is_floating_point() and not t.is_floating_point()]
             fits = {name: tensor for name, tensor in both if tensor.shape == wanted[name].shape}
             # All of them: for what trained along it asks for every tensor.
             peft.set_peft_model_state_dict(self.model, {**wanted, **fits})
@@ -120,8 +122,11 @@ class Peft:
         from peft.utils.other import AuxiliaryTrainingWrapper
 
         kinds: Any = (BaseTunerLayer, AuxiliaryTrainingWrapper)
+        outer = "."
         for name, module in self.model.named_modules():
-            if isinstance(module, kinds):
+            # Of one in another, as trained tokens have, the outer one switches both.
+            if isinstance(module, kinds) and not name.startswith(outer):
+                outer = f"{name}."
                 yield name.removeprefix(PREFIX), module
 
     def switch(self, layer: str, on: bool) -> None:

@@ -1,24 +1,22 @@
 """From a base and an adapter to a report: every check in its turn."""
 
-import math
-import re
 from contextlib import ExitStack
 
 import torch
 
 from properties.judging.tolerance import SAFETY, coarser, unit_roundoff
 from properties.verify import merged as merging
+from properties.verify.acting import tell_of_effects, tell_of_uncalled
 from properties.verify.bases import Base, change, open_base, outputs
-from properties.verify.effects import Seen, is_read, rows, watch
+from properties.verify.effects import rows, watch
 from properties.verify.engines import Engine, wants_more
 from properties.verify.files import DamagedError, File, look_at_numbers, open_adapter
 from properties.verify.kept import perturbed
 from properties.verify.loading import exported, on_lora_lite, on_peft, other_base
+from properties.verify.merged_before import tell_of_a_merged_base
 from properties.verify.names import look_at_names, tell_of_misfits
-from properties.verify.report import Report, percent
-from properties.verify.rounding import PROBES, within_rounding
-
-NUMBER = re.compile(r"(?<=\.)\d+(?=[^\d]*$)")
+from properties.verify.report import Report
+from properties.verify.rounding import PROBES
 
 
 def verify(
@@ -41,8 +39,10 @@ def verify(
         report.fault("the file is damaged", str(error))
         return report
     if not isinstance(base, Base):
-        base = open_base(base, kind=kind, task=file.task, text=text)
+        base = open_base(base, kind=kind, file=file, text=text)
     report.about |= {"base": base.path, "read": base.inputs}
+    if base.kind:
+        report.about["class"] = base.kind
     for note in base.notes:
         report.remark("the base is not whole", note)
     look_at_numbers(file, report)
@@ -91,67 +91,11 @@ def _measure(engine: Engine, base: Base, merged: str | None, kind: str | None, r
     report.about["acts under"] = engine.name
     report.change = change(now, base.outputs)
     report.rows = rows(engine, base, seen)
-    _tell_of_uncalled(engine, base, seen, report)
-    _tell_of_effects(engine, base, seen, report)
+    tell_of_uncalled(engine, base, seen, report)
+    tell_of_effects(engine, base, seen, report)
+    tell_of_a_merged_base(engine, seen, report)
     if merged is not None:
         merging.compare(report, merged, kind, base, engine, seen)
-
-
-def _tell_of_uncalled(engine: Engine, base: Base, seen: dict[str, Seen], report: Report) -> None:
-    uncalled = [name for name, one in seen.items() if not one.calls]
-    bypassed = [name for name in uncalled if is_read(name, engine, base)]
-    # One of several beside each other, as experts are, may wait for another text.
-    called = {_without_last_number(name) for name, one in seen.items() if one.calls} - {None}
-    spared = [n for n in uncalled if n not in bypassed and _without_last_number(n) in called]
-    if bypassed:
-        text = "the model reads their weights and never calls them: their adapters do nothing"
-        report.fault("layers that are bypassed", text, bypassed)
-    if dead := [name for name in uncalled if name not in (*bypassed, *spared)]:
-        report.fault("layers that are never called", "nothing that was read called one of them", dead)
-    if spared:
-        text = "others beside them were called: they may be experts that want another --text"
-        report.remark("layers that were not called", text, spared)
-
-
-def _without_last_number(name: str) -> str | None:
-    """Of a name with two numbers, of a block and of one in it; None of any other."""
-    return NUMBER.sub("#", name) if len(re.findall(r"\.\d+(?=\.|$)", name)) > 1 else None
-
-
-def _tell_of_effects(engine: Engine, base: Base, seen: dict[str, Seen], report: Report) -> None:
-    told = {layer for finding in report.faults for layer in finding.layers}
-    effects = {row.layer: row.effect for row in report.rows if row.effect is not None}
-    if dead := [name for name, effect in effects.items() if effect == 0 and name not in told]:
-        report.fault("no effect", "they change nothing, exactly: their B was never trained, say", dead)
-    # Of numbers that are none the file itself has been told of, and what it leads to is no fault of others.
-    spoilt = [name for name, effect in effects.items() if math.isnan(effect) and name not in told]
-    if spoilt and not any(kind in finding.kind for kind in ("NaN", "Inf") for finding in report.faults):
-        report.fault("NaN comes out", "their outputs hold NaN or Inf with the adapter on", spoilt)
-    faint = [n for n, effect in effects.items() if n not in told and _is_faint(n, effect, engine, base, seen)]
-    if faint:
-        text = "they change no more than the rounding of their numbers does: they were never trained, say"
-        report.fault("no effect", text, faint)
-    acting = {name: effect for name, effect in effects.items() if effect > 0 and name not in faint}
-    weak = [name for name, effect in acting.items() if effect <= unit_roundoff(seen[name].dtype)]
-    if weak:
-        report.remark(
-            "an effect within rounding", "they change less than one rounding of their outputs", weak
-        )
-    lost = [r.layer for r in report.rows if r.alone == 0 and r.layer in acting and r.layer not in weak]
-    if lost:
-        report.fault(
-            "no effect on the output", "they change what they give, and none of it gets further", lost
-        )
-    if sizes := sorted((effect, name) for name, effect in effects.items() if effect > 0):
-        (least, weakest), (most, _), (middle, _) = sizes[0], sizes[-1], sizes[len(sizes) // 2]
-        of = f"{percent(least)} to {percent(most)} of a layer's output, median {percent(middle)}"
-        report.about |= {"effects": of, "weakest": weakest}
-
-
-def _is_faint(name: str, effect: float, engine: Engine, base: Base, seen: dict[str, Seen]) -> bool:
-    dtype = coarser(coarser(seen[name].dtype, engine.stored), torch.float32)
-    # Where it is larger there is nothing to measure.
-    return 0 < effect <= SAFETY * unit_roundoff(dtype) and within_rounding(name, engine, base)
 
 
 def _bound(engine: Engine, base: Base) -> float:

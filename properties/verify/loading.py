@@ -11,6 +11,8 @@ from properties.verify.engines import LoraLite, Peft, peft_of, wants_more
 from properties.verify.files import File, open_adapter
 from properties.verify.report import CannotJudgeError, Report
 
+LONGEST = 240
+
 
 def other_base(file: File) -> CannotJudgeError:
     """What peft makes of this base is another one."""
@@ -26,6 +28,11 @@ def other_base(file: File) -> CannotJudgeError:
 @contextmanager
 def on_peft(base: Base, file: File, report: Report) -> Iterator[Peft | None]:
     """Inside, the folder as peft loads it; None where it does not, which is told of."""
+    if file.config.get("layer_replication"):
+        raise CannotJudgeError(
+            f"{file.path}: with layer_replication peft builds another model than the base, whose layers it is"
+            " then on; wanted an adapter on the base's own."
+        )
     try:
         engine = Peft(base, file)
     except CannotJudgeError:
@@ -45,23 +52,24 @@ def on_peft(base: Base, file: File, report: Report) -> Iterator[Peft | None]:
 
 @contextmanager
 def on_lora_lite(base: Base, file: File, report: Report) -> Iterator[LoraLite | None]:
-    """Inside, the adapter as lora_lite loads it; None where it does not, which is told of: of a peft folder,
-    which may be of a method that lora_lite has not, by a remark.
+    """Inside, the adapter as lora_lite loads it; None where it does not, which is told of: of a folder that
+    peft wrote, which may be of a method that lora_lite has not, by a remark.
     """
     read: Any = ll.import_peft if file.is_peft else ll.load
     try:
         try:
             read(base.model, file.path)
         except ll.BaseMismatchError as error:
-            report.fault("another base", "; ".join(map(str.strip, str(error).splitlines()[:3])))
+            report.fault("another base", _shortened(str(error).splitlines()))
             read(base.model, file.path, check_base=False)
     except ll.LoraLiteError as error:
         text = f"{type(error).__name__}: {_first_line(error)}"
-        (report.remark if file.is_peft else report.fault)("lora_lite refuses it", text)
+        foreign = file.is_peft and not file.base
+        (report.remark if foreign else report.fault)("lora_lite refuses it", text)
         yield None
         return
     try:
-        yield LoraLite(base.model, file.dtype)
+        yield LoraLite(base.model, file)
     finally:
         ll.detach(base.model)
 
@@ -80,5 +88,13 @@ def exported(base: Base, report: Report) -> Iterator[File | None]:
         yield open_adapter(folder)
 
 
+def _shortened(lines: list[str]) -> str:
+    """Of what load says of another base: two of the tensors that differ, and what it suspects."""
+    differ = [line.strip() for line in lines[1:-1] if line.startswith(" ")]
+    return "; ".join([*differ[:2], *(line for line in lines[1:-1] if not line.startswith(" "))])
+
+
 def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [""])[0]
+    line = (str(error).splitlines() or [""])[0]
+    # peft lists all target modules, in no order.
+    return line if len(line) <= LONGEST else f"{line[:LONGEST]} …"

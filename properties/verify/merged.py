@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from properties.judging.tolerance import SAFETY, unit_roundoff
-from properties.verify.bases import Base, change, open_model, outputs
+from properties.verify.bases import Base, change, outputs
 from properties.verify.effects import Seen
 from properties.verify.engines import Engine
+from properties.verify.opening import open_model
 from properties.verify.report import Fit, Report, Row, percent
 
 ROWS_AT_ONCE = 512
@@ -51,10 +52,14 @@ def compare(
     report: Report, path: str, kind: str | None, base: Base, engine: Engine, seen: dict[str, Seen]
 ) -> None:
     """Tell of a merged checkpoint, while the adapter is on the base."""
-    model, missing = open_model(path, kind or type(base.model).__name__)
+    opened = open_model(path, kind or type(base.model).__name__)
+    model, missing = opened.model, opened.missing
     report.about["merged"] = path
     if missing:
         report.fault("the merged checkpoint lacks tensors", f"{path} holds no {', '.join(missing[:3])}")
+    spoilt = [name.rpartition(".")[0] for name, p in model.named_parameters() if not p.isfinite().all()]
+    if spoilt:
+        report.fault("NaN in the merged checkpoint", "NaN or Inf among its numbers", dict.fromkeys(spoilt))
     adapted = outputs(engine.model, base.batches)
     names = dict(model.named_modules())
     for row in report.rows:
@@ -100,7 +105,7 @@ def _tell_of_fits(report: Report) -> None:
     blind = [name for name, fit in fits.items() if fit.bound >= 0.5]
     off = {n: fit for n, fit in fits.items() if abs(fit.times - 1) > fit.bound and n not in blind}
     for times, text in (
-        (0, "the merged weight is the base's: the adapter was not merged"),
+        (0, "the merged weight is the base's: the adapter was not merged, or the base has it already"),
         (2, "the merged weight holds the adapter's change twice"),
     ):
         layers = [name for name, fit in off.items() if abs(fit.times - times) <= fit.bound]

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 ACTS, DOES_NOT, CANNOT = 0, 1, 2
@@ -71,10 +71,18 @@ class Report:
     change: float | None = None
 
     def fault(self, kind: str, text: str, layers: Iterable[str] = ()) -> None:
-        self.findings.append(Finding(kind, text, tuple(layers)))
+        self._find(Finding(kind, text, tuple(layers)))
 
     def remark(self, kind: str, text: str, layers: Iterable[str] = ()) -> None:
-        self.findings.append(Finding(kind, text, tuple(layers), fault=False))
+        self._find(Finding(kind, text, tuple(layers), fault=False))
+
+    def _find(self, found: Finding) -> None:
+        """The same of other layers is one finding."""
+        for i, one in enumerate(self.findings):
+            if (one.kind, one.text, one.fault) == (found.kind, found.text, found.fault):
+                self.findings[i] = replace(one, layers=tuple(dict.fromkeys((*one.layers, *found.layers))))
+                return
+        self.findings.append(found)
 
     @property
     def faults(self) -> list[Finding]:

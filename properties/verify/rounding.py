@@ -24,7 +24,7 @@ def within_rounding(name: str, engine: Engine, base: Base) -> bool:
     left is that the adapter's numbers were stored once in the file's dtype, after a chain of roundings in
     float32.
     """
-    size = max(SAFETY * unit_roundoff(torch.float32), unit_roundoff(engine.stored))
+    size = max(SAFETY * unit_roundoff(torch.float32), unit_roundoff(engine.file.dtype))
     layer, tensors, given = engine.layers[name], engine.tensors(name), _given(name, engine, base)
     on = _results(layer, given)
     engine.switch(name, False)

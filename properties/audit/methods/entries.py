@@ -58,6 +58,7 @@ class Follower:
     of: int = 0
     identity: str = ""
     init: list[str] = field(default_factory=list)
+    laws: list[str] = field(default_factory=list)
     settings: list[Setting] = field(default_factory=list)
     fixed: dict[str, str] = field(default_factory=dict)
     merges: bool = False
@@ -73,10 +74,14 @@ class Entry:
     title: str
     text: list[str]
     source: str
-    checked: str
     trains: list[str]
     affine: bool
     followers: list[str]
+
+    @property
+    def checked(self) -> bool:
+        """Whether it was compared with a text: then its header has a paragraph on that."""
+        return any(text.startswith("Looked up: ") for text in self.text)
 
 
 @dataclass(frozen=True)
@@ -115,7 +120,6 @@ def _entry(name: str) -> Entry:
         name,
         *_paragraphs(formula.text),
         formula.source,
-        formula.checked,
         [*formula.trains],
         formula.affine,
         followers,
@@ -125,7 +129,7 @@ def _entry(name: str) -> Entry:
 def _own_entry(name: str) -> Entry:
     """Of a method that lora_lite alone has."""
     trains = sorted(ORACLES[name].trained or ())
-    return Entry(name, *_paragraphs(oracle_formula(name)), "paper", "", trains, True, [f"lora_lite:{name}"])
+    return Entry(name, *_paragraphs(oracle_formula(name)), "paper", trains, True, [f"lora_lite:{name}"])
 
 
 def _paragraphs(text: str) -> tuple[str, list[str]]:
@@ -155,7 +159,7 @@ def own(name: str) -> Follower:
         d_in * d_out + d_out,
         about.sections.get("Identity at init", "not stated"),
         [about.sections.get("Tensors", "not stated")],
-        [
+        settings=[
             Setting(option, ", ".join(map(str, tried)), "the option of that name")
             for option, tried in values.items()
             if option not in variant.config_class.unused

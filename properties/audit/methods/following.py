@@ -1,6 +1,6 @@
 """A method of another library as it is built here: its tensors, its init, and what its settings set."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from torch.nn.functional import linear
@@ -44,6 +44,7 @@ def _looked_at(method: str, binding: Binding) -> Follower:
         sum(tensor.numel() for tensor in first.base if tensor is not None),
         "nothing changes" if _changes_nothing(first) else "the output changes",
         _init(first),
+        [*map(_law, first.formula.laws(first.symbols, first.options).items())],
         settings,
         {name: _plain(value) for name, value in options.items() if name not in moving and name not in HOW},
         bool({"merge", "absorb"} & method_of(method).offers),
@@ -99,6 +100,14 @@ def _init(bound: Bound) -> list[str]:
     now = {s: t.detach().double() if t.is_floating_point() else t for s, t in bound.symbols.items()}
     laws = bound.formula.init_laws(*bound.base, now, bound.options, None)
     return [*dict.fromkeys(law.name for law in laws if "shape of " not in law.name)]
+
+
+def _law(declared: tuple[str, Any]) -> str:
+    """ "linear in A, B", "unchanged by A 1, B -1"."""
+    name, given = declared
+    named = [f"{k} {v}" for k, v in given.items()] if isinstance(given, Mapping) else given
+    told = ", ".join(map(str, named)) if isinstance(named, list | tuple) else str(named)
+    return f"{name.replace('_', ' ')} {told}"
 
 
 def _settings(first: Bound, binding: Binding) -> tuple[list[Setting], list[Bound]]:

@@ -164,7 +164,7 @@ def _moved(method: str, first: Bound, size: tuple[int, int]) -> dict[str, Any]:
     given = dict(simplest(method))
     if (start := _bound(method, simplest(method), size)) is None:
         return {}
-    found = {}
+    found: dict[str, Any] = {}
     for option in _different(start.options, first.options):
         value = first.options[option]
         for name in dict.fromkeys((*given, *method_of(method).numbers)):

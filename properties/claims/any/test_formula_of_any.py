@@ -5,8 +5,10 @@ from hypothesis.strategies import SearchStrategy
 from torch import Tensor
 
 from properties.judging.assertions import assert_close, assert_holds, assert_within
+from properties.judging.bound_laws import UntriedError, laws_of, life_function
 from properties.judging.bound_oracle import Bound, said_gradients, said_output, said_weight
 from properties.judging.claim import ANY, claim
+from properties.judging.laws import assert_laws
 from properties.judging.outcome import NotJudgedError, show
 from properties.judging.tolerance import Bounded, claim_bound
 from properties.subjects.bindings import binding_of
@@ -58,6 +60,21 @@ def test_gradients_of_the_tensors_are_the_formulas(case: LibraryCase) -> None:
         assert_holds(right, claim=f"{symbol} {state} in the paper")
     for name in bound.trained:
         assert_close(found[name], wanted[name], what=f"the gradient of {name}", like="the oracle's")
+
+
+@claim(single, stage="forward", needs=("oracle",), subject=ANY, share=0.1)
+def test_the_layer_keeps_the_laws_of_the_formula(case: LibraryCase) -> None:
+    """Of the library's own layer, whatever its tensors hold: a second line of evidence beside the formula."""
+    bound = Bound(case)
+    laws, f = laws_of(bound), life_function(bound)
+    tried = 0
+    for name in laws:
+        try:
+            tried += assert_laws(f, laws, case.seed, only=name)
+        except UntriedError:
+            continue
+    if not tried:
+        raise NotJudgedError(f"no law could be tried: {bound.binding.oracle} declares {[*laws] or 'none'}")
 
 
 @claim(wide, stage="init", needs=("oracle",), subject=ANY, share=0.2)

@@ -1,5 +1,10 @@
 """What attach leaves: an adapter that changes nothing yet, and a base that is what it was."""
 
+import re
+from dataclasses import replace
+from functools import partial
+from itertools import combinations
+
 import torch
 
 from properties.judging.assertions import (
@@ -16,7 +21,7 @@ from properties.subjects.library import LibraryCase, RefusedError, plain
 from properties.subjects.living import begin, library, library_cases, move, output
 
 
-@claim(library_cases, stage="refusal", subject=ANY, share=0.2)
+@claim(library_cases, stage="refusal", subject=ANY, share=0.5)
 def test_attach_works_or_is_refused_clearly(case: LibraryCase) -> None:
     """What a library does not take, it says; and the first call works where attach did."""
     try:
@@ -80,6 +85,27 @@ def test_the_same_seed_gives_the_same_adapter(case: LibraryCase) -> None:
     assert_identical(
         outputs[1], outputs[0], what="the output of an adapter attached again", like="the first's"
     )
+
+
+@claim(
+    partial(library_cases, dtypes=("float32",), weights=("gaussian",), depths=(2,)),
+    stage="init",
+    subject=ANY,
+    share=0.1,
+)
+def test_what_is_random_is_drawn_for_each_layer_and_entry(case: LibraryCase) -> None:
+    """Of tensors that another seed fills otherwise: two layers differ, and half of the entries at least."""
+    square = replace(case, linear=replace(case.linear, d_in=case.linear.d_out))
+    first, other = (begin(one).trainable() for one in (square, replace(square, seed=case.seed + 1)))
+    random = {n: t.detach() for n, t in first.items() if t.numel() > 1 and not torch.equal(t, other[n])}
+    for name, tensor in random.items():
+        distinct = len(torch.unique(tensor))
+        found = f"{name} starts with {distinct} different numbers in {tensor.numel()} entries"
+        assert_holds(2 * distinct >= tensor.numel(), claim=found)
+    for (name, one), (twin, another) in combinations(random.items(), 2):
+        alike = re.sub(r"\d+", "#", name) == re.sub(r"\d+", "#", twin) and one.shape == another.shape
+        same = alike and torch.equal(one, another)
+        assert_holds(not same, claim=f"{name} and {twin} are drawn alike, of two layers")
 
 
 @claim(library_cases, stage="init", subject=ANY, share=0.2)

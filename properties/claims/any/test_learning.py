@@ -19,7 +19,7 @@ smooth = partial(busy, dtypes=("float64",))
 exact = partial(library_cases, weights=("gaussian", "uneven"), dtypes=("float64", "float32"), tokens=((3,),))
 STEPS = 2
 # Of a central difference; how far apart they are shows what curvature and rounding leave of it.
-STEP_SIZES = (5e-5, 7e-5, 1e-4)
+STEP_SIZES = (5e-5, 6e-5, 7e-5, 8e-5, 1e-4)
 APART = 16
 
 

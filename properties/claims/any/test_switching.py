@@ -1,5 +1,6 @@
 """Off and on, weaker and stronger, one adapter beside another."""
 
+from dataclasses import replace
 from functools import partial
 
 from torch import Tensor
@@ -8,13 +9,15 @@ from properties.judging.assertions import (
     assert_all_identical,
     assert_holds,
     assert_identical,
+    assert_runs,
     assert_within,
 )
 from properties.judging.claim import ANY, claim
 from properties.judging.own_bound import own_output
+from properties.judging.settings_seen import kin, simplest
 from properties.judging.tolerance import claim_bound
-from properties.subjects.library import LibraryCase, Life
-from properties.subjects.living import begin, library, move, output, trained_cases
+from properties.subjects.library import LibraryCase, Life, Settings
+from properties.subjects.living import begin, library, method_of, move, output, trained_cases
 
 # A base output off by more than rounding is off in any dtype.
 half = partial(trained_cases, dtypes=("float32",))
@@ -106,6 +109,34 @@ def test_switching_back_gives_the_first_back(case: LibraryCase) -> None:
     life.switch(0)
     assert_all_identical(_tensors(life), tensors, what="what trains after switching back", like="the first's")
     assert_identical(output(life.model, x), own, what="the output after switching back", like="the first's")
+
+
+@claim(half, stage="attach", needs=("second",), subject=ANY, share=0.2)
+def test_a_second_adapter_of_other_settings_is_its_own_or_refused(case: LibraryCase) -> None:
+    """It trains what it trains alone, it can be called, and the first comes back."""
+    life, x = begin(case), case.x()
+    own, other = output(life.model, x), _other_settings(case)
+    alone = begin(replace(case, settings=other, trained=False))
+    life.add_second(other)
+    life.switch(1)
+    given, found, wanted = f"a second adapter with {dict(other)}", _shapes(life), _shapes(alone)
+    assert_holds(found == wanted, claim=f"{given} trains shapes {found}, and alone {wanted}")
+    with assert_runs(f"the first call of {given}"):
+        output(life.model, x)
+    life.switch(0)
+    assert_identical(output(life.model, x), own, what="the output after switching back", like="the first's")
+
+
+def _shapes(life: Life) -> list[tuple[int, ...]]:
+    return sorted(tuple(parameter.shape) for parameter in life.trainable().values())
+
+
+def _other_settings(case: LibraryCase) -> Settings:
+    """One number at another value, or what one of the method's switches has; the seed says which."""
+    given, numbers = dict(case.settings), method_of(case.method).numbers
+    found = [{**given, n: v} for n, values in numbers.items() for v in values if given.get(n) != v]
+    found += [dict(simplest(m)) for m in kin(case.method) if m != case.method]
+    return tuple(found[case.seed % len(found)].items()) if found else case.settings
 
 
 @claim(half, stage="forward", needs=("together",), subject=ANY, share=0.2)

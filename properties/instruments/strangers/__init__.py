@@ -12,6 +12,8 @@ NAMES = (
     *("vera", "oft", "boft", "loha", "lokr", "bitfit"),
     *("ssf", "miss", "randlora", "fourierft", "shira", "full_copy"),
 )
+# Each was called wrong by claims that were about ours: no identity at init, sums that cancel, square layers.
+FURTHER = ("vector_bank", "mora", "circulant")
 
 
 @cache

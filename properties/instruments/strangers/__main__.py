@@ -1,22 +1,26 @@
 """python -m properties.instruments.strangers: the twelve against every claim that draws, and what is red.
 
-python -m properties.instruments.strangers --seeds 10 --examples 200
+python -m properties.instruments.strangers --seeds 10 --examples 200 --done strangers.json
+
+A run that was cut off goes on where --done says that it was; shards: --variant, --seed, --oracle.
 """
 
 import argparse
+import json
 import sys
 import time
 import warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from hypothesis import seed, settings
 
 import lora_lite as ll
-from properties.instruments.strangers import NAMES, registered
+from properties.instruments.strangers import FURTHER, NAMES, registered
 from properties.judging.claim import Claim, load_claims
 from properties.judging.declared import confirm
 from properties.judging.outcome import DECLARED, HELD, NOT_JUDGED, Meter, NotJudgedError
@@ -27,33 +31,53 @@ def main() -> int:
     """1 where a claim is red on a variant that is right."""
     torch.set_num_threads(1)
     warnings.simplefilter("error")
-    given = _arguments().parse_args()
+    given = arguments().parse_args()
     register_profiles()
-    red = 0
-    for number in range(given.seeds):
-        settings.register_profile(
-            "strangers", settings.get_profile("dev"), max_examples=given.examples, database=None
-        )
-        settings.load_profile("strangers")
+    settings.register_profile(
+        "strangers", settings.get_profile("dev"), max_examples=given.examples, database=None
+    )
+    settings.load_profile("strangers")
+    done = _done(given.done)
+    for number in given.seed or range(given.seeds):
         for name in given.variant or NAMES:
-            for oracle in (True, False):
-                red += _judge(name, oracle, number, slow=given.slow)
-    return min(red, 1)
+            for oracle in (given.oracle,) if given.oracle else ("with", "without"):
+                key = f"{name} {oracle} {number} {given.examples} {given.slow}"
+                if key not in done:
+                    done[key] = _judge(name, oracle == "with", number, given)
+                    if given.done:
+                        given.done.parent.mkdir(parents=True, exist_ok=True)
+                        given.done.write_text(json.dumps(done, indent=1), encoding="utf-8")
+    return min(sum(done.values()), 1)
 
 
-def _judge(name: str, oracle: bool, number: int, *, slow: bool) -> int:
-    began, found = time.perf_counter(), Counter[str]()
+def _done(path: Path | None) -> dict[str, int]:
+    """What an earlier run has judged, and in how many claims it was red."""
+    known: dict[str, int] = {}
+    if path is not None and path.exists():
+        known = json.loads(path.read_text(encoding="utf-8"))
+    return known
+
+
+def _judge(name: str, oracle: bool, number: int, given: argparse.Namespace) -> int:
+    began, found, seconds = time.perf_counter(), Counter[str](), dict[str, float]()
     of = f"{name}, {'with' if oracle else 'without'} oracle, seed {number}"
     with registered(name, oracle=oracle) as variant:
         for made in load_claims().values():
-            if made.cases is None or (made.slow and not slow):
+            if made.cases is None or (made.slow and not given.slow):
                 continue
+            # What tries the same for every seed is tried once.
+            if number != (given.seed or [0])[0] and not made.draws:
+                continue
+            asked = time.perf_counter()
             state, why = outcome(made, variant, number)
+            seconds[made.name] = time.perf_counter() - asked
             found[state] += 1
             if state not in (HELD, DECLARED, NOT_JUDGED, "not applicable"):
                 print(f"RED {of}: {made.name}: {why}", flush=True)
     told = ", ".join(f"{count} {state}" for state, count in found.most_common())
     print(f"{of}: {told}; {time.perf_counter() - began:.0f} s", flush=True)
+    for claim in sorted(seconds, key=seconds.__getitem__, reverse=True)[: given.profile]:
+        print(f"    {seconds[claim]:6.1f} s  {claim}", flush=True)
     return found["red"]
 
 
@@ -82,14 +106,20 @@ class Seeded(Claim):
         return seed(self.number)(super().drawing(variant, check))
 
 
-def _arguments() -> argparse.ArgumentParser:
+def arguments() -> argparse.ArgumentParser:
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
         "python -m properties.instruments.strangers", description=__doc__, formatter_class=form
     )
-    parser.add_argument("--variant", action="append", choices=NAMES, help="only this one (repeatable)")
+    parser.add_argument(
+        "--variant", action="append", choices=(*NAMES, *FURTHER), help="only this one (repeatable)"
+    )
+    parser.add_argument("--oracle", choices=("with", "without"), help="only so; without it both")
     parser.add_argument("--seeds", type=int, default=1, help="runs, each with other examples")
+    parser.add_argument("--seed", type=int, action="append", help="only this run (repeatable)")
     parser.add_argument("--examples", type=int, default=20, help="of a claim with the whole share")
+    parser.add_argument("--done", type=Path, help="kept there, and read: what is judged already")
+    parser.add_argument("--profile", type=int, default=0, metavar="N", help="the N claims that took longest")
     parser.add_argument("--slow", action="store_true", help="those that take seconds too")
     return parser
 

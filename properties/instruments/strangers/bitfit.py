@@ -42,6 +42,12 @@ class BitFit(ll.Variant):
             "BitFit: Simple Parameter-efficient Fine-tuning for Transformer-based Masked Language-models",
         ),
     )
+    laws: ClassVar = {
+        "linear_in": ("change",),
+        "inputs": {},
+        "outputs": {"change": 0},
+        "apart_from_the_base": True,
+    }
 
     change: Tensor
 

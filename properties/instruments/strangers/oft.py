@@ -45,6 +45,7 @@ class OFT(ll.Variant):
     reference = ll.Reference(
         arxiv="2306.07280", titles=("Controlling Text-to-Image Diffusion by Orthogonal Finetuning",)
     )
+    laws: ClassVar = {"outputs": {}, "keeps": ("singular values", "row norms", "row angles")}
 
     q: Tensor
 

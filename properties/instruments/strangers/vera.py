@@ -59,6 +59,14 @@ class VeRA(ll.Variant):
             lambda config: config.d_init == 1.0 and config.dtype == torch.bfloat16,
         ),
     )
+    laws: ClassVar = {
+        "linear_in": ("d", "v"),
+        "any_order_of": {"A": 0, "B": 1, "d": 0},
+        "inputs": {"A": 1},
+        "outputs": {"B": 0, "v": 0},
+        "rank": 1,
+        "apart_from_the_base": True,
+    }
 
     A: Tensor
     B: Tensor

@@ -4,14 +4,16 @@ All tensors are float64, without leading dimensions. A module states
 
     SOURCE    where the formula is from: "paper", "documentation" or "code" of the library, read for facts
     READING   options that the paper decides where libraries differ
-    CHECKED   what text it was compared with since; without it, "paper" is a memory of the paper
     TRAINS    the symbols that learn; the others are frozen
     adapted   (W, b, p, options) -> (W', b'), the adapted layer x W'^T + b', or, where it is not affine in x,
     forward   (x, W, b, p, options) -> y
               "initial A" is what the symbol A was at init
     init_laws (W, b, p, options) -> what holds right after init; [] where none is known for these options
+    LAWS      what the formula keeps, as data (see judging/laws.py), or, where tensors and options decide,
+    laws      (p, options) -> the same
 
-The header has the paper with its equation, the meaning of each option, and where a library departs.
+The header has the paper with its equation, the meaning of each option, and where a library departs. Papers
+are from memory; what was compared with a text says "Looked up", and with which.
 """
 
 import inspect
@@ -24,7 +26,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from properties.oracles import ORACLES, Forward, InitLaws
-from properties.oracles.laws import Law, Options, Tensors, linear
+from properties.oracles.laws import Law, Laws, Options, Tensors, linear
 
 SOURCES = ("paper", "documentation", "code")
 
@@ -32,17 +34,17 @@ SOURCES = ("paper", "documentation", "code")
 class Formula(NamedTuple):
     """The reference of one method: an oracle as ours are, with its source and what trains.
 
-    affine: the adapted layer is a linear one, which can be merged. text: the header of its file. checked: the
-    text that it was compared with since it was written. reading: options that the paper decides.
+    affine: the adapted layer is a linear one, which can be merged. text: the header of its file. reading:
+    options that the paper decides.
     """
 
     forward: Forward
     init_laws: InitLaws
     source: str
     trains: tuple[str, ...]
+    laws: Callable[[Tensors, Options], Laws]
     affine: bool
     text: str
-    checked: str = ""
     reading: Options = MappingProxyType({})
 
 
@@ -84,6 +86,11 @@ def _init_laws(module: ModuleType) -> InitLaws:
     return init_laws
 
 
+def _laws(module: ModuleType) -> Callable[[Tensors, Options], Laws]:
+    found: Callable[[Tensors, Options], Laws] | None = getattr(module, "laws", None)
+    return found or (lambda p, options: module.LAWS)
+
+
 def _of_ours(name: str, trains: tuple[str, ...]) -> Formula:
     """Where lora_lite keeps a frozen copy A0 of what A was at init, others need none."""
     forward, laws = ORACLES[name].forward, ORACLES[name].init_laws
@@ -94,7 +101,8 @@ def _of_ours(name: str, trains: tuple[str, ...]) -> Formula:
         return laws(W, b, {**{f"{symbol}0": t for symbol, t in p.items()}, **p}, options, inputs)
 
     text = inspect.getdoc(inspect.getmodule(forward)) or ""
-    return Formula(forward, init_laws, "paper", trains, True, text)
+    # What it keeps, lora_lite's own variant declares.
+    return Formula(forward, init_laws, "paper", trains, lambda p, options: {}, True, text)
 
 
 def _formulas() -> dict[str, Formula]:
@@ -106,9 +114,9 @@ def _formulas() -> dict[str, Formula]:
             _init_laws(module),
             module.SOURCE,
             module.TRAINS,
+            _laws(module),
             hasattr(module, "adapted"),
             inspect.getdoc(module) or "",
-            getattr(module, "CHECKED", ""),
             getattr(module, "READING", {}),
         )
     return found

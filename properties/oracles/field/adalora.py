@@ -2,6 +2,8 @@
 
 A (r, d_in), B (d_out, r), E (r, 1). r is the rank that is left after pruning. options: alpha (0 stands for
 r), offset: authors' code and peft divide by r + 1e-5, init.
+
+Looked up: accounts of the paper, not the paper, have W + P Lambda Q, Lambda zero and P, Q normal at init.
 """
 
 from torch import Tensor
@@ -9,8 +11,15 @@ from torch import Tensor
 from properties.oracles.laws import Law, Options, Tensors, exactly, is_zero, normal
 
 SOURCE = "paper"
-CHECKED = "accounts of the paper: W + P Lambda Q, Lambda zero and P, Q normal at init; not the paper itself"
 TRAINS = ("A", "B", "E")
+LAWS = {
+    "linear_in": ("A", "B", "E"),
+    "any_order_of": {"A": 0, "B": 1, "E": 0},
+    "unchanged_by": {"A": 1, "E": -1},
+    "inputs": {"A": 1},
+    "outputs": {"B": 0},
+    "apart_from_the_base": True,
+}
 
 
 def adapted(W: Tensor, b: Tensor | None, p: Tensors, options: Options) -> tuple[Tensor, Tensor | None]:

@@ -2,6 +2,8 @@
 
 N (r, d_in), or (r, d_in + 1) of W and the bias beside each other, frozen; A_i (k_i, r), B_i (rows_i, k_i).
 rows: the row that each row of the B_i below each other stands for. options: init.
+
+Looked up: peft's documentation of AdaMSS has clusters of an SVD with an update each, and no formula.
 """
 
 import torch
@@ -11,6 +13,7 @@ from properties.oracles.laws import Law, Options, Tensors, exactly, is_identity,
 
 SOURCE = "code"
 TRAINS = tuple(f"{kind}{i}" for kind in "AB" for i in range(12))
+LAWS = {"affine_in": TRAINS, "apart_from_the_base": True}
 
 
 def adapted(W: Tensor, b: Tensor | None, p: Tensors, options: Options) -> tuple[Tensor, Tensor | None]:

@@ -6,6 +6,12 @@ from properties.oracles.laws import Law, Options, Tensors, is_constant, is_zero
 
 SOURCE = "paper"
 TRAINS = ("scale", "shift")
+LAWS = {
+    "affine_in": TRAINS,
+    "inputs": {},
+    "outputs": {"scale": 0, "shift": 0},
+    "sees_the_output_alone": True,
+}
 
 
 def adapted(W: Tensor, b: Tensor | None, p: Tensors, options: Options) -> tuple[Tensor, Tensor | None]:

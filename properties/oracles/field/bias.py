@@ -9,6 +9,7 @@ from properties.oracles.laws import Law, Options, Tensors, is_zero, normal
 
 SOURCE = "paper"
 TRAINS = ("v",)
+LAWS = {"linear_in": ("v",), "inputs": {}, "outputs": {"v": 0}, "apart_from_the_base": True}
 
 
 def adapted(W: Tensor, b: Tensor | None, p: Tensors, options: Options) -> tuple[Tensor, Tensor | None]:

@@ -13,6 +13,7 @@ from properties.oracles.rotations import blocks, cayley
 
 SOURCE = "paper"
 TRAINS = ("D", "m")
+LAWS = {"affine_in": ("m",)}
 
 
 def order(width: int, size: int, stage: int) -> list[int]:

@@ -13,6 +13,7 @@ from properties.oracles.laws import Law, Options, Tensors, is_zero, normal, unif
 
 SOURCE = "paper"
 TRAINS = ("w",)
+LAWS = {"linear_in": ("w",), "apart_from_the_base": True}
 
 
 def adapted(W: Tensor, b: Tensor | None, p: Tensors, options: Options) -> tuple[Tensor, Tensor | None]:

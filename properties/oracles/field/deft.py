@@ -2,6 +2,8 @@
 
 P (d_out, r). options: method "qr": L = M = Q of P = Q (upper triangle); "relu": L = P and M = relu(P); s:
 alpha / r, or 1 without alpha; para: without the second term; init.
+
+Looked up: peft's documentation of DEFT has this formula, both methods, and the shapes of P and R.
 """
 
 import torch
@@ -11,6 +13,7 @@ from properties.oracles.laws import Law, Options, Tensors, normal
 
 SOURCE = "documentation"
 TRAINS = ("P", "R")
+LAWS = {"affine_in": ("R",), "inputs": {"R": 1}, "rank": 1}
 
 
 def factors(P: Tensor, method: str) -> tuple[Tensor, Tensor]:

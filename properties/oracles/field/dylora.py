@@ -10,6 +10,16 @@ from properties.oracles.laws import Law, Options, Tensors, is_zero, kaiming, sca
 
 SOURCE = "paper"
 TRAINS = ("A", "B")
+LAWS = {
+    "proportional_to": ("alpha",),
+    "linear_in": ("A", "B"),
+    "any_order_of": {"A": 0, "B": 1},
+    "unchanged_by": {"A": 1, "B": -1},
+    "inputs": {"A": 1},
+    "outputs": {"B": 0},
+    "rank": 1,
+    "apart_from_the_base": True,
+}
 
 
 def adapted(W: Tensor, b: Tensor | None, p: Tensors, options: Options) -> tuple[Tensor, Tensor | None]:

@@ -13,6 +13,7 @@ from properties.oracles.laws import Law, Options, Tensors, exactly, is_zero, nev
 
 SOURCE = "paper"
 TRAINS = ("c",)
+LAWS = {"proportional_to": ("alpha",), "linear_in": ("c",), "apart_from_the_base": True}
 
 
 def adapted(W: Tensor, b: Tensor | None, p: Tensors, options: Options) -> tuple[Tensor, Tensor | None]:

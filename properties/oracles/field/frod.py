@@ -2,6 +2,8 @@
 
 V is not orthogonal. U (d_out, n) has columns of norm 1, V (d_in, n); ell (n,) and the values s of the sparse
 S, at the entries E (2, m), learn. options: init.
+
+Looked up: peft's documentation of FRoD names a shared basis and sparse rotations, and has no formula.
 """
 
 import torch
@@ -9,8 +11,9 @@ from torch import Tensor
 
 from properties.oracles.laws import Law, Options, Tensors, is_zero
 
-SOURCE = "documentation"
+SOURCE = "code"
 TRAINS = ("ell", "s")
+LAWS = {"affine_in": ("ell", "s"), "inputs": {"V": 0}, "outputs": {"U": 0}}
 
 
 def adapted(W: Tensor, b: Tensor | None, p: Tensors, options: Options) -> tuple[Tensor, Tensor | None]:

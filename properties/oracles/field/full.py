@@ -6,6 +6,7 @@ from properties.oracles.laws import Law, Options, Tensors, exactly
 
 SOURCE = "documentation"
 TRAINS = ("W", "b")
+LAWS = {"affine_in": ("W", "b"), "inputs": {"W": 1}, "outputs": {"W": 0, "b": 0}}
 
 
 def adapted(W: Tensor, b: Tensor | None, p: Tensors, options: Options) -> tuple[Tensor, Tensor | None]:

@@ -13,6 +13,7 @@ from properties.oracles.laws import Law, Options, Tensors, is_zero, kaiming, sca
 
 SOURCE = "paper"
 TRAINS = ("c", *(f"{path}{factor}" for path in "ABCDE" for factor in ("d", "u", "")))
+LAWS = {"affine_in": TRAINS}
 
 
 def path(p: Tensors, name: str) -> Tensor | float:

@@ -3,6 +3,8 @@
 A (k, d_in / k, r) and B (k, r, d_out / k) hold the factors of a column and of a row of blocks: block (i, j)
 of the update is made of part j of B_i and part i of A_j. H_A (h, d_in), H_B (d_out, h): a LoRA beside it. All
 of it is scaled by alpha / (r + h). options: r, alpha, k, h, init.
+
+Looked up: a review of the paper has k x k blocks with a pair of factors each.
 """
 
 import torch
@@ -12,6 +14,7 @@ from properties.oracles.laws import Law, Options, Tensors, is_zero, kaiming
 
 SOURCE = "paper"
 TRAINS = ("A", "B", "H_A", "H_B")
+LAWS = {"affine_in": TRAINS, "apart_from_the_base": True}
 
 
 def adapted(W: Tensor, b: Tensor | None, p: Tensors, options: Options) -> tuple[Tensor, Tensor | None]:

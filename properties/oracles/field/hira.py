@@ -1,6 +1,8 @@
 """HiRA, openreview TwJrTz9cRS equation 4: W' = W + W ∘ (B A).
 
 options: r, init "kaiming", "normal" or "random".
+
+Looked up: peft's documentation of HiRA has this formula.
 """
 
 from torch import Tensor
@@ -9,6 +11,13 @@ from properties.oracles.laws import Law, Options, Tensors, is_zero, kaiming, nor
 
 SOURCE = "paper"
 TRAINS = ("A", "B")
+LAWS = {
+    "linear_in": ("A", "B"),
+    "any_order_of": {"A": 0, "B": 1},
+    "unchanged_by": {"A": 1, "B": -1},
+    "inputs": {"A": 1},
+    "outputs": {"B": 0},
+}
 
 
 def adapted(W: Tensor, b: Tensor | None, p: Tensors, options: Options) -> tuple[Tensor, Tensor | None]:

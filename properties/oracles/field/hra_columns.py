@@ -11,6 +11,13 @@ from properties.oracles.laws import Law, Options, Tensors, exactly, kaiming
 
 SOURCE = "paper"
 TRAINS = ("U",)
+LAWS = {
+    "unchanged_by": {"U": 1},
+    "inputs": {"U": 0},
+    "outputs": {},
+    "rank": 1,
+    "keeps": ("singular values", "row norms", "row angles"),
+}
 
 
 def adapted(W: Tensor, b: Tensor | None, p: Tensors, options: Options) -> tuple[Tensor, Tensor | None]:

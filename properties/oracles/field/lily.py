@@ -2,6 +2,8 @@
 
 A (r, d_in), B (n r, d_out) is n matrices (r, d_out) below each other, R (n, r). The weights of the mixture
 are the softmax of R x A averaged over all tokens, so a row depends on the others. options: s, n, r, init.
+
+Looked up: peft's documentation of Lily has shared A and B and the softmax over the B, and no formula.
 """
 
 from torch import Tensor
@@ -10,6 +12,7 @@ from properties.oracles.laws import Law, Options, Tensors, is_zero, kaiming, lin
 
 SOURCE = "code"
 TRAINS = ("A", "B", "R")
+LAWS = {"linear_in": ("B",), "inputs": {"A": 1}, "outputs": {"B": 1}, "apart_from_the_base": True}
 
 
 def forward(x: Tensor, W: Tensor, b: Tensor | None, p: Tensors, options: Options) -> Tensor:

@@ -7,7 +7,7 @@ which gradients flow. options: r, alpha, rs, axis of the norm, init "zero" (of B
 import torch
 from torch import Tensor
 
-from properties.oracles.laws import Law, Options, Tensors, decomposed, is_zero, kaiming, scale
+from properties.oracles.laws import Law, Laws, Options, Tensors, decomposed, is_zero, kaiming, scale
 
 SOURCE = "paper"
 TRAINS = ("A", "B", "c", "m")
@@ -17,6 +17,15 @@ def adapted(W: Tensor, b: Tensor | None, p: Tensors, options: Options) -> tuple[
     """V = W + s c B A."""
     V = W + scale(options) * p.get("c", torch.ones(()).to(W)) * p["B"] @ p["A"]
     return (decomposed(V, p["m"], options["axis"]) if "m" in p else V), b
+
+
+def laws(p: Tensors, options: Options) -> Laws:
+    """With a magnitude, those of its norm; without, those of the update."""
+    common = {"any_order_of": {"A": 0, "B": 1}, "unchanged_by": {"A": 1, "B": -1}}
+    if "m" in p:
+        return {**common, "norms_are": {"rows" if options["axis"] == -1 else "columns": "m"}}
+    update = {"proportional_to": ("alpha",), "linear_in": ("A", "B", "c"), "rank": 1}
+    return {**common, **update, "inputs": {"A": 1}, "outputs": {"B": 0}, "apart_from_the_base": True}
 
 
 def init_laws(W: Tensor, b: Tensor | None, p: Tensors, options: Options) -> list[Law]:

@@ -3,16 +3,17 @@
 Block (i, j) of the update is W1[i, j] W2. options: r, alpha, rs, init: "w2" (LyCORIS: the second factor is
 zero), True (peft: the first), "scalar" (c, in front, is zero and no factor) or False (no factor); axis of m;
 bare: s is 1 where both factors are whole, as in LyCORIS.
+
+Looked up: LyCORIS's documentation has W1 ⊗ (A2 B2), and W1 as a product where it is decomposed too.
 """
 
 from typing import Any
 
 from torch import Tensor
 
-from properties.oracles.laws import Law, Options, Tensors, decomposed, is_zero, kaiming, scale
+from properties.oracles.laws import Law, Laws, Options, Tensors, decomposed, is_zero, kaiming, scale
 
 SOURCE = "paper"
-CHECKED = "LyCORIS' docs/Algo-Details.md: W1 ⊗ (W2a W2b), where W1 may be a product too"
 TRAINS = ("W1", "A1", "B1", "W2", "A2", "B2", "c", "m")
 
 
@@ -25,6 +26,13 @@ def adapted(W: Tensor, b: Tensor | None, p: Tensors, options: Options) -> tuple[
     update = (W1[:, None, :, None] * W2[None, :, None, :]).reshape(W.shape)
     V = W + s * p["c"] * update if "c" in p else W + s * update
     return (decomposed(V, p["m"], options["axis"]) if "m" in p else V), b
+
+
+def laws(p: Tensors, options: Options) -> Laws:
+    """With a magnitude, that of its norm; without, those of the update."""
+    if "m" in p:
+        return {"norms_are": {"rows" if options["axis"] == -1 else "columns": "m"}}
+    return {"linear_in": ("W1", "A1", "B1", "W2", "A2", "B2", "c"), "apart_from_the_base": True}
 
 
 def init_laws(W: Tensor, b: Tensor | None, p: Tensors, options: Options) -> list[Law]:

@@ -11,6 +11,7 @@ from properties.oracles.laws import Law, Options, Tensors, is_zero, kaiming, sca
 
 SOURCE = "paper"
 TRAINS = ("A", "B")
+LAWS = {"linear_in": ("A", "B"), "inputs": {"A": 1}, "apart_from_the_base": True}
 
 
 def adapted(W: Tensor, b: Tensor | None, p: Tensors, options: Options) -> tuple[Tensor, Tensor | None]:

@@ -19,6 +19,12 @@ from properties.oracles.laws import (
 
 SOURCE = "paper"
 TRAINS = ("A", "B")
+LAWS = {
+    "affine_in": ("A", "B"),
+    "unchanged_by": {"A": 1, "B": -1},
+    "any_order_of": {"A": 0, "B": 1},
+    "rank": 2,
+}
 
 
 def adapted(W: Tensor, b: Tensor | None, p: Tensors, options: Options) -> tuple[Tensor, Tensor | None]:

@@ -10,6 +10,15 @@ from properties.oracles.laws import Law, Options, Tensors, is_identity, is_zero,
 
 SOURCE = "documentation"
 TRAINS = ("A",)
+LAWS = {
+    "linear_in": ("A",),
+    "any_order_of": {"A": 0, "B": 1},
+    "unchanged_by": {"A": 1, "B": -1},
+    "inputs": {"A": 1},
+    "outputs": {"B": 0},
+    "rank": 1,
+    "apart_from_the_base": True,
+}
 
 
 def adapted(W: Tensor, b: Tensor | None, p: Tensors, options: Options) -> tuple[Tensor, Tensor | None]:

@@ -7,7 +7,7 @@ Input j meets row j mod r of D. options: kind "miss"; "mini": D (r, mini_r), rep
 import torch
 from torch import Tensor
 
-from properties.oracles.laws import Law, Options, Tensors, is_zero, kaiming
+from properties.oracles.laws import Law, Laws, Options, Tensors, is_zero, kaiming
 
 SOURCE = "paper"
 TRAINS = ("D",)
@@ -26,6 +26,14 @@ def adapted(W: Tensor, b: Tensor | None, p: Tensors, options: Options) -> tuple[
     if options["kind"] == "mini":
         D = D[:, torch.arange(d_out) % D.shape[1]]
     return W + D[torch.arange(d_in) % len(D)].mT, b
+
+
+def laws(p: Tensors, options: Options) -> Laws:
+    """Bat multiplies W; the others add what they are."""
+    if options["kind"] == "bat":
+        return {"linear_in": ("D",)}
+    outputs = {"outputs": {"D": 1}} if options["kind"] == "miss" else {}
+    return {"linear_in": ("D",), "apart_from_the_base": True, **outputs}
 
 
 def init_laws(W: Tensor, b: Tensor | None, p: Tensors, options: Options) -> list[Law]:

@@ -4,6 +4,9 @@ Q is skew, q its entries above the diagonal, (blocks, b (b - 1) / 2), or D a who
 options: side "in" (the input is rotated by R^T, OFTv2) or "out" (R^T on the output, LyCORIS); terms: of the
 Neumann series in place of the inverse, None for the exact map; shared: one block for all; limit: COFT in
 LyCORIS, the norm of all of Q is at most that times d_out; block_size: what was asked for; init.
+
+Looked up: version 3 of the paper, sections 3.2 to 3.4, has y = (R W0)^T x for W0 (d_in, d_out), which rotates
+inputs, R = (I + Q)(I - Q)^-1, blocks that may be shared, and for COFT a bound on |R - I| and not on |Q|.
 """
 
 import math
@@ -11,14 +14,10 @@ import math
 import torch
 from torch import Tensor
 
-from properties.oracles.laws import Law, Options, Tensors, exactly, is_constant, is_zero, normal
+from properties.oracles.laws import Law, Laws, Options, Tensors, exactly, is_constant, is_zero, normal
 from properties.oracles.rotations import blocks, cayley, neumann, skew
 
 SOURCE = "paper"
-CHECKED = (
-    "arXiv:2306.07280v3, text of sections 3.2 to 3.4: y = (R W0)^T x for W0 (d_in, d_out), so that inputs are"
-    " rotated, R = (I + Q)(I - Q)^-1, blocks that may be shared; COFT bounds |R - I|, and libraries |Q|"
-)
 READING = {"side": "in"}
 TRAINS = ("q", "D", "m")
 
@@ -42,6 +41,14 @@ def adapted(W: Tensor, b: Tensor | None, p: Tensors, options: Options) -> tuple[
         R = R.expand(width // R.shape[-1], -1, -1)
     W = W @ blocks(R).mT if options["side"] == "in" else blocks(R).mT @ W
     return (p["m"] * W if "m" in p else W), b
+
+
+def laws(p: Tensors, options: Options) -> Laws:
+    """An exact rotation keeps what a rotation keeps; a Neumann series is none."""
+    axis, other = ("row", {"outputs": {"m": 0}}) if options["side"] == "in" else ("column", {"inputs": {}})
+    exact = options["terms"] is None and "m" not in p
+    kept = {"keeps": ("singular values", f"{axis} norms", f"{axis} angles")} if exact else {}
+    return {"affine_in": ("m",), **other, **kept}
 
 
 def init_laws(W: Tensor, b: Tensor | None, p: Tensors, options: Options) -> list[Law]:

@@ -3,6 +3,8 @@
 U (d_out, n), S (n,), V (n, d_in); U0, S0, V0 as they were at init. The gradients of U and V are projected
 away from the singular vectors that are kept, here as maps whose value is U and V. options: kept, their number
 (None: half of all), init.
+
+Looked up: peft's documentation of OSF has the split of W, the projection of gradients and what is kept.
 """
 
 import torch
@@ -12,6 +14,7 @@ from properties.oracles.laws import Law, Options, Tensors, is_identity
 
 SOURCE = "paper"
 TRAINS = ("U", "S", "V")
+LAWS = {"affine_in": ("S",)}
 
 
 def adapted(W: Tensor, b: Tensor | None, p: Tensors, options: Options) -> tuple[Tensor, Tensor | None]:

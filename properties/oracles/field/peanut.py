@@ -3,6 +3,8 @@
 f(W)^T = B(h), h = act(A W^T), then `depth` encoders h -> act(E_i h), and as many decoders h -> act(D_i h) +
 what the encoder of the same depth was given. A (r, d_out), B (d_out, r), E_i and D_i (r, r). options: s,
 depth, init; act is ReLU.
+
+Looked up: peft's documentation of PEANuT has A, B and the residual pairs between, and no formula.
 """
 
 from torch import Tensor
@@ -11,6 +13,7 @@ from properties.oracles.laws import Law, Options, Tensors, is_zero, kaiming
 
 SOURCE = "code"
 TRAINS = ("A", "B", *(f"{kind}{i}" for kind in "ED" for i in range(8)))
+LAWS = {"affine_in": ("B",)}
 
 
 def adapted(W: Tensor, b: Tensor | None, p: Tensors, options: Options) -> tuple[Tensor, Tensor | None]:

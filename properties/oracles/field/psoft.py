@@ -3,6 +3,9 @@
 s B A is the top-r SVD of W. R (r, r) is a Cayley map of a skew Q, q its entries above the diagonal, or with
 orth False any matrix M. options: r, alpha, split: "right" (B has all singular values) or "both" (half of
 each, as PiSSA); terms of the Neumann series, None for the exact map; init.
+
+Looked up: peft's documentation of PSOFT has this formula, with the names of alpha and beta exchanged: it puts
+alpha beside the factor of the outputs, where the code has vector_b.
 """
 
 import torch
@@ -13,6 +16,13 @@ from properties.oracles.rotations import cayley, neumann, skew
 
 SOURCE = "paper"
 TRAINS = ("q", "M", "beta", "alpha")
+LAWS = {
+    "affine_in": ("beta", "alpha"),
+    "inputs": {"A": 1},
+    "outputs": {"B": 0},
+    "rank": 1,
+    "apart_from_the_base": True,
+}
 
 
 def adapted(W: Tensor, b: Tensor | None, p: Tensors, options: Options) -> tuple[Tensor, Tensor | None]:

@@ -10,6 +10,12 @@ from properties.oracles.laws import Law, Options, Tensors, he, is_constant, is_z
 
 SOURCE = "paper"
 TRAINS = ("lambda_b", "lambda_d")
+LAWS = {
+    "linear_in": ("lambda_b", "lambda_d"),
+    "unchanged_by": {"lambda_b": 1, "lambda_d": -1},
+    "rank": 1,
+    "apart_from_the_base": True,
+}
 
 
 def adapted(W: Tensor, b: Tensor | None, p: Tensors, options: Options) -> tuple[Tensor, Tensor | None]:

@@ -12,6 +12,11 @@ from properties.oracles.laws import Law, Options, Tensors, is_constant, is_zero,
 
 SOURCE = "paper"
 TRAINS = ("lambda_", "gamma")
+LAWS = {
+    "linear_in": ("lambda_", "gamma"),
+    "unchanged_by": {"lambda_": 1, "gamma": -1},
+    "apart_from_the_base": True,
+}
 
 
 def adapted(W: Tensor, b: Tensor | None, p: Tensors, options: Options) -> tuple[Tensor, Tensor | None]:

@@ -12,6 +12,7 @@ from properties.oracles.laws import Law, Options, Tensors, is_constant, is_zero,
 
 SOURCE = "paper"
 TRAINS = ("theta", "alpha")
+LAWS = {"affine_in": ("alpha",), "inputs": {}, "sees_the_output_alone": True}
 
 
 def spread(t: Tensor, kind: str, g: int) -> tuple[Tensor, Tensor]:

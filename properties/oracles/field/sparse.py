@@ -12,6 +12,7 @@ from properties.oracles.laws import Law, Options, Tensors, exactly, is_zero, kai
 
 SOURCE = "documentation"
 TRAINS = ("v", "A", "B")
+LAWS = {"affine_in": ("v", "A", "B"), "apart_from_the_base": True}
 
 
 def adapted(W: Tensor, b: Tensor | None, p: Tensors, options: Options) -> tuple[Tensor, Tensor | None]:

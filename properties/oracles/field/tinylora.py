@@ -2,6 +2,8 @@
 
 v (u,) learns; P (u, r, r), A (r, d_in) and B (d_out, r) are frozen. peft has half of the singular values in
 each of A and B, the paper all of them in B. options: r, u, bound of v's init, init.
+
+Looked up: peft's documentation of TinyLoRA has the sum over P_i; the factors of the SVD are from its code.
 """
 
 import torch
@@ -11,6 +13,7 @@ from properties.oracles.laws import Law, Options, Tensors, normal, uniform
 
 SOURCE = "code"
 TRAINS = ("v",)
+LAWS = {"linear_in": ("v",), "inputs": {"A": 1}, "outputs": {"B": 0}, "rank": 1, "apart_from_the_base": True}
 
 
 def adapted(W: Tensor, b: Tensor | None, p: Tensors, options: Options) -> tuple[Tensor, Tensor | None]:

@@ -11,6 +11,15 @@ from properties.oracles.laws import Law, Options, Tensors, exactly, is_identity,
 
 SOURCE = "paper"
 TRAINS = ("P", "l", "Q")
+LAWS = {
+    "affine_in": ("P", "l", "Q"),
+    "any_order_of": {"P": 1, "l": 1, "Q": 0},
+    "unchanged_by": {"P": 1, "l": -1},
+    "inputs": {"Q": 1, "Q0": 1},
+    "outputs": {"P": 0, "P0": 0},
+    "rank": 2,
+    "apart_from_the_base": True,
+}
 
 
 def adapted(W: Tensor, b: Tensor | None, p: Tensors, options: Options) -> tuple[Tensor, Tensor | None]:

@@ -11,6 +11,7 @@ from properties.oracles.laws import Law, Options, Tensors, normal, uniform
 
 SOURCE = "paper"
 TRAINS = ("theta",)
+LAWS = {"rank": 1, "apart_from_the_base": True}
 
 
 def adapted(W: Tensor, b: Tensor | None, p: Tensors, options: Options) -> tuple[Tensor, Tensor | None]:

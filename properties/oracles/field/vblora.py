@@ -12,6 +12,7 @@ from properties.oracles.laws import Law, Options, Tensors, normal, uniform
 
 SOURCE = "paper"
 TRAINS = ("logits_A", "logits_B", "bank")
+LAWS = {"any_order_of": {"logits_A": 0, "logits_B": 1}, "rank": 1, "apart_from_the_base": True}
 
 
 def pieces(logits: Tensor, bank: Tensor, k: int) -> Tensor:

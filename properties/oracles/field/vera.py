@@ -2,6 +2,9 @@
 
 All layers share B and A. lambda_b (d_out,), lambda_d (r,). A layer narrower than the shared matrices takes
 their first rows and columns. options: r, d_initial, init.
+
+Looked up: peft's documentation of VeRA has how narrower layers take their part of A and B;
+accounts of the paper, not the paper, have the formula, b zero and d a constant at init, A and B Kaiming's.
 """
 
 from torch import Tensor
@@ -9,11 +12,14 @@ from torch import Tensor
 from properties.oracles.laws import Law, Options, Tensors, he, is_constant, is_zero
 
 SOURCE = "paper"
-CHECKED = (
-    "peft's documentation (A and B are shared, and sliced) and accounts of the paper, not the paper itself:"
-    " diag(b) B diag(d) A, at init b is zero, d a constant, A and B Kaiming-uniform"
-)
 TRAINS = ("lambda_b", "lambda_d")
+LAWS = {
+    "linear_in": ("lambda_b", "lambda_d"),
+    "unchanged_by": {"lambda_b": 1, "lambda_d": -1},
+    "any_order_of": {"A": 0, "B": 1, "lambda_d": 0},
+    "rank": 1,
+    "apart_from_the_base": True,
+}
 
 
 def adapted(W: Tensor, b: Tensor | None, p: Tensors, options: Options) -> tuple[Tensor, Tensor | None]:

@@ -12,6 +12,7 @@ from properties.oracles.laws import Law, Options, Tensors, exactly, is_zero, nor
 
 SOURCE = "paper"
 TRAINS = ("c",)
+LAWS = {"proportional_to": ("s",), "linear_in": ("c",), "apart_from_the_base": True}
 
 
 def haar(F: Tensor) -> Tensor:

@@ -30,6 +30,11 @@ def _adamss(tensors: Named) -> dict[str, Tensor]:
     return {"N": tensors["adamss_newB.default"], **parts}
 
 
+def _gate(tensors: Named) -> dict[str, Tensor]:
+    """peft holds the gate, the oracle its offset from 1."""
+    return {"offset": tensors["ia3_l.default"].flatten() - 1}
+
+
 def _randlora(tensors: Named) -> dict[str, Tensor]:
     """The random columns of B are numbered by rank first and by term second where they meet A's."""
     B = tensors["randlora_B.default"]
@@ -150,9 +155,12 @@ BINDINGS: dict[str, Binding] = {
         settings(r="r", alpha="alpha", k="gralora_k", h="hybrid_r", **INIT),
     ),
     "peft:hira": Binding("hira", of(A="hira_A", B="hira_B"), _hira),
-    # peft holds the gate, the oracle its offset from 1.
-    "peft:ia3": Binding(
-        "ia3", lambda t: {"offset": t["ia3_l.default"].flatten() - 1}, settings(lawful="init_ia3_weights")
+    "peft:ia3": Binding("ia3", _gate, settings(lawful="init_ia3_weights")),
+    "peft:ia3+feedforward_modules=.": Binding(
+        "ia3_ff",
+        _gate,
+        settings(lawful="init_ia3_weights"),
+        inert=inert("of which side is gated", "feedforward_modules"),
     ),
     "peft:lily": Binding(
         "lily",

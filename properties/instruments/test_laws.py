@@ -1,0 +1,104 @@
+"""A wrong declaration of a law is red, each kind of law by itself; and what holds is proposed."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+import lora_lite as ll
+from properties.instruments.strangers import registered
+from properties.judging.assertions import Violation
+from properties.judging.claim import load_claims
+from properties.judging.laws import KINDS, assert_laws
+from properties.judging.layer_function import LayerFunction, function_of
+from properties.judging.needs import NEEDS
+from properties.judging.proposals import proposed
+from properties.subjects.attaching import attach
+from strategies import AdaptedLayer, LinearRecipe
+
+pytestmark = pytest.mark.instruments
+
+CLAIM = "declared_laws_hold"
+FEW = settings(max_examples=40, database=None, derandomize=True)
+# Of each kind, a variant of which it does not hold.
+WRONG: dict[str, tuple[str, Any]] = {
+    "proportional_to": ("dora", ("alpha",)),
+    "linear_in": ("dora", ("m",)),
+    "affine_in": ("delora", ("A",)),
+    "any_order_of": ("hra", {"U": 0}),
+    "one_more_zero": ("delora", {"A": 0, "B": 1, "A0": 0, "B0": 1}),
+    "unchanged_by": ("lora", {"A": 1}),
+    "inputs": ("lora", {}),
+    "outputs": ("lora", {}),
+    "rank": ("pissa", 1),
+    "norm_within": ("full", ("b",)),
+    "trains": ("lora", ("A",)),
+    "norm_is": ("antipasto", {"S": ("rot",)}),
+    "keeps": ("hra", ("column norms",)),
+    "norms_are": ("delora", {"columns": "w"}),
+    "apart_from_the_base": ("dora", True),
+    "in_place_of_the_base": ("lora", True),
+    "sees_the_output_alone": ("dora", True),
+    "repeated": ("hra", {"U": 0}),
+    "bias_apart": ("ia3", True),
+    "starts": ("lora", {"B": 1.0}),
+    "starts_as_svd": ("lora", ("B", "A")),
+    "stops_before": ("lora", ("A", "B")),
+    "composed_of": ("dora", {"A": 0, "B": 1}),
+}
+
+
+def layer(variant: str, **changed: Any) -> LayerFunction:
+    """A trained one on 5 → 7, of rank 4 where it has one."""
+    linear = LinearRecipe(5, 7, bias=True, dtype="float64")
+    ranked = () if "r" in ll.VARIANTS[variant].config_class.unused else (("r", 4),)
+    options = (*ranked, ("dtype", "float64"))
+    case = AdaptedLayer(variant, linear, options, trained=True, calibrated=variant == "eva")
+    return replace(function_of(attach(case)), **changed)
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_a_wrong_law_is_red(kind: str) -> None:
+    variant, value = WRONG[kind]
+    f = layer(variant)
+    if kind == "norm_within":
+        f = f.but({"b": 1e-3 * f.tensors["b"]})
+    with pytest.raises(Violation, match=rf"declared: {kind} "):
+        assert_laws(f, {kind: value}, 0)
+
+
+def test_every_kind_is_seen_red() -> None:
+    assert set(WRONG) == {"unchanged_by", *KINDS}
+
+
+def test_a_wrong_declaration_is_red(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ll.DoRA, "laws", {**ll.DoRA.laws, "rank": 1})
+    with pytest.raises(Violation, match=r"the . largest .declared: rank 1"):
+        load_claims()[CLAIM].run("dora", FEW)
+
+
+def test_a_law_that_there_is_not_is_red(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ll.LoRA, "laws", {"proportionl_to": ("alpha",)})
+    with pytest.raises(Violation, match="the law 'proportionl_to' is declared, wanted one of unchanged_by"):
+        load_claims()[CLAIM].run("lora", FEW)
+
+
+def test_who_declares_none_is_not_judged_by_them() -> None:
+    with registered("ssf") as variant:
+        assert NEEDS["laws"].missing(variant) == "ssf declares no laws"
+        assert NEEDS["laws"].by_nature
+
+
+def test_what_holds_and_is_not_declared_is_proposed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of lora, which declares all of it, nothing; of lora without a declaration, that."""
+    proposed.cache_clear()
+    assert proposed("lora") == []
+    monkeypatch.setattr(ll.LoRA, "laws", {"linear_in": ("A",)})
+    proposed.cache_clear()
+    found = "\n".join(proposed("lora"))
+    proposed.cache_clear()
+    for law in ("\"linear_in\": ('B',)", "\"inputs\": {'A': 1}", '"rank": 1', '"apart_from_the_base": True'):
+        assert law in found
+    assert "('A',)" not in found
+    assert "sees_the_output" not in found or "holds in" in found

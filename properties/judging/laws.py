@@ -1,0 +1,43 @@
+"""Laws that a method declares of its formula, as data, and how each is checked on a layer.
+
+    laws = {"proportional_to": ("alpha",), "linear_in": ("A", "B"), "inputs": {"A": 1}, "rank": 1}
+
+A class attribute of a variant, LAWS of an oracle of the field. Tensors have the method's own names; one that
+a layer does not have is passed over, and frozen ones may be named too. A number beside a tensor is an axis.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from properties.judging import law_kinds, starts, weight_laws
+from properties.judging.assertions import Violation, assert_within
+from properties.judging.law_kinds import Check, Compared, Draw, unchanged_by
+from properties.judging.layer_function import LayerFunction
+
+Laws = Mapping[str, Any]
+KINDS: dict[str, Check] = {**law_kinds.KINDS, **weight_laws.KINDS, **starts.KINDS}
+
+
+def compared(f: LayerFunction, laws: Laws, name: str, draw: Draw) -> Iterator[Compared]:
+    """What the law of this name says is the same. Raises Violation where there is no such law."""
+    if name == "unchanged_by":
+        return unchanged_by(
+            f, laws[name], draw, {**laws.get("any_order_of", {}), **laws.get("one_more_zero", {})}
+        )
+    if name not in KINDS:
+        raise Violation(f"the law {name!r} is declared, wanted one of unchanged_by, {', '.join(KINDS)}")
+    return KINDS[name](f, laws[name], draw)
+
+
+def assert_laws(f: LayerFunction, laws: Laws, seed: int, *, only: str | None = None) -> int:
+    """The layer keeps each law that is declared of it. Returns how many numbers were compared.
+
+    only: the law of this name alone; the others tell which axis of a tensor is which.
+    """
+    count, draw = 0, Draw(seed)
+    for name in laws if only is None else (only,):
+        for one in compared(f, laws, name, draw):
+            what = f"{one.what} (declared: {name} {laws[name]})"
+            assert_within(one.got, one.wanted, one.error, what=what, like=one.like)
+            count += one.got.numel()
+    return count
