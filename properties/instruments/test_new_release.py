@@ -1,7 +1,6 @@
 """What a new release of a library adds is seen by itself: a method, a setting, a trained tensor."""
 
 import enum
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +13,7 @@ from properties.audit.methods.entries import contents
 from properties.audit.methods.following import follower
 from properties.judging.claim import load_claims_of_any
 from properties.judging.outcome import NOT_JUDGED, NotJudgedError
-from properties.judging.settings_seen import QUICK, simplest
+from properties.judging.settings_seen import QUICK
 from properties.subjects.library import LibraryCase
 from properties.subjects.living import library, method_of, methods_of
 from properties.subjects.peft import Peft
@@ -26,13 +25,9 @@ VERA, CLAIM = "peft:vera", "the_output_is_the_formulas"
 
 
 @pytest.fixture(autouse=True)
-def _forgotten() -> Iterator[None]:
-    """What is known of a method is of the release that was looked at."""
+def _installed() -> None:
     if missing := library("peft").missing():
         pytest.skip(f"not judged: {missing}")
-    simplest.cache_clear()
-    yield
-    simplest.cache_clear()
 
 
 def _released(monkeypatch: pytest.MonkeyPatch) -> None:
