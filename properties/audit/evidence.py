@@ -15,6 +15,7 @@ class Speed:
 
     rows: list[dict[str, Any]]
     of: SpeedSource
+    costs: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,7 @@ def judge(
         capabilities=[cell for block in blocks for cell in _capabilities(block)],
         speed=evidence.speed.rows if evidence.speed else [],
         speed_of=evidence.speed.of if evidence.speed else None,
+        speed_costs=evidence.speed.costs if evidence.speed else [],
         links=links.merged(evidence.records.get("link", []), variants),
         localisation=figures(),
     )

@@ -246,6 +246,7 @@ class Report:
     localisation: Localisation | None = None
     shards: list[Shard] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
+    speed_costs: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def verdict(self) -> str:

@@ -29,6 +29,10 @@ ROWS: dict[str, dict[str, Schema]] = {
         **dict.fromkeys(("d", "r", "tokens", "threads", "samples", "dropped"), PLAIN[int]),
         **dict.fromkeys(("ratio", "q1", "q3"), NUMBER),
     },
+    "speed_costs": {
+        **dict.fromkeys(("variant", "implementation", "what", "unit"), PLAIN[str]),
+        "value": NUMBER,
+    },
     "probe_records": {
         **dict.fromkeys(("claim", "variant", "model", "relation", "why"), PLAIN[str]),
         "holds": PLAIN[bool],

@@ -19,9 +19,10 @@ def read(path: Path) -> Speed:
         of = SpeedSource(str(path), held["made"], held["machine"])
         rows = held["rows"]
         jsonschema.validate(rows, wanted("speed"))
+        jsonschema.validate(costs := held.get("costs", []), wanted("speed_costs"))
     except OSError as error:
         raise pytest.UsageError(f"--speed {path}: {error.strerror or error}. {remedy}") from error
     except (ValueError, KeyError, TypeError, jsonschema.ValidationError) as error:
         told = getattr(error, "message", None) or f"{type(error).__name__}: {error}"
         raise pytest.UsageError(f"--speed {path} holds no figures of speed: {told}. {remedy}") from error
-    return Speed(rows, of)
+    return Speed(rows, of, costs)

@@ -2,10 +2,10 @@
 
 from functools import partial
 
-import lora_lite as ll
 from properties.judging.claim import claim
 from properties.judging.laws import assert_laws
 from properties.judging.layer_function import function_of
+from properties.subjects import subject
 from properties.subjects.attaching import attach
 from strategies import AdaptedLayer, trained_layers
 
@@ -18,4 +18,4 @@ exact = partial(
 @claim(exact, stage="forward", needs=("laws",), share=0.2)
 def test_declared_laws_hold(case: AdaptedLayer) -> None:
     """Of the trained layer, by the variant's own code: what a law says is the same is, to rounding."""
-    assert_laws(function_of(attach(case)), ll.VARIANTS[case.variant].laws, case.seed)
+    assert_laws(function_of(attach(case)), subject.laws(case), case.seed)

@@ -84,7 +84,8 @@ def test_another_base_is_told_with_what_may_have_happened() -> None:
     """Of one linear layer that differs, that a head which is drawn anew wants to be trained along; of all
     layers of the adapter, that it may have been merged already. No more than that of another base.
     """
-    head, merged, other = (base() for _ in range(3))
+    bases: list[Any] = [base() for _ in range(3)]
+    head, merged, other = bases
     trained: Any = adapted()
     for layer in (head[2], other[0], other[2]):
         layer.weight.data.neg_()

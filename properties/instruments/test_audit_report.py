@@ -191,9 +191,11 @@ def test_figures_of_speed_are_said_to_be_another_runs(tmp_path: Path) -> None:
         "dropped": 0,
     }
     row = {**size, "variant": "hra", "implementation": "lora_lite", "ratio": 2.0, "q1": 1.9, "q3": 2.1}
-    (path := tmp_path / "speed.json").write_text(json.dumps(SPEED | {"rows": [row]}))
+    cost = {"variant": "hra", "implementation": "lora_lite", "what": "attach", "value": 3.5, "unit": "ms"}
+    (path := tmp_path / "speed.json").write_text(json.dumps(SPEED | {"rows": [row], "costs": [cost]}))
     for speed in (None, read_speed(path)):
         report = judge(Evidence(speed=speed), None, PROVENANCE, ["hra"])
         assert ("which another run wrote" in page(report)) == (speed is not None)
         for text in (markdown(report), page(report)):
             assert ("measured 2026-01-01 on device cpu" in text) == (speed is not None)
+            assert ("what happens once" in text) == (speed is not None)

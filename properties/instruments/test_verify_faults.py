@@ -26,7 +26,11 @@ B = f"{LAST}.lora_B.weight"
 
 
 def renamed(at: Path, old: str, new: str) -> None:
-    edit(at, lambda t: [t.__setitem__(name.replace(old, new), t.pop(name)) for name in list(t)])
+    def change(tensors: dict[str, torch.Tensor]) -> None:
+        for name in list(tensors):
+            tensors[name.replace(old, new)] = tensors.pop(name)
+
+    edit(at, change)
 
 
 def swapped(at: Path) -> None:

@@ -76,7 +76,8 @@ def _rounding(copy: nn.Module, used: torch.dtype, probe: int) -> Iterator[None]:
     def off(name: str, dtype: torch.dtype, given: Any) -> Any:
         if probe == 0 or not isinstance(given, Tensor) or not given.is_floating_point():
             return given
-        return given + (perturbed(name, given, dtype, PROBES)[probe] - given.detach())
+        # Some compute in a dtype of their own, which stays what it is.
+        return given + (perturbed(name, given, dtype, PROBES)[probe] - given.detach()).to(given.dtype)
 
     def rounding_input(name: str, adapter: ll.Variant, hook: Any, x: Tensor, *rest: Any) -> Tensor:
         given: Tensor = hook(off(name, adapter.config.dtype, x), *rest)

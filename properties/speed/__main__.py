@@ -106,6 +106,7 @@ def add_growth(report: dict[str, Any], variant: str, widest: int) -> None:
         print(
             f"{slope.variant:24} {slope.phase:17} {slope.implementation:10} extra time ~"
             f" {slope.axis}^{slope.slope:.2f}"
+            + (f", flops ~ {slope.axis}^{slope.counted:.2f}" if slope.counted is not None else "")
         )
     report.setdefault("slopes", []).extend(asdict(slope) for slope in made)
 

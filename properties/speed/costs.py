@@ -17,7 +17,7 @@ from lora_lite.fingerprint import fingerprint
 from properties.speed.models import RANK, Cost, config_and_data, model
 
 # Of each work; and seconds after which no further round begins.
-ROUNDS, SECONDS = 9, 6.0
+ROUNDS, SECONDS = 9, 4.0
 # Variants that take a decomposition of every weight, and what is asked of it.
 DECOMPOSING = ("pissa", "antipasto")
 SQUARE, NITER = 1024, 4

@@ -36,7 +36,7 @@ MANY, TINY = (512, 1024, 2048, 5008), 8
 @dataclass(frozen=True)
 class Slope:
     """How fast the time over the plain layer's grows along an axis: 1 is proportional to it, 0 does not
-    depend on it.
+    depend on it. counted: how fast the flops do, by which the formula is judged; None where there are none.
     """
 
     variant: str
@@ -44,6 +44,7 @@ class Slope:
     phase: str
     axis: str
     slope: float
+    counted: float | None = None
 
 
 def growth(variant: str, widest: int = 4096) -> Iterator[tuple[str, Row]]:
@@ -119,17 +120,22 @@ def tiny(count: int) -> nn.Module:
 
 def slopes(found: Sequence[tuple[str, Row]]) -> list[Slope]:
     """Of log extra time over log size, by least squares over the larger half of each axis."""
-    lines: defaultdict[tuple[str, str, str, str], list[tuple[int, float]]] = defaultdict(list)
+    times, counts = (defaultdict[tuple[str, str, str, str], list[tuple[int, float]]](list) for _ in range(2))
     for axis, row in found:
         extra = row.milliseconds - row.base_milliseconds
         size: Any = getattr(row, axis)
-        if extra > 0:
-            lines[row.variant, row.implementation, row.phase, axis].append((size, extra))
+        for lines, value in ((times, extra), (counts, row.flops)):
+            if value > 0:
+                lines[row.variant, row.implementation, row.phase, axis].append((size, value))
     return [
-        Slope(*key, slope_of(points[len(points) // 2 - 1 :]))
-        for key, points in lines.items()
+        Slope(*key, _slope_of_larger(points), _slope_of_larger(counts[key]) if counts[key][3:] else None)
+        for key, points in times.items()
         if len(points) > 3
     ]
+
+
+def _slope_of_larger(points: Sequence[tuple[float, float]]) -> float:
+    return slope_of(points[len(points) // 2 - 1 :])
 
 
 def slope_of(points: Sequence[tuple[float, float]]) -> float:

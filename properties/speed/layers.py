@@ -8,12 +8,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 import lora_lite as ll
 from properties.judging.agreement import assert_agrees
 from properties.judging.expected import Expected, expected
 from properties.judging.peft_layers import PEFT, expected_by_peft
-from properties.speed.sampling import SAMPLES, Call, Ratio, compare, standing
+from properties.speed.sampling import SAMPLES, Call, compare, standing
 from properties.subjects import subject
 from properties.subjects.attaching import attach
 from properties.subjects.layer_runs import Layer
@@ -45,6 +47,7 @@ class Row:
 
     variant   with the options that are not its defaults, as "delora(init='zero_b')"
     beside    "ahead", "tie" or "behind": ours, where peft has the variant
+    flops     of products of matrices, over the base's, counted
     phase     "forward" (building the graph), "forward+backward" (gradients of x and of every parameter),
               "eval" (no graph)
     """
@@ -66,6 +69,7 @@ class Row:
     base_milliseconds: float
     layers: int = 1
     beside: str = ""
+    flops: int = 0
 
 
 SIZES = (Size(1024, 16, 512), Size(1024, 16, 512, "bfloat16"), Size(256, 8, 64))
@@ -193,12 +197,30 @@ def rows(
             for contender in (base, *adapted.values()):
                 contender.layer.train(phase != "eval")
             found = compare(plain[phase], {name: own[phase] for name, own in calls.items()}, samples)
+            counted = {name: flops(own[phase]) - flops(plain[phase]) for name, own in calls.items()}
             others = [ratio for name, ratio in found.items() if name != "lora_lite"]
             for name, ratio in found.items():
                 beside = standing(ratio, others[0]) if others and name == "lora_lite" else ""
-                yield _row(case, size, name, phase, ratio, beside)
+                made = {**vars(size), **vars(ratio), "beside": beside, "flops": counted[name]}
+                yield Row(label(case), name, threads=torch.get_num_threads(), phase=phase, **made)
 
 
-def _row(case: AdaptedLayer, size: Size, name: str, phase: str, ratio: Ratio, beside: str) -> Row:
-    threads = torch.get_num_threads()
-    return Row(label(case), name, **vars(size), threads=threads, phase=phase, **vars(ratio), beside=beside)
+def flops(call: Call) -> int:
+    """Of the products of matrices in one call; what goes over the numbers one by one is not among them."""
+    with _Flops() as counted:
+        call()
+    return counted.total
+
+
+class _Flops(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    """torch's own FlopCounterMode follows modules by hooks, which autograd.grad does not go with."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        self.total = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = function(*args, **kwargs or {})
+        if (count := flop_registry.get(function._overloadpacket)) is not None:
+            self.total += count(*args, **kwargs or {}, out_val=made)
+        return made

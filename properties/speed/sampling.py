@@ -12,7 +12,7 @@ from strategies.tensors import device
 
 Call = Callable[[], object]
 
-SAMPLES = 20
+SAMPLES = 12
 # Long enough that the clock and the loop do not show.
 SECONDS = 2e-3
 # A base sample this much slower than the usual one was disturbed, and so may be the samples next to it.

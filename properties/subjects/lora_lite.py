@@ -1,5 +1,6 @@
 """lora_lite as a subject."""
 
+from collections.abc import Mapping
 from os import PathLike
 from typing import Any
 
@@ -53,6 +54,9 @@ class LoraLite:
 
     def identity(self, case: Case) -> str:
         return ll.VARIANTS[case.variant].identity(build_config(case.variant, case.options))
+
+    def laws(self, case: Case) -> Mapping[str, Any]:
+        return ll.VARIANTS[case.variant].laws
 
     def save(self, model: nn.Module, path: PathLike[str]) -> None:
         ll.save(model, path)

@@ -1,5 +1,6 @@
 """What a library has to offer in order to be judged, and what of a recipe it has to look at."""
 
+from collections.abc import Mapping
 from os import PathLike
 from typing import Any, Protocol
 
@@ -46,6 +47,9 @@ class Subject(Protocol):
 
     def continuous(self, case: Case) -> bool:
         """Whether a small first step from init is declared a small change of the output."""
+
+    def laws(self, case: Case) -> Mapping[str, Any]:
+        """What its method declares of its formula, see judging/laws.py."""
 
     def save(self, model: nn.Module, path: PathLike[str]) -> None: ...
     def load(self, model: nn.Module, path: PathLike[str], **options: Any) -> None: ...

@@ -14,7 +14,7 @@ from properties.judging.assertions import (
 )
 from properties.judging.claim import ANY, claim
 from properties.judging.own_bound import own_output
-from properties.judging.settings_seen import kin, simplest
+from properties.judging.settings_seen import simplest
 from properties.judging.tolerance import claim_bound
 from properties.subjects.library import LibraryCase, Life, Settings
 from properties.subjects.living import begin, library, method_of, move, output, trained_cases
@@ -132,10 +132,10 @@ def _shapes(life: Life) -> list[tuple[int, ...]]:
 
 
 def _other_settings(case: LibraryCase) -> Settings:
-    """One number at another value, or what one of the method's switches has; the seed says which."""
+    """One number at another value, or, of a switch, what the method has without it; the seed says which."""
     given, numbers = dict(case.settings), method_of(case.method).numbers
     found = [{**given, n: v} for n, values in numbers.items() for v in values if given.get(n) != v]
-    found += [dict(simplest(m)) for m in kin(case.method) if m != case.method]
+    found += [dict(simplest(plain))] if (plain := case.method.partition("+")[0]) != case.method else []
     return tuple(found[case.seed % len(found)].items()) if found else case.settings
 
 

@@ -11,8 +11,10 @@ import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from properties.judging.claim import Claim, load_claims
 from properties.judging.declared import confirm
 from properties.judging.outcome import DECLARED, HELD, NOT_JUDGED, Meter, NotJudgedError
 from properties.judging.profiles import register_profiles
+from properties.oracles import ORACLES
 
 
 def main() -> int:
@@ -38,12 +41,14 @@ def main() -> int:
     )
     settings.load_profile("strangers")
     done = _done(given.done)
+    alike: dict[tuple[str, int], set[str]] = {}
     for number in given.seed or range(given.seeds):
         for name in given.variant or NAMES:
             for oracle in (given.oracle,) if given.oracle else ("with", "without"):
                 key = f"{name} {oracle} {number} {given.examples} {given.slow}"
                 if key not in done:
-                    done[key] = _judge(name, oracle == "with", number, given)
+                    same = alike.setdefault((name, number), set())
+                    done[key] = _judge(name, oracle == "with", number, given, same)
                     if given.done:
                         given.done.parent.mkdir(parents=True, exist_ok=True)
                         given.done.write_text(json.dumps(done, indent=1), encoding="utf-8")
@@ -58,7 +63,12 @@ def _done(path: Path | None) -> dict[str, int]:
     return known
 
 
-def _judge(name: str, oracle: bool, number: int, given: argparse.Namespace) -> int:
+def _judge(name: str, oracle: bool, number: int, given: argparse.Namespace, alike: set[str]) -> int:
+    """How many claims are red.
+
+    alike: those that have not asked the oracle where there was one, and so are the same without it: filled
+    in, then passed over.
+    """
     began, found, seconds = time.perf_counter(), Counter[str](), dict[str, float]()
     of = f"{name}, {'with' if oracle else 'without'} oracle, seed {number}"
     with registered(name, oracle=oracle) as variant:
@@ -68,9 +78,14 @@ def _judge(name: str, oracle: bool, number: int, given: argparse.Namespace) -> i
             # What tries the same for every seed is tried once.
             if number != (given.seed or [0])[0] and not made.draws:
                 continue
-            asked = time.perf_counter()
-            state, why = outcome(made, variant, number)
-            seconds[made.name] = time.perf_counter() - asked
+            if not oracle and made.name in alike:
+                continue
+            started = time.perf_counter()
+            with _calls(name) as asked:
+                state, why = outcome(made, variant, number)
+            seconds[made.name] = time.perf_counter() - started
+            if oracle and not asked:
+                alike.add(made.name)
             found[state] += 1
             if state not in (HELD, DECLARED, NOT_JUDGED, "not applicable"):
                 print(f"RED {of}: {made.name}: {why}", flush=True)
@@ -79,6 +94,30 @@ def _judge(name: str, oracle: bool, number: int, given: argparse.Namespace) -> i
     for claim in sorted(seconds, key=seconds.__getitem__, reverse=True)[: given.profile]:
         print(f"    {seconds[claim]:6.1f} s  {claim}", flush=True)
     return found["red"]
+
+
+@contextmanager
+def _calls(name: str) -> Iterator[list[str]]:
+    """The calls of its oracle, where it has one."""
+    asked: list[str] = []
+
+    def noting(function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def noted(*given: Any) -> Any:
+            asked.append(function.__name__)
+            return function(*given)
+
+        return noted
+
+    formula = ORACLES.get(name)
+    if formula is not None:
+        laws = noting(formula.init_laws)
+        ORACLES[name] = formula._replace(forward=noting(formula.forward), init_laws=laws)
+    try:
+        yield asked
+    finally:
+        if formula is not None:
+            ORACLES[name] = formula
 
 
 def outcome(made: Claim, variant: type[ll.Variant], number: int) -> tuple[str, str]:
