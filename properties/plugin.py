@@ -23,7 +23,7 @@ from properties.judging.profiles import check_database, register_profiles
 from properties.judging.under_pytest import KEEPER, run_as_test
 from properties.progress import Progress
 from properties.regressions.record import add_options, keep
-from properties.subjects.living import LIBRARIES, judged_methods, methods_of, names_of
+from properties.subjects.living import LIBRARIES, judged_methods, methods_of, names_of, part_of
 from strategies import set_device
 
 register_profiles()
@@ -54,6 +54,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=sorted(LIBRARIES),
         help="judge this library's methods by the claims of properties/claims/any (repeatable); default:"
         " lora_lite by its own claims",
+    )
+    group.addoption(
+        "--part",
+        metavar="K/N",
+        help="judge the K-th of N parts of the methods of --subject: many machines take one each, see"
+        " python -m properties.audit merge",
     )
     group.addoption(
         "--variant-module",
@@ -103,6 +109,7 @@ def pytest_configure(config: pytest.Config) -> None:
             f"--variant: no variant {', '.join(sorted(unknown))}; known: {known}. One of your own wants"
             " --variant-module."
         )
+    _check_part(config)
     config.pluginmanager.register(Crashes(config), "crashes")
     config.pluginmanager.register(folding := Folding(), "lora-lite-folding")
     config.pluginmanager.register(Unfolding(folding), "lora-lite-unfolding")
@@ -114,6 +121,21 @@ def pytest_configure(config: pytest.Config) -> None:
 def _judges_own(config: pytest.Config) -> bool:
     """Whether lora_lite's own claims are asked for."""
     return "lora_lite" in (config.getoption("--subject") or ["lora_lite"])
+
+
+def _check_part(config: pytest.Config) -> None:
+    """lora_lite's own claims are not split: they would run in every part."""
+    if (given := config.getoption("--part")) is None:
+        return
+    try:
+        part_of(given)
+    except ValueError as error:
+        raise pytest.UsageError(f"--part: {error}") from error
+    if _judges_own(config):
+        raise pytest.UsageError(
+            "--part splits the methods of other libraries, named by --subject; lora_lite's own claims are"
+            " judged by each run as a whole."
+        )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -16,7 +16,7 @@ from properties.audit import kept_matrix
 from properties.audit.evidence import Evidence, Matrix, Speed
 from properties.audit.matrix import matrix
 from properties.audit.provenance import narrowing
-from properties.audit.report import BUGGY, Report, SuiteFailure
+from properties.audit.report import BUGGY, Provenance, Report, SuiteFailure
 from properties.audit.sight import MatrixSource
 from properties.audit.terminal import could_add, summary, table, verdicts
 from properties.judging.outcome import Outcome
@@ -104,22 +104,34 @@ class Collector:
         from properties.audit.render import write
 
         found = self.evidence()
+        provenance = provenance_of(session.config, seconds=found.seconds, tests=found.tests)
         if subjects := session.config.getoption("--subject"):
             self.written = self._beside(found)
             if "lora_lite" not in subjects:
+                self._keep(found, provenance)
                 return
-        provenance = provenance_of(session.config, seconds=found.seconds, tests=found.tests)
         wanted = session.config.getoption("--variant") or list(ll.VARIANTS)
         self.report = judge(found, self.tracer, provenance, [name for name in ll.VARIANTS if name in wanted])
         self.written += write(self.report, Path(self.folder))
+        self._keep(found, provenance)
         if session.config.getoption("--matrix"):
             self.written.append(kept_matrix.write(found.rows, Path(self.folder)))
         if self.report.verdict == BUGGY and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
+    def _keep(self, found: Evidence, provenance: Provenance) -> None:
+        """All of it, for a merge with what other machines judge."""
+        from properties.audit import records
+        from properties.audit.provenance import shard_of
+
+        assert self.folder is not None
+        kept = records.Records([shard_of(self.config, provenance)], found)
+        self.written.append(records.write(kept, Path(self.folder)))
+
     def _beside(self, found: Evidence) -> list[Path]:
         """The table of all libraries that were judged."""
         from properties.audit import subjects
+        from properties.audit.methods import kept
 
         assert self.folder is not None
         self.field = subjects.field_of(
@@ -128,7 +140,8 @@ class Collector:
             command=" ".join(["pytest", *map(str, self.config.invocation_params.args)]),
             seconds=found.seconds,
         )
-        return subjects.write(self.field, Path(self.folder))
+        folder = Path(self.folder)
+        return [*subjects.write(self.field, folder), *kept.write(self.field, folder)]
 
     def pytest_terminal_summary(
         self, terminalreporter: pytest.TerminalReporter, config: pytest.Config

@@ -2,20 +2,25 @@
 
 import platform
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from hypothesis import settings
 
-from properties.audit.report import Provenance
+import lora_lite as ll
+from properties.audit.report import Provenance, Shard
 from properties.audit.tracing import LIBRARY
 from properties.judging.place import IN_A_CHECKOUT
+from properties.subjects.living import asked_methods, judged_methods, library
 
 TESTS = Path(__file__).parent.parent
 PACKAGES = ("torch", "safetensors", "hypothesis", "pytest", "peft", "transformers", "bitsandbytes", "torchao")
+NOT_INSTALLED = "not installed"
 
 
 def provenance_of(config: pytest.Config, *, seconds: float, tests: dict[str, int]) -> Provenance:
@@ -44,6 +49,7 @@ def provenance_of(config: pytest.Config, *, seconds: float, tests: dict[str, int
         made=datetime.now(UTC).isoformat(timespec="seconds"),
         source=fingerprint(),
         narrowed=", ".join(narrowing(config)),
+        repeats=given is not None or how.derandomize,
     )
 
 
@@ -74,17 +80,38 @@ def narrowing(config: pytest.Config) -> list[str]:
 def versions() -> dict[str, str]:
     """Of the interpreter, and of every package whose behaviour is measured."""
     found = {"python": platform.python_version(), "platform": f"{sys.platform} {platform.machine()}"}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+    return found | {package: version_of(package) for package in PACKAGES}
 
 
-def fingerprint() -> str:
-    """Which lora_lite was judged, whether committed or not."""
+def version_of(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return NOT_INSTALLED
+
+
+def fingerprint(root: Path = LIBRARY) -> str:
+    """Which lora_lite was judged, or which suite judged it, whether committed or not."""
     digest = sha256()
-    for path in sorted(LIBRARY.rglob("*.py")):
-        digest.update(path.relative_to(LIBRARY).as_posix().encode() + b"\0" + path.read_bytes())
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
+
+
+def shard_of(config: pytest.Config, provenance: Provenance) -> Shard:
+    """What a merge has to know of this run."""
+    subjects = config.getoption("--subject") or []
+    own = "lora_lite" in (subjects or ["lora_lite"])
+    wanted = config.getoption("--variant") or [*ll.VARIANTS]
+    packages = {library(name).package for name in subjects} - {*provenance.versions}
+    versions = provenance.versions | {package: version_of(package) for package in sorted(packages)}
+    return Shard(
+        uuid4().hex,
+        replace(provenance, versions=versions),
+        list(subjects),
+        config.getoption("--part") or "",
+        asked_methods(config),
+        judged_methods(config),
+        [name for name in ll.VARIANTS if own and name in wanted],
+        fingerprint(TESTS),
+    )

@@ -62,7 +62,7 @@ def write(report: Report, folder: Path) -> list[Path]:
 
 def markdown(report: Report) -> str:
     """audit.md."""
-    return _environment().get_template("audit.md.j2").render(**_context(report))
+    return environment().get_template("audit.md.j2").render(**_context(report))
 
 
 def page(report: Report) -> str:
@@ -73,7 +73,7 @@ def page(report: Report) -> str:
         "matrix": _picture(figures.matrix(report.matrix, claims)),
         "growth": _picture(figures.growth(report.speed)),
     }
-    return _environment().get_template("index.html.j2").render(**_context(report), pictures=pictures)
+    return environment().get_template("index.html.j2").render(**_context(report), pictures=pictures)
 
 
 def _picture(svg: str | None) -> Markup | None:
@@ -91,15 +91,16 @@ def _context(report: Report) -> dict[str, Any]:
     }
 
 
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """Of the templates, with the filters that they use."""
+    made = Environment(
         loader=PackageLoader("properties.audit"),
         autoescape=select_autoescape(enabled_extensions=("html.j2",), default=False),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
+    made.filters |= {
         "figure": figure,
         "count": count,
         "shares": shares,
@@ -108,7 +109,7 @@ def _environment() -> Environment:
         "faint": faint,
         "matrix_told": matrix_told,
     }
-    environment.filters |= {
+    made.filters |= {
         "others": others,
         "cell": cell,
         "severity": severity,
@@ -116,7 +117,7 @@ def _environment() -> Environment:
         "counted": counted,
         "reasons": reasons,
     }
-    return environment
+    return made
 
 
 def matrix_told(mutation: Mutation) -> str:

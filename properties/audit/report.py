@@ -158,6 +158,8 @@ class Provenance:
     source: sha256 of lora_lite's files; injected: the mutant that was on, if any.
 
     narrowed: the options that left tests out, "" where everything ran but for the matrix of mutants.
+
+    repeats: the same command draws the same cases again.
     """
 
     command: str
@@ -171,6 +173,29 @@ class Provenance:
     made: str
     source: str
     narrowed: str = ""
+    repeats: bool = False
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One run whose records an audit is made of.
+
+    run        its own name, by which it is known wherever its records are copied
+    subjects   the libraries whose methods it was to judge by the claims about any library
+    part       "2/4": the part of these methods that it judged; "" for all of them
+    asked      these methods, of every part; judged: of its own
+    variants   lora_lite's, that it judged by lora_lite's own claims
+    suite      sha256 of the suite's files
+    """
+
+    run: str
+    provenance: Provenance
+    subjects: list[str]
+    part: str
+    asked: list[str]
+    judged: list[str]
+    variants: list[str]
+    suite: str
 
 
 @dataclass(frozen=True)
@@ -193,6 +218,8 @@ class Report:
     mutants    those that this run injected
     matrix     those under which every claim was tried, in this run or another
     skipped    why, by test
+    shards     the runs that a merge united; none of one run's own audit
+    lost       parts that should be among them and are not
     """
 
     provenance: Provenance
@@ -217,6 +244,8 @@ class Report:
     speed_of: SpeedSource | None
     links: list[Link]
     localisation: Localisation | None = None
+    shards: list[Shard] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
     speed_costs: list[dict[str, Any]] = field(default_factory=list)
 
     @property

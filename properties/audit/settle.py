@@ -38,12 +38,12 @@ def _settle(claim: Claim, method: str | None, left: Sequence[Outcome], narrowed:
     # Replayed fixtures judge no claim by themselves: they are a few cases that are known to hold.
     if all(outcome.replayed and not outcome.failed for outcome in left):
         return replace(nothing, why=f"not run ({narrowed})" if narrowed else "not run")
-    return _within_budget(claim, _united(left))
+    return _within_budget(claim, united(left))
 
 
-def _united(outcomes: Sequence[Outcome]) -> Outcome:
-    """The worst of them, with all examples and seconds, and the largest errors."""
-    worst = min(outcomes, key=lambda outcome: ORDER.index(outcome.state))
+def united(outcomes: Sequence[Outcome], order: Sequence[str] = ORDER) -> Outcome:
+    """The first of them in this order of states, with all examples and seconds, and the largest errors."""
+    worst = min(outcomes, key=lambda outcome: order.index(outcome.state))
     shares: dict[str, float] = {}
     for outcome in outcomes:
         for dtype, share in outcome.worst.items():

@@ -4,13 +4,14 @@ import json
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from properties.audit import elsewhere
+from properties.audit.provenance import version_of
+from properties.audit.report import Shard
 from properties.audit.wording import counted
 from properties.judging.claim import Claim, load_claims_of_any
 from properties.judging.outcome import BROKEN, CRASHED, HELD, NOT_APPLICABLE, NOT_JUDGED, Outcome
@@ -41,34 +42,43 @@ class Row:
 
 @dataclass(frozen=True)
 class Field:
-    """The table, and how it came about."""
+    """The table, and how it came about. shards, lost: as a Report's."""
 
     command: str
     versions: dict[str, str]
     seconds: float
     claims: list[str]
     rows: list[Row]
+    shards: list[Shard] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
 
 
-def field_of(outcomes: Sequence[Outcome], methods: Sequence[str], *, command: str, seconds: float) -> Field:
-    """What came of all claims on these methods, by their full names."""
+def field_of(
+    outcomes: Sequence[Outcome],
+    methods: Sequence[str],
+    *,
+    command: str,
+    seconds: float,
+    absent: str = "not run",
+) -> Field:
+    """What came of all claims on these methods, by their full names. absent: why there is no outcome."""
     claims = load_claims_of_any()
     found: dict[tuple[str, str | None], Outcome] = {(o.claim, o.method): o for o in outcomes}
     rows = [
-        _row(method, [_beside(_settled(claim, method, found), methods) for claim in claims.values()])
+        _row(method, [_beside(_settled(claim, method, found, absent), methods) for claim in claims.values()])
         for method in methods
     ]
     names = dict.fromkeys(method.partition(":")[0] for method in methods)
     packages = ["torch", *(library(name).package for name in names)]
-    return Field(command, {name: _version(name) for name in packages}, round(seconds, 1), [*claims], rows)
+    return Field(command, {name: version_of(name) for name in packages}, round(seconds, 1), [*claims], rows)
 
 
-def _settled(claim: Claim, method: str, found: dict[tuple[str, str | None], Outcome]) -> Outcome:
+def _settled(claim: Claim, method: str, found: dict[tuple[str, str | None], Outcome], absent: str) -> Outcome:
     """What the run left; or why it left nothing."""
     standing = claim.standing_of(method)
     outcome = found.get((claim.name, method))
     if standing.state is not None or outcome is None:
-        state, why = standing.state or NOT_JUDGED, standing.why or "not run"
+        state, why = standing.state or NOT_JUDGED, standing.why or absent
         return Outcome(claim.name, method, claim.stage, state, why)
     if outcome.state == HELD and outcome.budget < DEFAULT_EXAMPLES:
         return replace(outcome, state=NOT_JUDGED, why=f"a budget of {outcome.budget} examples")
@@ -95,13 +105,6 @@ def _row(method: str, outcomes: list[Outcome]) -> Row:
     return Row(
         method, page, verdict, count[HELD], broken, count[NOT_JUDGED], examples, share, seconds, outcomes
     )
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
 
 
 def write(field: Field, folder: Path) -> list[Path]:

@@ -59,7 +59,8 @@ def test_a_variant_is_judged_where_its_user_is(site: Path, home: Path) -> None:
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "warning" not in ended.stdout.lower()
     assert {path.name for path in home.iterdir()} - {".hypothesis"} == {"mine.py", "audit"}
-    assert {path.name for path in (home / "audit").iterdir()} == {"index.html", "audit.md", "audit.json"}
+    written = {"index.html", "audit.md", "audit.json", "records.json"}
+    assert {path.name for path in (home / "audit").iterdir()} == written
     assert {path: path.stat().st_mtime_ns for path in site.rglob("*")} == before
 
 

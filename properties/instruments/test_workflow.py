@@ -12,16 +12,20 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from properties.audit.__main__ import parser
 from properties.instruments.sample_fixtures import set_options
 from properties.instruments.sessions import Session
 from properties.instruments.strangers import NAMES
 from properties.instruments.strangers.__main__ import arguments
 from properties.judging.profiles import EXAMPLES
 from properties.regressions.record import record_folder
+from properties.subjects.living import LIBRARIES, part_of
 
 pytestmark = pytest.mark.instruments
 
 REPOSITORY = Path(__file__).parents[2]
+# Of GitHub, in one workflow run.
+MOST_JOBS = 256
 WORKFLOW = REPOSITORY / ".github" / "workflows" / "ci.yml"
 
 
@@ -30,9 +34,16 @@ def jobs() -> dict[str, dict[str, Any]]:
 
 
 def commands(job: dict[str, Any]) -> list[list[str]]:
-    """Words of what the job runs; the runner's own expressions, which are all numbers, count as one."""
-    texts = (re.sub(r"\$\{\{.*?\}\}", "7", step["run"]) for step in job["steps"] if "run" in step)
-    return [shlex.split(text) for text in texts]
+    """Words of what the job runs, on the first machine of its matrix; what else the runner's own expressions
+    stand for are numbers.
+    """
+    share = job.get("strategy", {}).get("matrix", {}).get("share", [{}])[0]
+    texts = [
+        step["run"].replace("${{ matrix.share.judge }}", share.get("judge", ""))
+        for step in job["steps"]
+        if "run" in step
+    ]
+    return [shlex.split(re.sub(r"\$\{\{.*?\}\}", "7", text)) for text in texts]
 
 
 def test_the_workflow_is_valid() -> None:
@@ -58,6 +69,8 @@ def test_every_command_of_the_workflow_exists() -> None:
             assert_installs(words)
         elif words[:3] == ["python", "-m", "pytest"]:
             assert_selects(words)
+        elif words[:4] == ["python", "-m", "properties.audit", "merge"]:
+            assert parser().parse_args(words[3:]).into == Path("artifacts/audit")
         elif words[:3] == ["python", "-m", "properties.instruments.strangers"]:
             assert_judges_the_strangers(words)
         else:
@@ -107,18 +120,48 @@ def test_every_job_uploads_what_failures_wrote(
             assert folder.is_relative_to(upload["with"]["path"]), name
 
 
-def test_the_nightly_shards_keep_their_examples_and_differ() -> None:
+def test_the_nightly_machines_keep_their_examples_and_differ() -> None:
+    """Each has a seed, a part of a library's methods, and a folder of examples where there is no redis."""
     nightly = jobs()["nightly"]
     kept = {
-        step["uses"].split("@")[0]: step["with"]["path"]
+        step["uses"].split("@")[0]: step["with"]
         for step in nightly["steps"]
         if "cache" in step.get("uses", "")
     }
-    assert kept == dict.fromkeys(("actions/cache/restore", "actions/cache/save"), ".hypothesis/examples")
+    assert {*kept} == {"actions/cache/restore", "actions/cache/save"}
+    assert {one["path"] for one in kept.values()} == {".hypothesis/examples"}
+    (upload,) = (step["with"]["name"] for step in nightly["steps"] if "upload" in step.get("uses", ""))
+    for name in (*(one["key"] for one in kept.values()), upload):
+        assert "matrix.share.name" in name
+        assert "matrix.seed" in name
     assert EXAMPLES in nightly["env"]
-    (seed,) = re.findall(
-        r"--hypothesis-seed (.*) --", " ".join(step.get("run", "") for step in nightly["steps"])
-    )
-    assert "matrix.shard" in seed
+    run = " ".join(step.get("run", "") for step in nightly["steps"])
+    (seed,) = re.findall(r"--hypothesis-seed (.*) --", run)
+    assert "matrix.seed" in seed
     assert "github.run_number" in seed
-    assert len(set(nightly["strategy"]["matrix"]["shard"])) > 1
+    assert len(set(nightly["strategy"]["matrix"]["seed"])) > 1
+
+
+def test_the_night_judges_every_library_in_whole() -> None:
+    """All parts of each, one machine each; and the merge asks for the same libraries."""
+    nightly, found = jobs()["nightly"], set()
+    shares = nightly["strategy"]["matrix"]["share"]
+    for share in shares:
+        words = shlex.split(share["judge"])
+        given = dict(zip(words[::2], words[1::2], strict=True))
+        assert {*given} <= {"--subject", "--part"}
+        found.add((given["--subject"], *part_of(given.get("--part", "1/1"))))
+    whole = {name: max(of for n, _, of in found if n == name) for name in LIBRARIES}
+    assert found == {(name, part, of) for name, of in whole.items() for part in range(1, of + 1)}
+    assert len({share["name"] for share in shares}) == len(shares) == len(found)
+    assert len(shares) * len(nightly["strategy"]["matrix"]["seed"]) <= MOST_JOBS
+    merging = jobs()["merge"]
+    (words,) = (words for words in commands(merging) if "merge" in words)
+    asked = parser().parse_args(words[3:])
+    assert {*asked.subject} == {*LIBRARIES}
+    (download,) = (step["with"] for step in merging["steps"] if "download" in step.get("uses", ""))
+    (upload,) = (step["with"] for step in nightly["steps"] if "upload-" in step.get("uses", ""))
+    assert upload["name"].startswith(download["pattern"].removesuffix("*"))
+    assert [str(folder) for folder in asked.folders] == [f"{download['path']}/*/audit"]
+    assert merging["needs"] == "nightly"
+    assert merging["if"].startswith("always()")

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hypothesis import HealthCheck, find, settings
 from torch import Tensor
 
 from properties.subjects.attaching import seed_inits
 from properties.subjects.library import LibraryCase, Life, RefusedError, Settings
 from properties.subjects.living import begin, method_of, methods_of, move, output
 
+QUICK = settings(database=None, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 # Of what is dropped out: what shows in training, and no claim draws.
 DROPPED = (0.5,)
 Portrait = dict[str, Any]
@@ -22,7 +24,13 @@ Look = Callable[[LibraryCase], Portrait]
 
 def simplest(method: str) -> Settings:
     """Every switch at its default but the method's own, and the first of each number."""
-    return method_of(method).simplest
+    return method_of(method).simplest or _shrunk(method)
+
+
+@cache
+def _shrunk(method: str) -> Settings:
+    """Of a method whose library says no more of its settings than how they are drawn."""
+    return find(method_of(method).settings, lambda given: True, settings=QUICK)
 
 
 def kin(method: str) -> list[str]:

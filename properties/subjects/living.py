@@ -1,6 +1,7 @@
 """Begins the life of a drawn case: a library, a base, and an adapter on it, trained or fresh."""
 
 import copy
+import re
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
@@ -47,11 +48,26 @@ def names_of(full: str) -> set[str]:
     return {full, short, short.partition("+")[0]}
 
 
-def judged_methods(config: Any) -> list[str]:
-    """The full names of those that --subject and --variant ask pytest to judge."""
+def asked_methods(config: Any) -> list[str]:
+    """The full names of those that --subject and --variant ask pytest to judge, of all parts."""
     asked = config.getoption("--variant")
     methods = [method for name in config.getoption("--subject") or () for method in methods_of(name)]
     return [method for method in methods if asked is None or names_of(method) & {*asked}]
+
+
+def judged_methods(config: Any) -> list[str]:
+    """Of the methods that pytest is asked for those of this run's part: neighbours, which take about as long,
+    are in different parts.
+    """
+    part, of = part_of(config.getoption("--part") or "1/1")
+    return asked_methods(config)[part - 1 :: of]
+
+
+def part_of(text: str) -> tuple[int, int]:
+    """ "2/4" as numbers. Raises ValueError where it is no part of a whole."""
+    if (found := re.fullmatch(r"(\d{1,4})/(\d{1,4})", text)) and 1 <= int(found[1]) <= int(found[2]):
+        return int(found[1]), int(found[2])
+    raise ValueError(f"found {text!r}, wanted K/N: part K of N, as 2/4")
 
 
 def method_of(full: str) -> Method:

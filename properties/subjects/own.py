@@ -31,6 +31,10 @@ class OwnLife(Life):
             for name, parameter in tensors.named_parameters()
         }
 
+    def layer(self, i: int) -> nn.Module:
+        (adapter,) = ll.adapters_of(self.model)
+        return adapter.layers()[str(i)]
+
     def base(self) -> dict[str, Tensor]:
         return {name: tensor for name, tensor in plain(self.model).items() if name.count(".") == 1}
 
@@ -61,10 +65,14 @@ class OwnLibrary(Library):
 
     @cache  # noqa: B019  # one library a process
     def methods(self) -> Mapping[str, Method]:
-        return {name: Method(name, _settings(name), OFFERED) for name in ll.VARIANTS}
+        return {name: Method(name, _settings(name), OFFERED, numbers=_values(name)) for name in ll.VARIANTS}
 
     def identity(self, case: LibraryCase) -> bool:
         return True
+
+    def settings(self, life: Any, case: LibraryCase) -> Any:
+        (adapter,) = ll.adapters_of(life.model)
+        return adapter.config
 
     def stops(self, case: LibraryCase) -> bool:
         return case.name == "dora"
@@ -84,11 +92,13 @@ class OwnLibrary(Library):
         return OwnLife(model, case)
 
 
-def _settings(name: str) -> st.SearchStrategy[Settings]:
-    drawn: dict[str, Any] = {field: st.sampled_from(values) for field, values in own_options(name).items()}
+def _values(name: str) -> dict[str, tuple[Any, ...]]:
+    """What is drawn for each setting, simplest first."""
+    found: dict[str, tuple[Any, ...]] = {**own_options(name), "alpha": ALPHAS, "r": (2, 1, 4)}
     unused = ll.VARIANTS[name].config_class.unused
-    if "alpha" not in unused:
-        drawn["alpha"] = st.sampled_from(ALPHAS)
-    if "r" not in unused:
-        drawn["r"] = st.sampled_from((2, 1, 4))
+    return {field: values for field, values in found.items() if field not in unused}
+
+
+def _settings(name: str) -> st.SearchStrategy[Settings]:
+    drawn = {field: st.sampled_from(values) for field, values in _values(name).items()}
     return st.fixed_dictionaries(drawn).map(lambda given: tuple(given.items()))

@@ -3,6 +3,7 @@
 All tensors are float64, without leading dimensions. A module states
 
     SOURCE    where the formula is from: "paper", "documentation" or "code" of the library, read for facts
+    READING   options that the paper decides where libraries differ
     TRAINS    the symbols that learn; the others are frozen
     adapted   (W, b, p, options) -> (W', b'), the adapted layer x W'^T + b', or, where it is not affine in x,
     forward   (x, W, b, p, options) -> y
@@ -15,10 +16,11 @@ The header has the paper with its equation, the meaning of each option, and wher
 are from memory; what was compared with a text says "Looked up", and with which.
 """
 
+import inspect
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import NamedTuple
 
 from torch import Tensor
@@ -30,13 +32,20 @@ SOURCES = ("paper", "documentation", "code")
 
 
 class Formula(NamedTuple):
-    """The reference of one method: an oracle as ours are, with its source and what trains."""
+    """The reference of one method: an oracle as ours are, with its source and what trains.
+
+    affine: the adapted layer is a linear one, which can be merged. text: the header of its file. reading:
+    options that the paper decides.
+    """
 
     forward: Forward
     init_laws: InitLaws
     source: str
     trains: tuple[str, ...]
     laws: Callable[[Tensors, Options], Laws]
+    affine: bool
+    text: str
+    reading: Options = MappingProxyType({})
 
 
 # Of lora_lite's own oracles: what trains. Their formulas are from the papers.
@@ -91,8 +100,9 @@ def _of_ours(name: str, trains: tuple[str, ...]) -> Formula:
     ) -> list[Law]:
         return laws(W, b, {**{f"{symbol}0": t for symbol, t in p.items()}, **p}, options, inputs)
 
+    text = inspect.getdoc(inspect.getmodule(forward)) or ""
     # What it keeps, lora_lite's own variant declares.
-    return Formula(forward, init_laws, "paper", trains, lambda p, options: {})
+    return Formula(forward, init_laws, "paper", trains, lambda p, options: {}, True, text)
 
 
 def _formulas() -> dict[str, Formula]:
@@ -100,7 +110,14 @@ def _formulas() -> dict[str, Formula]:
     for path in sorted(Path(__file__).parent.glob("[a-z]*.py")):
         module = import_module(f"{__name__}.{path.stem}")
         found[path.stem] = Formula(
-            _forward(module), _init_laws(module), module.SOURCE, module.TRAINS, _laws(module)
+            _forward(module),
+            _init_laws(module),
+            module.SOURCE,
+            module.TRAINS,
+            _laws(module),
+            hasattr(module, "adapted"),
+            inspect.getdoc(module) or "",
+            getattr(module, "READING", {}),
         )
     return found
 

@@ -2,6 +2,8 @@
 
 A (r, d_in), B (d_out, r), E (r, 1). r is the rank that is left after pruning. options: alpha (0 stands for
 r), offset: authors' code and peft divide by r + 1e-5, init.
+
+Looked up: accounts of the paper, not the paper, have W + P Lambda Q, Lambda zero and P, Q normal at init.
 """
 
 from torch import Tensor

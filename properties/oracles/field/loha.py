@@ -5,7 +5,8 @@ arXiv:2309.14859 section 3. c is a trained scalar in front, m a magnitude over a
 alpha, rs (alpha / sqrt(r)), axis; init: "normal" and "scalar" as in LyCORIS, True as in peft, False: none is
 zero.
 
-Looked up: documentation of sd-scripts, which has LyCORIS's LoHa, has the product of products.
+Looked up: documentation of sd-scripts, which has LyCORIS's LoHa, has the product of products, as
+have LyCORIS's own and a review of the paper, with the rank of up to r^2.
 """
 
 import torch

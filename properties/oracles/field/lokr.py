@@ -4,7 +4,7 @@ Block (i, j) of the update is W1[i, j] W2. options: r, alpha, rs, init: "w2" (Ly
 zero), True (peft: the first), "scalar" (c, in front, is zero and no factor) or False (no factor); axis of m;
 bare: s is 1 where both factors are whole, as in LyCORIS.
 
-Looked up: LyCORIS's documentation has W1 ⊗ (A2 B2).
+Looked up: LyCORIS's documentation has W1 ⊗ (A2 B2), and W1 as a product where it is decomposed too.
 """
 
 from typing import Any

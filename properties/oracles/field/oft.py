@@ -4,6 +4,9 @@ Q is skew, q its entries above the diagonal, (blocks, b (b - 1) / 2), or D a who
 options: side "in" (the input is rotated by R^T, OFTv2) or "out" (R^T on the output, LyCORIS); terms: of the
 Neumann series in place of the inverse, None for the exact map; shared: one block for all; limit: COFT in
 LyCORIS, the norm of all of Q is at most that times d_out; block_size: what was asked for; init.
+
+Looked up: version 3 of the paper, sections 3.2 to 3.4, has y = (R W0)^T x for W0 (d_in, d_out), which rotates
+inputs, R = (I + Q)(I - Q)^-1, blocks that may be shared, and for COFT a bound on |R - I| and not on |Q|.
 """
 
 import math
@@ -15,6 +18,7 @@ from properties.oracles.laws import Law, Laws, Options, Tensors, exactly, is_con
 from properties.oracles.rotations import blocks, cayley, neumann, skew
 
 SOURCE = "paper"
+READING = {"side": "in"}
 TRAINS = ("q", "D", "m")
 
 

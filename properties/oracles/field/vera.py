@@ -3,7 +3,8 @@
 All layers share B and A. lambda_b (d_out,), lambda_d (r,). A layer narrower than the shared matrices takes
 their first rows and columns. options: r, d_initial, init.
 
-Looked up: peft's documentation of VeRA has how narrower layers take their part of A and B.
+Looked up: peft's documentation of VeRA has how narrower layers take their part of A and B;
+accounts of the paper, not the paper, have the formula, b zero and d a constant at init, A and B Kaiming's.
 """
 
 from torch import Tensor

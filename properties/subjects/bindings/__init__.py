@@ -1,9 +1,9 @@
 """Which tensor of a library is which symbol of an oracle, and which setting is which: a file a library."""
 
-from properties.subjects.bindings import lycoris, others, peft
+from properties.subjects.bindings import lycoris, others, own, peft
 from properties.subjects.bindings.binding import Binding
 
-BINDINGS: dict[str, Binding] = {**peft.BINDINGS, **lycoris.BINDINGS, **others.BINDINGS}
+BINDINGS: dict[str, Binding] = {**peft.BINDINGS, **lycoris.BINDINGS, **others.BINDINGS, **own.BINDINGS}
 
 
 def binding_of(full: str) -> Binding | None:

@@ -1,0 +1,1 @@
+"""The reference table: what each method computes, by its oracle, its bindings and an audit's outcomes."""
