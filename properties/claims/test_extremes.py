@@ -121,6 +121,18 @@ def test_every_whole_number_is_refused_by_its_field_or_works(variant: str) -> No
 @claim(weights, stage="refusal", subject="lora_lite", share=0.7)
 def test_every_weight_is_refused_by_its_layer_or_works(case: Weights) -> None:
     """From what is too small to square to what is too large: nothing is lost in norms, and all learns."""
+    assert_refused_or_works(case)
+
+
+@claim(st.just, stage="init", about=tuple(NORMED), subject="lora_lite")
+def test_norms_are_those_of_numbers_that_cannot_be_squared(variant: str) -> None:
+    """In float32 and in float64, too small and too large."""
+    for dtype, exponents in {"float32": (-100, 100), "float64": (-700, 700)}.items():
+        for exponent in exponents:
+            assert_refused_or_works(Weights(variant, exponent, "all", dtype, dtype, seed=0))
+
+
+def assert_refused_or_works(case: Weights) -> None:
     model, dtype = case.build(), DTYPES[case.dtype]
     config: Any = simple_config(case.variant, dtype=DTYPES[case.adapter])
     # Outputs of ordinary size, or as large as they get without an input that overflows.

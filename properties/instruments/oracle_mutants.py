@@ -118,7 +118,7 @@ def seen_of(oracle: str) -> list[Seen]:
 
 def _collect(method: str, oracle: str, found: list[Seen]) -> None:
     @FEW
-    @given(single(method))
+    @given(single(method, coarse=False))
     def collect(case: LibraryCase) -> None:
         _add(case, oracle, found)
 

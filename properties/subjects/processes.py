@@ -5,6 +5,7 @@ each process returns.
 """
 
 import hashlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,12 +55,22 @@ def shares(seed: int = 0) -> list[Tensor]:
 
 
 def step(model: nn.Module, adapter: ll.Adapter, batches: list[Tensor]) -> None:
-    """One step of plain gradient descent on the mean of the batches' losses."""
-    optimiser = torch.optim.SGD(adapter.parameters(), lr=RATE)
+    """One step of plain gradient descent on the mean of the batches' losses, of RATE in any entry at most:
+    with a strong adapter a longer one diverges.
+    """
     for x in batches:
         (model(x).square().mean() / len(batches)).backward()
+    gradients = [whole(p.grad) for p in adapter.parameters() if p.grad is not None]
+    largest = max((float(gradient.abs().max()) for gradient in gradients), default=0.0)
+    optimiser = torch.optim.SGD(adapter.parameters(), lr=RATE * min(1.0, 2.0 ** -math.frexp(largest)[1]))
     optimiser.step()
     optimiser.zero_grad()
+
+
+def whole(tensor: Any) -> Tensor:
+    """All of a tensor that may be sharded. Every process has to ask."""
+    found: Tensor = getattr(tensor, "full_tensor", lambda: tensor)().detach()
+    return found
 
 
 class Traffic(TorchDispatchMode):
@@ -129,8 +140,8 @@ def place(folder: Path, engine: str, variant: str, rank: int) -> Path:
 
 def digest(adapter: ll.Adapter) -> str:
     """Of all its parameters, whole. Every process has to ask."""
-    whole: list[Any] = [getattr(p, "full_tensor", lambda p=p: p)().detach() for p in adapter.parameters()]
-    return hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in whole)).hexdigest()
+    tensors: list[Any] = [whole(parameter) for parameter in adapter.parameters()]
+    return hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in tensors)).hexdigest()
 
 
 def train(rank: int, folder: Path, engine: str, variant: str, seed: int = 0) -> dict[str, Any]:

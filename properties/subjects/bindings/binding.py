@@ -31,7 +31,7 @@ class Binding:
     options: Options = lambda given: {}
     frozen: Callable[[Any], dict[str, Tensor]] = lambda layer: {}
     inert: Mapping[str, str] = field(default_factory=dict)
-    dtypes: tuple[str, ...] = ("float32", "float64")
+    dtypes: tuple[str, ...] = ("float32", "float64", "bfloat16")
 
 
 def called(**names: str) -> Symbols:

@@ -62,7 +62,7 @@ def _rotation(oracle: str, **fixed: Any) -> Binding:
             **inert("a bound, times the width, that small rotations keep anyway", "constraint"),
         },
         # findings/lycoris_oft_float64
-        dtypes=("float32",),
+        dtypes=("float32", "bfloat16"),
     )
 
 
