@@ -1,7 +1,9 @@
 """A config says what an adapter does: each of its fields counts, at attach and never again."""
 
 import dataclasses
+import itertools
 import math
+from contextlib import suppress
 from dataclasses import fields
 from typing import Any
 
@@ -17,7 +19,7 @@ from properties.subjects import subject
 from properties.subjects.attaching import attach, seed_inits
 from properties.subjects.layer_runs import default_run
 from strategies.configs import Changed, changes, settings_of
-from strategies.options import build_config
+from strategies.options import build_config, own_options
 from strategies.refusals import wrong_values
 
 
@@ -43,6 +45,21 @@ def test_every_field_of_a_config_declares_settings_to_try(variant: str) -> None:
     for name, wrong in wrong_values(variant).items():
         found = f"{name} of {variant} declares no setting that it refuses; use option(wrong=…)"
         assert_holds(bool(wrong), claim=found)
+
+
+@claim(st.just, stage="refusal", subject="lora_lite")
+def test_every_setting_that_a_config_declares_to_try_is_taken(variant: str) -> None:
+    """With some settings of its other fields: what is refused is never drawn, and so no other claim tells."""
+    own = own_options(variant)
+    taken = set()
+    for values in itertools.product(*own.values()):
+        with suppress(ll.ConfigError):
+            build_config(variant, tuple(zip(own, values, strict=True)))
+            taken |= set(zip(own, map(repr, values), strict=True))
+    for name, values in own.items():
+        refused = [value for value in values if (name, repr(value)) not in taken]
+        found = f"{name} of {variant} declares {refused} among the values to try, and refuses them"
+        assert_holds(not refused, claim=found)
 
 
 @claim(changes, stage="attach", share=0.5, subject="lora_lite")

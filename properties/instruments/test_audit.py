@@ -34,12 +34,12 @@ pytestmark = pytest.mark.instruments
 @pytest.mark.parametrize(
     ("stage", "on", "claim", "mutant"),
     [
-        ("init", "lora", PORTRAIT[0], "lora_A_declared_to_learn_at_once"),
+        ("gradient", "lora", "first_gradients_are_as_declared", "lora_A_declared_to_learn_at_once"),
         ("init", "pissa", PORTRAIT[1], "pissa_bottom_directions"),
         ("init", "hra", PORTRAIT[2], "hra_declared_exact"),
         ("forward", "lora", "forward_agrees_with_the_oracle", "lora_scale_lost"),
         ("gradient", "dora", "gradients_agree_with_the_oracle", "dora_gradient_through_the_norm"),
-        ("load", "lora", "save_load_keeps_every_bit", "save_rounds_to_bfloat16"),
+        ("save", "lora", "save_load_keeps_every_bit", "save_rounds_to_bfloat16"),
         ("attach", "lora", "the_handle_lists_what_is_trainable", "base_not_frozen"),
     ],
 )

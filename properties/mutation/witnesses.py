@@ -56,6 +56,9 @@ WITNESSES = {
     "initial_values_that_overflow_are_refused": (
         "names the layer and the dtype at attach, not at the first NaN"
     ),
+    "every_setting_that_a_config_declares_to_try_is_taken": (
+        "for settings of a user's variant; those of the built-in ones are tried by their names"
+    ),
     "tensors_are_what_the_docstring_says": (
         "needs no oracle, so that a user's tensor that trains by mistake, or starts elsewhere, is named"
     ),

@@ -94,6 +94,8 @@ def watch(
         handles.append(module.register_forward_hook(_catch_output(layer)))
     try:
         output = run(model)
+        if not output.requires_grad:
+            raise NoGradientError("the output of the model takes no gradient: the graph is cut")
         torch.autograd.backward(output, gaussian(seed, "upstream", tuple(output.shape), output.dtype))
     finally:
         for handle in handles:
