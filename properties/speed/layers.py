@@ -209,7 +209,7 @@ def flops(call: Call) -> int:
     """Of the products of matrices in one call; what goes over the numbers one by one is not among them."""
     with _Flops() as counted:
         call()
-    return counted.total
+    return int(counted.total)
 
 
 class _Flops(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped
