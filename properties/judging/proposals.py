@@ -139,7 +139,7 @@ def proposed(variant: str, examples: int = EXAMPLES) -> list[str]:
     told = []
     for law, count in held.values():
         ((kind, value),) = law.items()
-        stronger = [{other: True} for other in FOLLOWS.get(kind, ())]
+        stronger: list[Laws] = [{other: True} for other in FOLLOWS.get(kind, ())]
         if kind in IMPLIED:
             stronger.append({IMPLIED[kind]: value})
         if kind == "unchanged_by" and len(value) > 1:
