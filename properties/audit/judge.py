@@ -66,6 +66,8 @@ def _block(name: str, evidence: Evidence, narrowed: str) -> Block:
     lacking = missing.of(variant)
     verdict, reason = verdict_of(outcomes, [one.what for one in lacking if one.for_correct])
     shown = {what: figures for o in outcomes for what, figures in o.shown.items()}
+    # What has killed a process would kill this one.
+    laws = [] if any(o.state == CRASHED for o in outcomes) else missing.laws_of(variant)
     return Block(
         variant=name,
         title=about.title or variant.__name__,
@@ -84,7 +86,7 @@ def _block(name: str, evidence: Evidence, narrowed: str) -> Block:
         deviations=about.sections.get("Deviations", "none stated in the docstring"),
         stages=stages_of(outcomes),
         outcomes=outcomes,
-        could_add=[*(f"{one.what}: {one.remedy}" for one in lacking), *missing.laws_of(variant)],
+        could_add=[*(f"{one.what}: {one.remedy}" for one in lacking), *laws],
         verdict=verdict,
         reason=reason,
     )
