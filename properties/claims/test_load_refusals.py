@@ -272,7 +272,9 @@ def test_figures_in_messages_are_right() -> None:
             refused(stack(layers), path, ll.BaseMismatchError, told, f"{layers} other layers")
             ll.detach(wide)
             wide[0].weight.data.neg_()
-            told = rf"(?s)another base\.\n  0\.weight: found [^\n]*\n{HEAD}{MERGED if layers == 1 else ''}Load"
+            told = (
+                rf"(?s)another base\.\n  0\.weight: found [^\n]*\n{HEAD}{MERGED if layers == 1 else ''}Load"
+            )
             refused(wide, path, ll.BaseMismatchError, told, f"one other layer of {layers}")
 
 

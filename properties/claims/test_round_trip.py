@@ -38,7 +38,7 @@ def check_round_trip(case: AnyCase) -> None:
         wanted = {n for n, t in held[target].items() if t.requires_grad}
         found = f"after load {sorted(live)} of {target} are trainable, wanted {sorted(wanted)}"
         assert_holds(live == wanted, claim=found)
-    what = "the output or gradient after load, which brought all that specs declare,"
+    what = "the output or gradient after load, with all declared tensors back"
     assert_all_identical(learnt(fresh, case), before, what=what, like="what it was before save")
     assert_all_identical(base_tensors(fresh), attached.base, what="the base after load", like="as before")
 
