@@ -7,8 +7,8 @@ def test_forward_agrees_with_the_oracle(case): ...
 import importlib
 import re
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -41,14 +41,6 @@ Cases = Callable[[str], SearchStrategy[Any]]
 ANY = "any"
 # Stages that are judged first; the others follow as in STAGES.
 FIRST = ("init", "forward", "gradient", "save", "scope")
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """pytest makes errors of warnings; another library warns of what it does on purpose."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 @dataclass(frozen=True)
@@ -138,7 +130,8 @@ class Claim:
         """
         seed_inits(0)
         try:
-            with _quietly() if self.subject == ANY else nullcontext():
+            # pytest makes errors of warnings; another library warns of what it does on purpose.
+            with warnings.catch_warnings(action="ignore") if self.subject == ANY else nullcontext():
                 self.check(*case)
         except pytest.fail.Exception as failed:
             # Of pytest.raises, and no Exception.
