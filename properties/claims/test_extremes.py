@@ -132,6 +132,13 @@ def test_norms_are_those_of_numbers_that_cannot_be_squared(variant: str) -> None
             assert_refused_or_works(Weights(variant, exponent, "all", dtype, dtype, seed=0))
 
 
+@claim(st.just, stage="refusal", subject="lora_lite")
+def test_weights_too_small_for_the_adapters_dtype_are_refused_or_work(variant: str) -> None:
+    """Of a float64 base under a float32 adapter: all of them, some rows, some columns."""
+    for of in ("all", "rows", "columns"):
+        assert_refused_or_works(Weights(variant, -158, of, "float64", "float32", seed=0))
+
+
 def assert_refused_or_works(case: Weights) -> None:
     model, dtype = case.build(), DTYPES[case.dtype]
     config: Any = simple_config(case.variant, dtype=DTYPES[case.adapter])
