@@ -148,10 +148,9 @@ SIGNS = {HELD: "✓", DECLARED: "≠", NOT_JUDGED: "?", BROKEN: "✗", CRASHED: 
 
 
 def count(stage: Stage) -> str:
-    """The sign of a stage's worst state, and how many claims are in it, of those that apply: "? 3/9"."""
+    """The sign of a stage's worst state, and how many claims held, of those that apply: "? 6/9"."""
     total = stage.held + stage.failed + stage.not_judged + stage.declared
-    worst = stage.failed or stage.not_judged or stage.declared or stage.held
-    figure = f"{worst}/{total}" if worst != total else str(total or "")
+    figure = f"{stage.held}/{total}" if stage.held != total else str(total or "")
     return f"{SIGNS[stage.state]} {figure}".strip()
 
 

@@ -35,7 +35,7 @@ def test_a_figure_that_was_not_measured_is_a_dash() -> None:
         assert not re.search(r"No oracle\.|\| no oracle \||<figure>None|\bNone\b</", text)
         assert "not measured in this run" in text.lower()
     shown = [state_text(Stage(*made)) for made in (("held", 3), ("not judged", 2, 0, 1), ("not applicable",))]
-    assert shown == ["✓ 3", "? 1/3", "–"]
+    assert shown == ["✓ 3", "? 2/3", "–"]
 
 
 def failed(claim: str, recipe: str | None = None, variant: str = "lora") -> Outcome:

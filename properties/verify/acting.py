@@ -2,6 +2,7 @@
 
 import math
 import re
+import statistics
 from collections.abc import Mapping
 
 import torch
@@ -90,7 +91,8 @@ def _compare(effects: Mapping[str, float], file: File, report: Report) -> None:
     if not effects:
         return
     sizes = sorted((effect, name) for name, effect in effects.items())
-    (least, weakest), (most, _), (middle, _) = sizes[0], sizes[-1], sizes[len(sizes) // 2]
+    (least, weakest), (most, _) = sizes[0], sizes[-1]
+    middle = statistics.median(effects.values())
     of = f"{percent(least)} to {percent(most)} of a layer's output, median {percent(middle)}"
     report.about |= {"effects": of, "weakest": weakest}
     lost = [name for name, effect in effects.items() if effect < LOST * middle]
