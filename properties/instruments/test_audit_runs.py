@@ -149,13 +149,15 @@ def test_a_users_variant_is_audited(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         "--variant-module=own_variant",
         "--no-record",
         "--variant=own",
-        "properties/claims/test_portrait.py",
+        "properties/claims/test_gradient.py",
+        "-k",
+        "first_gradients_are_as_declared",
     )
     assert code == pytest.ExitCode.TESTS_FAILED
     (block,) = data["blocks"]
     assert (block["title"], block["formula"]) == ("Own", "not stated in the docstring")
     assert (block["reference"]["verdict"], block["reference"]["severity"]) == ("NO_REFERENCE", "HIGH")
-    assert (block["verdict"], block["stages"]["init"]["state"]) == ("BUGGY", "broken")
+    assert (block["verdict"], block["stages"]["gradient"]["state"]) == ("BUGGY", "broken")
     (fix,) = data["must_fix"]
     # Its own lines are traced too: what the failing claim has run of them, and nothing of lora_lite.
     files = {suspect["place"].partition(":")[0].rpartition("/")[2] for suspect in fix["suspects"]}

@@ -6,6 +6,7 @@ import re
 import runpy
 import shlex
 import sys
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -105,7 +106,6 @@ def test_readme_is_short() -> None:
     assert len(text("README.md").splitlines()) <= 200
 
 
-@pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
 def test_every_command_exists(words: list[str], request: pytest.FixtureRequest) -> None:
     """Its module, and each of its options: of ours as --help says, of pytest as its parser knows them."""
@@ -131,7 +131,12 @@ def helped(module: str, words: list[str]) -> str:
         out, argv = io.StringIO(), sys.argv
         sys.argv = [module, *[word for word in more if not word.startswith("-")], "--help"]
         try:
-            with contextlib.suppress(SystemExit), contextlib.redirect_stdout(out):
+            # A program sets filters of its own, which are not the next one's.
+            with (
+                contextlib.suppress(SystemExit),
+                contextlib.redirect_stdout(out),
+                warnings.catch_warnings(action="ignore"),
+            ):
                 runpy.run_module(module, run_name="__main__")
         finally:
             sys.argv = argv
