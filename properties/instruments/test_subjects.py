@@ -28,12 +28,12 @@ QUICK = settings(
 BROKEN = {
     "lora_lite:lora": set[str](),
     "peft:lora": set[str](),
-    # It warns where it unmerges, and pytest makes errors of warnings.
-    "peft:ia3": {"a_second_adapter_of_other_settings_is_its_own_or_refused"},
+    "peft:ia3": set[str](),
     "lycoris:lora": {
         "unmerging_gives_it_back",
         "merging_twice_changes_nothing_more",
         "a_loaded_adapter_trains_on",
+        "what_is_dropped_is_drawn_anew",
     },
     "litgpt:lora": set[str](),
     "loralib:lora": set[str](),
