@@ -286,8 +286,9 @@ def experts(mlp: Any) -> Iterator[None]:
 
 
 def told(report: Report) -> dict[str, tuple[str, ...]]:
-    """The layers of each kind of fault."""
+    """The layers of each kind of fault, by name where several findings are of one kind."""
     found: dict[str, tuple[str, ...]] = {}
     for finding in report.faults:
-        found[finding.kind] = (*found.get(finding.kind, ()), *finding.layers)
+        known = found.get(finding.kind)
+        found[finding.kind] = finding.layers if known is None else tuple(sorted((*known, *finding.layers)))
     return found
