@@ -1,10 +1,12 @@
 """A run for variants of its user's: what modules register them, and the tests that a conftest.py asks for."""
 
+import dataclasses
 import difflib
+import itertools
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,10 +15,21 @@ import lora_lite as ll
 from properties import Asked
 from properties.judging.claim import CLAIMS as REGISTER
 from properties.judging.claim import load_claims
+from properties.judging.laws import KINDS, named
 from properties.judging.outcome import NOT_APPLICABLE
 from properties.judging.place import PACKAGE
 from properties.subjects.users import import_variants
-from strategies.options import BUILT_IN, NoShapeError, simplest
+from strategies.options import (
+    BUILT_IN,
+    FIXED,
+    NoShapeError,
+    build_config,
+    menu,
+    near,
+    own_options,
+    ranked,
+    simplest,
+)
 
 CLAIMS = PACKAGE / "claims"
 
@@ -27,16 +40,16 @@ def adopt(config: pytest.Config) -> None:
     Where --variant chooses no others, their variants are judged and nothing else.
 
     Raises UsageError where a module cannot be imported, they register nothing, a variant takes no layer that
-    is tried, or declares a deviation from what nobody claims of it.
+    is tried, or declares a deviation from what nobody claims of it, or a law of what it does not have.
     """
-    option, asked = config.option, _asked(config)
+    option, conftests = config.option, asked(config)
     modules = list(
-        dict.fromkeys([*(option.variant_module or ()), *(m for one in asked for m in one.modules)])
+        dict.fromkeys([*(option.variant_module or ()), *(m for one in conftests for m in one.modules)])
     )
     if not modules:
         return
     claims = len(REGISTER)
-    _make_importable([config.invocation_params.dir, *(one.folder for one in asked)])
+    _make_importable([config.invocation_params.dir, *(one.folder for one in conftests)])
     for module in modules:
         known = set(ll.VARIANTS)
         try:
@@ -46,7 +59,8 @@ def adopt(config: pytest.Config) -> None:
         except (ImportError, NoShapeError) as error:
             raise pytest.UsageError(str(error)) from error
     own = own_variants()
-    if unfounded := [why for name in own for why in unfounded_deviations(ll.VARIANTS[name])]:
+    declared = (unfounded_deviations, unfounded_laws)
+    if unfounded := [why for name in own for of in declared for why in of(ll.VARIANTS[name])]:
         raise pytest.UsageError("\n".join(unfounded))
     option.variant_module = modules
     if not option.variant and not option.subject:
@@ -56,7 +70,7 @@ def adopt(config: pytest.Config) -> None:
                 " wanted @lora_lite.register on a class of its own."
             )
         option.variant = own
-    _cover(config, [one.folder.resolve() for one in asked])
+    _cover(config, [one.folder.resolve() for one in conftests])
 
 
 def unfounded_deviations(variant: type[ll.Variant]) -> Iterator[str]:
@@ -66,10 +80,55 @@ def unfounded_deviations(variant: type[ll.Variant]) -> Iterator[str]:
         # The names of pytest's tests are not those of claims, by this.
         name, claims = one.claim.removeprefix("test_"), load_claims()
         if one.claim not in claims:
-            near = difflib.get_close_matches(name, claims, n=1, cutoff=0.0)
-            yield f"{found} (the nearest is {near[0]!r})."
+            yield f"{found}{_nearest(name, claims)}."
         elif (standing := claims[name].standing(variant)).state == NOT_APPLICABLE:
             yield f"{found} about {variant.name}: it is {standing.why}. Take the deviation out."
+
+
+def unfounded_laws(variant: type[ll.Variant]) -> Iterator[str]:
+    """Of each law that there is not, and of each tensor or setting in one that the variant has with no
+    settings, which would be passed over, and the law be another one.
+    """
+    known = ("unchanged_by", *KINDS)
+    for law in variant.laws:
+        if law not in known:
+            yield f"{variant.__name__}.laws: found {law!r}, wanted a law{_nearest(law, known)}."
+    settings = [field.name for field in dataclasses.fields(variant.config_class)]
+    named_tensors = [(law, name) for law, name in named(variant.laws) if law != "proportional_to"]
+    tensors = _tensors(variant, {name for _, name in named_tensors})
+    for law, name in named(variant.laws):
+        what, there = ("setting", settings) if law == "proportional_to" else ("tensor", tensors)
+        if there and name not in there:
+            found = f"{variant.__name__}.laws: found {name!r} in {law!r}"
+            yield f"{found}, wanted a {what} of {variant.name}{_nearest(name, there)}."
+
+
+def _tensors(variant: type[ll.Variant], wanted: set[str]) -> list[str]:
+    """Of its layers with any of its settings, as far as it takes until all that are wanted are found.
+
+    Empty where specs raises something: claims tell that.
+    """
+    found: dict[str, None] = {}
+    own = own_options(variant.name)
+    for values in itertools.product(*own.values()):
+        if wanted <= found.keys():
+            break
+        chosen = tuple(zip(own, values, strict=True))
+        for options in (ranked(chosen, r) for r in menu(variant.name, chosen).ranks):
+            if shape := near(variant.name, FIXED, FIXED, options):
+                config = build_config(variant.name, options)
+                try:
+                    of_both = [variant.specs(ll.LinearShape(*shape, bias), config) for bias in (False, True)]
+                except Exception:
+                    return []
+                found |= dict.fromkeys(itertools.chain(*of_both))
+                break
+    return list(found)
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+    return f" (the nearest is {near[0]!r})" if near else ""
 
 
 def own_variants() -> list[str]:
@@ -77,7 +136,7 @@ def own_variants() -> list[str]:
     return [name for name in ll.VARIANTS if name not in BUILT_IN]
 
 
-def _asked(config: pytest.Config) -> list[Asked]:
+def asked(config: pytest.Config) -> list[Asked]:
     """What tests_of left in the conftest.py of each folder."""
     found = []
     for plugin in config.pluginmanager.get_plugins():

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import settings
 from hypothesis.database import ExampleDatabase
 
+from properties import Asked, guests
 from properties.instruments.sample_fixtures import CASE, FOUND, fixture_of_hra, set_options
 from properties.judging.profiles import check_database, example_database
 from properties.mutation import load_catalogue
@@ -23,7 +24,7 @@ from properties.regressions.fixture import (
     schema,
     write,
 )
-from properties.regressions.record import record_folder, replayed_folders
+from properties.regressions.record import record_folder, replay_command, replayed_folders
 from properties.regressions.replay import replay
 from strategies.recipes import to_json
 
@@ -153,6 +154,30 @@ def test_failures_are_written_where_they_are_of_use(
     assert record_folder(pytestconfig) == folder
     own = [Path("regressions")] if "variant_module" in options else []
     assert replayed_folders(pytestconfig) == list(dict.fromkeys([HERE, *own, *filter(None, [folder])]))
+
+
+@pytest.mark.parametrize(
+    ("folders", "told"),
+    [
+        ([], "PYTHONPATH=there pytest --variant-module mine --record r -k it"),
+        (["."], "pytest --record r -k it"),
+        (["my adapters"], "pytest 'my adapters' --record r -k it"),
+        ([".", "below"], "pytest . below --record r -k it"),
+    ],
+    ids=str,
+)
+def test_a_fixture_of_a_folder_with_a_conftest_is_replayed_from_it(
+    folders: list[str], told: str, pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it is not named, pytest comes upon the conftest.py too late."""
+    set_options(monkeypatch, pytestconfig, variant_module=["mine"])
+    monkeypatch.setenv("PYTHONPATH", "there")
+    started, conftests = pytestconfig.invocation_params.dir, []
+    for folder in folders:
+        conftests.append(Asked("properties.plugin"))
+        conftests[-1].folder, conftests[-1].modules = started / folder, ("mine",)
+    monkeypatch.setattr(guests, "asked", lambda config: conftests)
+    assert replay_command(pytestconfig, "-k it", ["--record r"]) == told
 
 
 def test_a_diff_shows_one_field_a_line() -> None:

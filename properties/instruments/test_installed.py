@@ -65,19 +65,20 @@ def test_a_variant_is_judged_where_its_user_is(site: Path, home: Path) -> None:
 
 
 def test_two_lines_make_the_claims_tests_of_a_repository(site: Path, home: Path) -> None:
-    """Beside its own; what fails is kept there, and the printed command replays it."""
-    (home / "mine.py").write_text((home / "mine.py").read_text().replace("(1 + p", "(1 + 2 * p"))
-    (home / "conftest.py").write_text(
-        'from properties import tests_of\n\npytest_plugins = tests_of("mine")\n'
-    )
-    (home / "test_theirs.py").write_text("def test_theirs_is_gained():\n    pass\n")
+    """Beside its own; what fails is kept where the run began, and the printed command replays it."""
+    own = home / "my_adapters"
+    own.mkdir()
+    (own / "mine.py").write_text((home / "mine.py").read_text().replace("(1 + p", "(1 + 2 * p"))
+    (own / "conftest.py").write_text('from properties import tests_of\n\npytest_plugins = tests_of("mine")\n')
+    (own / "test_theirs.py").write_text("def test_theirs_is_gained():\n    pass\n")
     before = {path: path.stat().st_mtime_ns for path in site.rglob("*")}
-    ended = pytest_at(site, home, "--max-examples", "3", "-k", "theirs or (gain and small_step)")
+    words = ("--max-examples", "3", "-k", "theirs or (gain and small_step)")
+    ended = pytest_at(site, home, "my_adapters", *words)
     assert "1 failed, 1 passed" in ended.stdout, ended.stdout + ended.stderr
     (kept,) = (home / "regressions").iterdir()
     assert (home / ".hypothesis" / "examples").is_dir()
     assert {path: path.stat().st_mtime_ns for path in site.rglob("*")} == before
-    (replay,) = re.findall(r"^replay   (?:PYTHONPATH=\S+ )?pytest (.*)$", ended.stdout, re.MULTILINE)
+    (replay,) = re.findall(r"^replay   pytest (my_adapters --record .*)$", ended.stdout, re.MULTILINE)
     again = pytest_at(site, home, *shlex.split(replay))
     assert kept.name in again.stdout, again.stdout + again.stderr
     assert "1 failed" in again.stdout

@@ -1,5 +1,6 @@
 """A wrong declaration of a law is red, each kind of law by itself; and what holds is proposed."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -7,7 +8,8 @@ import pytest
 from hypothesis import settings
 
 import lora_lite as ll
-from properties.instruments.strangers import registered
+from properties.guests import unfounded_laws
+from properties.instruments.strangers import FURTHER, NAMES, registered
 from properties.judging.assertions import Violation
 from properties.judging.claim import load_claims
 from properties.judging.laws import KINDS, assert_laws
@@ -82,6 +84,38 @@ def test_a_law_that_there_is_not_is_red(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(ll.LoRA, "laws", {"proportionl_to": ("alpha",)})
     with pytest.raises(Violation, match="the law 'proportionl_to' is declared, wanted one of unchanged_by"):
         load_claims()[CLAIM].run("lora", FEW)
+
+
+@pytest.mark.parametrize(
+    ("laws", "told"),
+    [
+        (
+            {"outputs": {"B": 0, "bb": 0}},
+            "found 'bb' in 'outputs', wanted a tensor of lora (the nearest is 'B')",
+        ),
+        ({"unchanged_by": ({"A": 1}, {"A0": 1})}, "found 'A0' in 'unchanged_by', wanted a tensor of lora"),
+        ({"keeps": {"row norms": ("a",)}}, "found 'a' in 'keeps', wanted a tensor of lora"),
+        ({"norms_are": {"rows": "m"}}, "found 'm' in 'norms_are', wanted a tensor of lora"),
+        ({"norm_is": {"A": ("rot",)}}, "found 'rot' in 'norm_is', wanted a tensor of lora"),
+        ({"proportional_to": ("alfa",)}, "found 'alfa' in 'proportional_to', wanted a setting of lora"),
+        ({"linear_on": ("A",)}, "found 'linear_on', wanted a law (the nearest is 'linear_in')"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_law_of_what_the_variant_does_not_have_is_told(
+    laws: dict[str, Any], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be passed over, and the law be another one: a wrong formula by a bound of 1e12."""
+    monkeypatch.setattr(ll.LoRA, "laws", laws)
+    (found,) = unfounded_laws(ll.LoRA)
+    assert f"LoRA.laws: {told}" in found
+
+
+@pytest.mark.parametrize("name", [*ll.VARIANTS, *NAMES, *FURTHER])
+def test_every_law_of_ours_and_of_strangers_is_of_what_they_have(name: str) -> None:
+    """With some of their settings, or with a bias: pissa's A0, full's b."""
+    with registered(name) if name not in ll.VARIANTS else nullcontext(ll.VARIANTS[name]) as variant:
+        assert not list(unfounded_laws(variant))
 
 
 def test_who_declares_none_is_not_judged_by_them() -> None:

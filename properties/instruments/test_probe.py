@@ -2,6 +2,7 @@
 found.
 """
 
+import math
 import subprocess
 import sys
 from collections import Counter
@@ -126,6 +127,25 @@ def test_a_loss_that_falls_whatever_is_learnt_fails_on_shuffled_targets(
     assert [record.claim for record in records if not record.holds] == [
         "learning generalises: shuffled targets"
     ]
+
+
+@pytest.mark.slow
+def test_what_random_steps_do_as_well_is_compared_with_its_formula() -> None:
+    """A gain for each layer learns no more than the best of a hundred random steps finds: no more is wanted
+    than its formula reaches, and no less.
+    """
+
+    def noticed() -> set[str]:
+        trial = Trial(bench("tiny-qwen3"), "lora")
+        # Neither random steps nor runs that are asked about elsewhere.
+        trial.__dict__["chance"] = trials.Drop(math.inf, math.inf)
+        trial.__dict__["control"] = trial.__dict__["shuffled"] = trials.Drop(0.0, 0.0)
+        claims = (MEASUREMENTS["learning beats noise"], MEASUREMENTS["learning generalises"])
+        return {r.claim for claim in claims for r in claim.records(trial) if not r.holds}
+
+    assert noticed() == set()
+    with CATALOGUE["the_rest_of_a_batch_is_left_alone"].injected():
+        assert noticed() == {"learning beats noise: random steps", "learning generalises: held-out text"}
 
 
 def test_paths_that_a_model_does_not_have_are_told_and_not_counted() -> None:

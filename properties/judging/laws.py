@@ -6,7 +6,8 @@ A class attribute of a variant, LAWS of an oracle of the field. Tensors have the
 a layer does not have is passed over, and frozen ones may be named too. A number beside a tensor is an axis.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 from properties.judging import law_kinds, starts, weight_laws
@@ -27,6 +28,25 @@ def compared(f: LayerFunction, laws: Laws, name: str, draw: Draw) -> Iterator[Co
     if name not in KINDS:
         raise Violation(f"the law {name!r} is declared, wanted one of unchanged_by, {', '.join(KINDS)}")
     return KINDS[name](f, laws[name], draw)
+
+
+def named(laws: Laws) -> Iterator[tuple[str, str]]:
+    """Each law with each tensor that it names, and with each setting where it is about those."""
+    for law, given in laws.items():
+        for name in _names(law, given):
+            yield law, name
+
+
+def _names(law: str, given: Any) -> Iterable[str]:
+    if law == "unchanged_by":
+        return chain(*((given,) if isinstance(given, Mapping) else given))
+    if law == "norms_are":
+        return given.values()
+    if law == "keeps":
+        return chain(*given.values()) if isinstance(given, Mapping) else ()
+    if law == "norm_is":
+        return chain(given, *given.values())
+    return given if isinstance(given, Mapping | tuple | list) else ()
 
 
 def assert_laws(f: LayerFunction, laws: Laws, seed: int, *, only: str | None = None) -> int:

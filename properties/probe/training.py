@@ -90,20 +90,26 @@ def random_step(model: nn.Module, start: Values, end: Values, seed: int) -> None
 @contextmanager
 def disconnected(model: nn.Module) -> Iterator[None]:
     """Every adapted layer gives what its base alone gives for the input that it got."""
-    given: dict[nn.Module, tuple[Any, Any]] = {}
+    with giving(model, lambda target, layer, x: layer.forward(x)):
+        yield
 
-    def note(layer: nn.Module, args: Any, kwargs: Any) -> None:
-        given[layer] = (args, kwargs)
 
-    def plain(layer: nn.Module, args: Any, y: Tensor) -> Any:
-        called, named = given.pop(layer)
-        return layer.forward(*called, **named)
+@contextmanager
+def giving(model: nn.Module, output: Callable[[str, nn.Module, Tensor], Any]) -> Iterator[None]:
+    """Every adapted layer gives what `output` gives of its name, itself and the input that it got."""
+    given: dict[str, Tensor] = {}
 
-    hooks = []
-    for target in subject.tensors(model):
-        layer = model.get_submodule(target)
-        hooks.append(layer.register_forward_pre_hook(note, with_kwargs=True, prepend=True))
-        hooks.append(layer.register_forward_hook(plain))
+    def watch(target: str, layer: nn.Module) -> Iterator[Any]:
+        def note(layer: nn.Module, args: Any, kwargs: Any) -> None:
+            given[target] = first_argument(layer, args, kwargs)
+
+        def instead(layer: nn.Module, args: Any, y: Tensor) -> Any:
+            return output(target, layer, given.pop(target))
+
+        yield layer.register_forward_pre_hook(note, with_kwargs=True, prepend=True)
+        yield layer.register_forward_hook(instead)
+
+    hooks = [hook for target in subject.tensors(model) for hook in watch(target, model.get_submodule(target))]
     try:
         yield
     finally:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import lora_lite as ll
 from lora_lite.linear import linear_shape
+from properties.probe.alike import least_of_the_formula
 from properties.probe.data import shuffles
 from properties.probe.measures import Run
 from properties.probe.models import Bench
@@ -127,9 +128,12 @@ class Trial:
     def losses(self) -> Drop:
         """The model's mean losses now."""
         with torch.no_grad():
-            now = self.bench.losses(self.model, self.bench.read)
-        cut = self.bench.training.stop
-        return Drop(float(now[:cut].mean()), float(now[cut:].mean()))
+            return Drop(*self._losses(self.model).tolist())
+
+    def _losses(self, model: nn.Module) -> Tensor:
+        """(2,): the mean on the training texts, and on the held-out ones."""
+        now, cut = self.bench.losses(model, self.bench.read), self.bench.training.stop
+        return torch.stack([now[:cut].mean(), now[cut:].mean()])
 
     def drop(self) -> Drop:
         """From init until now."""
@@ -184,6 +188,20 @@ class Trial:
             drops.append((drop.trained, drop.held_out))
         trained, held_out = torch.tensor(drops).quantile(PERCENTILE, dim=0).tolist()
         return Drop(trained, held_out)
+
+    @cached_property
+    def noise(self) -> Drop:
+        """What learning must pass: chance, and on unseen text the start where even the best steps do harm.
+
+        Of a few numbers, say a gain for each layer, the best of a hundred random steps is as good a search
+        as training is. Where what was learnt does not pass it, no more is wanted than the formula reaches.
+        """
+        drop, _ = self.learnt
+        trained, held_out = self.chance.trained, max(0.0, self.chance.held_out)
+        if drop.trained > trained and drop.held_out > held_out:
+            return Drop(trained, held_out)
+        formula = least_of_the_formula(self.made, self.loss, self._losses, PACE, self.steps).tolist()
+        return Drop(min(trained, formula[0]), min(held_out, formula[1]))
 
     def inputs(self, texts: slice) -> dict[str, Tensor]:
         """What each target is given by the base for these texts, (tokens, d_in)."""

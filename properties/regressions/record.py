@@ -1,6 +1,7 @@
 """Writes a failure down when pytest reports it, and says where."""
 
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import settings
 from safetensors.torch import save_file
 
+from properties import guests
 from properties.judging.assertions import Violation
 from properties.judging.claim import ANY, CLAIMS, Claim
 from properties.judging.place import IN_A_CHECKOUT
@@ -144,6 +146,10 @@ def replay_command(config: pytest.Config, chosen: str, fixture: Sequence[str] | 
     """
     option = config.getoption
     modules = option("--variant-module") or ()
+    folders = [] if fixture is None else _folders(config)
+    if folders:
+        # Their conftest.py names them, and makes them importable.
+        modules = [m for m in modules if all(m not in one.modules for one in guests.asked(config))]
     words = [f"PYTHONPATH={path}"] if modules and (path := os.environ.get("PYTHONPATH")) else []
     words += ["pytest"]
     words += ["-p properties.plugin"] if "properties.plugin" in (config.option.plugins or ()) else []
@@ -152,7 +158,8 @@ def replay_command(config: pytest.Config, chosen: str, fixture: Sequence[str] | 
     words += [f"--device {option('--device')}"] if option("--device") != "cpu" else []
     words += [f"--mutant {option('--mutant')}"] if option("--mutant") is not None else []
     if fixture is not None:
-        return " ".join([*words, *([] if IN_A_CHECKOUT else ["--pyargs properties"]), *fixture, chosen])
+        where = folders or ([] if IN_A_CHECKOUT else ["--pyargs properties"])
+        return " ".join([*words, *(where if where != ["."] else []), *fixture, chosen])
     profile, seed = option("--hypothesis-profile", None), option("--hypothesis-seed", None)
     profile = profile or ("ci" if os.environ.get("CI") else None)
     words += [f"--hypothesis-profile {profile}"] if profile else []
@@ -162,11 +169,21 @@ def replay_command(config: pytest.Config, chosen: str, fixture: Sequence[str] | 
     return " ".join([*words, _from_invocation(config, chosen)])
 
 
+def _folders(config: pytest.Config) -> list[str]:
+    """Of each conftest.py that asked for the claims, as pytest takes it where this run began.
+
+    Without its name pytest would come upon a folder's conftest.py below, which is too late for a plugin.
+    """
+    start = config.invocation_params.dir
+    folders = [Path(os.path.relpath(one.folder.resolve(), start.resolve())) for one in guests.asked(config)]
+    return [shlex.quote(folder.as_posix()) for folder in dict.fromkeys(folders)]
+
+
 def _from_invocation(config: pytest.Config, nodeid: str) -> str:
     """The id as pytest takes it in the folder that this run was started in."""
     file, colons, test = nodeid.partition("::")
     path = config.rootpath / file
-    if not IN_A_CHECKOUT and (module := _installed_module(test, path)):
+    if module := _installed_module(test, path):
         return f'--pyargs "{module}{colons}{test}"'
     return f'"{Path(os.path.relpath(path, config.invocation_params.dir)).as_posix()}{colons}{test}"'
 
