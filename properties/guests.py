@@ -18,6 +18,7 @@ from properties.judging.claim import load_claims
 from properties.judging.laws import KINDS, named
 from properties.judging.outcome import NOT_APPLICABLE
 from properties.judging.place import PACKAGE
+from properties.regressions.record import ASKED
 from properties.subjects.users import import_variants
 from strategies.options import (
     BUILT_IN,
@@ -42,7 +43,8 @@ def adopt(config: pytest.Config) -> None:
     Raises UsageError where a module cannot be imported, they register nothing, a variant takes no layer that
     is tried, or declares a deviation from what nobody claims of it, or a law of what it does not have.
     """
-    option, conftests = config.option, asked(config)
+    option, conftests = config.option, _asked(config)
+    config.stash[ASKED] = {one.folder: one.modules for one in conftests}
     modules = list(
         dict.fromkeys([*(option.variant_module or ()), *(m for one in conftests for m in one.modules)])
     )
@@ -136,7 +138,7 @@ def own_variants() -> list[str]:
     return [name for name in ll.VARIANTS if name not in BUILT_IN]
 
 
-def asked(config: pytest.Config) -> list[Asked]:
+def _asked(config: pytest.Config) -> list[Asked]:
     """What tests_of left in the conftest.py of each folder."""
     found = []
     for plugin in config.pluginmanager.get_plugins():

@@ -13,7 +13,6 @@ import pytest
 from hypothesis import settings
 from hypothesis.database import ExampleDatabase
 
-from properties import Asked, guests
 from properties.instruments.sample_fixtures import CASE, FOUND, fixture_of_hra, set_options
 from properties.judging.profiles import check_database, example_database
 from properties.mutation import load_catalogue
@@ -24,7 +23,7 @@ from properties.regressions.fixture import (
     schema,
     write,
 )
-from properties.regressions.record import record_folder, replay_command, replayed_folders
+from properties.regressions.record import ASKED, record_folder, replay_command, replayed_folders
 from properties.regressions.replay import replay
 from strategies.recipes import to_json
 
@@ -172,11 +171,8 @@ def test_a_fixture_of_a_folder_with_a_conftest_is_replayed_from_it(
     """Where it is not named, pytest comes upon the conftest.py too late."""
     set_options(monkeypatch, pytestconfig, variant_module=["mine"])
     monkeypatch.setenv("PYTHONPATH", "there")
-    started, conftests = pytestconfig.invocation_params.dir, []
-    for folder in folders:
-        conftests.append(Asked("properties.plugin"))
-        conftests[-1].folder, conftests[-1].modules = started / folder, ("mine",)
-    monkeypatch.setattr(guests, "asked", lambda config: conftests)
+    asked = {pytestconfig.invocation_params.dir / folder: ("mine",) for folder in folders}
+    monkeypatch.setitem(pytestconfig.stash, ASKED, asked)  # type: ignore[arg-type]  # it has its methods
     assert replay_command(pytestconfig, "-k it", ["--record r"]) == told
 
 

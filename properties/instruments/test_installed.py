@@ -68,7 +68,8 @@ def test_two_lines_make_the_claims_tests_of_a_repository(site: Path, home: Path)
     """Beside its own; what fails is kept where the run began, and the printed command replays it."""
     own = home / "my_adapters"
     own.mkdir()
-    (own / "mine.py").write_text((home / "mine.py").read_text().replace("(1 + p", "(1 + 2 * p"))
+    mine = (home / "mine.py").rename(own / "mine.py")
+    mine.write_text(mine.read_text().replace("(1 + p", "(1 + 2 * p"))
     (own / "conftest.py").write_text('from properties import tests_of\n\npytest_plugins = tests_of("mine")\n')
     (own / "test_theirs.py").write_text("def test_theirs_is_gained():\n    pass\n")
     before = {path: path.stat().st_mtime_ns for path in site.rglob("*")}

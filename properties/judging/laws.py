@@ -41,7 +41,7 @@ def _names(law: str, given: Any) -> Iterable[str]:
     if law == "unchanged_by":
         return chain(*((given,) if isinstance(given, Mapping) else given))
     if law == "norms_are":
-        return given.values()
+        return list(given.values())
     if law == "keeps":
         return chain(*given.values()) if isinstance(given, Mapping) else ()
     if law == "norm_is":

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import settings
 from safetensors.torch import save_file
 
-from properties import guests
 from properties.judging.assertions import Violation
 from properties.judging.claim import ANY, CLAIMS, Claim
 from properties.judging.place import IN_A_CHECKOUT
@@ -18,6 +17,9 @@ from properties.judging.under_pytest import Kept
 from properties.regressions.fixture import HERE, KEPT, Fixture, tensors_of, write, write_atomically
 from strategies.random_numbers import recorded
 from strategies.recipes import RecipeError, to_json
+
+# The modules that each folder's conftest.py asked for, which properties/guests.py puts here.
+ASKED = pytest.StashKey[dict[Path, tuple[str, ...]]]()
 
 
 def add_options(group: pytest.OptionGroup) -> None:
@@ -149,7 +151,7 @@ def replay_command(config: pytest.Config, chosen: str, fixture: Sequence[str] | 
     folders = [] if fixture is None else _folders(config)
     if folders:
         # Their conftest.py names them, and makes them importable.
-        modules = [m for m in modules if all(m not in one.modules for one in guests.asked(config))]
+        modules = [m for m in modules if all(m not in asked for asked in config.stash[ASKED].values())]
     words = [f"PYTHONPATH={path}"] if modules and (path := os.environ.get("PYTHONPATH")) else []
     words += ["pytest"]
     words += ["-p properties.plugin"] if "properties.plugin" in (config.option.plugins or ()) else []
@@ -175,7 +177,8 @@ def _folders(config: pytest.Config) -> list[str]:
     Without its name pytest would come upon a folder's conftest.py below, which is too late for a plugin.
     """
     start = config.invocation_params.dir
-    folders = [Path(os.path.relpath(one.folder.resolve(), start.resolve())) for one in guests.asked(config)]
+    asked = config.stash.get(ASKED, {})
+    folders = [Path(os.path.relpath(folder.resolve(), start.resolve())) for folder in asked]
     return [shlex.quote(folder.as_posix()) for folder in dict.fromkeys(folders)]
 
 
