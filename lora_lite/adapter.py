@@ -66,10 +66,12 @@ def attach(model: nn.Module, config: AdapterConfig, calibration_data: Iterable[A
     for name, layer_config in told(configs.items(), f"{variant.name}: layers"):
         layer = targets[name]
         with naming(name):
+            # What produces calibration data may write to the base.
+            seen = looks[name] if looks[name].holds(layer) else looked_at(layer, variant)
             shape = linear_shape(layer)
             modules[name] = variant(shape, variant.fit(shape, layer_config), device=device_of(layer))
-            modules[name].reset(layer, statistics[name], looks[name].norms)
-            vars(modules[name])["sketch"] = looks[name].sketch
+            modules[name].reset(layer, statistics[name], seen.norms)
+            vars(modules[name])["sketch"] = seen.sketch
             _refuse_non_finite(modules[name])
     return install(model, [(config, modules)])[0]
 

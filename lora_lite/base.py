@@ -40,8 +40,8 @@ def attachable(model: nn.Module) -> nn.Module:
         for own, parameter in module._parameters.items():
             if is_lazy(parameter):
                 raise TargetError(
-                    f"{name}.{own}: found no shape yet, wanted a parameter with one. Run one forward of the"
-                    " model first."
+                    f"{name}.{own}".lstrip(".") + ": found no shape yet, wanted a parameter with one. Run one"
+                    " forward of the model first."
                 )
     refuse_observers(named)
     return inner

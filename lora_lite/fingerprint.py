@@ -143,7 +143,7 @@ def _suspected(model: nn.Module, differ: Iterable[str], targets: Collection[str]
     owners = tuple(dict.fromkeys(name.rpartition(".")[0] for name in differ))
     modules = dict(plain_modules(model))
     lines = []
-    if len(owners) == 1 and owners[0] in modules and is_linear(modules[owners[0]]):
+    if len(owners) == 1 and "" != owners[0] in modules and is_linear(modules[owners[0]]):
         lines.append(
             f"If {owners[0]} is a head that is drawn anew each time, train it along, so that the file has it:"
             f" attach(model, FullConfig(target_names={owners})), and leave it out of the other adapter."

@@ -1,6 +1,7 @@
 """Norms over all that a dtype holds: no square of a small number is lost, none of a large one overflows."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from functools import reduce
 from itertools import repeat
 from typing import Literal
 
@@ -13,10 +14,16 @@ Axis = Literal["rows", "columns"]
 
 # Numbers that are looked at together: in float64 they fit into a core's cache.
 AT_ONCE = 2**16
+# Rows where each block costs a launch, or is unrolled into a graph.
+FEW_BLOCKS = 256
 
 
 def rows_at_once(W: Tensor) -> int:
-    """How many rows of a matrix make a block of AT_ONCE numbers, one at least."""
+    """How many rows of a matrix make a block: of AT_ONCE numbers on a CPU, one at least; elsewhere, and under
+    torch.compile, FEW_BLOCKS.
+    """
+    if torch.compiler.is_compiling() or W.device.type != "cpu":
+        return FEW_BLOCKS
     return max(1, AT_ONCE // W.shape[1])
 
 
@@ -25,14 +32,14 @@ def norms_of(W: Tensor, axis: Axis) -> Tensor:
     blocks: Iterable[Tensor] = torch.split(W, rows_at_once(W))
     if W.dtype != torch.float64:
         # Whatever number a narrower dtype holds, its square is one of float64.
-        return joined([measured(rows.double(), axis) for rows in blocks], axis)
+        return joined((measured(rows.double(), axis) for rows in blocks), axis)
     # Scaled to its largest entry before anything is squared. (Not vector_norm's own maximum, which takes
     # thirty times as long on a CPU.)
     along = 1 if axis == "rows" else 0
     scale = _nonzero(W.abs().amax(dim=along, keepdim=True))
     scales = torch.split(scale, rows_at_once(W)) if axis == "rows" else repeat(scale)
     scaled = (rows / own for rows, own in zip(blocks, scales, strict=False))
-    return joined([measured(rows, axis) for rows in scaled], axis) * scale.squeeze(along)
+    return joined((measured(rows, axis) for rows in scaled), axis) * scale.squeeze(along)
 
 
 def measured(rows: Tensor, axis: Axis | None) -> Tensor:
@@ -46,11 +53,12 @@ def measured(rows: Tensor, axis: Axis | None) -> Tensor:
     return (flat @ flat).sqrt().view(1)
 
 
-def joined(blocks: Sequence[Tensor], axis: Axis | None) -> Tensor:
+def joined(blocks: Iterable[Tensor], axis: Axis | None) -> Tensor:
     """What measured() has found in each block, of all of them."""
     if axis == "columns":
-        return sum(blocks[1:], blocks[0]).sqrt()
-    return torch.cat(list(blocks)) if len(blocks) > 1 else blocks[0]
+        return reduce(torch.add, blocks).sqrt()
+    found = list(blocks)
+    return torch.cat(found) if len(found) > 1 else found[0]
 
 
 def row_norms(W: Tensor) -> Tensor:

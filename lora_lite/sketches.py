@@ -5,6 +5,7 @@ that are loaded or replaced afterwards leave them behind, and nothing else would
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -49,6 +50,10 @@ class Look:
     norms: Tensor | None = None
     finite: bool = False
 
+    def holds(self, layer: nn.Module) -> bool:
+        """Whether nothing has written to the layer's weight since, as far as that shows."""
+        return self.sketch is None or self.sketch.stamp == _stamp(layer)
+
 
 def sketch_for(layer: nn.Module, module: Any) -> Sketch | None:
     """What its adapter remembers of the layer's weight: nothing where it has not started from that."""
@@ -82,21 +87,32 @@ def _pass(W: Tensor, axis: Axis | None) -> tuple[tuple[float, ...], float, Tenso
     """The projections of a weight, its norm, and its norms along an axis, a block of rows at a time."""
     left, right = _signs(W.shape[0], W.device), _signs(W.shape[1], W.device)
     step = rows_at_once(W)
-    projected, found = [], []
-    for rows, signs in zip(torch.split(W, step), torch.split(left, step, dim=1), strict=True):
-        wide = rows.double()
-        projected.append(signs @ wide)
-        found.append(measured(wide, axis))
-        del wide  # before the next block takes as much
-    norms = joined(found, axis)
-    projections = (sum(projected[1:], projected[0]) * right).sum(1).tolist()
+    projected = torch.zeros_like(right)
+
+    def blocks() -> Iterator[Tensor]:
+        for rows, signs in zip(torch.split(W, step), torch.split(left, step, dim=1), strict=True):
+            wide = rows.double()
+            projected.add_(signs @ wide)
+            yield measured(wide, axis)
+            del wide  # before the next block takes as much
+
+    norms = joined(blocks(), axis)
+    projections = (projected * right).sum(1).tolist()
     return tuple(projections), torch.linalg.vector_norm(norms).item(), norms if axis else None
+
+
+def _signs(count: int, device: torch.device) -> Tensor:
+    """(PROBES, count) of ±1, the same for a count, and nothing taken from torch's own generator."""
+    signs = _drawn(count, device)
+    if type(signs) is not Tensor:
+        # What a mode that only pretends has drawn is nothing to remember.
+        _drawn.cache_clear()
+    return signs
 
 
 # Remembered: to draw them takes as long as to look at the weight, and a model has few widths.
 @lru_cache(maxsize=16)
-def _signs(count: int, device: torch.device) -> Tensor:
-    """(PROBES, count) of ±1, the same for a count, and nothing taken from torch's own generator."""
+def _drawn(count: int, device: torch.device) -> Tensor:
     generator = torch.Generator("cpu").manual_seed(count)
     drawn = torch.randint(0, 2, (PROBES, count), generator=generator, device="cpu")
     return (2 * drawn - 1).to(device=device, dtype=torch.float64)

@@ -225,9 +225,9 @@ class Variant(nn.Module):
         """
         for name, spec in self.specs(self.shape, self.config).items():
             (spec.init or unfilled)(getattr(self, name))
-        self.initialise(layer, statistics)
         if self.norms_along is not None:
             self.take_norms(norms_of(read_weight(layer), self.norms_along) if norms is None else norms)
+        self.initialise(layer, statistics)
 
     def initialise(self, layer: nn.Module, statistics: Any) -> None:
         """Fill the tensors whose init depends on the base layer or on calibration.

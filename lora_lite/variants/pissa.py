@@ -36,7 +36,7 @@ class PiSSAConfig(AdapterConfig):
     """
 
     variant: ClassVar[str] = "pissa"
-    niter: int | None = option(None, values=(None, 4), wrong=(-1, 10**9, 0.5, True, "eight"))
+    niter: int | None = option(None, values=(None, 4), wrong=(-1, 1001, 0.5, True, "eight"))
 
     def __post_init__(self) -> None:
         super().__post_init__()

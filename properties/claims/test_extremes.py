@@ -2,14 +2,17 @@
 name, or gives a finite output and the identity that is declared.
 """
 
+import copy
 import itertools
 from typing import Any
 
+import pytest
 import torch
 from hypothesis import strategies as st
 from torch import nn
 
 import lora_lite as ll
+from lora_lite import norms
 from lora_lite.linear import linear_shape
 from properties.judging.assertions import (
     assert_finite,
@@ -130,6 +133,31 @@ def test_norms_are_those_of_numbers_that_cannot_be_squared(variant: str) -> None
     for dtype, exponents in {"float32": (-100, 100), "float64": (-700, 700)}.items():
         for exponent in exponents:
             assert_refused_or_works(Weights(variant, exponent, "all", dtype, dtype, seed=0))
+
+
+@claim(st.just, stage="init", subject="lora_lite")
+def test_a_weight_of_many_blocks_is_looked_at_whole(variant: str) -> None:
+    """Of a row or two each: what starts from norms starts alike, and a row at the end that is written to is
+    noticed by who starts from the weight.
+    """
+    base: Any = nn.Sequential(nn.Linear(WIDTH, 12))
+    started = []
+    base[0].weight.data.copy_(gaussian(0, "weight", (12, WIDTH)))
+    for size in (norms.AT_ONCE, 2 * WIDTH):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(norms, "AT_ONCE", size)
+            adapter = attached(simple_config(variant), model := copy.deepcopy(base), "0", torch.float32)
+            y = model(x(3)).detach()
+            started.append({name: p.detach().clone() for name, p in adapter.named_parameters()} | {"y": y})
+            written = model[0].weight.detach().clone()
+            written[-1] *= 2
+            model[0].weight.data = written
+            if vars(adapter.layers()["0"]).get("sketch") is not None:
+                with assert_refuses(ll.BaseWeightError, "another than at attach", claim="another last row"):
+                    model(x(3))
+    for name, whole in started[0].items():
+        bound = claim_bound(whole.abs(), torch.float32)
+        assert_within(started[1][name], whole, bound, what=f"{name} by blocks", like="that of the whole")
 
 
 @claim(st.just, stage="refusal", subject="lora_lite")

@@ -2,7 +2,7 @@
 
 import copy
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ import lora_lite as ll
 from properties.judging.assertions import assert_holds, assert_refuses, assert_runs
 from properties.judging.claim import claim
 from properties.judging.files import saved, scratch_file
-from properties.judging.fixed_models import Stack, moved, on, x
+from properties.judging.fixed_models import Stack, moved, on, simple_config, x
 from properties.judging.snapshot import hooked
 
 STARTING = ("pissa", "dora", "delora", "eva", "antipasto")
@@ -48,6 +48,20 @@ def write_past(model: Any) -> None:
 
 def replace(model: Any) -> None:
     model.second.weight = nn.Parameter(model.second.weight.detach() * 1.01, requires_grad=False)
+
+
+@claim(st.just, stage="attach", subject="lora_lite", about=("eva", "antipasto"))
+def test_what_calibration_data_writes_to_the_base_is_what_attach_starts_from(variant: str) -> None:
+    """A generator that ends in a normalised weight, say: the adapter starts from that, and works."""
+    model = Stack()
+
+    def batches() -> Iterator[Tensor]:
+        write(model)
+        yield x(9)
+
+    ll.attach(model, simple_config(variant), batches())
+    with assert_runs("a forward after calibration data that wrote to the base"):
+        model(x(3))
 
 
 @claim(st.just, stage="attach", subject="lora_lite", about=STARTING)
