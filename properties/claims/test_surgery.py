@@ -193,10 +193,18 @@ def test_a_linear_layer_inside_of_another_is_refused() -> None:
     assert_holds(adapter.targets == ("0.inner",), claim=f"targets are {adapter.targets}, wanted 0.inner")
 
 
+class Plain(nn.Linear):
+    """A forward of its own, which is tried where an adapter takes its place."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return input @ self.weight.mT + self.bias
+
+
 @claim(st.just, stage="attach", needs=("no data",), subject="lora_lite")
 def test_a_part_that_holds_its_owner_ends_there(variant: str) -> None:
     """A model that leads back to itself has as many names as torch finds."""
     model = Stack()
+    model.second = Plain(model.second.in_features, model.second.out_features)
     model.second.owner = model
     with assert_runs("attach to a model that holds itself"):
         adapter = on(model, variant)
