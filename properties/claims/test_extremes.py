@@ -160,7 +160,7 @@ def test_a_weight_of_many_blocks_is_looked_at_whole(variant: str) -> None:
         assert_within(started[1][name], whole, bound, what=f"{name} by blocks", like="that of the whole")
 
 
-@claim(st.just, stage="refusal", subject="lora_lite")
+@claim(st.just, stage="refusal", about=BUILT_IN, subject="lora_lite")
 def test_weights_too_small_for_the_adapters_dtype_are_refused_or_work(variant: str) -> None:
     """Of a float64 base under a float32 adapter: all of them, some rows, some columns."""
     for of in ("all", "rows", "columns"):
