@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+OURS = ("lora_lite", "lora_lite_pytest", "properties", "strategies")
+
 
 @cache
 def _warm() -> ForkServerContext:
@@ -73,6 +75,9 @@ def _run(folder: Path, arguments: tuple[str, ...], environment: dict[str, str], 
     tempfile.tempdir = None
     added = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
     sys.path[:0] = [f"{folder}", *added]
+    # This function came with its packages, which pytest wants to import, and rewrite, itself.
+    for name in [name for name in sys.modules if name.partition(".")[0] in OURS]:
+        del sys.modules[name]
     sys.argv = ["pytest", *arguments]
     code = pytest.main(list(arguments))
     sys.stdout.flush()
