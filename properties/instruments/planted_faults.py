@@ -160,8 +160,6 @@ def on_peft(model: nn.Module, config: Any) -> Any:
     """A peft model around a copy of this one, as trained."""
     import peft
 
-    # What peft draws is not that of the tests before.
-    torch.manual_seed(0)
     wrapped = peft.get_peft_model(copy.deepcopy(model), config)
     filled((name, p) for name, p in wrapped.named_parameters() if p.requires_grad)
     return wrapped.eval()

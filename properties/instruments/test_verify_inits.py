@@ -180,5 +180,10 @@ def test_ranks_that_adalora_has_left_are_no_settings(tmp_path: Path) -> None:
     config = peft.AdaLoraConfig(target_modules=list(TARGETS), init_r=4, total_step=10)
     at = plant.folder(base, tmp_path, config)
     plant.configure(at, rank_pattern={f"model.{plant.Q}.lora_E": [True] * 4})
+    parts = dict(base.model.named_modules())
     report = verify(base, str(at))
-    assert "a setting for no layer" not in {finding.kind for finding in report.findings}, page(report)
+    kinds = {finding.kind for finding in report.findings}
+    assert "a setting for no layer" not in kinds, page(report)
+    # It had wrapped the layers by then: what is judged next is the base again.
+    assert "peft refuses it" in kinds, page(report)
+    assert dict(base.model.named_modules()) == parts

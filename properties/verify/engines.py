@@ -84,7 +84,7 @@ class Peft:
     def __init__(self, base: Base, file: File) -> None:
         peft = peft_of(file.path)
         self.file = file
-        self._kept = Kept(base.weights)
+        self._kept = Kept(base.model, base.weights)
         try:
             self._wrap(peft, base, file)
         except BaseException:

@@ -4,13 +4,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class Kept:
-    """Copies of named tensors."""
+    """Copies of a model's named tensors, and which parts it has: a library that fails has wrapped some."""
 
-    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+    def __init__(self, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+        self._parts = [(module, dict(module._modules)) for module in model.modules()]
         self._tensors = tensors
         self._was = {name: tensor.detach().clone() for name, tensor in tensors.items()}
 
@@ -24,6 +25,9 @@ class Kept:
         return self
 
     def put_back(self) -> None:
+        for module, parts in self._parts:
+            module._modules.clear()
+            module._modules.update(parts)
         for name, was in self._was.items():
             self._tensors[name].data = was
 
