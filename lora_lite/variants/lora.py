@@ -9,7 +9,7 @@ from lora_lite.config import AdapterConfig
 from lora_lite.linear import LinearShape
 from lora_lite.spec import ParamSpec, Variant, kaiming_uniform, register, zeros
 from lora_lite.variants import references
-from lora_lite.variants.low_rank import add_low_rank
+from lora_lite.variants.low_rank import LAWS, add_low_rank
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,21 +48,7 @@ class LoRA(Variant):
     name = "lora"
     config_class = LoRAConfig
     reference = references.LORA
-    laws: ClassVar = {
-        "trains": ("A", "B"),
-        "proportional_to": ("alpha",),
-        "linear_in": ("A", "B"),
-        "any_order_of": {"A": 0, "B": 1},
-        "one_more_zero": {"A": 0, "B": 1},
-        "composed_of": {"A": 0, "B": 1},
-        "repeated": {"A": 0, "B": 1},
-        "unchanged_by": {"A": 1, "B": -1},
-        "inputs": {"A": 1},
-        "outputs": {"B": 0},
-        "rank": 1,
-        "apart_from_the_base": True,
-        "starts": {"A": "uniform", "B": 0},
-    }
+    laws: ClassVar = {**LAWS, "starts": {"A": "uniform", "B": 0}}
 
     A: Tensor
     B: Tensor

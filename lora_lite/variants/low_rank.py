@@ -4,6 +4,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+# What y + s B A x keeps, however A and B start.
+LAWS = {
+    "trains": ("A", "B"),
+    "proportional_to": ("alpha",),
+    "linear_in": ("A", "B"),
+    "any_order_of": {"A": 0, "B": 1},
+    "one_more_zero": {"A": 0, "B": 1},
+    "composed_of": {"A": 0, "B": 1},
+    "repeated": {"A": 0, "B": 1},
+    "unchanged_by": {"A": 1, "B": -1},
+    "inputs": {"A": 1},
+    "outputs": {"B": 0},
+    "rank": 1,
+    "apart_from_the_base": True,
+}
+
 
 def add_low_rank(y: Tensor, x: Tensor, A: Tensor, B: Tensor, scale: float = 1.0) -> Tensor:
     """y + scale (x Aᵀ) Bᵀ.

@@ -3,9 +3,11 @@ machines.
 """
 
 import os
+import warnings
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.database import DirectoryBasedExampleDatabase, ExampleDatabase
 
@@ -29,6 +31,17 @@ def register_profiles() -> None:
     # Hypothesis refuses a database beside derandomize: what a gate runs depends on the code alone.
     settings.register_profile("ci", max_examples=DEFAULT_EXAMPLES, derandomize=True, **common)
     settings.register_profile("nightly", max_examples=1000, database=database, **common)
+
+
+def begin_alone(profile: str, **more: Any) -> None:
+    """For a program that judges without pytest: one thread, warnings are errors, and the profile with these
+    settings.
+    """
+    torch.set_num_threads(1)
+    warnings.simplefilter("error")
+    register_profiles()
+    settings.register_profile("alone", settings.get_profile(profile), **more)
+    settings.load_profile("alone")
 
 
 def example_database(place: str) -> ExampleDatabase:

@@ -12,17 +12,13 @@ import argparse
 import json
 import shlex
 import sys
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType
 
-import torch
-from hypothesis import settings
-
 import lora_lite as ll
-from properties.judging.profiles import register_profiles
+from properties.judging.profiles import begin_alone
 from properties.mutation import foreign, generic, load_catalogue, order, own_tests
 from properties.mutation.evidence import EVIDENCE, judge_by
 from properties.mutation.interface import interface_mutants
@@ -35,12 +31,8 @@ from properties.subjects.users import import_variants
 
 
 def main() -> None:
-    torch.set_num_threads(1)
-    warnings.simplefilter("error")
     given = _arguments().parse_args()
-    register_profiles()
-    settings.register_profile("survey", settings.get_profile("ci"), max_examples=given.examples)
-    settings.load_profile("survey")
+    begin_alone("ci", max_examples=given.examples)
     if given.kind == "foreign":
         _foreign(given)
         return

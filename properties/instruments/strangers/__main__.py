@@ -9,7 +9,6 @@ import argparse
 import json
 import sys
 import time
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +17,6 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-import torch
 from hypothesis import seed, settings
 
 import lora_lite as ll
@@ -26,20 +24,14 @@ from properties.instruments.strangers import FURTHER, NAMES, registered
 from properties.judging.claim import Claim, load_claims
 from properties.judging.declared import confirm
 from properties.judging.outcome import DECLARED, HELD, NOT_JUDGED, Meter, NotJudgedError
-from properties.judging.profiles import register_profiles
+from properties.judging.profiles import begin_alone
 from properties.oracles import ORACLES
 
 
 def main() -> int:
     """1 where a claim is red on a variant that is right."""
-    torch.set_num_threads(1)
-    warnings.simplefilter("error")
     given = arguments().parse_args()
-    register_profiles()
-    settings.register_profile(
-        "strangers", settings.get_profile("dev"), max_examples=given.examples, database=None
-    )
-    settings.load_profile("strangers")
+    begin_alone("dev", max_examples=given.examples, database=None)
     done = _done(given.done)
     alike: dict[tuple[str, int], set[str]] = {}
     for number in given.seed or range(given.seeds):

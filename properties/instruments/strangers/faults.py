@@ -9,7 +9,6 @@ import argparse
 import json
 import sys
 import traceback
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass
@@ -17,15 +16,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-from hypothesis import settings
-
 import lora_lite as ll
 from properties.instruments.strangers import FURTHER, NAMES, registered
 from properties.judging.assertions import Violation
 from properties.judging.claim import Claim
 from properties.judging.outcome import STAGES, NotJudgedError
-from properties.judging.profiles import register_profiles
+from properties.judging.profiles import begin_alone
 from properties.mutation import generic
 from properties.mutation.interface import interface_mutants
 from properties.mutation.matrix import applicable, claims_on, nothing_remembered
@@ -82,12 +78,8 @@ class Fault:
 
 def main() -> int:
     """1 where one survives."""
-    torch.set_num_threads(1)
-    warnings.simplefilter("error")
     given = _arguments().parse_args()
-    register_profiles()
-    settings.register_profile("faults", settings.get_profile("ci"), max_examples=given.examples)
-    settings.load_profile("faults")
+    begin_alone("ci", max_examples=given.examples)
     found: list[Fault] = []
     for name in given.variant or NAMES:
         for oracle in {"with": (True,), "without": (False,)}.get(given.oracle, (True, False)):
