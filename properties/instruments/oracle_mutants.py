@@ -28,7 +28,7 @@ def _case(method: str, d_in: int, d_out: int, **given_: Any) -> LibraryCase:
     return LibraryCase(method, LinearRecipe(d_in, d_out, True), tuple(given_.items()), trained=True)
 
 
-# What drawing seldom gives: factors smaller than the whole, stages of a butterfly, bounds that bind.
+# What drawing seldom gives: factors smaller than the whole, stages of a butterfly, bounds that bind, depth.
 SELDOM = [
     _case("lycoris:boft", 6, 8, lora_dim=2),
     _case("lycoris:boft", 6, 16, lora_dim=4, constraint=0.01),
@@ -40,6 +40,7 @@ SELDOM = [
     _case("peft:gralora", 12, 8, r=8, alpha=16, gralora_k=2, hybrid_r=3),
     _case("peft:lily", 6, 4, r=2, scaling=0.5),
     _case("peft:miss+init_weights=mini", 12, 6, r=3, mini_r=2, init_weights="mini"),
+    _case("peft:peanut", 6, 8, r=8, depth=3, scaling=0.5),
     _case(
         "peft:psoft+use_cayley_neumann=True", 6, 8, r=3, num_cayley_neumann_terms=5, use_cayley_neumann=True
     ),

@@ -108,7 +108,7 @@ def test_readme_is_short() -> None:
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
 def test_every_command_exists(words: list[str], request: pytest.FixtureRequest) -> None:
-    """Its module, and each of its options: of ours as --help says, of pytest as its parser knows them."""
+    """Its module, and each option of ours, as --help says, and of pytest, as its parser knows them."""
     if (words[0] != "pytest" and words[:2] != ["python", "-m"]) or words[2:3] == ["pip"]:
         return
     options = [word.partition("=")[0] for word in words if word.startswith("--")]
@@ -120,8 +120,21 @@ def test_every_command_exists(words: list[str], request: pytest.FixtureRequest) 
         assert set(options) <= known
         return
     module = words[2]
-    assert find_spec(module), f"there is no module {module}"
+    if not module.startswith("properties"):
+        assert find_spec(module), f"there is no module {module}"
+        return
     assert set(options) <= set(re.findall(r"--[\w-]+", helped(module, words[3:])))
+
+
+def program_of(module: str) -> str:
+    """The file that `python -m` runs, since run_module wants a loader that has code, and pytest's has not."""
+    spec = find_spec(module)
+    assert spec, f"there is no module {module}"
+    if spec.submodule_search_locations:
+        spec = find_spec(f"{module}.__main__")
+    assert spec, f"{module} is no program"
+    assert spec.origin
+    return spec.origin
 
 
 def helped(module: str, words: list[str]) -> str:
@@ -137,7 +150,7 @@ def helped(module: str, words: list[str]) -> str:
                 contextlib.redirect_stdout(out),
                 warnings.catch_warnings(action="ignore"),
             ):
-                runpy.run_module(module, run_name="__main__")
+                runpy.run_path(program_of(module), run_name="__main__")
         finally:
             sys.argv = argv
         found += out.getvalue()
