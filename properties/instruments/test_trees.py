@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 import lora_lite as ll
+from properties.instruments.in_two_processes import MUTANTS
 from properties.mutation import Change, InjectionError, Mutant, load_catalogue, trees
-from properties.mutation.in_two_processes import MUTANTS
 from properties.mutation.mutant import changed, named, plain
 from properties.mutation.score import KNOWN
 from properties.mutation.table import FOLDER, read
