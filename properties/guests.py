@@ -6,7 +6,7 @@ import itertools
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -103,6 +103,11 @@ def unfounded_laws(variant: type[ll.Variant]) -> Iterator[str]:
         if there and name not in there:
             found = f"{variant.__name__}.laws: found {name!r} in {law!r}"
             yield f"{found}, wanted a {what} of {variant.name}{_nearest(name, there)}."
+    stops = variant.laws.get("stops_before")
+    for method in stops if isinstance(stops, Mapping) else ():
+        if not callable(getattr(variant, method, None)):
+            found = f"{variant.__name__}.laws: found {method!r} in 'stops_before'"
+            yield f"{found}, wanted a method of {variant.name}{_nearest(method, dir(variant))}."
 
 
 def _tensors(variant: type[ll.Variant], wanted: set[str]) -> list[str]:

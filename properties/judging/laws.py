@@ -14,6 +14,7 @@ from properties.judging import law_kinds, starts, weight_laws
 from properties.judging.assertions import Violation, assert_within
 from properties.judging.law_kinds import Check, Compared, Draw, unchanged_by
 from properties.judging.layer_function import LayerFunction
+from properties.judging.outcome import tally
 
 Laws = Mapping[str, Any]
 KINDS: dict[str, Check] = {**law_kinds.KINDS, **weight_laws.KINDS, **starts.KINDS}
@@ -42,8 +43,10 @@ def _names(law: str, given: Any) -> Iterable[str]:
         return chain(*((given,) if isinstance(given, Mapping) else given))
     if law == "norms_are":
         return list(given.values())
+    if law in ("keeps", "stops_before") and isinstance(given, Mapping):
+        return chain(*given.values())
     if law == "keeps":
-        return chain(*given.values()) if isinstance(given, Mapping) else ()
+        return ()
     if law == "norm_is":
         return chain(given, *given.values())
     return given if isinstance(given, Mapping | tuple | list) else ()
@@ -56,8 +59,10 @@ def assert_laws(f: LayerFunction, laws: Laws, seed: int, *, only: str | None = N
     """
     count, draw = 0, Draw(seed)
     for name in laws if only is None else (only,):
+        before = count
         for one in compared(f, laws, name, draw):
             what = f"{one.what} (declared: {name} {laws[name]})"
             assert_within(one.got, one.wanted, one.error, what=what, like=one.like)
             count += one.got.numel()
+        tally(f"the law {name}", count - before)
     return count

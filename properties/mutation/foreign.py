@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from properties.judging.assertions import Violation
 from properties.judging.claim import Claim, load_claims_of_any
-from properties.judging.outcome import NotJudgedError
+from properties.judging.outcome import NothingComparedError, NotJudgedError
 from properties.mutation import generic
 from properties.mutation.interface import FORWARD, Grip, Part, Seen, Wrapped, Wrapper
 from properties.mutation.mutant import Mutant
@@ -142,6 +142,8 @@ def _asked(made: Claim, mutant: Mutant, method: str, ran: Ran, examples: int) ->
             meter = asked.run(method, budget(examples, shrink=False))
     except Violation as violation:
         return "killed", str(violation).splitlines()[0]
+    except NothingComparedError:
+        return None
     except NotJudgedError as error:
         return "loud", str(error)
     except Exception as error:

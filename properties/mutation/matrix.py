@@ -13,7 +13,7 @@ from hypothesis import Phase, settings
 import lora_lite as ll
 from properties.judging.assertions import Violation
 from properties.judging.claim import Claim, load_claims
-from properties.judging.outcome import Meter, measuring
+from properties.judging.outcome import Meter, NothingComparedError, measuring
 from properties.mutation.evidence import asked
 from properties.mutation.mutant import Mutant
 from properties.mutation.order import noticed, rank, stated
@@ -112,6 +112,8 @@ def run_cell(made: Claim, mutant: Mutant, variant: str, how: settings) -> Cell:
         return Cell(made.name, mutant.name, variant, "killed", examples, seconds, shrunk, meter.worst, recipe)
     except InjectionError:
         raise
+    except NothingComparedError:
+        pass  # so few examples tell nothing
     except Exception as error:
         return Cell(
             made.name,

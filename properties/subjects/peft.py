@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from properties.subjects import peft_data
 from properties.subjects.introspection import families, keys_of, numbers_of
-from properties.subjects.library import Library, LibraryCase, Life, Method, Settings, refusing
+from properties.subjects.library import Library, LibraryCase, Life, Method, Settings, Stop, refusing
 
 FIRST, SECOND = "default", "second"
 # These want a transformer, a prompt or other adapters, and no linear layer; peft's registry does not say so.
@@ -202,11 +202,19 @@ class Peft(Library):
     def settings(self, life: Any, case: LibraryCase) -> Any:
         return life.model.peft_config[FIRST]
 
-    def stops(self, case: LibraryCase) -> bool:
-        """DoRA's norm is a constant for the gradient: section 4.3 of its paper, cited in peft's layer. OSF
-        projects its gradients, and COFT its weights in the forward: both are what the methods are.
+    def stops(self, case: LibraryCase) -> Stop | None:
+        """DoRA's norm is a constant for the gradient: section 4.3 of its paper, cited in peft's layer. COFT
+        projects its weights in place, in the forward; OSF projects its gradients. Both are what they are.
         """
-        return {("use_dora", True), ("coft", True)} & {*case.settings} != set() or case.family == "osf"
+        if ("use_dora", True) in case.settings:
+            from peft.tuners.lora.dora import DoraLinearLayer
+
+            return Stop(DoraLinearLayer, "get_weight_norm")
+        if ("coft", True) in case.settings:
+            from peft.tuners.oft.layer import OFTRotationModule
+
+            return Stop(OFTRotationModule, "_project_batch", passed=True)
+        return Stop(None) if case.family == "osf" else None
 
     def attach(self, model: nn.Module, case: LibraryCase) -> Life:
         from peft import get_peft_model
