@@ -95,6 +95,25 @@ def test_of_each_mutant_a_witness_is_stated_or_two(monkeypatch: pytest.MonkeyPat
     assert row.witnesses == [seen, second]
 
 
+@pytest.mark.parametrize(
+    ("stated", "killed", "whole", "wrong"),
+    [
+        ([], "a", False, False),
+        (["a"], "a", False, False),
+        (["a"], "b", False, True),
+        (["a", "b"], "b", False, False),
+        (["a", "b"], "c", False, True),
+        (["a"], "a", True, False),
+        (["a"], "ab", True, True),
+        (["a", "b"], "abc", True, False),
+    ],
+)
+def test_a_row_contradicts_what_is_stated(stated: list[str], killed: str, whole: bool, wrong: bool) -> None:
+    """In a whole matrix a claim is alone where no other notices."""
+    row = matrix.Row("m", [matrix.Cell(claim, "m", "lora", "killed") for claim in killed])
+    assert row.contradicts(stated, whole=whole) == wrong
+
+
 def test_what_is_stated_is_of_what_there_is() -> None:
     told = order.stated()
     assert told.keys() <= load_catalogue().keys()

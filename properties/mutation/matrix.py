@@ -78,6 +78,11 @@ class Row:
         """On the first variant, where a whole matrix asks every claim, the one that notices alone, or two."""
         return Row(self.mutant, [c for c in self.cells if c.variant == self.variants[0]]).killers[:2]
 
+    def contradicts(self, stated: Sequence[str], *, whole: bool) -> bool:
+        """Whether none of these claims noticed; in a whole matrix, others than the one that is said to."""
+        others = whole and len(stated) == 1 and self.witnesses != [*stated]
+        return bool(stated) and (others or not {*stated} & {*self.killers})
+
     @property
     def survivors(self) -> list[str]:
         """The variants on which nothing noticed."""
