@@ -9,7 +9,7 @@ import pytest
 
 import lora_lite as ll
 from properties.judging.claim import load_claims
-from properties.mutation import load_catalogue, matrix, order
+from properties.mutation import load_catalogue, matrix, order, survey
 from properties.mutation.matrix import ranked, run_row
 from properties.mutation.mutant import plain
 
@@ -80,7 +80,7 @@ def test_of_each_mutant_a_witness_is_stated_or_two(monkeypatch: pytest.MonkeyPat
     mutant = load_catalogue()["lora_scale_lost"]
     seen, second = "forward_agrees_with_the_oracle", "gradients_agree_with_the_oracle"
     blind = ["base_keeps_every_bit", "base_gets_no_gradient"]
-    ask = partial(matrix.killers, mutant, examples=6, full=6)
+    ask = partial(survey.killers, mutant, examples=6, full=6)
     for asked, everything, wanted in (
         ([*blind, seen, second], False, [seen, second]),
         ([*blind, seen], False, []),

@@ -25,10 +25,10 @@ from properties.judging.profiles import begin_alone
 from properties.mutation import foreign, generic, load_catalogue, order, own_tests
 from properties.mutation.evidence import EVIDENCE, judge_by
 from properties.mutation.interface import interface_mutants
-from properties.mutation.matrix import Cell, Row, killers, rows_of, run_row
+from properties.mutation.matrix import Cell, Row, rows_of, run_row
 from properties.mutation.mutant import Mutant
 from properties.mutation.score import Kind, score
-from properties.mutation.survey import DEADLINE, Outcome, judged, survey, warm
+from properties.mutation.survey import DEADLINE, Outcome, judged, killers, survey, warm
 from properties.subjects.living import LIBRARIES, library
 from properties.subjects.users import import_variants
 

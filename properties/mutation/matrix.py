@@ -24,8 +24,6 @@ from strategies.recipes import pasteable, to_json
 
 # What a mutant has to cause, in tolerances, in order to be seen for sure: the project's goal.
 CLEAR = 10.0
-# So many claims are likely to notice: those that noticed a mutant of the same function or module before.
-LIKELY = 20
 
 
 @dataclass(frozen=True)
@@ -268,26 +266,6 @@ def _until_killed(
         if cell.outcome == "killed":
             return True
     return False
-
-
-@nothing_remembered()
-def killers(mutant: Mutant, *, examples: int, full: int, everything: bool) -> list[str]:
-    """Two claims that notice on the first variant, or the one that does alone; nothing where only
-    `everything` would tell, every claim that runs the changed code, and is not asked for.
-
-    The likely ones have all examples before one is said to be alone, the others a few, as in the matrix.
-    """
-    variant, found = mutant.applies_to[0], dict[str, None]()
-    claims = ranked(mutant, variant, noticed(mutant.targets))
-    likely, others = claims[:LIKELY], claims[LIKELY:]
-    rest = [(likely, full), (others, examples)] if everything else []
-    for claims, tried in [(likely, examples), *rest]:
-        for made in (claim for claim in claims if claim.name not in found):
-            if run_reached(made, mutant, variant, budget(tried, shrink=False)).outcome == "killed":
-                found[made.name] = None
-            if len(found) == 2:
-                return list(found)
-    return list(found) if everything else []
 
 
 def summary(rows: Iterable[Row]) -> dict[str, Any]:
