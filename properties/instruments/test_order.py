@@ -9,7 +9,7 @@ import pytest
 
 import lora_lite as ll
 from properties.judging.claim import load_claims
-from properties.mutation import load_catalogue, matrix, order
+from properties.mutation import load_catalogue, matrix, order, survey
 from properties.mutation.matrix import ranked, run_row
 from properties.mutation.mutant import plain
 
@@ -80,7 +80,7 @@ def test_of_each_mutant_a_witness_is_stated_or_two(monkeypatch: pytest.MonkeyPat
     mutant = load_catalogue()["lora_scale_lost"]
     seen, second = "forward_agrees_with_the_oracle", "gradients_agree_with_the_oracle"
     blind = ["base_keeps_every_bit", "base_gets_no_gradient"]
-    ask = partial(matrix.killers, mutant, examples=6, full=6)
+    ask = partial(survey.killers, mutant, examples=6, full=6)
     for asked, everything, wanted in (
         ([*blind, seen, second], False, [seen, second]),
         ([*blind, seen], False, []),
@@ -93,6 +93,25 @@ def test_of_each_mutant_a_witness_is_stated_or_two(monkeypatch: pytest.MonkeyPat
     cells = [matrix.Cell(name, mutant.name, "lora", "killed") for name in (seen, second, *blind)]
     (row,) = matrix.rows_of([*cells, matrix.Cell("other", mutant.name, "hra", "killed")])
     assert row.witnesses == [seen, second]
+
+
+@pytest.mark.parametrize(
+    ("stated", "killed", "whole", "wrong"),
+    [
+        ([], "a", False, False),
+        (["a"], "a", False, False),
+        (["a"], "b", False, True),
+        (["a", "b"], "b", False, False),
+        (["a", "b"], "c", False, True),
+        (["a"], "a", True, False),
+        (["a"], "ab", True, True),
+        (["a", "b"], "abc", True, False),
+    ],
+)
+def test_a_row_contradicts_what_is_stated(stated: list[str], killed: str, whole: bool, wrong: bool) -> None:
+    """In a whole matrix a claim is alone where no other notices."""
+    row = matrix.Row("m", [matrix.Cell(claim, "m", "lora", "killed") for claim in killed])
+    assert row.contradicts(stated, whole=whole) == wrong
 
 
 def test_what_is_stated_is_of_what_there_is() -> None:

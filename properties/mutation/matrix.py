@@ -24,8 +24,6 @@ from strategies.recipes import pasteable, to_json
 
 # What a mutant has to cause, in tolerances, in order to be seen for sure: the project's goal.
 CLEAR = 10.0
-# So many claims are likely to notice: those that noticed a mutant of the same function or module before.
-LIKELY = 20
 
 
 @dataclass(frozen=True)
@@ -77,6 +75,11 @@ class Row:
     def witnesses(self) -> list[str]:
         """On the first variant, where a whole matrix asks every claim, the one that notices alone, or two."""
         return Row(self.mutant, [c for c in self.cells if c.variant == self.variants[0]]).killers[:2]
+
+    def contradicts(self, stated: Sequence[str], *, whole: bool) -> bool:
+        """Whether none of these claims noticed; in a whole matrix, others than the one that is said to."""
+        others = whole and len(stated) == 1 and self.witnesses != [*stated]
+        return bool(stated) and (others or not {*stated} & {*self.killers})
 
     @property
     def survivors(self) -> list[str]:
@@ -265,26 +268,6 @@ def _until_killed(
         if cell.outcome == "killed":
             return True
     return False
-
-
-@nothing_remembered()
-def killers(mutant: Mutant, *, examples: int, full: int, everything: bool) -> list[str]:
-    """Two claims that notice on the first variant, or the one that does alone; nothing where only
-    `everything` would tell, every claim that runs the changed code, and is not asked for.
-
-    The likely ones have all examples before one is said to be alone, the others a few, as in the matrix.
-    """
-    variant, found = mutant.applies_to[0], dict[str, None]()
-    claims = ranked(mutant, variant, noticed(mutant.targets))
-    likely, others = claims[:LIKELY], claims[LIKELY:]
-    rest = [(likely, full), (others, examples)] if everything else []
-    for claims, tried in [(likely, examples), *rest]:
-        for made in (claim for claim in claims if claim.name not in found):
-            if run_reached(made, mutant, variant, budget(tried, shrink=False)).outcome == "killed":
-                found[made.name] = None
-            if len(found) == 2:
-                return list(found)
-    return list(found) if everything else []
 
 
 def summary(rows: Iterable[Row]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ ALL = "all"
 SECTION = re.compile(r"\[([\w.]+): ([\w, ]+)\]")
 ROW = re.compile(r"(\w+)(?: \(([^)]*)\))?: (.+?) <- (.+?) @@ (.+)")
 CHANGE = re.compile(r"([\w.]+(?::[\w.]+)?): (.+?) =>(?: (.*))?")
+SEVERAL = re.compile(r"(\w+(?:, \w+)+): (\w+)")
 FLAGS = ("history", "by_chance")
 
 CATALOGUE: dict[str, Mutant] = {}
@@ -76,14 +77,16 @@ def joined(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
 
 
 def reasons(path: Path) -> Iterator[tuple[str, str, str]]:
-    """(section, name, reason) of a table with rows "name <- reason"."""
+    """(section, name, reason) of a table with rows "name <- reason", or "a, b: name <- reason"."""
     section = ""
     for _, line in joined(path.read_text(encoding="utf-8").splitlines()):
         if line.startswith("["):
             section = line.strip("[]")
         elif line and section:
             name, _, reason = line.rpartition(" <- ")
-            yield section, name, reason
+            several = SEVERAL.fullmatch(name)
+            names = [f"{one}: {several[2]}" for one in several[1].split(", ")] if several else [name]
+            yield from ((section, one, reason) for one in names)
 
 
 def _mutant(row: re.Match[str], section: Section, where: str) -> Mutant:
