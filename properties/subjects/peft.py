@@ -74,10 +74,11 @@ def _config_class(name: str) -> Any:
     return {kind.value.lower(): config for kind, config in PEFT_TYPE_TO_CONFIG_MAPPING.items()}[name]
 
 
-def _config(case: LibraryCase) -> Any:
+def _config(case: LibraryCase, **also: Any) -> Any:
     kind = _config_class(case.family)
     targets = [str(i) for i in range(case.depth)]
-    return kind(**{"target_modules": targets, **REQUIRED.get(case.family, {}), **dict(case.settings)})
+    required = REQUIRED.get(case.family, {})
+    return kind(**{"target_modules": targets, **required, **dict(case.settings), **also})
 
 
 class PeftLife(Life):
@@ -193,6 +194,9 @@ class Peft(Library):
         values = [given.get(name, default) for name, default in own.items() if "weights" in name]
         if case.family in DRAWN_INIT:
             return values == [True]
+        # In few bits the weight is another one, but for what the adapter makes up for.
+        if "loftq" in values:
+            return False
         # HRAConfig: "best to set `r` to an even number; otherwise, the default initialization ... not work".
         odd = case.family == "hra" and given.get("r", 2) % 2 == 1
         # DeftConfig: "the adapter cannot be an identity at init"; UniLoRA and VB-LoRA avoid zeros.
@@ -227,10 +231,12 @@ class Peft(Library):
         return case.family == "supertuning" and not dict(case.settings).get("r")
 
     def attach_with(self, model: nn.Module, case: LibraryCase, batches: list[Tensor]) -> Life:
-        return PeftLife(peft_data.attach(model, _config(case), batches, case.seed), case)
+        also = peft_data.given(dict(case.settings)["init_lora_weights"], case.seed)
+        return PeftLife(peft_data.attach(model, _config(case, **also), batches, case.seed), case)
 
     def told(self, settings: Any) -> dict[str, Any]:
-        return {"method": getattr(settings.corda_config, "corda_method", None)}
+        bits = (settings.loftq_config or {}).get("loftq_bits")
+        return {"method": getattr(settings.corda_config, "corda_method", None), "bits": bits}
 
     def load(self, model: nn.Module, folder: Path, case: LibraryCase) -> Life:
         from peft import PeftModel
