@@ -73,6 +73,12 @@ def test_a_row_stops_at_the_claim_that_noticed_before(
         assert (row.killers, len(row.cells)) == (["forward_agrees_with_the_oracle"], cells)
     order.state({mutant.name: ["forward_agrees_with_the_oracle"]}, [mutant.name])
     assert len(run_row(mutant, examples=6, full=12, whole=False).cells) == 1
+    order.state({mutant.name: ["base_gets_no_gradient"]}, [mutant.name])
+    order.write([(function, "forward_agrees_with_the_oracle")])
+    order.known.cache_clear()
+    row = run_row(mutant, examples=6, full=12, whole=False)
+    assert [(c.claim, c.examples) for c in row.cells[:2]] == [("base_gets_no_gradient", n) for n in (6, 12)]
+    assert row.killers == ["forward_agrees_with_the_oracle"]
 
 
 def test_of_each_mutant_a_witness_is_stated_or_two(monkeypatch: pytest.MonkeyPatch) -> None:

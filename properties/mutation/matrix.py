@@ -217,11 +217,14 @@ def run_row(mutant: Mutant, *, examples: int, full: int, whole: bool) -> Row:
                 )
                 row.cells.append(replace(cell, signal=found))
         else:
-            # Patience first with the claims that noticed such a failure before, which run this code: all
-            # others take longer.
+            # What is stated of the first variant has all examples before another may notice. Then patience
+            # with the claims that noticed such a failure before, which run this code: all others take longer.
+            own = stated().get(mutant.name, []) if variant == mutant.applies_to[0] else []
             known = [*_likely(mutant, row), *noticed(mutant.targets)]
             _ = (
-                _until_killed(row, mutant, variant, examples, among=known, everything=True)
+                _until_killed(row, mutant, variant, examples, among=own)
+                or _until_killed(row, mutant, variant, full, among=own)
+                or _until_killed(row, mutant, variant, examples, among=known, everything=True)
                 or _until_killed(row, mutant, variant, full, among=known)
                 or _until_killed(row, mutant, variant, examples)
             )
