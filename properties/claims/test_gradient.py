@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 
-import lora_lite as ll
 from properties.judging.agreement import (
     assert_agrees,
     assert_first_gradients,
@@ -91,7 +90,7 @@ def test_the_gradient_is_that_of_the_output(case: AdaptedLayer) -> None:
     x = case.x().requires_grad_()
     upstream = case.upstream(model(x).shape)
     (own,) = subject.tensors(model).values()
-    stops = stops_of(subject.laws(case), ll.VARIANTS[case.variant])
+    stops = stops_of(subject.laws(case), subject.owner(case))
     live = {name: p for name, p in own.items() if p.requires_grad and stops.get(name) != UNNAMED}
     if len(live) < sum(p.requires_grad for p in own.values()):
         declare("a gradient stops, and no method is named that gives what is constant for it")
