@@ -7,6 +7,7 @@ modules hand on.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -38,7 +39,7 @@ def own_results(model: nn.Module, x: Tensor, compute: Compute) -> dict[str, Boun
         for module in copy.modules():
             # lora_lite notices a base that moves after attach, and here it moves on purpose.
             vars(module).pop("sketch", None)
-        compute(copy, x.double() if x.is_floating_point() else x)
+        exact = compute(copy, x.double() if x.is_floating_point() else x)
     except Exception as error:
         # A claim of its own asks for casts and copies; the others have no bound without.
         raise NotJudgedError(f"no copy of it in float64: {type(error).__name__}: {error}") from error
@@ -52,14 +53,14 @@ def own_results(model: nn.Module, x: Tensor, compute: Compute) -> dict[str, Boun
         if name in stored and stored[name].is_floating_point()
     }
     inputs = perturbed("x", x, used, PROBES) if x.is_floating_point() else [x] * (1 + PROBES)
-    results: dict[str, list[Tensor]] = {}
-    for i in range(1 + PROBES):
-        with torch.no_grad():
-            for name, values in copies.items():
-                tensors[name].copy_(values[i])
-        with _rounding(copy, used, i):
-            for name, result in compute(copy, inputs[i]).items():
-                results.setdefault(name, []).append(result.detach().double())
+    results = {name: [result.detach().double()] for name, result in exact.items()}
+    with _rounding(copy, used) as at:
+        for at.probe in range(1, 1 + PROBES):
+            with torch.no_grad():
+                for name, values in copies.items():
+                    tensors[name].copy_(values[at.probe])
+            for name, result in compute(copy, inputs[at.probe]).items():
+                results[name].append(result.detach().double())
     return {
         # A gradient is stored as its parameter is.
         name: scatter(torch.stack(each), stored[name].dtype if name in stored else used, normwise=True)
@@ -67,23 +68,31 @@ def own_results(model: nn.Module, x: Tensor, compute: Compute) -> dict[str, Boun
     }
 
 
+@dataclass
+class _At:
+    """Which of the copies is run."""
+
+    probe: int = 0
+
+
 @contextmanager
-def _rounding(copy: nn.Module, used: torch.dtype, probe: int) -> Iterator[None]:
+def _rounding(copy: nn.Module, used: torch.dtype) -> Iterator[_At]:
     """What each module hands on, and an adapter is given, is off by one rounding: where it cancels further on
     (what a norm centres is summed up, what is rotated is squared), no other tensor shows it.
     """
 
     def off(name: str, dtype: torch.dtype, given: Any) -> Any:
-        if probe == 0 or not isinstance(given, Tensor) or not given.is_floating_point():
+        if not isinstance(given, Tensor) or not given.is_floating_point():
             return given
         # Some compute in a dtype of their own, which stays what it is.
-        return given + (perturbed(name, given, dtype, PROBES)[probe] - given.detach()).to(given.dtype)
+        noisy = perturbed(name, given, dtype, PROBES, only=at.probe)
+        return given + (noisy - given.detach()).to(given.dtype)
 
     def rounding_input(name: str, adapter: ll.Variant, hook: Any, x: Tensor, *rest: Any) -> Tensor:
         given: Tensor = hook(off(name, adapter.config.dtype, x), *rest)
         return given
 
-    undo: list[Callable[[], Any]] = []
+    at, undo = _At(), list[Callable[[], Any]]()
     try:
         for name, module in copy.named_modules():
             if isinstance(module, ll.Variant):
@@ -93,7 +102,7 @@ def _rounding(copy: nn.Module, used: torch.dtype, probe: int) -> Iterator[None]:
             elif all(isinstance(child, ll.Variant) for child in module.children()):
                 handle = module.register_forward_hook(lambda _, __, y, name=name: off(name, used, y))
                 undo.append(handle.remove)
-        yield
+        yield at
     finally:
         for step in undo:
             step()

@@ -67,13 +67,14 @@ def perturbed(
     *,
     through: torch.dtype | None = None,
     normwise: bool = False,
+    only: int | None = None,
 ) -> Tensor:
     """(1 + probes, *shape) float64: the tensor itself, then copies off by about one rounding in `dtype`.
 
     Below the smallest normal number the spacing is constant, and float16 gets there with ordinary numbers;
     `through`: another dtype that the numbers pass through, whose smallest spacing counts. normwise: every
     entry is off by a roundoff of the whole tensor's size as well, as where rows are normalised, rotated or
-    multiplied with each other.
+    multiplied with each other. only: of all these the one of this index alone, (*shape).
     """
     exact = tensor.detach().double()
     least = max(torch.finfo(d).smallest_normal * unit_roundoff(d) for d in (dtype, through or dtype))
@@ -81,7 +82,8 @@ def perturbed(
     if normwise:
         size = size + exact.square().mean().sqrt()
     size = torch.where(exact == 0, 0.0, size * unit_roundoff(dtype) + least)
-    return exact + size * _noise(name, tuple(exact.shape), probes).to(exact.device)
+    noise = _noise(name, tuple(exact.shape), probes)
+    return exact + size * (noise if only is None else noise[only]).to(exact.device)
 
 
 def perturbed_all(

@@ -5,11 +5,13 @@ import re
 import types
 from collections.abc import Container, Mapping
 from dataclasses import MISSING, fields
+from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from hypothesis import strategies as st
 
 from properties.subjects.library import Settings
+from strategies.options import choices
 
 # Layers here are a few units wide: ranks, blocks and counts that fit them.
 SMALL = (2, 1, 4, 3)
@@ -62,10 +64,16 @@ def _numbers_with(
     draw: st.DrawFn, numbers: dict[str, tuple[Any, ...]], known: dict[str, Any], switched: dict[str, Any]
 ) -> Settings:
     """Every number at the first of its values but for a few: where all differ, most contradict each other."""
-    open_ = sorted(set(numbers) - set(switched))
-    names = draw(st.lists(st.sampled_from(open_), max_size=3, unique=True)) if open_ else []
-    apart = {name: draw(st.sampled_from(numbers[name])) for name in sorted(names)}
+    open_ = tuple(sorted(set(numbers) - set(switched)))
+    names = draw(_few(open_)) if open_ else []
+    apart = {name: draw(choices(numbers[name])) for name in sorted(names)}
     return _apart(numbers, known, switched, apart)
+
+
+@cache
+def _few(names: tuple[str, ...]) -> st.SearchStrategy[list[str]]:
+    """Kept, as choices() are."""
+    return st.lists(choices(names), max_size=3, unique=True)
 
 
 def _apart(

@@ -121,7 +121,7 @@ class Method:
     linear  the adapted layer is affine in its input
     numbers the settings that are drawn beside the switch, and what is tried of each
     keys    the seeds among the settings, which are not drawn, and what else is tried of each
-    simplest  what `settings` shrinks to, where there are numbers
+    simplest  what `settings` shrinks to, where the library says
     """
 
     name: str
@@ -130,7 +130,7 @@ class Method:
     widths: tuple[int, ...] = (2, 4, 6, 8, 12)
     linear: bool = True
     numbers: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
-    simplest: Settings = ()
+    simplest: Settings | None = None
     keys: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
     @property
@@ -214,8 +214,6 @@ class Library:
 
     name: str
     package: str
-    # The settings that drop entries of what an adapter is given, and scale up the others.
-    input_dropouts: tuple[str, ...] = ()
 
     def missing(self) -> str | None:
         """Why it cannot be judged here, and the remedy."""
@@ -244,6 +242,14 @@ class Library:
     def attach(self, model: nn.Module, case: LibraryCase) -> Life:
         """Adapt every layer. Raises whatever the library raises where it does not take the case."""
         raise NotImplementedError
+
+    def input_dropouts(self, family: str) -> tuple[str, ...]:
+        """The settings that drop entries of what all of its adapter is given, and scale up the others."""
+        return ()
+
+    def draws_once(self, case: LibraryCase) -> bool:
+        """Whether what is dropped is drawn once for all that is added: not where each of its parts draws."""
+        return True
 
     def nothing_to_drop(self, case: LibraryCase) -> bool:
         """Whether its documentation says that these settings leave a dropout without anything to act on."""

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from properties.subjects.attaching import seed_inits, usual_size
 from properties.subjects.library import Library, LibraryCase, Life, Method, RefusedError
-from strategies import WEIGHT_FAMILIES, gaussian, linear_recipes
+from strategies import WEIGHT_FAMILIES, LinearRecipe, gaussian, linear_recipes
 from strategies.layers import SEEDS, TOKENS
+from strategies.options import choices
 
 # Where each library is judged; imported when it is asked for.
 LIBRARIES = {
@@ -79,9 +80,15 @@ def method_of(full: str) -> Method:
 def offers_of(full: str) -> frozenset[str]:
     """What a method offers, and what its dropouts are."""
     found = method_of(full)
-    drops, inputs = {*found.dropouts}, {*library(full.partition(":")[0]).input_dropouts}
-    said = {"dropout": drops, "input dropout": drops & inputs}
+    said = {"dropout": found.dropouts, "input dropout": input_dropouts_of(full)}
     return found.offers | {offer for offer, names in said.items() if names}
+
+
+def input_dropouts_of(full: str) -> tuple[str, ...]:
+    """Of a method's dropouts those of what its adapter is given."""
+    name, _, method = full.partition(":")
+    known = library(name).input_dropouts(method.partition("+")[0])
+    return tuple(dropout for dropout in method_of(full).dropouts if dropout in known)
 
 
 @st.composite
@@ -98,16 +105,24 @@ def library_cases(
 ) -> LibraryCase:
     """A fresh adapter. Shrinks towards one narrow float32 layer at the library's defaults."""
     found = method_of(method)
-    sizes = st.sampled_from(found.widths if widths is None else widths)
     return LibraryCase(
         method,
-        draw(linear_recipes(d_in=sizes, d_out=sizes, weights=weights, dtypes=dtypes)),
+        draw(_linears(found.widths if widths is None else widths, weights, dtypes)),
         draw(found.settings),
-        draw(st.sampled_from(depths)),
-        draw(st.sampled_from(tokens)),
+        draw(choices(depths)),
+        draw(choices(tokens)),
         trained,
         draw(SEEDS),
     )
+
+
+# As in strategies.layers: Hypothesis examines a strategy once, if it is kept.
+@cache
+def _linears(
+    widths: tuple[int, ...], weights: tuple[str, ...], dtypes: tuple[str, ...]
+) -> st.SearchStrategy[LinearRecipe]:
+    sizes = choices(widths)
+    return linear_recipes(d_in=sizes, d_out=sizes, weights=weights, dtypes=dtypes)
 
 
 def trained_cases(method: str, **ingredients: Any) -> st.SearchStrategy[LibraryCase]:

@@ -151,7 +151,6 @@ class Peft(Library):
     """Through get_peft_model and PeftModel, as a user would."""
 
     name = package = "peft"
-    input_dropouts = INPUT_DROPOUTS
 
     def missing(self) -> str | None:
         return None if find_spec("peft") else "peft is not installed: pip install peft"
@@ -225,6 +224,14 @@ class Peft(Library):
 
         with _quietly():
             return PeftLife(get_peft_model(model, _config(case)), case)
+
+    def input_dropouts(self, family: str) -> tuple[str, ...]:
+        """SuperTuning's is "for Supra mode" alone, the LoRA beside its sparse update."""
+        return () if family == "supertuning" else INPUT_DROPOUTS
+
+    def draws_once(self, case: LibraryCase) -> bool:
+        """Hybrid GraLoRA is "a combination of GraLoRA and vanilla LoRA", each with a dropout of its own."""
+        return not dict(case.settings).get("hybrid_r")
 
     def nothing_to_drop(self, case: LibraryCase) -> bool:
         """SuperTuning's dropout is that of its LoRA, which it has where r is above 0."""

@@ -13,7 +13,14 @@ from properties.judging.assertions import assert_holds, assert_identical, claim_
 from properties.judging.claim import ANY, claim
 from properties.judging.tolerance import claim_bound
 from properties.subjects.library import LibraryCase
-from properties.subjects.living import begin, library, method_of, output, trained_cases
+from properties.subjects.living import (
+    begin,
+    input_dropouts_of,
+    library,
+    method_of,
+    output,
+    trained_cases,
+)
 
 # Not one half, of which the rest is as much.
 RATE = 0.25
@@ -25,9 +32,7 @@ ERRORS = 6.0
 
 def dropped(method: str, *, inputs: bool = False) -> SearchStrategy[LibraryCase]:
     """With one of its dropouts on. inputs: of those that are said to act on what the adapter is given."""
-    names = method_of(method).dropouts
-    if inputs:
-        names = tuple(name for name in names if name in library(method.partition(":")[0]).input_dropouts)
+    names = input_dropouts_of(method) if inputs else method_of(method).dropouts
     layers = trained_cases(method, dtypes=("float32",), depths=(1,), tokens=((8,),))
     return st.builds(_on, layers, st.sampled_from(names)) if names else st.nothing()
 
@@ -72,6 +77,7 @@ def test_dropout_is_on_the_adapters_branch_at_its_rate(case: LibraryCase) -> Non
     """Of one input alone: a row has what the base and the adapter's constant give, at the rate, or as much
     more as keeps the mean.
     """
+    claim_is_about(library(case.library).draws_once(case))
     life = begin(case)
     x = torch.zeros(ROWS, case.linear.d_in)
     x[:, case.seed % case.linear.d_in] = 1.0

@@ -231,7 +231,10 @@ BINDINGS: dict[str, Binding] = {
         of(v="supertuning_values", A="supertuning_lora_A.*.weight", B="supertuning_lora_B.*.weight"),
         _super,
         frozen=_super_entries,
-        inert=inert(FILE, "save_precomputed_indices"),
+        inert={
+            **inert(FILE, "save_precomputed_indices"),
+            **inert("ignored without r, as its documentation says", "lora_dropout"),
+        },
     ),
     "peft:tinylora": Binding(
         "tinylora",
