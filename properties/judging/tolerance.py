@@ -39,6 +39,12 @@ def unit_roundoff(dtype: torch.dtype) -> float:
     return torch.finfo(dtype).eps / 2
 
 
+@lru_cache
+def _smallest_spacing(dtype: torch.dtype) -> float:
+    """Half of it, as of numbers at 1."""
+    return torch.finfo(dtype).smallest_normal * unit_roundoff(dtype)
+
+
 def coarser(a: torch.dtype, b: torch.dtype) -> torch.dtype:
     """The dtype with the larger unit roundoff."""
     return a if unit_roundoff(a) >= unit_roundoff(b) else b
@@ -77,7 +83,7 @@ def perturbed(
     multiplied with each other. only: of all these the one of this index alone, (*shape).
     """
     exact = tensor.detach().double()
-    least = max(torch.finfo(d).smallest_normal * unit_roundoff(d) for d in (dtype, through or dtype))
+    least = max(_smallest_spacing(dtype), _smallest_spacing(through or dtype))
     size = exact.abs()
     if normwise:
         size = size + exact.square().mean().sqrt()
