@@ -153,14 +153,13 @@ def install(model: nn.Module, adapters: list[tuple[AdapterConfig, dict[str, Vari
     _forget_compiled()
     steps: list[Step] = []
     back = [attribute_as_it_is(model, STATE)]
-    for _, modules in adapters:
-        for name, module in modules.items():
-            layer = named[name]
-            module.__dict__["target"] = name
-            if "sketch" not in vars(module):
-                vars(module)["sketch"] = sketch_for(layer, module)
-            back += layer_as_it_is(layer)
-            steps += hang(layer, module)
+    hung = [(name, named[name], module) for _, modules in adapters for name, module in modules.items()]
+    for name, layer, module in hung:
+        module.__dict__["target"] = name
+        if "sketch" not in vars(module):
+            vars(module)["sketch"] = sketch_for(layer, module)
+        back += layer_as_it_is(layer)
+        steps += hang(layer, module)
     steps += [(base[name].requires_grad_, False) for name in frozen]
     back += [(base[name].requires_grad_, True) for name in frozen]
     done, undone = _quiet(model, base)
@@ -169,11 +168,9 @@ def install(model: nn.Module, adapters: list[tuple[AdapterConfig, dict[str, Vari
         listener, heard = listen(model)
         undone += layer_as_it_is(model)
         done += heard
-    hung = [(named[name], module) for _, modules in adapters for name, module in modules.items()]
     # Another state and not a changed one: the model says that it carries them when it does.
     state = replace(
-        _with(state, hung),
-        adapters=[*state.adapters, *handles],
+        _with(state, handles, hung),
         frozen=state.frozen | frozen,
         listener=listener,
         buffers=watched(model),
@@ -182,13 +179,14 @@ def install(model: nn.Module, adapters: list[tuple[AdapterConfig, dict[str, Vari
     return handles
 
 
-def _with(state: State, hung: Sequence[tuple[nn.Module, Variant]]) -> State:
-    """A state whose listener speaks to these adapters too, and is about no forward so far."""
+def _with(state: State, handles: Sequence[Adapter], hung: Sequence[tuple[str, nn.Module, Variant]]) -> State:
+    """A state with these adapters, whose listener speaks to them too, and about no forward so far."""
     return State(
-        marks=[*state.marks, *(vars(module)["mark"] for _, module in hung)],
+        adapters=[*state.adapters, *handles],
+        marks=[*state.marks, *(vars(module)["mark"] for _, _, module in hung)],
         started_from=[
             *state.started_from,
-            *(layer for layer, module in hung if vars(module)["sketch"] is not None),
+            *(layer for _, layer, module in hung if vars(module)["sketch"] is not None),
         ],
     )
 

@@ -137,17 +137,13 @@ def streamed(
     try:
         at_once([*off, *listen])
         model.eval()
-        batches = _run_all(model, data, what, doing)
+        _run_all(model, data, what, doing)
         at_once(back)
     except BaseException:
         # Not `finally`, nor the end of a `with`: an interrupt at its first line would leave all as it is.
         # Here that line lies inside, and to do it twice does no harm.
         at_once(back)
         raise
-    if batches == 0:
-        raise CalibrationError(
-            f"{what} holds no batch. Give at least one (a generator can be used only once)."
-        )
 
 
 def _listener(name: str, calibrator: Calibrator, tokens: dict[str, int]) -> Callable[..., None]:
@@ -169,8 +165,8 @@ def _listener(name: str, calibrator: Calibrator, tokens: dict[str, int]) -> Call
 
 
 @torch.no_grad()
-def _run_all(model: nn.Module, data: Iterable[Any], what: str, doing: str) -> int:
-    """How many batches there were."""
+def _run_all(model: nn.Module, data: Iterable[Any], what: str, doing: str) -> None:
+    """Raises CalibrationError where there is no batch, or one that the model does not take."""
     batches = 0
     for batch in told(data, f"{doing}: batches"):
         try:
@@ -181,7 +177,10 @@ def _run_all(model: nn.Module, data: Iterable[Any], what: str, doing: str) -> in
         except Exception as error:
             raise _unfit(batches, batch, error, what) from error
         batches += 1
-    return batches
+    if batches == 0:
+        raise CalibrationError(
+            f"{what} holds no batch. Give at least one (a generator can be used only once)."
+        )
 
 
 def _unfit(number: int, batch: Any, error: Exception, what: str) -> CalibrationError:

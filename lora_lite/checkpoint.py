@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from lora_lite.adapter import install
 from lora_lite.atomic import gradients_as_before
 from lora_lite.base import attachable, refuse_absent, refuse_non_finite_base
-from lora_lite.config import ADAPTER_DTYPES
-from lora_lite.errors import CheckpointError, ConfigError, naming
+from lora_lite.config import AdapterConfig, refuse_dtype
+from lora_lite.errors import CheckpointError, naming
 from lora_lite.fingerprint import check_same_base, digest_of, digest_of_all, fingerprint
 from lora_lite.handle import Adapter, attached, unwrapped
 from lora_lite.linear import all_finite, is_linear
@@ -57,18 +57,13 @@ def save(model: nn.Module, path: str | bytes | os.PathLike[str] | os.PathLike[by
         held = {target: layer.state_dict(keep_vars=True) for target, layer in layers.items()}
         for target, tensors in held.items():
             live |= {f"{target}.{name}": tensor for name, tensor in tensors.items()}
-        ranks = {
-            target: {"r": layer.config.r, "alpha": layer.config.alpha} for target, layer in layers.items()
-        }
         replaced += [target for target, layer in layers.items() if layer.replaces]
         # The user may have cast the model since attach: what counts is what the tensors are.
-        config = replace(adapter.config, dtype=_dtype(held))
-        entries.append({"variant": config.variant, "config": config.to_json(), "targets": ranks})
+        entries.append(_entry(replace(adapter.config, dtype=_dtype(held)), layers))
     # Collective: every process of a split model has to come by here and below, whichever of them writes.
     # Copies: what is digested, what is compared and what is written are the same numbers.
     whole = {name: copied(gathered(tensor.detach())) for name, tensor in live.items()}
-    base = fingerprint(model, without=replaced)
-    header: dict[str, Any] = {"format": FORMAT, "adapters": entries, "base": base}
+    header = dict[str, Any](format=FORMAT, adapters=entries, base=fingerprint(model, without=replaced))
     refuse_non_finite(whole)
     _warn_of_thawed(model, replaced)
     header["digest"] = digest_of_all(header, {name: digest_of(tensor) for name, tensor in whole.items()})
@@ -77,6 +72,12 @@ def save(model: nn.Module, path: str | bytes | os.PathLike[str] | os.PathLike[by
         refuse_change(whole, live)
     refuse_disagreement(part, header["digest"])
     _write(place, whole, header, part)
+
+
+def _entry(config: AdapterConfig, layers: Mapping[str, Variant]) -> dict[str, Any]:
+    """What the header says of one adapter."""
+    ranks = {target: {"r": layer.config.r, "alpha": layer.config.alpha} for target, layer in layers.items()}
+    return {"variant": config.variant, "config": config.to_json(), "targets": ranks}
 
 
 def _write(place: str, tensors: Mapping[str, Tensor], header: Mapping[str, Any], part: Any) -> None:
@@ -194,25 +195,16 @@ def load(
     over processes), ConfigError (dtype), BaseWeightError (a base without numbers, or with NaN or Inf),
     OSError (FileNotFoundError, PermissionError: a file that cannot be read).
     """
-    if dtype is not None and dtype not in ADAPTER_DTYPES.values():
-        raise ConfigError(
-            f"load: dtype is {dtype!r}, wanted None or a torch dtype among {', '.join(ADAPTER_DTYPES)}."
-        )
-    place = plain_path(path)
-    named = shown(place)
+    refuse_dtype(dtype, "load")
+    named = shown(place := plain_path(path))
     model = attachable(model)
     with opened(place, digest_of) as (header, tensors):
         if check_base:
             check_same_base(named, model, header, _replaced(header))
         adapters = []
         for entry in header["adapters"]:
-            config, modules = rebuild(named, model, entry, tensors, dtype)
-            adapters.append((config, modules))
-        # What no adapter has taken.
-        if tensors:
-            raise CheckpointError(
-                f"{named}: unknown tensors {sorted(tensors)[:5]}, wanted those of the adapters in its header."
-            )
+            adapters.append(rebuild(named, model, entry, tensors, dtype))
+        _refuse_unknown(named, tensors)
     parts = dict(plain_modules(model))
     layers = [(name, parts[name], module) for _, own in adapters for name, module in own.items()]
     _refuse_repeated(named, layers)
@@ -221,6 +213,14 @@ def load(
     if not check_base:
         _look_at(layers)
     return install(model, adapters)
+
+
+def _refuse_unknown(path: str, left: Collection[str]) -> None:
+    """left: what no adapter has taken."""
+    if left:
+        raise CheckpointError(
+            f"{path}: unknown tensors {sorted(left)[:5]}, wanted those of the adapters in its header."
+        )
 
 
 def _refuse_damage(path: str, header: Mapping[str, Any], digests: Mapping[str, str]) -> None:

@@ -185,6 +185,14 @@ class AdapterConfig:
         return cls(**{**values, **_untried(values), "dtype": ADAPTER_DTYPES[values["dtype"]]})
 
 
+def refuse_dtype(dtype: torch.dtype | None, whose: str) -> None:
+    """Raise ConfigError on a dtype that no adapter can have; None is one that nobody chose."""
+    if dtype is not None and dtype not in ADAPTER_DTYPES.values():
+        raise ConfigError(
+            f"{whose}: dtype is {dtype!r}, wanted None or a torch dtype among {', '.join(ADAPTER_DTYPES)}."
+        )
+
+
 class _Untried(str):
     """A pattern of a file with many or long ones. load takes the layers that the file lists: it need not find
     out, at whatever cost, whether this is a regular expression. Whoever attaches with the config will.

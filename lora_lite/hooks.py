@@ -25,7 +25,8 @@ def hang(layer: nn.Module, module: Variant) -> list[Step]:
             " Rename it, or leave the layer out with exclude_names."
         )
     # A new module is in training mode; the model need not be.
-    module.train(layer.training)
+    if module.training != layer.training:
+        module.train(layer.training)
     # Appended: hooks that the layer already has run first, and the adapter gets what they make of x or y.
     hook: Callable[..., Any]
     if type(module).adapt_input is not Variant.adapt_input:

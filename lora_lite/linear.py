@@ -47,12 +47,8 @@ def turned(layer: nn.Module, weight: Tensor) -> Tensor:
 
 def linear_shape(layer: nn.Module) -> LinearShape:
     """The shape of a module for which is_linear holds."""
-    told: Any = layer
-    bias = isinstance(getattr(layer, "bias", None), Tensor)
-    if is_turned(layer):
-        d_in = told.nx if isinstance(getattr(told, "nx", None), int) else len(told.weight)
-        return LinearShape(d_in, told.nf, bias)
-    return LinearShape(told.in_features, told.out_features, bias)
+    d_out, d_in = linear_sizes(layer)
+    return LinearShape(d_in, d_out, isinstance(getattr(layer, "bias", None), Tensor))
 
 
 def weight_of(layer: nn.Module) -> Any:
@@ -147,8 +143,10 @@ def read_bias(layer: nn.Module) -> Tensor | None:
 
 def linear_sizes(layer: nn.Module) -> tuple[int, int]:
     """(d_out, d_in), the shape of the weight as read_weight gives it."""
-    shape = linear_shape(layer)
-    return shape.d_out, shape.d_in
+    told: Any = layer
+    if is_turned(layer):
+        return told.nf, told.nx if isinstance(getattr(told, "nx", None), int) else len(told.weight)
+    return told.out_features, told.in_features
 
 
 def stored_sizes(layer: nn.Module) -> tuple[int, int]:

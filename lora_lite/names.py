@@ -67,12 +67,12 @@ def base_modules(model: nn.Module, without: Collection[str] = ()) -> Iterator[tu
     """Each of the model's own modules under its first name, adapters aside, and the modules `without` with
     all that is in them.
     """
-    seen = {part for module in model.modules() if isinstance(module, Variant) for part in module.modules()}
-    without = frozenset(without)
-    for name, module in plain_modules(model):
-        if name in without:
-            seen |= set(module.modules())
-    for name, module in plain_modules(model):
+    named, without = list(plain_modules(model)), frozenset(without)
+    seen = set[nn.Module]()
+    for name, module in named:
+        if name in without or isinstance(module, Variant):
+            seen.update(module.modules())
+    for name, module in named:
         if module not in seen:
             seen.add(module)
             yield name, module

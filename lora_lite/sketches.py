@@ -13,12 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lora_lite.linear import has_plain_weight, read_weight, weight_of
+from lora_lite.linear import plain_weight, read_weight, turned, weight_of
 from lora_lite.names import CHILD
 from lora_lite.norms import Axis, joined, measured, norms_of, rows_at_once
 from lora_lite.parallel import is_sharded
 
 PROBES = 8
+ACROSS: dict[Axis, Axis] = {"rows": "columns", "columns": "rows"}
+# How finely the weights of a projection are drawn: they are exact in any dtype.
+FINE = 2**10
 # Roundings of the whole that are no change: of a cast, or of sums on another device.
 ROUNDINGS = 8
 
@@ -70,12 +73,10 @@ def sketch_of(layer: nn.Module) -> Sketch | None:
 def look(layer: nn.Module, axis: Axis | None = None) -> Look:
     """At a layer's weight, once. axis: of the norms that are wanted. Raises as read_weight where they are."""
     # A second look at a parametrised weight may differ; of one on its way through a transform there is none.
-    through = (
-        is_sharded(weight := weight_of(layer)) or torch._C._functorch.peek_interpreter_stack() is not None
-    )
-    if through or not has_plain_weight(layer) or weight.is_meta:
+    through = is_sharded(weight_of(layer)) or torch._C._functorch.peek_interpreter_stack() is not None
+    if through or (plain := plain_weight(layer)) is None or plain.is_meta:
         return Look(None, norms_of(read_weight(layer), axis) if axis else None)
-    W = read_weight(layer)
+    W = turned(layer, plain.detach())
     projections, size, norms = _pass(W, axis if W.dtype != torch.float64 else None)
     if axis and norms is None:
         norms = norms_of(W, axis)
@@ -84,38 +85,52 @@ def look(layer: nn.Module, axis: Axis | None = None) -> Look:
 
 
 def _pass(W: Tensor, axis: Axis | None) -> tuple[tuple[float, ...], float, Tensor | None]:
-    """The projections of a weight, its norm, and its norms along an axis, a block of rows at a time."""
-    left, right = _signs(W.shape[0], W.device), _signs(W.shape[1], W.device)
-    step = rows_at_once(W)
-    projected = torch.zeros_like(right)
+    """The projections of a weight, its norm, and its norms along an axis, a block of rows at a time.
+
+    Rows are folded: of every PROBES that follow each other, each goes into a sum of its own. So there are
+    PROBES sums a column for one product a number; where the rows do not come out even, for more.
+    """
+    if W.stride(0) < W.stride(1):
+        # As it lies in memory: to turn it takes longer than the pass.
+        return _pass(W.mT, axis and ACROSS[axis])
+    rows, columns = W.shape
+    fold = math.gcd(PROBES, rows)
+    left, right = _weights(rows // fold, W.device)[: PROBES // fold], _weights(columns, W.device)
+    step = max(1, rows_at_once(W) // fold)
+    sums = left.new_zeros(len(left), fold * columns)
 
     def blocks() -> Iterator[Tensor]:
-        for rows, signs in zip(torch.split(W, step), torch.split(left, step, dim=1), strict=True):
-            wide = rows.double()
-            projected.add_(signs @ wide)
+        for first in range(0, rows // fold, step):
+            wide = W[fold * first : fold * (first + step)].double()
+            sums.addmm_(left[:, first : first + step], wide.reshape(-1, fold * columns))
             yield measured(wide, axis)
             del wide  # before the next block takes as much
 
     norms = joined(blocks(), axis)
-    projections = (projected * right).sum(1).tolist()
+    projections = (sums.view(PROBES, columns) @ right.mT).flatten().tolist()
     return tuple(projections), torch.linalg.vector_norm(norms).item(), norms if axis else None
 
 
-def _signs(count: int, device: torch.device) -> Tensor:
-    """(PROBES, count) of ±1, the same for a count, and nothing taken from torch's own generator."""
-    signs = _drawn(count, device)
-    if type(signs) is not Tensor:
+def _weights(count: int, device: torch.device) -> Tensor:
+    """(PROBES, count) of numbers from 1 to 2 of either sign, the same for a count, and nothing taken from
+    torch's own generator.
+    """
+    weights = _drawn(count, device)
+    if type(weights) is not Tensor:
         # What a mode that only pretends has drawn is nothing to remember.
         _drawn.cache_clear()
-    return signs
+    return weights
 
 
 # Remembered: to draw them takes as long as to look at the weight, and a model has few widths.
 @lru_cache(maxsize=16)
 def _drawn(count: int, device: torch.device) -> Tensor:
     generator = torch.Generator("cpu").manual_seed(count)
-    drawn = torch.randint(0, 2, (PROBES, count), generator=generator, device="cpu")
-    return (2 * drawn - 1).to(device=device, dtype=torch.float64)
+    drawn = torch.randint(-FINE, FINE, (PROBES, count), generator=generator, device="cpu")
+    # None is small, so that no number of the weight counts for little; few are alike, so that no two may
+    # change places.
+    weights = torch.where(drawn < 0, drawn - FINE, drawn + FINE) / FINE
+    return weights.to(device=device, dtype=torch.float64)
 
 
 def _stamp(layer: nn.Module) -> tuple[Any, ...]:

@@ -16,7 +16,7 @@ from lora_lite.base import (
     refuse_another_forward,
     refuse_non_finite_base,
 )
-from lora_lite.config import ADAPTER_DTYPES, AdapterConfig
+from lora_lite.config import AdapterConfig, refuse_dtype
 from lora_lite.errors import CheckpointError, ConfigError, naming
 from lora_lite.fingerprint import check_same_base
 from lora_lite.handle import Adapter
@@ -60,15 +60,10 @@ def import_peft(
     lacks, NaN or Inf), BaseMismatchError, TargetError, ConfigError, BaseWeightError as load does, and OSError
     where the folder cannot be read.
     """
-    if dtype is not None and dtype not in ADAPTER_DTYPES.values():
-        raise ConfigError(
-            f"import_peft: dtype is {dtype!r}, wanted None or a torch dtype among"
-            f" {', '.join(ADAPTER_DTYPES)}."
-        )
+    refuse_dtype(dtype, "import_peft")
     place = plain_path(folder)
     model = attachable(model)
-    settings = read_settings(place)
-    kind = method_of(settings)
+    kind = method_of(settings := read_settings(place))
     with opened_folder(place) as (export, tensors):
         method = kind(settings, len(tensors))
         path = shown(os.path.join(place, TENSORS))

@@ -143,7 +143,7 @@ def test_norms_are_those_of_numbers_that_cannot_be_squared(variant: str) -> None
 
 @claim(st.just, stage="init", subject="lora_lite")
 def test_a_weight_of_many_blocks_is_looked_at_whole(variant: str) -> None:
-    """Of a row or two each: what starts from norms starts alike, and a row at the end that is written to is
+    """Of few rows each: what starts from norms starts alike, and a row at the end that is written to is
     noticed by who starts from the weight.
     """
     base: Any = nn.Sequential(nn.Linear(WIDTH, 12))

@@ -3,6 +3,7 @@
 import copy
 import warnings
 from collections.abc import Callable, Iterator
+from itertools import combinations
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from properties.judging.claim import claim
 from properties.judging.files import saved, scratch_file
 from properties.judging.fixed_models import Stack, moved, on, simple_config, x
 from properties.judging.snapshot import hooked
+from strategies import gaussian
 
 STARTING = ("pissa", "dora", "delora", "eva", "antipasto")
 
@@ -81,6 +83,22 @@ def test_a_weight_that_comes_after_its_adapter_is_noticed(variant: str) -> None:
             ll.save(model, path)
         found = [str(one.message) for one in told if "its weight is another" in str(one.message)]
         assert_holds(bool(found), claim=f"save after {how} said {[str(one.message) for one in told]}")
+
+
+@claim(st.just, stage="attach", subject="lora_lite", about=STARTING)
+def test_rows_that_change_places_are_noticed(variant: str) -> None:
+    """Whichever two: what is remembered of a weight tells each row from every other."""
+    model: Any = nn.Sequential(nn.Linear(4, 24))
+    weight = model[0].weight
+    weight.data.copy_(gaussian(0, "weight", (24, 4)))
+    on(model, variant)
+    for pair in combinations(range(24), 2):
+        with torch.no_grad():
+            weight[[*pair]] = weight[[*reversed(pair)]]
+        with assert_refuses(ll.BaseWeightError, "^0: its weight is another", claim=f"rows {pair} swapped"):
+            model(x(3))
+        with torch.no_grad():
+            weight[[*pair]] = weight[[*reversed(pair)]]
 
 
 def resume(model: Any) -> None:
