@@ -132,6 +132,7 @@ class DeLoRA(Variant):
         "any_order_of": {"A": 0, "B": 1},
         "repeated": {"A": 0, "B": 1, "A0": 0, "B0": 1},
         "unchanged_by": ({"A": 1}, {"B": 1}),
+        "where": {"init": {"frozen_copy": {"any_size": ("A", "B")}}},
         "inputs": {"A": 1, "w": 0, "A0": 1},
         "outputs": {"B": 0, "B0": 0},
         "rank": 2,

@@ -79,6 +79,7 @@ class HRA(Variant):
         "one_more_zero": {"U": 0},
         "composed_of": {"U": 0},
         "unchanged_by": {"U": 1},
+        "any_size": ("U",),
         "inputs": {"U": 1},
         "outputs": {},
         "rank": 1,

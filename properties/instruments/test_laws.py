@@ -31,6 +31,7 @@ WRONG: dict[str, tuple[str, Any]] = {
     "proportional_to": ("dora", ("alpha",)),
     "linear_in": ("dora", ("m",)),
     "affine_in": ("delora", ("A",)),
+    "any_size": ("lora", ("A",)),
     "any_order_of": ("hra", {"U": 0}),
     "one_more_zero": ("delora", {"A": 0, "B": 1, "A0": 0, "B0": 1}),
     "unchanged_by": ("lora", {"A": 1}),
@@ -96,6 +97,12 @@ def test_a_basis_turned_for_the_other_is_seen_by_laws() -> None:
     for name in ("antipasto_turns_V_where_U_is_wanted", "antipasto_turns_U_where_V_is_wanted"):
         with load_catalogue()[name].injected(), pytest.raises(Violation, match="where rotate_basis is"):
             load_claims()[CLAIM].run("antipasto", MANY)
+
+
+def test_a_floor_where_there_should_be_none_is_seen_by_a_law() -> None:
+    floored = load_catalogue()["delora_floor_in_every_mode"].injected()
+    with floored, pytest.raises(Violation, match=r"times 9e-10 .*declared: any_size"):
+        load_claims()[CLAIM].run("delora", MANY)
 
 
 def test_a_law_that_there_is_not_is_red(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,8 @@ from strategies import gaussian
 
 # What components are scaled by: no power of two alone, which no rounding shows.
 FACTORS = (0.5, 3.0, 1.7, 2.0)
+# As far as a tensor's size may be from its own: powers of two, which no rounding shows.
+SIZES = (2.0**-30, 2.0**30)
 # A rank that the method may have is looked for so far above the layer's own.
 MORE = 8
 
@@ -169,6 +171,15 @@ def unchanged_by(f: LayerFunction, powers: Any, draw: Draw, axes: Mapping[str, i
         yield same(f"the output with {told}", f.but(scaled).output(x), draw.plain(f), "as before")
 
 
+def any_size(f: LayerFunction, names: tuple[str, ...], draw: Draw) -> Iterator[Compared]:
+    """Where a length is divided out, what is added to it or floors it shows on the smallest."""
+    x = draw.x(f)
+    for name in names:
+        for factor in SIZES if name in f.tensors else ():
+            told = f"the output with {name} times {factor:.0e}"
+            yield same(told, f.but({name: factor * f.tensors[name]}).output(x), draw.plain(f), "as before")
+
+
 def inputs(f: LayerFunction, axes: Mapping[str, int], draw: Draw) -> Iterator[Compared]:
     x, order = draw.x(f), draw.order("inputs", f.W.shape[1])
     turned = {n: f.tensors[n].index_select(axis, order) for n, axis in _of(f, axes).items()}
@@ -257,6 +268,7 @@ KINDS: dict[str, Check] = {
     "affine_in": affine_in,
     "any_order_of": any_order_of,
     "one_more_zero": one_more_zero,
+    "any_size": any_size,
     "inputs": inputs,
     "outputs": outputs,
     "apart_from_the_base": apart_from_the_base,

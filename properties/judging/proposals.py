@@ -40,7 +40,7 @@ def candidates(f: LayerFunction) -> Iterator[Laws]:
         if name != "r" and type(value) is float:
             yield {"proportional_to": (name,)}
     trained = sorted(f.trained)
-    for kind in ("linear_in", "affine_in"):
+    for kind in ("linear_in", "affine_in", "any_size"):
         yield from ({kind: (name,)} for name in trained)
     if components := axes(r):
         yield from ({kind: components} for kind in COMPONENTS)
