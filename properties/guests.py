@@ -6,7 +6,7 @@ import itertools
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ import lora_lite as ll
 from properties import Asked
 from properties.judging.claim import CLAIMS as REGISTER
 from properties.judging.claim import load_claims
-from properties.judging.laws import KINDS, named
+from properties.judging.laws import KINDS, WHERE, kinds, named
 from properties.judging.outcome import NOT_APPLICABLE
 from properties.judging.place import PACKAGE
 from properties.regressions.record import ASKED
@@ -33,6 +33,8 @@ from strategies.options import (
 )
 
 CLAIMS = PACKAGE / "claims"
+# Laws that name settings, where others name tensors.
+OF_SETTINGS = ("proportional_to", WHERE)
 
 
 def adopt(config: pytest.Config) -> None:
@@ -91,18 +93,23 @@ def unfounded_laws(variant: type[ll.Variant]) -> Iterator[str]:
     """Of each law that there is not, and of each tensor or setting in one that the variant has with no
     settings, which would be passed over, and the law be another one.
     """
-    known = ("unchanged_by", *KINDS)
-    for law in variant.laws:
+    known = ("unchanged_by", WHERE, *KINDS)
+    for law in kinds(variant.laws):
         if law not in known:
             yield f"{variant.__name__}.laws: found {law!r}, wanted a law{_nearest(law, known)}."
     settings = [field.name for field in dataclasses.fields(variant.config_class)]
-    named_tensors = [(law, name) for law, name in named(variant.laws) if law != "proportional_to"]
+    named_tensors = [(law, name) for law, name in named(variant.laws) if law not in OF_SETTINGS]
     tensors = _tensors(variant, {name for _, name in named_tensors})
     for law, name in named(variant.laws):
-        what, there = ("setting", settings) if law == "proportional_to" else ("tensor", tensors)
+        what, there = ("setting", settings) if law in OF_SETTINGS else ("tensor", tensors)
         if there and name not in there:
             found = f"{variant.__name__}.laws: found {name!r} in {law!r}"
             yield f"{found}, wanted a {what} of {variant.name}{_nearest(name, there)}."
+    stops = variant.laws.get("stops_before")
+    for method in stops if isinstance(stops, Mapping) else ():
+        if not callable(getattr(variant, method, None)):
+            found = f"{variant.__name__}.laws: found {method!r} in 'stops_before'"
+            yield f"{found}, wanted a method of {variant.name}{_nearest(method, dir(variant))}."
 
 
 def _tensors(variant: type[ll.Variant], wanted: set[str]) -> list[str]:

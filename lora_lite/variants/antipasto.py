@@ -131,6 +131,13 @@ class AntiPaSTO(Variant):
         "apart_from_the_base": True,
         "norm_is": {"delta_s": ("rot",)},
         "keeps": {"singular values": ("delta_s",)},
+        "where": {
+            "rotate_basis": {
+                "V": {"keeps": {"row norms": ("delta_s",), "row angles": ("delta_s",)}},
+                "U": {"keeps": {"column norms": ("delta_s",), "column angles": ("delta_s",)}},
+                "none": {"keeps": {"row norms": ("delta_s",), "column norms": ("delta_s",)}},
+            }
+        },
         "starts": {"delta_s": 0, "rot": 0},
         "starts_as_svd": ("U", "S", "Vh"),
     }

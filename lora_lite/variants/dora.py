@@ -72,7 +72,7 @@ class DoRA(Variant):
         "outputs": {"B": 0, "m": 0},
         "norms_are": {"rows": "m"},
         "bias_apart": True,
-        "stops_before": ("A", "B"),
+        "stops_before": {"row_norms": ("A", "B")},
         "starts": {"A": "uniform", "B": 0, "m": "row norms"},
     }
 

@@ -16,7 +16,7 @@ from properties.audit.verdict import RULE, stages_of, verdict_of
 from properties.audit.wording import counted
 from properties.judging.claim import load_claims
 from properties.judging.outcome import BROKEN, CRASHED, DECLARED, HELD, NOT_APPLICABLE, NOT_JUDGED, Outcome
-from properties.mutation.witnesses import WITNESSES
+from properties.mutation.score import stays
 from strategies.options import BUILT_IN
 
 
@@ -177,9 +177,9 @@ def _must_add(report: Report, variants: Sequence[str]) -> list[str]:
     # Only over all variants and mutants can it be said that a claim alone catches nothing.
     if report.mutation.matrix and {*BUILT_IN} <= {*variants}:
         found += [
-            f"a sentence in properties/mutation/witnesses.py on why {w.claim} stays, which alone catches"
+            f"a sentence in properties/mutation/stays.txt on why {w.claim} stays, which alone catches"
             " nothing; or it goes"
             for w in report.claims
-            if w.tried and not w.alone and w.claim not in WITNESSES
+            if w.tried and not w.alone and w.claim not in stays()
         ]
     return found

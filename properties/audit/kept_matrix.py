@@ -12,7 +12,7 @@ from properties.audit.evidence import Matrix
 from properties.audit.provenance import fingerprint
 from properties.audit.sight import MatrixSource
 from properties.mutation import load_catalogue
-from properties.mutation.matrix import Cell, Row
+from properties.mutation.matrix import Cell, Row, rows_of
 
 NAME = "matrix.json"
 
@@ -43,11 +43,7 @@ def read(path: Path) -> Matrix:
     except (ValueError, KeyError, TypeError) as error:
         told = f"{type(error).__name__}: {error}"
         raise pytest.UsageError(f"--matrix-from {path} holds no matrix: {told}. {remedy}") from error
-    rows: dict[str, Row] = {}
-    for cell in cells:
-        if cell.mutant in load_catalogue():
-            rows.setdefault(cell.mutant, Row(cell.mutant)).cells.append(cell)
-    return Matrix(list(rows.values()), of)
+    return Matrix(rows_of(cell for cell in cells if cell.mutant in load_catalogue()), of)
 
 
 def of_run(config: pytest.Config) -> Matrix | None:

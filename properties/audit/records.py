@@ -10,7 +10,7 @@ from typing import Any
 from properties.audit.evidence import Evidence
 from properties.audit.report import Provenance, Shard, SuiteFailure
 from properties.judging.outcome import Outcome
-from properties.mutation.matrix import Cell, Row
+from properties.mutation.matrix import Cell, rows_of
 from properties.regressions.fixture import write_atomically
 
 NAME = "records.json"
@@ -75,13 +75,10 @@ def _digest(body: dict[str, Any]) -> str:
 
 
 def _records(held: dict[str, Any]) -> Records:
-    rows: dict[str, Row] = {}
-    for cell in held["cells"]:
-        rows.setdefault(cell["mutant"], Row(cell["mutant"])).cells.append(Cell(**cell))
     shards = [Shard(**one | {"provenance": Provenance(**one["provenance"])}) for one in held["shards"]]
     evidence = Evidence(
         outcomes=[Outcome.from_json(outcome) for outcome in held["outcomes"]],
-        rows=[*rows.values()],
+        rows=rows_of(Cell(**cell) for cell in held["cells"]),
         failures=[SuiteFailure(**failure) for failure in held["failures"]],
         records=held["records"],
         skipped=held["skipped"],

@@ -14,11 +14,11 @@ from properties.audit.provenance import version_of
 from properties.audit.report import Shard
 from properties.audit.wording import counted
 from properties.judging.claim import Claim, load_claims_of_any
-from properties.judging.outcome import BROKEN, CRASHED, HELD, NOT_APPLICABLE, NOT_JUDGED, Outcome
+from properties.judging.outcome import BROKEN, CRASHED, DECLARED, HELD, NOT_APPLICABLE, NOT_JUDGED, Outcome
 from properties.judging.profiles import DEFAULT_EXAMPLES
 from properties.subjects.living import library
 
-MARKS = {HELD: "·", BROKEN: "#", CRASHED: "!", NOT_APPLICABLE: " ", NOT_JUDGED: "?"}
+MARKS = {HELD: "·", BROKEN: "#", CRASHED: "!", DECLARED: "≠", NOT_APPLICABLE: " ", NOT_JUDGED: "?"}
 REFUSED = "all "
 
 

@@ -14,8 +14,7 @@ from properties.judging.claim import Claim, load_claims
 from properties.judging.outcome import HELD, NOT_JUDGED, Outcome
 from properties.mutation import load_catalogue, survey
 from properties.mutation.matrix import CLEAR, Cell, Row, summary
-from properties.mutation.score import Kind, score
-from properties.mutation.witnesses import WITNESSES
+from properties.mutation.score import Kind, score, stays
 from properties.probe.measurements import MEASUREMENTS
 
 # The goals, in tolerances of correct code (of a mutant at its easiest case: CLEAR), and in lines and branches
@@ -144,7 +143,7 @@ def _earns(name: str, kills: Sequence[str], alone: Sequence[str], tried: int) ->
     if alone:
         return f"alone catches {len(alone)}"
     caught = f"second witness of {len(kills)}" if kills else "catches nothing of the catalogue"
-    return f"{caught}; stays: {WITNESSES.get(name, 'no reason given')}"
+    return f"{caught}; stays: {stays().get(name, 'no reason given')}"
 
 
 def mutation(evidence: Evidence, variants: Iterable[str]) -> Mutation:

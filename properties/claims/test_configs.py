@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import json
 import math
 from contextlib import suppress
 from dataclasses import fields
@@ -96,6 +97,9 @@ def test_a_config_is_frozen_and_holds_no_list_of_the_users() -> None:
     assert_holds(config == same and hash(config) == hash(same), claim=found)
     with assert_refuses(dataclasses.FrozenInstanceError, "'r'", claim="config.r = 1"):
         config.r = 1  # type: ignore[misc]  # what is tried
+    told = config.to_json()
+    read = json.loads(json.dumps(told))
+    assert_holds(told == read, claim=f"config.to_json() is {told}, which JSON gives back as {read}")
 
 
 @claim(st.just, stage="refusal", needs=("unused setting",), subject="lora_lite")

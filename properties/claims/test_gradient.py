@@ -13,6 +13,8 @@ from properties.judging.agreement import (
 from properties.judging.assertions import assert_close
 from properties.judging.claim import claim
 from properties.judging.differences import difference
+from properties.judging.outcome import declare
+from properties.judging.stops import UNNAMED, holding, stops_of
 from properties.subjects import subject
 from properties.subjects.attaching import AnyCase, attach
 from properties.subjects.layer_runs import run_layers
@@ -82,19 +84,22 @@ exact = partial(
 @claim(exact, stage="gradient", share=0.3)
 def test_the_gradient_is_that_of_the_output(case: AdaptedLayer) -> None:
     """Of each trained tensor and of the input, along a random direction: by differences of the layer's own
-    output, so that it needs no oracle. Where the variant declares that it stops, a law looks.
+    output, so that it needs no oracle. Where it stops by declaration, what stops it is held as it is.
     """
     model: Any = attach(case).model
     x = case.x().requires_grad_()
     upstream = case.upstream(model(x).shape)
     (own,) = subject.tensors(model).values()
-    stopped = subject.laws(case).get("stops_before", ())
-    live = {name: p for name, p in own.items() if p.requires_grad and name not in stopped}
+    stops = stops_of(subject.laws(case), subject.owner(case))
+    live = {name: p for name, p in own.items() if p.requires_grad and stops.get(name) != UNNAMED}
+    if len(live) < sum(p.requires_grad for p in own.values()):
+        declare("a gradient stops, and no method is named that gives what is constant for it")
     tensors = {"the input": x, **live}
     gradients = torch.autograd.grad((model(x) * upstream).sum(), list(tensors.values()), allow_unused=True)
     for (name, tensor), gradient in zip(tensors.items(), gradients, strict=True):
         direction = gaussian(case.seed, f"direction {name}", tuple(tensor.shape), tensor.dtype)
         slope = torch.zeros((), dtype=x.dtype) if gradient is None else (gradient * direction).sum()
-        wanted = difference(lambda: (model(x) * upstream).double(), tensor, direction)
+        with holding(stops.get(name), lambda: (model(x) * upstream).double()) as output:
+            wanted = difference(output, tensor, direction)
         what, like = f"the gradient of {name}", "that of the layer's own output"
         assert_close(slope, wanted, what=what, like=like)

@@ -148,6 +148,7 @@ DAMAGE: dict[str, tuple[Damage, str]] = {
     ),
     "a pattern that Python warns of": (lambda t, h: config_of(h).update(target_names=["[[a]"]), "no regular"),
     "adapters of the wrong type": (lambda t, h: h.update(adapters=3), "adapters should be"),
+    "a digest that is no text": (lambda t, h: h.update(digest=5), "digest should be a string"),
     "no base": (lambda t, h: h.pop("base"), "the header should be"),
 }
 

@@ -63,6 +63,7 @@ def test_what_matches_nothing_is_refused_by_its_name() -> None:
         (r"target_names: 'layer' matches no linear layer", {"target_names": "layer"}),
         (r"target_names: 'embed' matches no linear layer", {"target_names": "embed"}),
         (r"no linear layer has index \[2, 5\]; the model has \[0, 1\]", {"layers": (5, 0, 2)}),
+        (r"Linear layers here: layers.0.up, layers.0.down, layers.1", {"target_names": "nothing"}),
         (r"No layer fits all of", {"target_names": "up", "exclude_names": "up"}),
     ):
         model = tree(BLOCKS)

@@ -70,6 +70,13 @@ def test_a_shared_block_has_the_index_of_each_of_its_names() -> None:
 
 
 @claim(stage="scope", subject="lora_lite")
+def test_a_part_that_a_number_names_is_no_layer() -> None:
+    """Two towers, by number in a dictionary: layers counts the blocks of each, and no towers."""
+    towers = {str(i): nn.ModuleList(nn.Linear(WIDTH, WIDTH) for _ in range(3)) for i in range(2)}
+    assert_targets(nn.ModuleDict(towers), ["0.1", "1.1"], layers=(1,))
+
+
+@claim(stage="scope", subject="lora_lite")
 def test_rules_of_the_residual_width_in_a_transformers_config() -> None:
     """A multimodal config tells its text part's; else layers count."""
     model: Any = tree({"up": (4, 12), "down": (12, 4), "gate": (12, 12), "more": (12, 12)})

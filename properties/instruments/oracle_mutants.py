@@ -46,6 +46,7 @@ SELDOM = [
     ),
     _case("peft:miss+init_weights=bat", 12, 6, r=3, init_weights="bat"),
     _case("peft:oft", 12, 4, r=0, oft_block_size=4, num_cayley_neumann_terms=5),
+    _case("peft:oft+coft=True", 12, 4, r=0, oft_block_size=4, coft=True, eps=0.5),
     _case("peft:oft+block_share=True", 12, 4, r=0, oft_block_size=4, block_share=True),
     *(_case(f"peft:road+variant={kind}", 6, 8, group_size=4, variant=kind) for kind in ("road_2", "road_4")),
     _case("peft:road", 6, 8, group_size=4),

@@ -2,6 +2,8 @@
 could add.
 """
 
+import re
+
 import pytest
 
 import lora_lite as ll
@@ -22,7 +24,9 @@ def test_a_built_in_variant_lacks_nothing(name: str) -> None:
     reference = ll.VARIANTS[name].reference
     assert reference is not None
     assert reference.titles
-    assert reference.code is None or reference.code.sha256
+    if (code := reference.code) is not None:
+        assert re.fullmatch(r"v\d[\w.]*|[0-9a-f]{7,40}", code.revision)
+        assert re.fullmatch("[0-9a-f]{64}", str(code.sha256))
 
 
 @pytest.mark.parametrize("what", ["no oracle", "no reference", "no peer", "no silent failures"])

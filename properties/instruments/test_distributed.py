@@ -13,10 +13,10 @@ import torch.distributed as dist
 from hypothesis import settings
 
 from properties.claims.any import test_keeping
+from properties.instruments.in_two_processes import MUTANTS, train_with
 from properties.judging.assertions import Violation
 from properties.judging.claim import load_claims_of_any
 from properties.judging.two_processes import check_trained
-from properties.mutation.in_two_processes import MUTANTS, train_with
 from properties.subjects import pair
 from properties.subjects.pair import DiedError, NoAnswerError, asked, folder
 

@@ -16,6 +16,7 @@ from properties.judging.laws import KINDS, assert_laws
 from properties.judging.layer_function import LayerFunction, function_of
 from properties.judging.needs import NEEDS
 from properties.judging.proposals import proposed
+from properties.mutation import load_catalogue
 from properties.subjects.attaching import attach
 from strategies import AdaptedLayer, LinearRecipe
 
@@ -23,6 +24,8 @@ pytestmark = pytest.mark.instruments
 
 CLAIM = "declared_laws_hold"
 FEW = settings(max_examples=40, database=None, derandomize=True)
+# One value of a setting is drawn in a third of them.
+MANY = settings(FEW, max_examples=100)
 # Of each kind, a variant of which it does not hold.
 WRONG: dict[str, tuple[str, Any]] = {
     "proportional_to": ("dora", ("alpha",)),
@@ -80,6 +83,21 @@ def test_a_wrong_declaration_is_red(monkeypatch: pytest.MonkeyPatch) -> None:
         load_claims()[CLAIM].run("dora", FEW)
 
 
+def test_a_wrong_law_of_one_value_of_a_setting_is_red(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where another value is drawn it says nothing."""
+    turned = {"rotate_basis": {"U": {"keeps": {"row angles": ("delta_s",)}}}}
+    monkeypatch.setattr(ll.AntiPaSTO, "laws", {"where": turned})
+    with pytest.raises(Violation, match=r"the row angles .* where rotate_basis is U\) is not what they were"):
+        load_claims()[CLAIM].run("antipasto", MANY)
+    assert_laws(layer("antipasto"), {"where": turned}, 0)
+
+
+def test_a_basis_turned_for_the_other_is_seen_by_laws() -> None:
+    for name in ("antipasto_turns_V_where_U_is_wanted", "antipasto_turns_U_where_V_is_wanted"):
+        with load_catalogue()[name].injected(), pytest.raises(Violation, match="where rotate_basis is"):
+            load_claims()[CLAIM].run("antipasto", MANY)
+
+
 def test_a_law_that_there_is_not_is_red(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ll.LoRA, "laws", {"proportionl_to": ("alpha",)})
     with pytest.raises(Violation, match="the law 'proportionl_to' is declared, wanted one of unchanged_by"):
@@ -98,6 +116,8 @@ def test_a_law_that_there_is_not_is_red(monkeypatch: pytest.MonkeyPatch) -> None
         ({"norms_are": {"rows": "m"}}, "found 'm' in 'norms_are', wanted a tensor of lora"),
         ({"norm_is": {"A": ("rot",)}}, "found 'rot' in 'norm_is', wanted a tensor of lora"),
         ({"proportional_to": ("alfa",)}, "found 'alfa' in 'proportional_to', wanted a setting of lora"),
+        ({"where": {"r": {2: {"linear_in": ("C",)}}}}, "found 'C' in 'linear_in', wanted a tensor of lora"),
+        ({"where": {"q": {2: {}}}}, "found 'q' in 'where', wanted a setting of lora"),
         ({"linear_on": ("A",)}, "found 'linear_on', wanted a law (the nearest is 'linear_in')"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",

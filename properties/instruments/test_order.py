@@ -2,14 +2,14 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 import lora_lite as ll
 from properties.judging.claim import load_claims
-from properties.mutation import load_catalogue, matrix, order
+from properties.mutation import load_catalogue, matrix, order, survey
 from properties.mutation.matrix import ranked, run_row
 from properties.mutation.mutant import plain
 
@@ -24,8 +24,9 @@ def _read_anew() -> Iterator[None]:
 
 
 def forget() -> None:
-    """What was read of the file."""
+    """What was read of the files."""
     order.known.cache_clear()
+    order.stated.cache_clear()
     order.ranking.cache_clear()
 
 
@@ -60,6 +61,7 @@ def test_a_row_stops_at_the_claim_that_noticed_before(
     mutant, function = load_catalogue()["lora_scale_lost"], plain(ll.LoRA.adapt_output)
     path = tmp_path / "order.json"
     monkeypatch.setattr(order, "FILE", path)
+    monkeypatch.setattr(order, "KILLERS", tmp_path / "killers.json")
     known = [load_claims()[name] for name in ("base_gets_no_gradient", "forward_agrees_with_the_oracle")]
     monkeypatch.setattr(matrix, "applicable", lambda variant: known)
     for first, cells in (("forward_agrees_with_the_oracle", 1), ("base_gets_no_gradient", 4)):
@@ -69,10 +71,60 @@ def test_a_row_stops_at_the_claim_that_noticed_before(
         forget()
         row = run_row(mutant, examples=6, full=12, whole=False)
         assert (row.killers, len(row.cells)) == (["forward_agrees_with_the_oracle"], cells)
-    stated = run_row(
-        replace(mutant, alone="forward_agrees_with_the_oracle"), examples=6, full=12, whole=False
-    )
-    assert len(stated.cells) == 1
+    order.state({mutant.name: ["forward_agrees_with_the_oracle"]}, [mutant.name])
+    assert len(run_row(mutant, examples=6, full=12, whole=False).cells) == 1
+    order.state({mutant.name: ["base_gets_no_gradient"]}, [mutant.name])
+    order.write([(function, "forward_agrees_with_the_oracle")])
+    order.known.cache_clear()
+    row = run_row(mutant, examples=6, full=12, whole=False)
+    assert [(c.claim, c.examples) for c in row.cells[:2]] == [("base_gets_no_gradient", n) for n in (6, 12)]
+    assert row.killers == ["forward_agrees_with_the_oracle"]
+
+
+def test_of_each_mutant_a_witness_is_stated_or_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two claims that notice; one where all were asked and no other does; else none."""
+    mutant = load_catalogue()["lora_scale_lost"]
+    seen, second = "forward_agrees_with_the_oracle", "gradients_agree_with_the_oracle"
+    blind = ["base_keeps_every_bit", "base_gets_no_gradient"]
+    ask = partial(survey.killers, mutant, examples=6, full=6)
+    for asked, everything, wanted in (
+        ([*blind, seen, second], False, [seen, second]),
+        ([*blind, seen], False, []),
+        ([*blind, seen], True, [seen]),
+        (blind, True, []),
+    ):
+        claims = [load_claims()[name] for name in asked]
+        monkeypatch.setattr(matrix, "applicable", lambda variant, claims=claims: claims)
+        assert ask(everything=everything) == wanted
+    cells = [matrix.Cell(name, mutant.name, "lora", "killed") for name in (seen, second, *blind)]
+    (row,) = matrix.rows_of([*cells, matrix.Cell("other", mutant.name, "hra", "killed")])
+    assert row.witnesses == [seen, second]
+
+
+@pytest.mark.parametrize(
+    ("stated", "killed", "whole", "wrong"),
+    [
+        ([], "a", False, False),
+        (["a"], "a", False, False),
+        (["a"], "b", False, True),
+        (["a", "b"], "b", False, False),
+        (["a", "b"], "c", False, True),
+        (["a"], "a", True, False),
+        (["a"], "ab", True, True),
+        (["a", "b"], "abc", True, False),
+    ],
+)
+def test_a_row_contradicts_what_is_stated(stated: list[str], killed: str, whole: bool, wrong: bool) -> None:
+    """In a whole matrix a claim is alone where no other notices."""
+    row = matrix.Row("m", [matrix.Cell(claim, "m", "lora", "killed") for claim in killed])
+    assert row.contradicts(stated, whole=whole) == wrong
+
+
+def test_what_is_stated_is_of_what_there_is() -> None:
+    told = order.stated()
+    assert told.keys() <= load_catalogue().keys()
+    assert {claim for found in told.values() for claim in found} <= load_claims().keys()
+    assert {len(found) for found in told.values()} <= {1, 2}
 
 
 def test_what_was_known_before_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

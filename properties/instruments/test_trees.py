@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 import lora_lite as ll
+from properties.instruments.in_two_processes import MUTANTS
 from properties.mutation import Change, InjectionError, Mutant, load_catalogue, trees
-from properties.mutation.in_two_processes import MUTANTS
 from properties.mutation.mutant import changed, named, plain
 from properties.mutation.score import KNOWN
 from properties.mutation.table import FOLDER, read
@@ -140,7 +140,7 @@ def test_a_table_is_read() -> None:
 
 [lora_lite.variants.lora: lora]
 first: is wrong <- a bug @@ LoRA.adapt_output: self.scale => 1.0
-second (lora, hra; history; alone some_claim): is wrong
+second (lora, hra; history; elsewhere some_test): is wrong
     as well <- another @@ lora_lite.spec:zeros: nn.init.zeros_(_a) => @@ LoRA.specs: if a: ;;    b => c
 """
     first, second = read(table)
@@ -156,7 +156,7 @@ second (lora, hra; history; alone some_claim): is wrong
         "another",
         ("lora", "hra"),
     )
-    assert (second.history, second.by_chance, second.alone) == (True, False, "some_claim")
+    assert (second.history, second.by_chance, second.elsewhere) == (True, False, "some_test")
     assert second.changes == (
         Change("lora_lite.spec:zeros", "nn.init.zeros_(_a)", ""),
         Change("lora_lite.variants.lora:LoRA.specs", "if a:\n   b", "c"),

@@ -87,7 +87,6 @@ def life_function(bound: Bound) -> LifeFunction:
         {**now, **start},
         bound.options,
         frozenset(formula.trains),
-        # Which setting of the library an option is made of, a binding does not say.
         lambda d_in, d_out, options: dict(options) == known,
         dtype=bound.dtype,
         bound=bound,
@@ -97,13 +96,15 @@ def life_function(bound: Bound) -> LifeFunction:
 # These take off the weight what they put into A and B: on another base they start as another adapter.
 MOVED = ("pissa",)
 OF_OTHER_BASES = ("inputs", "outputs", "apart_from_the_base")
+# Which setting of the library an option is made of, a binding does not say: nobody can give it another one.
+OF_OTHER_SETTINGS = ("proportional_to", "one_more_zero", "composed_of", "repeated")
 
 
 def laws_of(bound: Bound) -> Laws:
     """Those of the formula; of our own, those of lora_lite's variant, but for how it starts."""
-    name = bound.binding.oracle
-    if name not in OURS:
-        return bound.formula.laws(bound.symbols, bound.options)
-    laws = ll.VARIANTS[name].laws
-    left = {*starts.KINDS, *(OF_OTHER_BASES if name in MOVED else ())}
+    name, left = bound.binding.oracle, {*OF_OTHER_SETTINGS}
+    laws = bound.formula.laws(bound.symbols, bound.options)
+    if name in OURS:
+        laws = ll.VARIANTS[name].laws
+        left |= {*starts.KINDS, *(OF_OTHER_BASES if name in MOVED else ())}
     return {n: law for n, law in laws.items() if n not in left}

@@ -41,6 +41,8 @@ class Bound:
         self.names = sorted(read.seen)
         if case.trained:
             move(self.life.trainable(), case.seed)
+        # Before the layer is called: some write to their tensors then.
+        self.leaves = self._leaves()
 
     def _symbols(self, tensors: Any) -> Leaves:
         return self.binding.symbols(tensors) | self.binding.frozen(self.life.layer(0))
@@ -63,8 +65,7 @@ class Bound:
         linear = self.case.linear.build()
         return linear.weight.detach().double(), None if linear.bias is None else linear.bias.detach().double()
 
-    @cached_property
-    def leaves(self) -> Leaves:
+    def _leaves(self) -> Leaves:
         """Copies (1 + PROBES, ...) that are off by one rounding, of the base and of all that is read."""
         W, b = self.base
         made = {"W": perturbed("W", W, self.dtype, PROBES, normwise=True)}

@@ -176,6 +176,7 @@ class Claim:
             meter.refused(len(refused))
         if refused and meter.examples == 0:
             raise NotJudgedError(f"all {len(refused)} drawn settings are refused, the last by {refused[-1]}")
+        meter.insist()
         return meter
 
     def _drawn(

@@ -4,6 +4,10 @@
 
 A class attribute of a variant, LAWS of an oracle of the field. Tensors have the method's own names; one that
 a layer does not have is passed over, and frozen ones may be named too. A number beside a tensor is an axis.
+
+    laws = {"where": {"side": {"in": {"keeps": ("row norms",)}, "out": {"keeps": ("column norms",)}}}}
+
+Laws of one value of a setting; the others are asked whatever it is.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,8 +18,10 @@ from properties.judging import law_kinds, starts, weight_laws
 from properties.judging.assertions import Violation, assert_within
 from properties.judging.law_kinds import Check, Compared, Draw, unchanged_by
 from properties.judging.layer_function import LayerFunction
+from properties.judging.outcome import tally
 
 Laws = Mapping[str, Any]
+WHERE = "where"
 KINDS: dict[str, Check] = {**law_kinds.KINDS, **weight_laws.KINDS, **starts.KINDS}
 
 
@@ -35,6 +41,15 @@ def named(laws: Laws) -> Iterator[tuple[str, str]]:
     for law, given in laws.items():
         for name in _names(law, given):
             yield law, name
+        if law == WHERE:
+            yield from chain(*(named(own) for values in given.values() for own in values.values()))
+
+
+def kinds(laws: Laws) -> Iterator[str]:
+    """The names of all laws, those of one value of a setting too."""
+    yield from laws
+    for values in laws.get(WHERE, {}).values():
+        yield from chain(*map(kinds, values.values()))
 
 
 def _names(law: str, given: Any) -> Iterable[str]:
@@ -42,8 +57,10 @@ def _names(law: str, given: Any) -> Iterable[str]:
         return chain(*((given,) if isinstance(given, Mapping) else given))
     if law == "norms_are":
         return list(given.values())
+    if law in ("keeps", "stops_before") and isinstance(given, Mapping):
+        return chain(*given.values())
     if law == "keeps":
-        return chain(*given.values()) if isinstance(given, Mapping) else ()
+        return ()
     if law == "norm_is":
         return chain(given, *given.values())
     return given if isinstance(given, Mapping | tuple | list) else ()
@@ -54,10 +71,22 @@ def assert_laws(f: LayerFunction, laws: Laws, seed: int, *, only: str | None = N
 
     only: the law of this name alone; the others tell which axis of a tensor is which.
     """
-    count, draw = 0, Draw(seed)
-    for name in laws if only is None else (only,):
-        for one in compared(f, laws, name, draw):
-            what = f"{one.what} (declared: {name} {laws[name]})"
-            assert_within(one.got, one.wanted, one.error, what=what, like=one.like)
-            count += one.got.numel()
+    draw = Draw(seed)
+    count = sum(
+        _assert_law(f, laws, name, draw) for name in (laws if only is None else (only,)) if name != WHERE
+    )
+    for setting, values in laws.get(WHERE, {}).items() if only in (None, WHERE) else ():
+        own = values.get(f.options.get(setting), {})
+        found = f" where {setting} is {f.options.get(setting)}"
+        count += sum(_assert_law(f, {**laws, **own}, name, draw, found) for name in own)
+    return count
+
+
+def _assert_law(f: LayerFunction, laws: Laws, name: str, draw: Draw, where: str = "") -> int:
+    count = 0
+    for one in compared(f, laws, name, draw):
+        what = f"{one.what} (declared: {name} {laws[name]}{where})"
+        assert_within(one.got, one.wanted, one.error, what=what, like=one.like)
+        count += one.got.numel()
+    tally(f"the law {name}{where}", count)
     return count

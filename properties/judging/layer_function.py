@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+import lora_lite as ll
 from properties.judging.expected import options_of
 from properties.judging.own_bound import PROBES
 from properties.judging.own_formula import own_forward
@@ -32,6 +33,7 @@ class LayerFunction:
 
     trained: the names of the tensors that learn. dtype: that it is computed in, which sets the bound.
     initial: the tensors as attach left them. inputs (tokens, d_in): the data that it looked at, if any.
+    owner: the class whose methods a law may name.
     """
 
     compute: Compute
@@ -44,6 +46,7 @@ class LayerFunction:
     dtype: torch.dtype = torch.float64
     initial: Tensors = field(default_factory=dict)
     inputs: Tensor | None = None
+    owner: type | None = None
 
     def but(
         self, tensors: Tensors | None = None, options: Options | None = None, **base: Any
@@ -106,6 +109,7 @@ def function_of(attached: Attached) -> LayerFunction:
         partial(_takes, case.variant),
         initial={name: tensor.double() for name, tensor in attached.initial["0"].items()},
         inputs=None if data is None else torch.cat(data).double(),
+        owner=ll.VARIANTS[case.variant],
     )
 
 

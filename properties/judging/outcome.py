@@ -86,17 +86,29 @@ class NotJudgedError(Exception):
     """A claim finds nothing to judge: says what is missing."""
 
 
+class NothingComparedError(NotJudgedError):
+    """Of something that is claimed no example had a number to compare."""
+
+
 @dataclass(eq=False)
 class Meter:
     """What a running claim measures: examples, and by dtype the worst error as a share of its bound.
 
     declared: why it breaks where the method declares that it does; "" where nothing is declared.
+    compared: how many numbers, by the name of what is claimed, where one claim is about several.
     """
 
     examples: int = 0
     worst: dict[str, float] = field(default_factory=dict)
     shown: dict[str, Any] = field(default_factory=dict)
     declared: str = ""
+    compared: dict[str, int] = field(default_factory=dict)
+
+    def insist(self) -> None:
+        """Raises NothingComparedError, by name, where of something no example had a number to compare."""
+        if idle := [name for name, count in self.compared.items() if count == 0]:
+            told = f"no number was compared of {', '.join(idle)}, in {self.examples} examples"
+            raise NothingComparedError(told)
 
     def refused(self, count: int) -> None:
         """So many of the examples were settings that the library does not take: they judge nothing."""
@@ -132,3 +144,15 @@ def show(**figures: Any) -> None:
     """Leave figures for the audit, as JSON, on the outcome of the claim that is running."""
     for meter in _meters:
         meter.shown |= figures
+
+
+def tally(name: str, count: int) -> None:
+    """So many numbers were compared here of what has this name: where there are none at all, not judged."""
+    for meter in _meters:
+        meter.compared[name] = meter.compared.get(name, 0) + count
+
+
+def declare(why: str) -> None:
+    """What the claim asks is declared not to be so, and nothing more than that could be seen."""
+    for meter in _meters:
+        meter.declared = why

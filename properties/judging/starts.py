@@ -9,6 +9,8 @@ from torch import Tensor
 from properties.judging.differences import difference
 from properties.judging.law_kinds import Check, Compared, Draw
 from properties.judging.layer_function import LayerFunction
+from properties.judging.outcome import declare
+from properties.judging.stops import holding, stops_of
 from properties.judging.tolerance import claim_bound
 from properties.oracles.laws import Law, exactly, is_identity, kaiming, never
 from strategies import gaussian
@@ -126,21 +128,32 @@ def _triplets(f: LayerFunction, left: str, values: str, right: str) -> list[Law]
     )
 
 
-def stops_before(f: LayerFunction, names: tuple[str, ...], draw: Draw) -> Iterator[Compared]:
-    """The gradient of these is not that of the output: a constant of the paper's depends on them."""
-    x, tensors = draw.x(f), {name: t.clone().requires_grad_(name in names) for name, t in f.tensors.items()}
+def stops_before(f: LayerFunction, given: Any, draw: Draw) -> Iterator[Compared]:
+    """Of each tensor, the gradient as if what the named method gives were a constant.
+
+    Where no method is named nothing can be compared: it is not that of the output, and so it is declared.
+    """
+    stops = {n: stop for n, stop in stops_of({"stops_before": given}, f.owner).items() if n in f.tensors}
+    x, tensors = draw.x(f), {n: t.clone().requires_grad_(n in stops) for n, t in f.tensors.items()}
     upstream = gaussian(draw.seed, "law upstream", (len(x), len(f.W)), torch.float64)
 
     def terms() -> Tensor:
         return f.compute(x, f.W, f.b, tensors, f.options) * upstream
 
-    found = torch.autograd.grad(terms().sum(), [tensors[name] for name in names])
-    for name, gradient in zip(names, found, strict=True):
-        direction = draw.like(f"along {name}", gradient)
-        slope, wanted = (gradient * direction).sum(), difference(terms, tensors[name], direction)
+    found = torch.autograd.grad(terms().sum(), [tensors[n] for n in stops], allow_unused=True)
+    for (name, stop), gradient in zip(stops.items(), found, strict=True):
+        direction = draw.like(f"along {name}", tensors[name].detach())
+        slope = x.new_zeros(()) if gradient is None else (gradient * direction).sum()
+        with holding(stop, terms) as held:
+            wanted = difference(held, tensors[name], direction)
+        if stop.owner is not None:
+            what, like = f"the gradient of {name}", f"that of the output with {stop.method} a constant"
+            yield Compared(what, slope, wanted.value, wanted.error, like)
+            continue
         close = (slope - wanted.value).abs() <= wanted.error and wanted.error <= CLEAR * slope.abs()
         told = f"whether the gradient of {name} is that of the output"
         yield Compared(told, torch.tensor(float(close)), torch.tensor(0.0), torch.tensor(0.5), "no")
+        declare(f"the gradient of {name} stops, and no method is named that gives what is constant for it")
 
 
 def trains(f: LayerFunction, names: tuple[str, ...], draw: Draw) -> Iterator[Compared]:

@@ -4,14 +4,17 @@ named                     the catalogue, each on all of its variants
 generic [--all]           what the operators make of lora_lite: a sample by --seed, or all of it
 interface                 every interface operator on every variant
 --module pkg.mod          of a user's module instead: generic mutants of its functions, and its variants
+killers [--all]           of each named one, where not known yet, the claim that notices it alone, or two
 named --by free [--by laws]   those in the variants' own code, judged without oracle, peer and claims by name
 foreign --subject peft --module peft.tuners.oft   of another library, by the claims about every library
 """
 
 import argparse
 import json
+import math
 import shlex
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -22,10 +25,10 @@ from properties.judging.profiles import begin_alone
 from properties.mutation import foreign, generic, load_catalogue, order, own_tests
 from properties.mutation.evidence import EVIDENCE, judge_by
 from properties.mutation.interface import interface_mutants
-from properties.mutation.matrix import Row, run_row
+from properties.mutation.matrix import Cell, Row, rows_of, run_row
 from properties.mutation.mutant import Mutant
 from properties.mutation.score import Kind, score
-from properties.mutation.survey import DEADLINE, Outcome, judged, survey, warm
+from properties.mutation.survey import DEADLINE, Outcome, judged, killers, survey, warm
 from properties.subjects.living import LIBRARIES, library
 from properties.subjects.users import import_variants
 
@@ -35,6 +38,9 @@ def main() -> None:
     begin_alone("ci", max_examples=given.examples)
     if given.kind == "foreign":
         _foreign(given)
+        return
+    if given.kind == "killers":
+        _killers(given)
         return
     module = _module(given.module) if given.module else None
     own = [name for name, v in ll.VARIANTS.items() if module and v.__module__ == module.__name__]
@@ -60,6 +66,30 @@ def main() -> None:
     if given.write_order:
         targets = {m.name: m.targets for m in mutants}
         order.write((t, o.claim) for o in outcomes if o.state == "killed" for t in targets[o.mutant])
+
+
+def _killers(given: argparse.Namespace) -> None:
+    """One after the other; what is found is written at once, and the next run goes on from there."""
+    catalogue, few = load_catalogue(), max(1, given.examples // 10)
+    caught = [mutant for mutant in catalogue.values() if mutant.equivalent is None]
+    missing = [mutant for mutant in caught if mutant.name not in order.stated()]
+    if given.matrix:
+        cells = json.loads(given.matrix.read_text(encoding="utf-8"))["cells"]
+        rows = rows_of(Cell(**cell) for cell in cells)
+        order.state({row.mutant: row.witnesses for row in rows if row.witnesses}, catalogue)
+        missing = []
+    began = time.monotonic()
+    # Of a formula two claims are found at once.
+    for mutant in sorted(missing, key=lambda m: not _in_a_variant(m)):
+        if time.monotonic() - began > given.minutes * 60:
+            break
+        found = killers(mutant, examples=few, full=given.examples, everything=given.all)
+        print(f"{mutant.name}: {' and '.join(found) or 'not known yet'}", flush=True)
+        if found:
+            order.state({mutant.name: found}, catalogue)
+    told = [order.stated()[m.name] for m in caught if m.name in order.stated()]
+    alone = sum(len(names) == 1 for names in told)
+    print(f"{len(told)} of {len(caught)}: {alone} by one claim alone, {len(told) - alone} by others too")
 
 
 def _in_a_variant(mutant: Mutant) -> bool:
@@ -135,7 +165,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "python -m properties.mutation", description=__doc__, formatter_class=form
     )
-    parser.add_argument("kind", choices=("named", "generic", "interface", "foreign"))
+    parser.add_argument("kind", choices=("named", "generic", "interface", "killers", "foreign"))
     parser.add_argument("--module", help="a user's module that registers variants; foreign: a package")
     parser.add_argument("--subject", choices=sorted(LIBRARIES), help="foreign: the library that it is of")
     parser.add_argument(
@@ -149,7 +179,11 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--tests", metavar="ARGS", help="foreign: by the library's own tests, pytest's arguments"
     )
-    parser.add_argument("--all", action="store_true", help="generic: all of them, as a nightly run does")
+    parser.add_argument("--all", action="store_true", help="generic: all of them; killers: every claim")
+    parser.add_argument("--matrix", type=Path, help="killers: read what a run with --matrix kept")
+    parser.add_argument(
+        "--minutes", type=float, default=math.inf, help="killers: so long, of those not known"
+    )
     parser.add_argument("--sample", type=int, default=generic.SAMPLE, help="generic, --by: so many of them")
     parser.add_argument("--seed", type=int, default=0, help="generic, --by: of the sample")
     parser.add_argument(

@@ -15,15 +15,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from properties.judging.assertions import Violation
 from properties.judging.claim import Claim, load_claims_of_any
-from properties.judging.outcome import NotJudgedError
+from properties.judging.outcome import NothingComparedError, NotJudgedError
 from properties.mutation import generic
-from properties.mutation.interface import FORWARD, Seen, Wrapped, Wrapper
-from properties.mutation.mutant import Mutant, plain
+from properties.mutation.interface import FORWARD, Grip, Part, Seen, Wrapped, Wrapper
+from properties.mutation.mutant import Mutant
 from properties.mutation.reach import budget
 from properties.mutation.survey import Outcome
 from properties.mutation.table import read
@@ -143,6 +142,8 @@ def _asked(made: Claim, mutant: Mutant, method: str, ran: Ran, examples: int) ->
             meter = asked.run(method, budget(examples, shrink=False))
     except Violation as violation:
         return "killed", str(violation).splitlines()[0]
+    except NothingComparedError:
+        return None
     except NotJudgedError as error:
         return "loud", str(error)
     except Exception as error:
@@ -205,32 +206,24 @@ def files_of(subject: str, module: str, also: Iterable[Mutant] = ()) -> set[str]
 
 def interface(method: str) -> Iterator[Wrapped]:
     """What is wrong with a method's layer, merge and files, seen from outside; what it offers tells which."""
-    found = library(method.partition(":")[0])
-    life, layer = _kinds(found, method)
-
-    def made(name: str, breaks: str, function: Any, wrapper: Wrapper) -> Wrapped:
-        target, models = plain(function), "a fault seen from outside"
-        return Wrapped(f"{method}: {name}", breaks, models, (method,), (), function=target, wrapper=wrapper)
-
+    found, offers = library(method.partition(":")[0]), method_of(method).offers
+    kind, (life, layer) = type(found), _kinds(found, method)
+    grip = Grip(method, lambda life: [[*life.trainable().values()]], _base, makes=True)
     if hasattr(layer, "base_layer"):
         for name, (breaks, give) in FORWARD.items():
             # That one reads the weight by the shape of lora_lite's adapters.
             if name != "update_transposed":
-                yield made(name, breaks, type(layer).forward, _forward(give))
-    kind = type(found)
-    yield made("parameter_frozen", "the last parameter never learns", kind.attach, _after(_freeze))
-    yield made("frozen_by_load", "the last parameter never learns again", kind.load, _after(_freeze))
-    yield made("load_permutes", "numbers go to the entry beside theirs", kind.load, _after(_permute))
-    rounded = _saving(lambda tensor: tensor.bfloat16().to(tensor.dtype))
-    yield made("saved_rounded", "the file holds bfloat16", life.save, rounded)
-    yield made("saved_as_zeros", "the file holds no numbers", life.save, _saving(torch.zeros_like))
-    offers = method_of(method).offers
+                yield grip.mutant(name, breaks, type(layer).forward, _forward(give))
+    yield from grip.mutants(kind.attach, kind.load, life.save, life.merge if "merge" in offers else None)
+    lost = grip.merging(lambda now, before: before)
     if "merge" in offers:
-        twice, lost = _based(lambda now, before: now + (now - before)), _based(lambda now, before: before)
-        yield made("merge_twice", "the update is folded in twice", life.merge, twice)
-        yield made("merge_lost", "the update is not folded in", life.merge, lost)
+        yield grip.mutant("merge_lost", "the update is not folded in", life.merge, lost)
     if "unmerge" in offers:
-        yield made("unmerge_lost", "the update stays in", life.unmerge, _based(lambda now, before: before))
+        yield grip.mutant("unmerge_lost", "the update stays in", life.unmerge, lost)
+
+
+def _base(life: Life) -> Callable[[], dict[str, Part]]:
+    return lambda: {name: Part(tensor) for name, tensor in life.base().items()}
 
 
 def _kinds(found: Library, method: str) -> tuple[type[Life], nn.Module]:
@@ -247,53 +240,5 @@ def _forward(give: Callable[[Seen], Tensor]) -> Wrapper:
     def wrapper(original: Callable[..., Tensor], self: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         given = original(self, x, *args, **kwargs)
         return give(Seen(self, x, self.base_layer(x), given, original, None))
-
-    return wrapper
-
-
-def _after(change: Callable[[Life], None]) -> Wrapper:
-    """Of attach and load: what they leave is changed."""
-
-    def wrapper(original: Callable[..., Life], *args: Any) -> Life:
-        life = original(*args)
-        change(life)
-        return life
-
-    return wrapper
-
-
-def _freeze(life: Life) -> None:
-    [*life.trainable().values()][-1].requires_grad_(False)
-
-
-def _permute(life: Life) -> None:
-    with torch.no_grad():
-        tensor = max(life.trainable().values(), key=Tensor.numel)
-        tensor.copy_(tensor.flatten().roll(1).view_as(tensor))
-
-
-def _saving(change: Callable[[Tensor], Tensor]) -> Wrapper:
-    """The file holds something else, the model does not."""
-
-    def wrapper(original: Callable[..., Any], life: Life, *args: Any) -> Any:
-        own = {tensor: tensor.detach().clone() for tensor in life.trainable().values()}
-        with torch.no_grad():
-            for tensor in own:
-                tensor.copy_(change(tensor))
-            original(life, *args)
-            for tensor, value in own.items():
-                tensor.copy_(value)
-
-    return wrapper
-
-
-def _based(change: Callable[[Tensor, Tensor], Tensor]) -> Wrapper:
-    """Of merge and unmerge: change(a tensor of the base, what it was before)."""
-
-    def wrapper(original: Callable[..., Any], life: Life) -> Any:
-        before = {name: tensor.clone() for name, tensor in life.base().items()}
-        original(life)
-        for name, tensor in life.base().items():
-            tensor.data.copy_(change(tensor, before[name]))
 
     return wrapper

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from types import CodeType, FunctionType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -130,130 +130,149 @@ def _hooked(give: Callable[[Seen], Tensor]) -> Wrapper:
     return wrapper
 
 
-def _layers(model: nn.Module, variant: str) -> list[ll.Variant]:
-    handles = ll.adapters_of(model)
-    found = [layer for handle in handles for layer in handle.layers().values()]
-    return [layer for layer in found if layer.name == variant]
+class Part(NamedTuple):
+    """A tensor that merge writes to, and the factor of what it adds there."""
+
+    tensor: Tensor
+    bias: bool = False
+    scale: float = 1.0
 
 
-def _trainable(layer: ll.Variant) -> list[Tensor]:
-    return [parameter for parameter in layer.parameters() if parameter.requires_grad]
+@dataclass(frozen=True)
+class Grip:
+    """How the operators take hold of a variant, or of a method of a library.
+
+    tensors  the adapter's own, a list a layer, of what `save` and `merge` are given
+    base     of the same, a function that reads the parts of the base as they are by then
+    makes    attach and load return it, and are not given it
+    """
+
+    name: str
+    tensors: Callable[[Any], list[list[Tensor]]]
+    base: Callable[[Any], Callable[[], dict[str, Part]]]
+    makes: bool
+
+    def mutant(self, name: str, breaks: str, function: Any, wrapper: Wrapper) -> Wrapped:
+        models, target = "a fault seen from outside", plain(function)
+        told = f"{self.name}: {name}"
+        return Wrapped(told, breaks, models, (self.name,), (), function=target, wrapper=wrapper)
+
+    def mutants(self, attach: Any, load: Any, save: Any, merge: Any = None) -> Iterator[Wrapped]:
+        """What can be wrong with these four, or three of them."""
+        freeze, permute = self.after(_freeze), self.after(_permute)
+        yield self.mutant("parameter_frozen", "the last parameter never learns", attach, freeze)
+        yield self.mutant("frozen_by_load", "the last parameter never learns again", load, freeze)
+        yield self.mutant("load_permutes", "numbers go to the entry beside theirs", load, permute)
+        rounded = self.saving(lambda tensor: tensor.bfloat16().to(tensor.dtype))
+        yield self.mutant("saved_rounded", "the file holds bfloat16", save, rounded)
+        yield self.mutant("saved_as_zeros", "the file holds no numbers", save, self.saving(torch.zeros_like))
+        if merge is not None:
+            twice = self.merging(lambda now, before: now.tensor + (now.tensor - before))
+            yield self.mutant("merge_twice", "the update is folded in twice", merge, twice)
+
+    def after(self, change: Callable[[list[list[Tensor]]], None]) -> Wrapper:
+        """Of attach and load: what they leave is changed."""
+
+        def wrapper(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            result = original(*args, **kwargs)
+            change(self.tensors(result if self.makes else args[0]))
+            return result
+
+        return wrapper
+
+    def saving(self, change: Callable[[Tensor], Tensor]) -> Wrapper:
+        """Of save: the file holds something else, the model does not."""
+
+        def wrapper(original: Callable[..., Any], held: Any, *args: Any, **kwargs: Any) -> Any:
+            own = [(t, t.detach().clone()) for tensors in self.tensors(held) for t in tensors]
+            with torch.no_grad():
+                try:
+                    for tensor, _ in own:
+                        tensor.copy_(change(tensor))
+                    return original(held, *args, **kwargs)
+                finally:
+                    for tensor, value in own:
+                        tensor.copy_(value)
+
+        return wrapper
+
+    def merging(self, change: Callable[[Part, Tensor], Tensor]) -> Wrapper:
+        """Of merge, and of unmerge: change(a part of the base after it, what was there before)."""
+
+        def wrapper(original: Callable[..., Any], held: Any) -> Any:
+            read = self.base(held)
+            before = {name: part.tensor.detach().clone() for name, part in read().items()}
+            result = original(held)
+            with torch.no_grad():
+                for name, part in read().items():
+                    part.tensor.data.copy_(change(part, before[name]))
+            return result
+
+        return wrapper
 
 
-def _freeze(layers: list[ll.Variant]) -> None:
-    for layer in layers:
-        _trainable(layer)[-1].requires_grad_(False)
+def _freeze(layers: list[list[Tensor]]) -> None:
+    for tensors in layers:
+        [tensor for tensor in tensors if tensor.requires_grad][-1].requires_grad_(False)
 
 
-def _share(layers: list[ll.Variant]) -> None:
-    first = layers[0] if layers else None
-    for layer in layers[1:]:
-        for name, parameter in layer.named_parameters(recurse=False):
-            own = first._parameters[name] if first is not None else None
-            if own is not None and own.shape == parameter.shape and own.device == parameter.device:
-                layer.register_parameter(name, own)
-
-
-def _permute(layers: list[ll.Variant]) -> None:
+def _permute(layers: list[list[Tensor]]) -> None:
     with torch.no_grad():
-        for layer in layers:
-            tensor = max(_trainable(layer), key=Tensor.numel, default=None)
-            if tensor is not None:
+        for tensors in layers:
+            trained = [tensor for tensor in tensors if tensor.requires_grad]
+            if (tensor := max(trained, key=Tensor.numel, default=None)) is not None:
                 tensor.copy_(tensor.flatten().roll(1).view_as(tensor))
 
 
-def _after(variant: str, change: Callable[[list[ll.Variant]], None]) -> Wrapper:
-    """Of attach and load: what they leave is changed."""
+def _layers(model: nn.Module, variant: str) -> dict[str, ll.Variant]:
+    found = {n: layer for handle in ll.adapters_of(model) for n, layer in handle.layers().items()}
+    return {name: layer for name, layer in found.items() if layer.name == variant}
 
+
+def _share(variant: str) -> Wrapper:
     def wrapper(original: Callable[..., Any], model: nn.Module, *args: Any, **kwargs: Any) -> Any:
         result = original(model, *args, **kwargs)
-        change(_layers(model, variant))
+        layers = [*_layers(model, variant).values()]
+        for layer in layers[1:]:
+            for name, parameter in layer.named_parameters(recurse=False):
+                own = layers[0]._parameters[name]
+                if own is not None and own.shape == parameter.shape and own.device == parameter.device:
+                    layer.register_parameter(name, own)
         return result
 
     return wrapper
 
 
-def _while_saving(variant: str, change: Callable[[Tensor], Tensor]) -> Wrapper:
-    """Of save: the file holds something else, the model does not."""
-
-    def wrapper(original: Callable[..., Any], model: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        tensors = [p for layer in _layers(model, variant) for p in layer.parameters()]
-        own = [tensor.detach().clone() for tensor in tensors]
-        with torch.no_grad():
-            try:
-                for tensor in tensors:
-                    tensor.copy_(change(tensor))
-                return original(model, *args, **kwargs)
-            finally:
-                for tensor, value in zip(tensors, own, strict=True):
-                    tensor.copy_(value)
-
-    return wrapper
-
-
-def _merging(variant: str, change: Callable[[Any, Tensor, Tensor | None, float], None]) -> Wrapper:
-    """Of merge: change(layer, its weight before, its bias before, the adapter's factor) after it."""
-
-    def wrapper(original: Callable[..., Any], model: nn.Module) -> Any:
-        of: dict[str, Any] = {
-            name: (layer.scale, model.get_submodule(name))
-            for handle in ll.adapters_of(model)
-            for name, layer in handle.layers().items()
-            # What is no linear layer of a known forward, merge refuses.
-            if layer.name == variant and isinstance(model.get_submodule(name), LINEAR)
-        }
-        before = {
-            name: [None if t is None else t.detach().clone() for t in (m.weight, m.bias)]
-            for name, (_, m) in of.items()
-        }
-        result = original(model)
-        with torch.no_grad():
-            for name, (scale, layer) in of.items():
-                change(layer, *before[name], scale)  # type: ignore[call-arg,arg-type]  # a weight, a bias
-        return result
-
-    return wrapper
-
-
-def _twice(layer: Any, weight: Tensor, bias: Tensor | None, scale: float) -> None:
-    layer.weight += layer.weight - weight
-    if bias is not None:
-        layer.bias += layer.bias - bias
-
-
-def _without_bias(layer: Any, weight: Tensor, bias: Tensor | None, scale: float) -> None:
-    if bias is not None:
-        layer.bias.copy_(bias)
-
-
-def _without_factor(layer: Any, weight: Tensor, bias: Tensor | None, scale: float) -> None:
-    layer.weight.copy_(weight + (layer.weight - weight) / scale)
+def _base(model: nn.Module, variant: str) -> Callable[[], dict[str, Part]]:
+    # What is no linear layer of a known forward, merge refuses.
+    found = {name: (layer, model.get_submodule(name)) for name, layer in _layers(model, variant).items()}
+    linear = {name: (a.scale, layer) for name, (a, layer) in found.items() if isinstance(layer, LINEAR)}
+    return lambda: {
+        f"{name}.{kind}": Part(tensor, kind == "bias", scale)
+        for name, (scale, layer) in linear.items()
+        for kind in ("weight", "bias")
+        if (tensor := getattr(layer, kind)) is not None
+    }
 
 
 def interface_mutants(variant: str) -> Iterator[Wrapped]:
     """Every interface operator on one variant, built in or a user's."""
     kind: Any = ll.VARIANTS[variant]
     hook = "adapt_input" if kind.adapt_input is not ll.Variant.adapt_input else "adapt_output"
-
-    def made(name: str, breaks: str, function: Any, wrapper: Wrapper) -> Wrapped:
-        models = "a fault seen from outside"
-        target = plain(function)
-        return Wrapped(f"{variant}: {name}", breaks, models, (variant,), (), function=target, wrapper=wrapper)
-
-    for name, (breaks, give) in FORWARD.items():
-        yield made(name, breaks, getattr(kind, hook), _hooked(give))
-    yield made("parameter_frozen", "the last parameter never learns", ll.attach, _after(variant, _freeze))
-    yield made("parameters_shared", "layers of a shape share them", ll.attach, _after(variant, _share))
-    yield made("frozen_by_load", "the last parameter never learns again", ll.load, _after(variant, _freeze))
-    yield made("load_permutes", "numbers go to the entry beside theirs", ll.load, _after(variant, _permute))
-    rounded = _while_saving(variant, lambda tensor: tensor.bfloat16().to(tensor.dtype))
-    yield made("saved_rounded", "the file holds bfloat16", ll.save, rounded)
-    yield made(
-        "saved_as_zeros", "the file holds no numbers", ll.save, _while_saving(variant, torch.zeros_like)
+    grip = Grip(
+        variant,
+        lambda model: [[*layer.parameters()] for layer in _layers(model, variant).values()],
+        lambda model: _base(model, variant),
+        makes=False,
     )
-    yield made("merge_twice", "the update is folded in twice", ll.merge, _merging(variant, _twice))
-    yield made("merge_without_bias", "the bias stays what it was", ll.merge, _merging(variant, _without_bias))
+    for name, (breaks, give) in FORWARD.items():
+        yield grip.mutant(name, breaks, getattr(kind, hook), _hooked(give))
+    yield from grip.mutants(ll.attach, ll.load, ll.save, ll.merge)
+    yield grip.mutant("parameters_shared", "layers of a shape share them", ll.attach, _share(variant))
+    kept = grip.merging(lambda now, before: before if now.bias else now.tensor)
+    yield grip.mutant("merge_without_bias", "the bias stays what it was", ll.merge, kept)
     if "alpha" not in kind.config_class.unused:
-        yield made(
-            "merge_without_factor", "alpha / r is left out", ll.merge, _merging(variant, _without_factor)
+        bare = grip.merging(
+            lambda now, before: now.tensor if now.bias else before + (now.tensor - before) / now.scale
         )
+        yield grip.mutant("merge_without_factor", "alpha / r is left out", ll.merge, bare)

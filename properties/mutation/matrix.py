@@ -13,10 +13,10 @@ from hypothesis import Phase, settings
 import lora_lite as ll
 from properties.judging.assertions import Violation
 from properties.judging.claim import Claim, load_claims
-from properties.judging.outcome import Meter, measuring
+from properties.judging.outcome import Meter, NothingComparedError, measuring
 from properties.mutation.evidence import asked
 from properties.mutation.mutant import Mutant
-from properties.mutation.order import noticed, rank
+from properties.mutation.order import noticed, rank, stated
 from properties.mutation.reach import budget, reach
 from properties.mutation.trees import InjectionError
 from strategies.options import forget
@@ -72,10 +72,28 @@ class Row:
         return list(dict.fromkeys(cell.variant for cell in self.cells))
 
     @property
+    def witnesses(self) -> list[str]:
+        """On the first variant, where a whole matrix asks every claim, the one that notices alone, or two."""
+        return Row(self.mutant, [c for c in self.cells if c.variant == self.variants[0]]).killers[:2]
+
+    def contradicts(self, stated: Sequence[str], *, whole: bool) -> bool:
+        """Whether none of these claims noticed; in a whole matrix, others than the one that is said to."""
+        others = whole and len(stated) == 1 and self.witnesses != [*stated]
+        return bool(stated) and (others or not {*stated} & {*self.killers})
+
+    @property
     def survivors(self) -> list[str]:
         """The variants on which nothing noticed."""
         killed = {cell.variant for cell in self.cells if cell.outcome == "killed"}
         return [variant for variant in self.variants if variant not in killed]
+
+
+def rows_of(cells: Iterable[Cell]) -> list[Row]:
+    """A row a mutant."""
+    rows: dict[str, Row] = {}
+    for cell in cells:
+        rows.setdefault(cell.mutant, Row(cell.mutant)).cells.append(cell)
+    return [*rows.values()]
 
 
 def run_cell(made: Claim, mutant: Mutant, variant: str, how: settings) -> Cell:
@@ -97,6 +115,8 @@ def run_cell(made: Claim, mutant: Mutant, variant: str, how: settings) -> Cell:
         return Cell(made.name, mutant.name, variant, "killed", examples, seconds, shrunk, meter.worst, recipe)
     except InjectionError:
         raise
+    except NothingComparedError:
+        pass  # so few examples tell nothing
     except Exception as error:
         return Cell(
             made.name,
@@ -157,12 +177,13 @@ def applicable(variant: str) -> Sequence[Claim]:
 def ranked(
     mutant: Mutant, variant: str, first: Sequence[str] = (), *, among: Sequence[str] | None = None
 ) -> list[Claim]:
-    """As applicable, or of these alone; before the others those named first, and those that noticed its
-    functions fail before.
+    """As applicable, or of these alone; before the others those named first, in that order, and those that
+    noticed its functions fail before.
     """
     own = claims_on(variant)
     claims = applicable(variant) if among is None else [own[n] for n in dict.fromkeys(among) if n in own]
-    return sorted(claims, key=lambda p: (p.name not in first, rank(mutant.targets, p.name)))
+    place = {name: i for i, name in reversed([*enumerate(first)])}
+    return sorted(claims, key=lambda p: (place.get(p.name, len(first)), rank(mutant.targets, p.name)))
 
 
 @contextmanager
@@ -189,18 +210,21 @@ def run_row(mutant: Mutant, *, examples: int, full: int, whole: bool) -> Row:
     for variant in mutant.applies_to:
         if whole and variant == mutant.applies_to[0]:
             for made in applicable(variant):
-                cell = _cell(made, mutant, variant, budget(examples, shrink=row.shrunk is None))
+                cell = run_reached(made, mutant, variant, budget(examples, shrink=row.shrunk is None))
                 drawn = cell.outcome == "killed" and made.cases is not None
                 found = (
                     signal(made, mutant, variant, cell.signal, examples=examples, full=full) if drawn else {}
                 )
                 row.cells.append(replace(cell, signal=found))
         else:
-            # Patience first with the claims that noticed such a failure before, which run this code: all
-            # others take longer.
+            # What is stated of the first variant has all examples before another may notice. Then patience
+            # with the claims that noticed such a failure before, which run this code: all others take longer.
+            own = stated().get(mutant.name, []) if variant == mutant.applies_to[0] else []
             known = [*_likely(mutant, row), *noticed(mutant.targets)]
             _ = (
-                _until_killed(row, mutant, variant, examples, among=known, everything=True)
+                _until_killed(row, mutant, variant, examples, among=own)
+                or _until_killed(row, mutant, variant, full, among=own)
+                or _until_killed(row, mutant, variant, examples, among=known, everything=True)
                 or _until_killed(row, mutant, variant, full, among=known)
                 or _until_killed(row, mutant, variant, examples)
             )
@@ -209,7 +233,8 @@ def run_row(mutant: Mutant, *, examples: int, full: int, whole: bool) -> Row:
     return row
 
 
-def _cell(made: Claim, mutant: Mutant, variant: str, how: settings) -> Cell:
+def run_reached(made: Claim, mutant: Mutant, variant: str, how: settings) -> Cell:
+    """run_guarded, of a claim that runs the changed code; any other is unreached."""
     if mutant.reached & reach(made, variant).code:
         return run_guarded(made, mutant, variant, how)
     return Cell(made.name, mutant.name, variant, "unreached")
@@ -224,8 +249,8 @@ def run_guarded(made: Claim, mutant: Mutant, variant: str, how: settings) -> Cel
 
 
 def _likely(mutant: Mutant, row: Row) -> list[str]:
-    """The claim that is said to notice it alone, and those that noticed it on a variant before."""
-    return [*([mutant.alone] if mutant.alone else []), *row.killers]
+    """The claims that are said to notice it, and those that noticed it on a variant before."""
+    return [*stated().get(mutant.name, []), *row.killers]
 
 
 def _until_killed(
@@ -239,7 +264,7 @@ def _until_killed(
 ) -> bool:
     known = _likely(mutant, row)
     for made in ranked(mutant, variant, known, among=among):
-        run = run_guarded if everything or made.name in known else _cell
+        run = run_guarded if everything or made.name in known else run_reached
         cell = run(made, mutant, variant, budget(examples, shrink=row.shrunk is None))
         # One kill's error is not that of the easiest case, which nobody has looked for here.
         row.cells.append(replace(cell, signal={}))

@@ -134,7 +134,6 @@ class Mutant:
     equivalent  why no property can tell it from correct code; None for one that must be caught
     by_chance   what it does differs from run to run, so that the case that caught it need not show it again
     history     it shows after certain steps of a model's life alone, and a life of them must show it
-    alone       the claim that is expected to notice it where no other does; None where others do
     elsewhere   the test that notices it where no claim can, in several processes; `equivalent` to the claims
     """
 
@@ -146,7 +145,6 @@ class Mutant:
     equivalent: str | None = None
     by_chance: bool = False
     history: bool = False
-    alone: str | None = None
     elsewhere: str | None = None
 
     @cached_property

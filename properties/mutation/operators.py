@@ -13,39 +13,28 @@ from typing import Any
 Edits = Iterator[tuple[str, ast.AST]]
 OPERATORS: dict[type[ast.AST], list[Callable[[Any], Edits]]] = {}
 
-ARITHMETIC = {
-    ast.Add: (ast.Sub,),
-    ast.Sub: (ast.Add,),
-    ast.Mult: (ast.Div,),
-    ast.Div: (ast.Mult,),
-    ast.FloorDiv: (ast.Mult,),
-    ast.Mod: (ast.FloorDiv,),
-    ast.Pow: (ast.Mult,),
-    ast.BitOr: (ast.BitAnd,),
-    ast.BitAnd: (ast.BitOr,),
-}
-COMPARISON = {
-    ast.Lt: (ast.LtE, ast.GtE),
-    ast.LtE: (ast.Lt, ast.Gt),
-    ast.Gt: (ast.GtE, ast.LtE),
-    ast.GtE: (ast.Gt, ast.Lt),
-    ast.Eq: (ast.NotEq,),
-    ast.NotEq: (ast.Eq,),
-    ast.Is: (ast.IsNot,),
-    ast.IsNot: (ast.Is,),
-    ast.In: (ast.NotIn,),
-    ast.NotIn: (ast.In,),
-}
+
+def _taken(told: str) -> dict[str, list[str]]:
+    """What each may be taken for: "one other, this that/those"."""
+    return {one: others.split("/") for one, others in (pair.split() for pair in told.split(", "))}
+
+
+# By the names of their classes in ast.
+ARITHMETIC = _taken(
+    "Add Sub, Sub Add, Mult Div, Div Mult, FloorDiv Mult, Mod FloorDiv, Pow Mult, BitOr BitAnd, BitAnd BitOr"
+)
+COMPARISON = _taken(
+    "Lt LtE/GtE, LtE Lt/Gt, Gt GtE/LtE, GtE Gt/Lt, Eq NotEq, NotEq Eq, Is IsNot, IsNot Is, In NotIn, NotIn In"
+)
 # Properties that stand for what they belong to, but for one thing.
 VIEWS = ("mT", "T", "data")
 # Names that stand beside each other in a manual, and are taken for each other.
-_TAKEN = (
+NEIGHBOURS = _taken(
     "min max, max min, any all, all any, sum mean, abs square, round int, repeat_interleave repeat,"
     " zeros ones/kaiming_uniform, kaiming_uniform zeros, kaiming_uniform_ kaiming_normal_,"
     " fullmatch match/search, base_parameters named_parameters, full_tensor to_local, float64 float32"
 )
-NEIGHBOURS = {one: others.split("/") for one, others in (pair.split() for pair in _TAKEN.split(", "))}
-WORDS = {"exact": "rounding", "rounding": "exact", "zero": "nonzero", "nonzero": "zero"}
+WORDS = _taken("exact rounding, rounding exact, zero nonzero, nonzero zero")
 # Calls that answer yes or no.
 QUESTIONS = ("hasattr", "isinstance", "issubclass", "callable", "any", "all")
 # What multiplies.
@@ -75,30 +64,35 @@ def _with(node: ast.AST, **fields: Any) -> Any:
     return type(node)(**{**same, **fields})
 
 
-def _without(items: list[Any], i: int) -> list[Any]:
-    return [*items[:i], *items[i + 1 :]]
+def _put(items: list[Any], i: int, *new: Any) -> list[Any]:
+    """The items with these in the place of the i-th."""
+    return [*items[:i], *new, *items[i + 1 :]]
+
+
+def _others(table: dict[str, list[str]], one: ast.AST) -> list[ast.AST]:
+    return [getattr(ast, name)() for name in table.get(type(one).__name__, ())]
 
 
 @operator(ast.BinOp)
 def _arithmetic(node: ast.BinOp) -> Edits:
-    for other in ARITHMETIC.get(type(node.op), ()):
-        yield "arithmetic", _with(node, op=other())
+    for other in _others(ARITHMETIC, node.op):
+        yield "arithmetic", _with(node, op=other)
     yield "operand", node.left
     yield "operand", node.right
 
 
 @operator(ast.AugAssign)
 def _assignment(node: ast.AugAssign) -> Edits:
-    for other in ARITHMETIC.get(type(node.op), ()):
-        yield "arithmetic", _with(node, op=other())
+    for other in _others(ARITHMETIC, node.op):
+        yield "arithmetic", _with(node, op=other)
     yield "operand", ast.Assign([node.target], node.value, lineno=node.lineno)
 
 
 @operator(ast.Compare)
 def _comparison(node: ast.Compare) -> Edits:
     for i, one in enumerate(node.ops):
-        for other in COMPARISON[type(one)]:
-            yield "comparison", _with(node, ops=[*node.ops[:i], other(), *node.ops[i + 1 :]])
+        for other in _others(COMPARISON, one):
+            yield "comparison", _with(node, ops=_put(node.ops, i, other))
 
 
 @operator(ast.Compare, ast.UnaryOp, ast.Call)
@@ -113,7 +107,7 @@ def _answer(node: ast.expr) -> Edits:
 def _boolean(node: ast.BoolOp) -> Edits:
     yield "boolean", _with(node, op=ast.Or() if isinstance(node.op, ast.And) else ast.And())
     for i in range(len(node.values)):
-        rest = _without(node.values, i)
+        rest = _put(node.values, i)
         yield "boolean", rest[0] if len(rest) == 1 else _with(node, values=rest)
 
 
@@ -127,7 +121,7 @@ def _constant(node: ast.Constant) -> Edits:
     if isinstance(node.value, bool):
         yield "truth", ast.Constant(not node.value)
     elif isinstance(node.value, str) and node.value in WORDS:
-        yield "neighbour", ast.Constant(WORDS[node.value])
+        yield from (("neighbour", ast.Constant(other)) for other in WORDS[node.value])
     elif isinstance(node.value, int | float):
         for other in (node.value + 1, node.value - 1, node.value * 2):
             yield "constant", ast.Constant(other)
@@ -151,20 +145,20 @@ def _filter(node: Any) -> Edits:
     for i, one in enumerate(node.generators):
         for test in one.ifs:
             left = _with(one, ifs=[other for other in one.ifs if other is not test])
-            yield "condition", _with(node, generators=[*node.generators[:i], left, *node.generators[i + 1 :]])
+            yield "condition", _with(node, generators=_put(node.generators, i, left))
 
 
 @operator(ast.Call)
 def _arguments(node: ast.Call) -> Edits:
     for i in range(len(node.args)):
-        yield "argument dropped", _with(node, args=_without(node.args, i))
+        yield "argument dropped", _with(node, args=_put(node.args, i))
     for i, (first, second) in enumerate(pairwise(node.args)):
         swapped = [*node.args[:i], second, first, *node.args[i + 2 :]]
         yield "arguments swapped", _with(node, args=swapped)
     for i, keyword in enumerate(node.keywords):
         # zip(strict=True) asserts what holds.
         if keyword.arg != "strict":
-            yield "keyword dropped", _with(node, keywords=_without(node.keywords, i))
+            yield "keyword dropped", _with(node, keywords=_put(node.keywords, i))
 
 
 @operator(ast.Call)
@@ -248,7 +242,7 @@ def _handler(node: ast.Try) -> Edits:
     for i, one in enumerate(node.handlers):
         if one.type is not None:
             wide = _with(one, type=ast.Name("Exception", ast.Load()))
-            yield "except widened", _with(node, handlers=[*node.handlers[:i], wide, *node.handlers[i + 1 :]])
+            yield "except widened", _with(node, handlers=_put(node.handlers, i, wide))
     if node.finalbody and not node.handlers:
         yield "finally dropped", ast.If(ast.Constant(True), [*node.body, *node.finalbody], [])
 

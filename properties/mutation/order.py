@@ -1,17 +1,20 @@
-"""Which claims noticed failures of a function before: they are asked first, and a mutant dies sooner.
+"""Which claims noticed before: they are asked first, and a mutant dies sooner.
 
-order.json is written by `python -m properties.mutation --write-order`. It changes how long a run takes, never
-what it finds: a claim that is not in it is asked all the same.
+order.json has the claims that noticed a failure of a function; `python -m properties.mutation named
+--write-order` writes it. It changes how long a run takes, never what it finds: a claim that is not in it is
+asked all the same. killers.json has for each named mutant the claim that notices it alone, or two that do;
+`python -m properties.mutation killers` writes it.
 """
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from types import FunctionType
 
 FILE = Path(__file__).parent / "order.json"
+KILLERS = Path(__file__).parent / "killers.json"
 # By module and function, the claims that noticed a mutant of it, the most frequent one first.
 Known = dict[str, dict[str, list[str]]]
 
@@ -59,6 +62,23 @@ def write(kills: Iterable[tuple[FunctionType, str]]) -> None:
         for name, claims in found.items():
             before = told.setdefault(module, {}).get(name, [])
             told[module][name] = list(dict.fromkeys([*(claim for claim, _ in claims.most_common()), *before]))
-    # One line a module, so that a change of one is a change of one line.
+    _write(FILE, told)
+
+
+@cache
+def stated() -> Mapping[str, list[str]]:
+    """By named mutant the claim that notices it alone, or two that do; nothing where nobody measured it."""
+    return json.loads(KILLERS.read_text(encoding="utf-8")) if KILLERS.exists() else {}
+
+
+def state(found: Mapping[str, list[str]], catalogue: Iterable[str]) -> None:
+    """Write these, and of those known before what the catalogue still has."""
+    told = {**stated(), **found}
+    _write(KILLERS, {name: told[name] for name in catalogue if name in told})
+    stated.cache_clear()
+
+
+def _write(file: Path, told: Mapping[str, object]) -> None:
+    # One line a name, so that a change of one is a change of one line.
     lines = (f"{json.dumps(name)}: {json.dumps(told[name], sort_keys=True)}" for name in sorted(told))
-    FILE.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    file.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")

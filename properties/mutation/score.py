@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 from properties.mutation.survey import Outcome
-from properties.mutation.table import joined
+from properties.mutation.table import reasons
 
 KNOWN = Path(__file__).parent / "known.txt"
+STAYS = Path(__file__).parent / "stays.txt"
 Kind = Literal["named", "generic", "interface", "foreign"]
 
 
@@ -48,15 +49,13 @@ class Score:
 @cache
 def known() -> dict[str, Known]:
     """What known.txt says, by the mutant's name."""
-    found: dict[str, Known] = {}
-    section = ""
-    for _, line in joined(KNOWN.read_text(encoding="utf-8").splitlines()):
-        if line.startswith("["):
-            section = line.strip("[]")
-        elif line and section:
-            name, _, reason = line.rpartition(" <- ")
-            found[name] = Known(section == "equivalent", reason)
-    return found
+    return {name: Known(section == "equivalent", reason) for section, name, reason in reasons(KNOWN)}
+
+
+@cache
+def stays() -> dict[str, str]:
+    """By claim that alone catches nothing of the catalogue, what it would see if another one went."""
+    return {name: reason for _, name, reason in reasons(STAYS)}
 
 
 def score(kind: Kind, outcomes: Iterable[Outcome]) -> Score:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, Literal
 
-from properties.mutation.matrix import applicable, nothing_remembered, ranked, run_guarded
+from properties.mutation.matrix import applicable, nothing_remembered, ranked, run_guarded, run_reached
 from properties.mutation.mutant import Mutant
+from properties.mutation.order import noticed
 from properties.mutation.reach import budget, reach
 
 State = Literal["killed", "loud", "survived", "equivalent"]
@@ -19,6 +20,8 @@ State = Literal["killed", "loud", "survived", "equivalent"]
 DEADLINE, PATIENCE = 180.0, 10
 # Of a mutant that many variants show, so many are asked; these first: of outputs, of inputs, with data.
 MOST, PILOTS = 3, ("lora", "hra", "antipasto")
+# So many claims are likely to notice: those that noticed a mutant of the same function or module before.
+LIKELY = 20
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,26 @@ def judged(mutant: Mutant, *, examples: int, full: int) -> Outcome:
                         seconds = time.perf_counter() - began
                         return Outcome(mutant.name, state, made.name, variant, cell.detail[:200], seconds)
     return Outcome(mutant.name, "survived", seconds=time.perf_counter() - began)
+
+
+@nothing_remembered()
+def killers(mutant: Mutant, *, examples: int, full: int, everything: bool) -> list[str]:
+    """Two claims that notice on the first variant, or the one that does alone; nothing where only
+    `everything` would tell, every claim that runs the changed code, and is not asked for.
+
+    The likely ones have all examples before one is said to be alone, the others a few, as in the matrix.
+    """
+    variant, found = mutant.applies_to[0], dict[str, None]()
+    claims = ranked(mutant, variant, noticed(mutant.targets))
+    likely, others = claims[:LIKELY], claims[LIKELY:]
+    rest = [(likely, full), (others, examples)] if everything else []
+    for claims, tried in [(likely, examples), *rest]:
+        for made in (claim for claim in claims if claim.name not in found):
+            if run_reached(made, mutant, variant, budget(tried, shrink=False)).outcome == "killed":
+                found[made.name] = None
+            if len(found) == 2:
+                return list(found)
+    return list(found) if everything else []
 
 
 def showing(mutant: Mutant) -> list[str]:

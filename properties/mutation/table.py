@@ -3,8 +3,7 @@
     [module: variants]                     what the rows below it are about, unless they say so themselves
     name: breaks <- models @@ function: before => after
     name (lora, hra; history): ...         other variants than the section's ("all": the built-in ones), and
-                                           what Mutant says of it: history, by_chance, alone CLAIM,
-                                           elsewhere TEST
+                                           what Mutant says of it: history, by_chance, elsewhere TEST
 
 A row goes on in indented lines. "@@" begins a change, and may come several times; its function may name
 another module ("module:function"). In code ";;" is a new line, indented by what follows after one space;
@@ -25,6 +24,7 @@ ALL = "all"
 SECTION = re.compile(r"\[([\w.]+): ([\w, ]+)\]")
 ROW = re.compile(r"(\w+)(?: \(([^)]*)\))?: (.+?) <- (.+?) @@ (.+)")
 CHANGE = re.compile(r"([\w.]+(?::[\w.]+)?): (.+?) =>(?: (.*))?")
+SEVERAL = re.compile(r"(\w+(?:, \w+)+): (\w+)")
 FLAGS = ("history", "by_chance")
 
 CATALOGUE: dict[str, Mutant] = {}
@@ -76,14 +76,25 @@ def joined(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
     yield first, row
 
 
+def reasons(path: Path) -> Iterator[tuple[str, str, str]]:
+    """(section, name, reason) of a table with rows "name <- reason", or "a, b: name <- reason"."""
+    section = ""
+    for _, line in joined(path.read_text(encoding="utf-8").splitlines()):
+        if line.startswith("["):
+            section = line.strip("[]")
+        elif line and section:
+            name, _, reason = line.rpartition(" <- ")
+            several = SEVERAL.fullmatch(name)
+            names = [f"{one}: {several[2]}" for one in several[1].split(", ")] if several else [name]
+            yield from ((section, one, reason) for one in names)
+
+
 def _mutant(row: re.Match[str], section: Section, where: str) -> Mutant:
     name, about, breaks, models, steps = row.groups()
     variants, flags = section.variants, dict[str, bool | str]()
     for part in filter(None, re.split("; *", about or "")):
         if part in FLAGS:
             flags[part] = True
-        elif part.startswith("alone "):
-            flags["alone"] = part.removeprefix("alone ")
         elif part.startswith("elsewhere "):
             flags["elsewhere"] = test = part.removeprefix("elsewhere ")
             flags["equivalent"] = f"to the claims, which run in one process; {test} notices it"

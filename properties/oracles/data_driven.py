@@ -7,13 +7,19 @@ CorDA, arXiv:2406.05223 equations 1 to 4: W C = U S V^T, C the covariance of the
 terms of U S (V^T C^-1), the first ("ipm") or the last ("kpm"); the rest stays in the weight. From code read
 for facts: C + 0.01 mean(diag C) I stands in its place. In peft C is divided by the square of an entry of the
 inputs, which moves numbers between A and B and leaves their product.
+
+LoftQ, arXiv:2310.08659 algorithm 1 with one step: Q, what the weight is in four or eight bits, takes its
+place, and B A is the nearest to W - Q of its rank, balanced: roots of the singular values in A and in B. The
+levels of four bits are NormalFloat's, arXiv:2305.14314 appendix E, times the largest entry of each 64 in a
+row; of eight, by the code of bitsandbytes, 127ths of the largest in each row, all of it in half precision
+before. What is added is s B A, and should make up for what is lost.
 """
 
 import torch
 from torch import Tensor
 
 from properties.oracles import eva
-from properties.oracles.laws import Law, Options, Tensors, scale
+from properties.oracles.laws import Law, Options, Tensors, never, scale
 
 DAMPED = 0.01
 
@@ -47,4 +53,41 @@ def corda_laws(W: Tensor, p: Tensors, options: Options, inputs: Tensor) -> list[
     ]
 
 
-LAWS = {"eva": eva_laws, "corda": corda_laws}
+# NormalFloat: quantiles of the normal distribution, of which one is zero.
+LEVELS = (
+    *(-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635),
+    *(-0.18477343022823334, -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725),
+    *(0.24611230194568634, 0.33791524171829224, 0.44070982933044434, 0.5626170039176941),
+    *(0.7229568362236023, 1.0),
+)
+BLOCK = 64
+
+
+def _lost(W: Tensor, Q: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+    """How far each entry is from Q, and from the nearest that so many bits can hold."""
+    if bits == 8:
+        W = W.half().double()
+        step = W.abs().amax(1, keepdim=True) / 127
+        return (W - Q).abs(), (W - step * (W / step).round()).abs()
+    lost = []
+    for block in torch.split(W.flatten(), BLOCK):
+        held = block.abs().amax() * torch.tensor(LEVELS).to(W)
+        lost.append((block[:, None] - held).abs().amin(1))
+    return (W - Q).abs(), torch.cat(lost).view_as(W)
+
+
+def loftq_laws(W: Tensor, p: Tensors, options: Options, inputs: Tensor) -> list[Law]:
+    """Q is what is now in the weight's place."""
+    A, B, rest = p["A"], p["B"], W - p["Q"]
+    S, r, size = torch.linalg.svdvals(rest), len(p["A"]), W.norm()
+    beyond = (rest - scale(options) * B @ A).norm() - rest.norm()
+    return [
+        Law("Q is the nearest to W", *_lost(W, p["Q"], options["bits"]), W.abs().amax()),
+        Law("B A leaves of W - Q what no other of its rank does", (rest - B @ A).norm(), S[r:].norm(), size),
+        Law("A A^T is diagonal", A @ A.mT, (A @ A.mT).diagonal().diag(), size),
+        Law("B^T B = A A^T", B.mT @ B, A @ A.mT, size),
+        never("Q + s B A is further from W than Q", beyond, size),
+    ]
+
+
+LAWS = {"eva": eva_laws, "corda": corda_laws, "loftq": loftq_laws}

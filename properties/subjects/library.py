@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from hypothesis.strategies import SearchStrategy
@@ -198,6 +198,17 @@ class Life:
         raise NotImplementedError
 
 
+class Stop(NamedTuple):
+    """A method of a class: for the gradient its result is a constant, or, passed, it is not there at all.
+
+    owner: None where what stops is no result of a method, and nothing can be compared.
+    """
+
+    owner: Any
+    method: str = ""
+    passed: bool = False
+
+
 class Library:
     """name: on the command line. package: what pip installs."""
 
@@ -222,9 +233,9 @@ class Library:
         """Every setting of an adapter by its name: a config, or a mapping."""
         return dict(case.settings)
 
-    def stops(self, case: LibraryCase) -> bool:
-        """Whether its documentation says that a gradient stops short of the whole derivative."""
-        return False
+    def stops(self, case: LibraryCase) -> Stop | None:
+        """Where its documentation says that a gradient stops short of the whole derivative."""
+        return None
 
     def continuous(self, case: LibraryCase) -> bool:
         """Whether its documentation leaves it a small change that a small first step makes."""

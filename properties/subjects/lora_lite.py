@@ -58,6 +58,9 @@ class LoraLite:
     def laws(self, case: Case) -> Mapping[str, Any]:
         return ll.VARIANTS[case.variant].laws
 
+    def owner(self, case: Case) -> type:
+        return ll.VARIANTS[case.variant]
+
     def save(self, model: nn.Module, path: PathLike[str]) -> None:
         ll.save(model, path)
 

@@ -5,11 +5,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import lora_lite as ll
-from properties.subjects.library import Library, LibraryCase, Life, Method, Settings, plain
+from properties.subjects.library import Library, LibraryCase, Life, Method, Settings, Stop, plain
 from strategies.layers import calibration_batches
 from strategies.options import ALPHAS, build_config, own_options
 
@@ -74,8 +75,8 @@ class OwnLibrary(Library):
         (adapter,) = ll.adapters_of(life.model)
         return adapter.config
 
-    def stops(self, case: LibraryCase) -> bool:
-        return case.name == "dora"
+    def stops(self, case: LibraryCase) -> Stop | None:
+        return Stop(ll.DoRA, "row_norms") if case.name == "dora" else None
 
     def continuous(self, case: LibraryCase) -> bool:
         return ll.VARIANTS[case.name].continuous(build_config(case.name, case.settings))
@@ -84,7 +85,9 @@ class OwnLibrary(Library):
         data = None
         if ll.VARIANTS[case.name].needs_calibration:
             data = calibration_batches(case.seed, case.linear.d_in, case.dtype)
-        ll.attach(model, build_config(case.name, case.settings), data)
+        # What is asked in float64 is asked of all of it: a step of a coarser tensor is rounded.
+        wide = {"dtype": case.dtype} if case.dtype == torch.float64 else {}
+        ll.attach(model, build_config(case.name, case.settings, **wide), data)
         return OwnLife(model, case)
 
     def load(self, model: nn.Module, folder: Path, case: LibraryCase) -> Life:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from properties.subjects import peft_data
 from properties.subjects.introspection import families, keys_of, numbers_of
-from properties.subjects.library import Library, LibraryCase, Life, Method, Settings, refusing
+from properties.subjects.library import Library, LibraryCase, Life, Method, Settings, Stop, refusing
 
 FIRST, SECOND = "default", "second"
 # These want a transformer, a prompt or other adapters, and no linear layer; peft's registry does not say so.
@@ -74,10 +74,11 @@ def _config_class(name: str) -> Any:
     return {kind.value.lower(): config for kind, config in PEFT_TYPE_TO_CONFIG_MAPPING.items()}[name]
 
 
-def _config(case: LibraryCase) -> Any:
+def _config(case: LibraryCase, **also: Any) -> Any:
     kind = _config_class(case.family)
     targets = [str(i) for i in range(case.depth)]
-    return kind(**{"target_modules": targets, **REQUIRED.get(case.family, {}), **dict(case.settings)})
+    required = REQUIRED.get(case.family, {})
+    return kind(**{"target_modules": targets, **required, **dict(case.settings), **also})
 
 
 class PeftLife(Life):
@@ -193,6 +194,9 @@ class Peft(Library):
         values = [given.get(name, default) for name, default in own.items() if "weights" in name]
         if case.family in DRAWN_INIT:
             return values == [True]
+        # In few bits the weight is another one, but for what the adapter makes up for.
+        if "loftq" in values:
+            return False
         # HRAConfig: "best to set `r` to an even number; otherwise, the default initialization ... not work".
         odd = case.family == "hra" and given.get("r", 2) % 2 == 1
         # DeftConfig: "the adapter cannot be an identity at init"; UniLoRA and VB-LoRA avoid zeros.
@@ -202,11 +206,19 @@ class Peft(Library):
     def settings(self, life: Any, case: LibraryCase) -> Any:
         return life.model.peft_config[FIRST]
 
-    def stops(self, case: LibraryCase) -> bool:
-        """DoRA's norm is a constant for the gradient: section 4.3 of its paper, cited in peft's layer. OSF
-        projects its gradients, and COFT its weights in the forward: both are what the methods are.
+    def stops(self, case: LibraryCase) -> Stop | None:
+        """DoRA's norm is a constant for the gradient: section 4.3 of its paper, cited in peft's layer. COFT
+        projects its weights in place, in the forward; OSF projects its gradients. Both are what they are.
         """
-        return {("use_dora", True), ("coft", True)} & {*case.settings} != set() or case.family == "osf"
+        if ("use_dora", True) in case.settings:
+            from peft.tuners.lora.dora import DoraLinearLayer
+
+            return Stop(DoraLinearLayer, "get_weight_norm")
+        if ("coft", True) in case.settings:
+            from peft.tuners.oft.layer import OFTRotationModule
+
+            return Stop(OFTRotationModule, "_project_batch", passed=True)
+        return Stop(None) if case.family == "osf" else None
 
     def attach(self, model: nn.Module, case: LibraryCase) -> Life:
         from peft import get_peft_model
@@ -219,10 +231,12 @@ class Peft(Library):
         return case.family == "supertuning" and not dict(case.settings).get("r")
 
     def attach_with(self, model: nn.Module, case: LibraryCase, batches: list[Tensor]) -> Life:
-        return PeftLife(peft_data.attach(model, _config(case), batches, case.seed), case)
+        also = peft_data.given(dict(case.settings)["init_lora_weights"], case.seed)
+        return PeftLife(peft_data.attach(model, _config(case, **also), batches, case.seed), case)
 
     def told(self, settings: Any) -> dict[str, Any]:
-        return {"method": getattr(settings.corda_config, "corda_method", None)}
+        bits = (settings.loftq_config or {}).get("loftq_bits")
+        return {"method": getattr(settings.corda_config, "corda_method", None), "bits": bits}
 
     def load(self, model: nn.Module, folder: Path, case: LibraryCase) -> Life:
         from peft import PeftModel

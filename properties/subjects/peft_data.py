@@ -1,11 +1,31 @@
-"""peft's inits that look at data: EVA and CorDA. LoftQ's needs an accelerator."""
+"""peft's inits that look at data, EVA and CorDA, and LoftQ's, which looks at what few bits lose."""
 
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
-METHODS = ("lora+init_lora_weights=eva", "lora+init_lora_weights=corda")
+METHODS = tuple(f"lora+init_lora_weights={start}" for start in ("eva", "corda", "loftq"))
+
+
+class _OnTheCPU(TorchFunctionMode):
+    """LoftQ's code sends numbers to "cuda", whatever there is; bitsandbytes has it all on the CPU too."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        there = [self._here(value) for value in args]
+        return function(*there, **{name: self._here(value) for name, value in (kwargs or {}).items()})
+
+    def _here(self, value: Any) -> Any:
+        cuda = isinstance(value, str | torch.device) and str(value).startswith("cuda")
+        return "cpu" if cuda else value
+
+
+def given(start: str, seed: int) -> dict[str, Any]:
+    """What its config wants beside that start."""
+    return {"loftq_config": {"loftq_bits": (4, 8)[seed % 2], "loftq_iter": 1}} if start == "loftq" else {}
 
 
 def attach(model: nn.Module, config: Any, batches: list[Tensor], seed: int) -> Any:
@@ -17,7 +37,14 @@ def attach(model: nn.Module, config: Any, batches: list[Tensor], seed: int) -> A
         if config.init_lora_weights == "corda":
             _look(model, config, batches, seed)
             return get_peft_model(model, config)
+        if config.init_lora_weights == "loftq":
+            with _nearby():
+                return get_peft_model(model, config)
         return _eva(model, config, batches)
+
+
+def _nearby() -> AbstractContextManager[Any]:
+    return nullcontext() if torch.cuda.is_available() else _OnTheCPU()
 
 
 def _look(model: nn.Module, config: Any, batches: list[Tensor], seed: int) -> None:

@@ -51,6 +51,9 @@ class Subject(Protocol):
     def laws(self, case: Case) -> Mapping[str, Any]:
         """What its method declares of its formula, see judging/laws.py."""
 
+    def owner(self, case: Case) -> type:
+        """The class whose methods its laws may name."""
+
     def save(self, model: nn.Module, path: PathLike[str]) -> None: ...
     def load(self, model: nn.Module, path: PathLike[str], **options: Any) -> None: ...
     def merge(self, model: nn.Module) -> None: ...

@@ -34,7 +34,10 @@ def begin_fed(case: LibraryCase) -> tuple[Life, torch.Tensor]:
 
 @claim(fed, stage="init", needs=("data",), subject=ANY, share=0.2)
 def test_an_init_from_data_keeps_its_laws(case: LibraryCase) -> None:
-    """EVA's directions and CorDA's terms: the right ones, of the covariance of what the layer was given."""
+    """EVA's directions and CorDA's terms: the right ones, of the covariance of what the layer was given.
+
+    LoftQ's of what the weight loses in few bits.
+    """
     binding = binding_of(case.method)
     start = case.name.partition("=")[2]
     if binding is None or start not in LAWS:
@@ -44,6 +47,7 @@ def test_an_init_from_data_keeps_its_laws(case: LibraryCase) -> None:
     options = {**binding.options(settings), **library(case.library).told(settings)}
     now = {name: t.detach().double() for name, t in binding.symbols(tensors_of(life)).items()}
     W = case.linear.build().weight.detach().double()
+    now["Q"] = life.base()["0.weight"].double()
     for law in LAWS[start](W, now, options, x.double()):
         error = claim_bound(law.magnitude, case.dtype)
         assert_within(law.got, law.wanted, error, what=f"the init law {law.name}", like="kept")
@@ -52,6 +56,8 @@ def test_an_init_from_data_keeps_its_laws(case: LibraryCase) -> None:
 @claim(fed, stage="init", needs=("data",), subject=ANY, share=0.2)
 def test_an_init_from_data_changes_nothing(case: LibraryCase) -> None:
     """What was put into the adapter was taken off the weight."""
+    if not library(case.library).identity(case):
+        raise NotJudgedError(f"{case.method} is not said to start as the base")
     life, x = begin_fed(case)
     wanted, error = output(case.build(), x), own_output(life.model, x).error
     what = "the output after an init from data"

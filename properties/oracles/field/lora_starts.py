@@ -1,7 +1,7 @@
 """LoRA from other starts: W' = W + s (B A - B_0 A_0), what was put into A and B being taken off the weight.
 
 options: r, alpha; start: "gaussian" (A of deviation 1 / r), "random", "olora" (arXiv:2406.01775 algorithm 1:
-Q and R of W), "orthogonal" (B A = 0), "eva" (see eva.py; it wants data).
+Q and R of W), "orthogonal" (B A = 0), "eva" and "loftq" (see data_driven.py; W is then what few bits hold).
 """
 
 from torch import Tensor

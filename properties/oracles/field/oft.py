@@ -3,7 +3,9 @@
 Q is skew, q its entries above the diagonal, (blocks, b (b - 1) / 2), or D a whole matrix with Q = D - D^T.
 options: side "in" (the input is rotated by R^T, OFTv2) or "out" (R^T on the output, LyCORIS); terms: of the
 Neumann series in place of the inverse, None for the exact map; shared: one block for all; limit: COFT in
-LyCORIS, the norm of all of Q is at most that times d_out; block_size: what was asked for; init.
+LyCORIS, the norm of all of Q is at most that times d_out; within: COFT in peft, by its code: that of each
+of n blocks is at most within / sqrt(n), and the nearest such Q is put in its place before each call, for the
+gradient too; block_size: what was asked for; init.
 
 Looked up: version 3 of the paper, sections 3.2 to 3.4, has y = (R W0)^T x for W0 (d_in, d_out), which rotates
 inputs, R = (I + Q)(I - Q)^-1, blocks that may be shared, and for COFT a bound on |R - I| and not on |Q|.
@@ -27,6 +29,13 @@ def size_of(q: Tensor) -> int:
     return (1 + math.isqrt(1 + 8 * q.shape[-1])) // 2
 
 
+def nearest(Q: Tensor, within: float) -> Tensor:
+    """Each block, no longer than its share of that."""
+    norms = Q.square().sum((1, 2), keepdim=True).clamp(min=torch.finfo(Q.dtype).tiny).sqrt()
+    limit = within / math.sqrt(len(Q))
+    return Q * torch.where(norms > limit, limit / norms, 1.0)
+
+
 def adapted(W: Tensor, b: Tensor | None, p: Tensors, options: Options) -> tuple[Tensor, Tensor | None]:
     """x is rotated before W sees it, or W x after; m (d_out, 1) scales rows."""
     Q = skew(p["q"], size_of(p["q"])) if "q" in p else p["D"] - p["D"].mT
@@ -35,6 +44,8 @@ def adapted(W: Tensor, b: Tensor | None, p: Tensors, options: Options) -> tuple[
         norm = Q.square().sum().clamp(min=torch.finfo(Q.dtype).tiny).sqrt()
         limit = options["limit"] * len(W)
         Q = Q * torch.where(norm > limit, limit / norm, 1.0)
+    if options.get("within"):
+        Q = Q + (nearest(Q, options["within"]) - Q).detach()
     R = cayley(Q) if options["terms"] is None else neumann(Q, options["terms"])
     width = W.shape[1] if options["side"] == "in" else W.shape[0]
     if options.get("shared"):
@@ -48,7 +59,8 @@ def laws(p: Tensors, options: Options) -> Laws:
     axis, other = ("row", {"outputs": {"m": 0}}) if options["side"] == "in" else ("column", {"inputs": {}})
     exact = options["terms"] is None and "m" not in p
     kept = {"keeps": ("singular values", f"{axis} norms", f"{axis} angles")} if exact else {}
-    return {"affine_in": ("m",), **other, **kept}
+    scaled = {"affine_in": ("m",)} if "m" in p else {}
+    return {**scaled, **other, **kept}
 
 
 def init_laws(W: Tensor, b: Tensor | None, p: Tensors, options: Options) -> list[Law]:

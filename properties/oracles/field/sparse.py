@@ -8,11 +8,27 @@ rank. options: n; largest: E are the n entries of W that are largest in size, or
 import torch
 from torch import Tensor
 
-from properties.oracles.laws import Law, Options, Tensors, exactly, is_zero, kaiming, never, normal, scale
+from properties.oracles.laws import (
+    Law,
+    Laws,
+    Options,
+    Tensors,
+    exactly,
+    is_zero,
+    kaiming,
+    never,
+    normal,
+    scale,
+)
 
 SOURCE = "documentation"
 TRAINS = ("v", "A", "B")
-LAWS = {"affine_in": ("v", "A", "B"), "apart_from_the_base": True}
+
+
+def laws(p: Tensors, options: Options) -> Laws:
+    """Entries that are picked by their size are others on another base."""
+    apart = {"apart_from_the_base": True} if options.get("largest") is None else {}
+    return {"affine_in": ("v", "A", "B"), **apart}
 
 
 def adapted(W: Tensor, b: Tensor | None, p: Tensors, options: Options) -> tuple[Tensor, Tensor | None]:

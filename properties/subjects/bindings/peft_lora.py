@@ -36,7 +36,10 @@ def _adalora(given: Any) -> dict[str, Any]:
 A, B = "lora_A.*.weight", "lora_B.*.weight"
 FACTORS = of(A=A, B=B)
 OTHERS = inert('"only implemented in GPTQ for now"', "use_qalora", "qalora_group_size")
-STARTS = {"False": "random", **{start: start for start in ("gaussian", "olora", "orthogonal", "eva")}}
+STARTS = {
+    "False": "random",
+    **{start: start for start in ("gaussian", "olora", "orthogonal", "eva", "loftq")},
+}
 PRUNING = ("target_r", "tinit", "tfinal", "deltaT", "beta1", "beta2", "orth_reg_weight")
 
 BINDINGS: dict[str, Binding] = {

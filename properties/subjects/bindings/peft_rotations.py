@@ -20,7 +20,8 @@ def _oft(given: Any) -> dict[str, Any]:
     terms = given.num_cayley_neumann_terms
     options = {"terms": terms if given.use_cayley_neumann else None, "init": given.init_weights}
     size = {"block_size": given.oft_block_size, "blocks": given.r}
-    return {**options, **size, "side": "in", "shared": given.block_share}
+    bound = {"within": given.eps if given.coft else None}
+    return {**options, **size, **bound, "side": "in", "shared": given.block_share}
 
 
 def _psoft(given: Any) -> dict[str, Any]:
@@ -52,6 +53,8 @@ BINDINGS: dict[str, Binding] = {
     ),
     "peft:hra": Binding("hra_columns", of(U="hra_u"), settings(r="r", gs="apply_GS", **INIT)),
     "peft:oft": Binding("oft", of(q="oft_R.*.weight"), _oft, inert=inert("of coft alone", "eps")),
+    # The root that its bound is divided by is that of a whole number, which torch takes in float32.
+    "peft:oft+coft=True": Binding("oft", of(q="oft_R.*.weight"), _oft, dtypes=("float32", "bfloat16")),
     "peft:psoft": Binding(
         "psoft",
         _psoft_tensors,
