@@ -58,6 +58,20 @@ def test_who_is_first_is_told_beyond_the_spread_alone() -> None:
     }
 
 
+def test_a_cell_that_is_behind_is_told_with_what_it_computes(capsys: pytest.CaptureFixture[str]) -> None:
+    """Beside peft's, by flops; the cells that are not are counted alone."""
+    from properties.speed.__main__ import counted
+
+    cell = {"variant": "pissa", "d": 8, "tokens": 1, "dtype": "float32", "phase": "eval"}
+    ours = [{**cell, "beside": beside, "flops": 300} for beside in ("behind", "tie")]
+    theirs = {**cell, "beside": "", "flops": 200}
+    assert counted([ours[0], theirs, ours[1], theirs]) == {"behind": 1, "tie": 1}
+    assert capsys.readouterr().out.splitlines() == [
+        "beside peft, of 2 cells: 0 ahead, 1 tie, 1 behind",
+        "  behind: pissa d=8 tokens=1 float32 eval, of 1.50 × peft's operations",
+    ]
+
+
 def test_what_lives_at_once_is_counted() -> None:
     """Two tensors of 4 kB together, then a smaller one; views and what was there before weigh nothing."""
     from properties.speed.memory import Live, held_by

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -117,8 +117,13 @@ def counted(rows: Iterable[dict[str, Any]]) -> Counter[str]:
     found = Counter(row["beside"] for row in told if row["beside"])
     cells = ", ".join(f"{found[kind]} {kind}" for kind in ("ahead", "tie", "behind"))
     print(f"beside peft, of {found.total()} cells: {cells}")
-    for row in (row for row in told if row["beside"] == "behind"):
-        print(f"  behind: {row['variant']} d={row['d']} tokens={row['tokens']} {row['dtype']} {row['phase']}")
+    # peft's row comes after ours.
+    for row, other in pairwise(told):
+        if row["beside"] == "behind":
+            # What no order of operations makes up for.
+            more = f", of {row['flops'] / max(1, other['flops']):.2f} × peft's operations"
+            cell = f"{row['variant']} d={row['d']} tokens={row['tokens']} {row['dtype']} {row['phase']}"
+            print(f"  behind: {cell}{more}")
     return found
 
 
