@@ -36,7 +36,9 @@ def add_up(y: Tensor, h: Tensor, B: Tensor, scale: float = 1.0) -> Tensor:
     sum is taken in the wider dtype of the two.
     """
     tokens = y.numel() // len(B)
-    if 4 * tokens < len(B) or y.dtype != B.dtype:
+    # One kernel may scale h first, which overflows where the product with B, say of a fresh one, does not.
+    large = scale > torch.finfo(B.dtype).max ** 0.5
+    if 4 * tokens < len(B) or y.dtype != B.dtype or large:
         return torch.add(y, F.linear(h, B), alpha=scale)
     # A copy of B pays where tokens are many: a gradient is laid out as its factor is, and hᵀ g takes half the
     # time of gᵀ h.
