@@ -70,9 +70,10 @@ def own_results(model: nn.Module, x: Tensor, compute: Compute) -> dict[str, Boun
 
 @dataclass
 class _At:
-    """Which of the copies is run."""
+    """Which of the copies is run, and what a module of it last handed on."""
 
     probe: int = 0
+    last: Any = None
 
 
 @contextmanager
@@ -88,6 +89,12 @@ def _rounding(copy: nn.Module, used: torch.dtype) -> Iterator[_At]:
         noisy = perturbed(name, given, dtype, PROBES, only=at.probe)
         return given + (noisy - given.detach()).to(given.dtype)
 
+    def handed(name: str, y: Any) -> Any:
+        # A container hands on what the last of its children did, which is rounded already.
+        if y is not at.last:
+            at.last = off(name, used, y)
+        return at.last
+
     def rounding_input(name: str, adapter: ll.Variant, hook: Any, x: Tensor, *rest: Any) -> Tensor:
         given: Tensor = hook(off(name, adapter.config.dtype, x), *rest)
         return given
@@ -99,8 +106,8 @@ def _rounding(copy: nn.Module, used: torch.dtype) -> Iterator[_At]:
                 for hook in ("adapt_input", "adapt_output"):
                     vars(module)[hook] = partial(rounding_input, name, module, getattr(module, hook))
                     undo.append(partial(vars(module).pop, hook))
-            elif all(isinstance(child, ll.Variant) for child in module.children()):
-                handle = module.register_forward_hook(lambda _, __, y, name=name: off(name, used, y))
+            else:
+                handle = module.register_forward_hook(lambda _, __, y, name=name: handed(name, y))
                 undo.append(handle.remove)
         yield at
     finally:
