@@ -104,9 +104,13 @@ class Meter:
     declared: str = ""
     compared: dict[str, int] = field(default_factory=dict)
 
+    def idle(self) -> list[str]:
+        """Of what no example had a number to compare."""
+        return [name for name, count in self.compared.items() if count == 0]
+
     def insist(self) -> None:
-        """Raises NothingComparedError, by name, where of something no example had a number to compare."""
-        if idle := [name for name, count in self.compared.items() if count == 0]:
+        """Raises NothingComparedError, by name, where there is such a thing."""
+        if idle := self.idle():
             told = f"no number was compared of {', '.join(idle)}, in {self.examples} examples"
             raise NothingComparedError(told)
 
