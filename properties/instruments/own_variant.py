@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 BUILD = (
@@ -29,8 +30,10 @@ def install(folder: Path) -> Path:
     shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(*LEFT))
     _run(source, "-c", BUILD, "sdist", str(folder))
     (sdist,) = folder.glob("*.tar.gz")
+    # Python before 3.11.4 has no filters; the archive is our own.
+    how: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
     with tarfile.open(sdist) as archive:
-        archive.extractall(folder / "unpacked", filter="data")
+        archive.extractall(folder / "unpacked", **how)
     (unpacked,) = (folder / "unpacked").iterdir()
     _run(unpacked, "-c", BUILD, "wheel", str(folder))
     (wheel,) = folder.glob("*.whl")

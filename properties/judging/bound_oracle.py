@@ -42,7 +42,7 @@ class Bound:
         if case.trained:
             move(self.life.trainable(), case.seed)
         # Before the layer is called: some write to their tensors then.
-        self.leaves = self._leaves()
+        _ = self.leaves
 
     def _symbols(self, tensors: Any) -> Leaves:
         return self.binding.symbols(tensors) | self.binding.frozen(self.life.layer(0))
@@ -65,7 +65,8 @@ class Bound:
         linear = self.case.linear.build()
         return linear.weight.detach().double(), None if linear.bias is None else linear.bias.detach().double()
 
-    def _leaves(self) -> Leaves:
+    @cached_property
+    def leaves(self) -> Leaves:
         """Copies (1 + PROBES, ...) that are off by one rounding, of the base and of all that is read."""
         W, b = self.base
         made = {"W": perturbed("W", W, self.dtype, PROBES, normwise=True)}
