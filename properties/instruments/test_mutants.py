@@ -240,7 +240,7 @@ def test_a_mutant_that_does_not_apply_is_reported(change: Change) -> None:
 @pytest.mark.parametrize(
     ("function", "before", "after", "why"),
     [
-        (linear.linear_sizes, "return _a", "pass; return _a", "no effect"),
+        (linear.linear_shape, "return _a", "pass; return _a", "no effect"),
         (targets._selected, "if not found: _a", "if not found: pass; _a", "no effect"),
         (base.device_of, "return next(_a, _b)", "return  next( _a,_b )", "occurs 1 times"),
         (checkpoint.load, "check_base: bool = True", "check_base: bool = False", "occurs 0 times"),
