@@ -11,7 +11,7 @@ from properties.verify.bases import Base, change, open_base, outputs
 from properties.verify.effects import rows, watch
 from properties.verify.engines import Engine, wants_more
 from properties.verify.files import DamagedError, File, look_at_numbers, open_adapter
-from properties.verify.kept import perturbed
+from properties.verify.kept import perturbed, rounded
 from properties.verify.loading import exported, on_lora_lite, on_peft, other_base
 from properties.verify.merged_before import tell_of_a_merged_base
 from properties.verify.names import look_at_names, tell_of_misfits
@@ -99,8 +99,8 @@ def _measure(engine: Engine, base: Base, merged: str | None, kind: str | None, r
 
 
 def _bound(engine: Engine, base: Base) -> float:
-    """How far rounding may move the output: as the error model has it, with the adapter's numbers off by one
-    rounding of the coarsest dtype in it.
+    """How far rounding may move the output: as the error model has it, with the adapter's numbers, and what
+    its layers give, off by one rounding of the coarsest dtype in it.
     """
     dtype = torch.float64
     for tensor in (*engine.tensors(), *base.weights.values()):
@@ -109,7 +109,8 @@ def _bound(engine: Engine, base: Base) -> float:
     exact = outputs(engine.model, base.batches)
     off = []
     for seed in range(PROBES):
-        with perturbed(engine.tensors(), seed, unit_roundoff(dtype)):
+        roundoff = unit_roundoff(dtype)
+        with perturbed(engine.tensors(), seed, roundoff), rounded(engine.layers.values(), seed, roundoff):
             off.append(change(outputs(engine.model, base.batches), exact))
     return float(SAFETY * (sum(x * x for x in off) / PROBES) ** 0.5 + torch.finfo(dtype).eps)
 

@@ -1,7 +1,8 @@
-"""Tensors as they were, to be put back."""
+"""Tensors as they were, to be put back, and off by a rounding for a while."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -51,3 +52,22 @@ def perturbed(tensors: list[Tensor], seed: int, roundoff: float) -> Iterator[Non
         with torch.no_grad():
             for tensor, numbers in zip(tensors, kept, strict=True):
                 tensor.copy_(numbers)
+
+
+@contextmanager
+def rounded(layers: Iterable[nn.Module], seed: int, roundoff: float) -> Iterator[None]:
+    """Inside, what each of the layers gives is off by about one rounding: one kernel rounds the sum of base
+    and adapter otherwise than two.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def off(_: nn.Module, __: Any, y: Tensor) -> Tensor:
+        noise = torch.randn(y.shape, generator=generator, dtype=torch.float64)
+        return (y * (1 + roundoff * noise.to(y.device))).to(y.dtype)
+
+    hooks = [layer.register_forward_hook(off) for layer in layers]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
