@@ -46,12 +46,11 @@ def test_mutant_is_killed(mutant: str, request: pytest.FixtureRequest, tmp_path:
     """
     wanted = request.config.getoption("--variant") or list(ll.VARIANTS)
     known = CATALOGUE[mutant]
-    # Without a row that follows, nothing was tried.
-    request.node.user_properties.append(("mutant", mutant))
+    request.node.user_properties.append(("mutant", mutant))  # without a row that follows, nothing was tried
     injected = replace(known, applies_to=tuple(variant for variant in known.applies_to if variant in wanted))
     whole = request.config.getoption("--matrix")
-    few = max(1, settings().max_examples // 10)
-    row = run_row(injected, examples=few, full=settings().max_examples, whole=whole)
+    full = settings().max_examples
+    row = run_row(injected, examples=max(1, full // 10), full=full, whole=whole)
     request.node.user_properties.append(("row", json.dumps([vars(cell) for cell in row.cells])))
     if survivors := row.survivors:
         crashes: dict[str, list[str]] = {}
@@ -64,10 +63,9 @@ def test_mutant_is_killed(mutant: str, request: pytest.FixtureRequest, tmp_path:
             f"crashes (no kills): {told or 'none'}",
             pytrace=False,
         )
-    stated = order.stated().get(mutant, [])
-    # They are asked first, of the first variant, with all examples: of fewer nothing was said.
-    measured = known.applies_to[0] in wanted and settings().max_examples >= DEFAULT_EXAMPLES
-    if measured and row.contradicts(stated, whole=whole):
+    # Asked first, of the first variant, with all examples: of fewer nothing was said.
+    stated = order.stated().get(mutant, []) if full >= DEFAULT_EXAMPLES else []
+    if known.applies_to[0] in wanted and row.contradicts(stated, whole=whole):
         pytest.fail(
             f"{mutant}: {' and '.join(stated)} should notice it, and {', '.join(row.killers)} did. Take its"
             " line from killers.json, and run python -m properties.mutation killers --all",
