@@ -37,8 +37,7 @@ def add_up(y: Tensor, h: Tensor, B: Tensor, scale: float = 1.0) -> Tensor:
     """
     tokens = y.numel() // len(B)
     # One kernel may scale h first, which overflows where the product with B, say of a fresh one, does not.
-    large = scale > torch.finfo(B.dtype).max ** 0.5
-    if 4 * tokens < len(B) or y.dtype != B.dtype or large:
+    if 4 * tokens < len(B) or y.dtype != B.dtype or scale > torch.finfo(B.dtype).max ** 0.5:
         return torch.add(y, F.linear(h, B), alpha=scale)
     # A copy of B pays where tokens are many: a gradient is laid out as its factor is, and hᵀ g takes half the
     # time of gᵀ h.

@@ -1,5 +1,6 @@
 """A declared stop of a gradient is compared with what it means; what compares nothing is not judged."""
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -9,9 +10,9 @@ from torch import Tensor
 import lora_lite as ll
 from properties.claims.any import test_learning
 from properties.guests import unfounded_laws
-from properties.judging import layer_function
+from properties.judging import layer_function, under_pytest
 from properties.judging.assertions import Violation
-from properties.judging.claim import load_claims, load_claims_of_any
+from properties.judging.claim import Claim, load_claims, load_claims_of_any
 from properties.judging.outcome import Meter, NothingComparedError
 from properties.subjects.living import library
 
@@ -97,3 +98,23 @@ def test_a_law_of_which_every_case_is_refused_is_not_judged(monkeypatch: pytest.
     monkeypatch.setattr(layer_function, "_takes", lambda *given: False)
     with pytest.raises(NothingComparedError, match=r"the law proportional_to, the law one_more_zero"):
         load_claims()[LAWS].run("lora", FEW)
+
+
+def test_more_is_drawn_where_few_had_nothing_to_compare(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    budgets: list[int] = []
+
+    def run(claim: Claim, variant: str, budget: settings, meter: Meter) -> Meter:
+        budgets.append(budget.max_examples)
+        if len(budgets) == 1:
+            raise NothingComparedError("few")
+        return meter
+
+    monkeypatch.setattr(Claim, "run", run)
+    monkeypatch.setattr(under_pytest, "confirm", lambda *given: "")
+    with suppress(pytest.skip.Exception):
+        under_pytest.run_as_test(load_claims()[LAWS], "lora", request)
+    # Nothing was judged of lora here.
+    request.node.user_properties.clear()
+    assert budgets == [settings().max_examples, under_pytest.SELDOM * settings().max_examples]
