@@ -2,7 +2,6 @@
 properties/audit.
 """
 
-import gc
 import logging
 import os
 from collections.abc import Container, Generator
@@ -262,13 +261,6 @@ def _judges(item: pytest.Item) -> bool:
 
 def _parameters(item: pytest.Item) -> dict[str, object]:
     return getattr(getattr(item, "callspec", None), "params", {})
-
-
-def pytest_collection_finish() -> None:
-    """What is imported and collected stays: a library that collects garbage at each attach (LyCORIS' T-LoRA)
-    would look through a million objects each time, as Python itself does now and then.
-    """
-    gc.freeze()
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
