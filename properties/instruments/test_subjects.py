@@ -5,10 +5,11 @@ from typing import Any, Literal
 
 import pytest
 from hypothesis import HealthCheck, Phase, find, settings
+from hypothesis import strategies as st
 
 from properties.audit import elsewhere, subjects
 from properties.judging import apart
-from properties.judging.claim import load_claims_of_any
+from properties.judging.claim import ANY, Claim, load_claims_of_any
 from properties.judging.outcome import HELD, NOT_APPLICABLE, NOT_JUDGED, NotJudgedError, Outcome
 from properties.subjects.introspection import families
 from properties.subjects.library import LibraryCase, Method, RefusedError
@@ -137,15 +138,22 @@ def test_what_drawing_leaves_at_its_first_value_is_tried_after_it(monkeypatch: p
     found = families(Config)[""]
     made = Method("some", found.settings, frozenset(), simplest=found.simplest, apart=found.apart)
     monkeypatch.setattr(apart, "method_of", lambda method: made)
-    judged = [LibraryCase("its:some", LinearRecipe(2, 2, False), found.simplest)] * 8
-    tried = []
-    for cases in apart.left_out("its:some", judged):
-        case = find(cases("its:some"), lambda drawn: True)
-        tried += [pair for pair in case.settings if pair not in found.simplest]
-        judged += [case] if ("r", 2) in case.settings else []
+    tried: list[Any] = []
+
+    def check(case: LibraryCase) -> None:
+        tried.extend(pair for pair in case.settings if pair not in found.simplest)
+        if ("r", 1) in case.settings:
+            raise RefusedError(ValueError("r = 1"))
+
+    simple = LibraryCase("its:some", LinearRecipe(2, 2, False), found.simplest)
+    drawn = st.integers(0, 99).map(lambda number: replace(simple, seed=number))
+    meter = Claim("c", check, lambda method: drawn, "forward", subject=ANY).run(
+        "its:some", settings(QUICK, max_examples=8)
+    )
     assert tried == [("alpha", 3), ("r", 1), ("scaling", 12.5), ("r", 4)]
-    everything = [*judged, replace(judged[0], settings=(("r", 3),))]
-    assert not [*apart.left_out("its:some", everything)]
+    assert (meter.examples, meter.shown) == (11, {"refused": 1})
+    judged = [replace(simple, settings=s) for some in found.apart.values() for s in some[:1]]
+    assert not [*apart.left_out("its:some", [simple, simple, *judged])]
 
 
 def test_settings_are_tried_where_hypothesis_searches_nothing() -> None:

@@ -197,11 +197,11 @@ class Claim:
             except Exception as error:
                 failing.keep(case, error, meter.examples)
                 raise
-            if self.subject == ANY:
+            else:
                 judged.append(case)
 
         budget(self.drawing(variant, check))()
-        for cases in apart.left_out(variant, judged):
+        for cases in apart.left_out(variant, judged) if self.subject == ANY else ():
             # One that the claim is not about counts for nothing, as among the drawn ones.
             with suppress(Unsatisfiable):
                 settings(budget, max_examples=1)(replace(self, cases=cases).drawing(variant, check))()
