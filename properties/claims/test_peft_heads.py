@@ -2,6 +2,7 @@
 
 import copy
 import json
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -93,34 +94,37 @@ def test_import_reads_a_head_that_peft_saved() -> None:
     assert_same_layers(read, base, ["up", "head"], 0, like=like)
 
 
+# What, how a folder is changed to it, and what is said of it; peft leaves the last to modules_to_save.
+CHANGED_HEADS: tuple[tuple[str, Callable[[Any, Any], Any], str | None], ...] = (
+    (
+        "a norm",
+        lambda t, s: s["modules_to_save"].append("norm"),
+        "means norm, a LayerNorm, wanted linear",
+    ),
+    (
+        "a module that is not there",
+        lambda t, s: s.update(modules_to_save=["score"]),
+        "names score, of which",
+    ),
+    (
+        "half of a layer",
+        lambda t, s: t.pop("base_model.model.head.bias"),
+        "head: its tensor bias is missing",
+    ),
+    ("an adapter on it", lambda t, s: s["target_modules"].append("head"), None),
+)
+
+
 @claim(stage="load", subject="lora_lite")
 def test_whole_layers_that_are_none_of_ours_are_refused() -> None:
     """A norm, a name that the model lacks, half a layer; and, written, a layer whose name ends as another's,
     or nothing beside whole layers. Nothing is changed.
     """
-    for what, change, match in (
-        (
-            "a norm",
-            lambda t, s: s["modules_to_save"].append("norm"),
-            "means norm, a LayerNorm, wanted linear",
-        ),
-        (
-            "a module that is not there",
-            lambda t, s: s.update(modules_to_save=["score"]),
-            "names score, of which",
-        ),
-        (
-            "half of a layer",
-            lambda t, s: t.pop("base_model.model.head.bias"),
-            "head: its tensor bias is missing",
-        ),
-        ("an adapter on it", lambda t, s: s["target_modules"].append("head"), None),
-    ):
+    for what, change, match in CHANGED_HEADS:
         with exported(trained("lora")) as folder:
             change_folder(folder, change)
             before = snapshot_of(model := Classifier())
             if match is None:
-                # peft leaves it to modules_to_save.
                 imported(model, folder)
                 continue
             with assert_refuses(ll.CheckpointError, match, claim=f"import with modules_to_save of {what}"):
