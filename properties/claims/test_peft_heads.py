@@ -66,8 +66,8 @@ def test_a_head_travels_with_any_adapter(variant: str) -> None:
         handles = imported(back := Classifier(), folder)
     assert_same_targets(adapted_by_peft(theirs), ["up", "down"], "peft, given the export,")
     assert_same_targets(targets_of(back), names, "import_peft")
-    for read, who in ((theirs, " in peft"), (back, ", imported,")):
-        assert_same_layers(read, model, names, 0, what=who, like="what was exported")
+    both = {" in peft": theirs, ", imported,": back}
+    assert_same_layers(both, model, names, 0, like="what was exported")
     last = handles[-1].config.variant
     assert_holds(last == "full", claim=f"the handle of an imported head is of {last}")
 
@@ -89,8 +89,8 @@ def test_import_reads_a_head_that_peft_saved() -> None:
         theirs.save_pretrained(folder)
         imported(base, folder)
     assert_same_targets(targets_of(base), ["up", "head"], "import_peft")
-    what, like = " in peft", "what import_peft made of it"
-    assert_same_layers(theirs.base_model.model, base, ["up", "head"], 0, what=what, like=like)
+    read, like = {" in peft": theirs.base_model.model}, "what import_peft made of it"
+    assert_same_layers(read, base, ["up", "head"], 0, like=like)
 
 
 @claim(stage="load", subject="lora_lite")
