@@ -122,6 +122,7 @@ class Method:
     numbers the settings that are drawn beside the switch, and what is tried of each
     keys    the seeds among the settings, which are not drawn, and what else is tried of each
     simplest  what `settings` shrinks to, where the library says
+    apart   the same, by name, with one number at each value but its first
     """
 
     name: str
@@ -132,6 +133,7 @@ class Method:
     numbers: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     simplest: Settings | None = None
     keys: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    apart: Mapping[str, tuple[Settings, ...]] = field(default_factory=dict)
 
     @property
     def dropouts(self) -> tuple[str, ...]:
