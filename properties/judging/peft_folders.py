@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -70,7 +71,8 @@ def written_by_peft(case: PeftFolder | EncoderFolder, base: nn.Module) -> Iterat
             if parameter.requires_grad:
                 step = gaussian(case.seed, name, tuple(parameter.shape))
                 parameter.add_(0.5 * step * parameter.shape[-1] ** -0.5)
-    with scratch_folder() as folder:
+    # Its README.md is made of a template that takes longer than all else, and says nothing of the numbers.
+    with scratch_folder() as folder, patch.object(model, "create_or_update_model_card"):
         model.save_pretrained(folder)
         yield model.base_model.model, folder
 
