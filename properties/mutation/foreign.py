@@ -24,7 +24,7 @@ from properties.mutation import generic
 from properties.mutation.interface import FORWARD, Grip, Part, Seen, Wrapped, Wrapper
 from properties.mutation.mutant import Mutant
 from properties.mutation.reach import budget
-from properties.mutation.survey import Outcome
+from properties.mutation.score import Outcome
 from properties.mutation.table import read
 from properties.mutation.trees import tree_of
 from properties.subjects.library import Library, Life, RefusedError
@@ -124,14 +124,13 @@ def _noting(files: set[str], lines: set[Line]) -> Iterator[None]:
 
 def judged(mutant: Mutant, *, held: Baseline, examples: int) -> Outcome:
     """The first claim that notices, on any method that runs a changed line."""
-    began, changed = time.perf_counter(), lines_of(mutant)
-    asked = load_claims_of_any()
+    changed, asked = lines_of(mutant), load_claims_of_any()
     for method, claims in held.items():
         for name, ran in claims.items():
             if ran.lines & changed and (state := _asked(asked[name], mutant, method, ran, examples)):
                 kind, why = state
-                return Outcome(mutant.name, kind, name, method, why[:200], time.perf_counter() - began)
-    return Outcome(mutant.name, "survived", seconds=time.perf_counter() - began)
+                return Outcome(mutant.name, kind, name, method, why[:200])
+    return Outcome(mutant.name, "survived")
 
 
 def _asked(made: Claim, mutant: Mutant, method: str, ran: Ran, examples: int) -> tuple[Any, str] | None:
@@ -160,7 +159,7 @@ def lines_of(mutant: Mutant) -> set[Line]:
         file, span = target.__code__.co_filename, range(first, first + len(source))
         for step in mutant.changes:
             if isinstance(step, generic.Edit):
-                node: Any = step.node(tree_of(target))
+                node: Any = step.place(tree_of(target)).there[0]
                 span = range(first + node.lineno - 1, first + node.end_lineno)
         found |= {(file, line) for line in span}
     return found

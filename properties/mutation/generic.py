@@ -18,7 +18,7 @@ from warnings import catch_warnings
 import lora_lite as ll
 from properties.mutation.mutant import Mutant, plain
 from properties.mutation.operators import edits, left_alone
-from properties.mutation.trees import InjectionError, Place, tree_of
+from properties.mutation.trees import InjectionError, Place, places, tree_of
 from strategies.options import BUILT_IN
 
 ASKED = ("dtype", "shape", "device", "ndim", "is_meta", "data")
@@ -34,38 +34,12 @@ class Edit:
     number: int
     new: ast.AST
 
-    def node(self, definition: ast.FunctionDef) -> Any:
-        """What it changes, with where that stands."""
-        return self._found(definition)[1]
-
-    def _found(self, definition: ast.FunctionDef) -> tuple[Place, ast.AST]:
-        return next(found for i, found in enumerate(places(definition)) if i == self.number)
+    def place(self, definition: ast.FunctionDef) -> Place:
+        """Where it changes the definition."""
+        return next(place for i, (place, _) in enumerate(places(definition, left_alone)) if i == self.number)
 
     def apply(self, definition: ast.FunctionDef) -> None:
-        place, old = self._found(definition)
-        new = copy.deepcopy(self.new)
-        for node in ast.walk(new):
-            ast.copy_location(node, old)
-        if place.at is None:
-            setattr(place.owner, place.name, new)
-        else:
-            getattr(place.owner, place.name)[place.at] = [new]
-
-
-def places(node: ast.AST) -> Iterator[tuple[Place, ast.AST]]:
-    """Every expression and statement that may be changed, with where it stands, always in the same order."""
-    alone = left_alone(node)
-    for name, value in ast.iter_fields(node):
-        for i, item in enumerate(value) if isinstance(value, list) else [(None, value)]:
-            if isinstance(item, ast.AST) and name not in alone and not _is_docstring(node, i, item):
-                if isinstance(item, ast.expr | ast.stmt):
-                    yield Place(node, name, None if i is None else slice(i, i + 1)), item
-                yield from places(item)
-
-
-def _is_docstring(owner: ast.AST, i: int | None, item: ast.AST) -> bool:
-    first = i == 0 and isinstance(owner, ast.FunctionDef) and isinstance(item, ast.Expr)
-    return first and isinstance(item.value, ast.Constant)  # type: ignore[attr-defined]  # an Expr
+        self.place(definition).put([copy.deepcopy(self.new)])
 
 
 def modules_of(package: ModuleType) -> list[ModuleType]:
@@ -110,7 +84,7 @@ def mutants_of(function: FunctionType, variants: Sequence[str]) -> Iterator[Muta
     where = f"{function.__module__}:{function.__qualname__}"
     # A wrapper is the decorator's own code: that the library has it at all is what can be wrong.
     wrapper = hasattr(function, "__wrapped__")
-    for number, (place, node) in enumerate(places(tree_of(function))):
+    for number, (place, node) in enumerate(places(tree_of(function), left_alone)):
         # Where only its dtype or shape is asked, a tensor may as well be detached.
         asked = isinstance(place.owner, ast.Attribute) and place.owner.attr in ASKED
         for operator, new in edits(node):

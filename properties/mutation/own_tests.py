@@ -1,13 +1,13 @@
 """What a library's own tests notice of the same mutants: pytest runs them where the mutant is."""
 
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
 from properties.mutation.mutant import Mutant
-from properties.mutation.survey import Outcome, survey
+from properties.mutation.score import Outcome
+from properties.mutation.survey import survey
 
 NOTHING = Mutant("no mutant", "", "", (), ())
 Items = Sequence[pytest.Item]
@@ -48,13 +48,11 @@ def collected(arguments: Sequence[str], then: Callable[[Items], object]) -> None
 
 def judged(mutant: Mutant, *, items: Items) -> Outcome:
     """Killed by the first test that fails."""
-    began = time.perf_counter()
     with mutant.injected():
         report = _failing(items)
-    seconds = time.perf_counter() - began
     if report is None:
-        return Outcome(mutant.name, "survived", seconds=seconds)
-    return Outcome(mutant.name, "killed", report.nodeid, "", report.longreprtext[-200:], seconds)
+        return Outcome(mutant.name, "survived")
+    return Outcome(mutant.name, "killed", report.nodeid, "", report.longreprtext[-200:])
 
 
 def _failing(items: Items) -> Any:
