@@ -19,8 +19,9 @@ from properties.mutation.score import Outcome, State, known
 STATES: dict[str, State] = {"killed": "killed", "crashed": "loud"}
 # Processor seconds after which a mutant hangs, which nobody overlooks; and by the clock so many times more.
 DEADLINE, PATIENCE = 180.0, 10
-# Of a mutant that many variants show, so many are asked; these first: of outputs, of inputs, with data.
-MOST, PILOTS = 3, ("lora", "hra", "antipasto")
+# Of a mutant that many variants show, so many are asked; these first: of outputs, of inputs, with data, one
+# that merges into the bias too, and one in the layer's place.
+MOST, PILOTS = 5, ("lora", "hra", "antipasto", "ia3", "full")
 # So many claims are likely to notice: those that noticed a mutant of the same function or module before.
 LIKELY = 20
 
