@@ -113,8 +113,7 @@ def _foreign(given: argparse.Namespace) -> None:
     if given.tests:
         # What is wrong with the subject's file is not wrong with the library.
         own = [m for m in mutants if not any(t.__module__.startswith("properties.") for t in m.targets)]
-        tests = shlex.split(given.tests)
-        own_tests.collected(tests, lambda i: _tell(given, "foreign", own, partial(own_tests.judged, items=i)))
+        own_tests.collected(shlex.split(given.tests), lambda judge: _tell(given, "foreign", own, judge))
         return
     held = foreign.baseline(methods, foreign.files_of(given.subject, given.module, mutants), given.examples)
     if not given.tried:
