@@ -169,21 +169,17 @@ def mutants_of(module: str, methods: list[str], held: Baseline, seed: int, size:
     """So many generic ones of lines that a claim runs, and half as many of the interface."""
     run = {line for claims in held.values() for ran in claims.values() for line in ran.lines}
     # Of a module without the layer's own forward, those alone that it runs.
-    seen_from_outside = [mutant for mutant in interface(methods[0]) if lines_of(mutant) & run]
-    drawn = random.Random(seed).sample(seen_from_outside, min(size // 2, len(seen_from_outside)))
-    made = [mutant for mutant in _generic(module, methods) if lines_of(mutant) & run]
+    made, outside = (
+        [mutant for mutant in some if lines_of(mutant) & run]
+        for some in (generic.generated([importlib.import_module(module)], methods), interface(methods[0]))
+    )
+    drawn = random.Random(seed).sample(outside, min(size // 2, len(outside)))
     return [*generic.sample(made, seed, size), *drawn]
 
 
 def all_of(module: str, methods: list[str]) -> list[Mutant]:
     """Every generic one, and every one of the interface."""
-    return [*_generic(module, methods), *interface(methods[0])]
-
-
-def _generic(module: str, methods: list[str]) -> Iterator[Mutant]:
-    for one in generic.modules_of(importlib.import_module(module)):
-        for function in generic.functions_of(one):
-            yield from generic.mutants_of(function, methods)
+    return [*generic.generated([importlib.import_module(module)], methods), *interface(methods[0])]
 
 
 def planted(subject: str, methods: Iterable[str]) -> list[Mutant]:

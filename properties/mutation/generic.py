@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from types import FunctionType, ModuleType
 from typing import Any
 from warnings import catch_warnings
@@ -44,11 +45,8 @@ class Edit:
 
 def modules_of(package: ModuleType) -> list[ModuleType]:
     """The package's modules and its packages' modules, or the module itself."""
-    names = [
-        found.name
-        for found in pkgutil.walk_packages(getattr(package, "__path__", []), package.__name__ + ".")
-    ]
-    return [package, *(importlib.import_module(name) for name in names)]
+    inside = pkgutil.walk_packages(getattr(package, "__path__", []), f"{package.__name__}.")
+    return [package, *(importlib.import_module(found.name) for found in inside)]
 
 
 @cache
@@ -64,9 +62,8 @@ def functions_of(module: ModuleType) -> tuple[FunctionType, ...]:
             wrapper = getattr(thing, "__func__", thing)
             if wrapper is not function and isinstance(wrapper, FunctionType):
                 found[wrapper] = None
-    return tuple(
-        sorted(found, key=lambda f: (f.__code__.co_filename != module.__file__, f.__code__.co_firstlineno))
-    )
+    place = {f: (f.__code__.co_filename != module.__file__, f.__code__.co_firstlineno) for f in found}
+    return tuple(sorted(found, key=place.__getitem__))
 
 
 def _inside(owner: Any, module: str) -> Iterator[Any]:
@@ -105,42 +102,29 @@ def short(node: ast.AST) -> str:
 
 def variants_of(module: ModuleType) -> list[str]:
     """The variants that run the module's code: those of a variant's own module, else all, lora first."""
-    registered = {
-        name: variant
-        for name, variant in ll.VARIANTS.items()
-        if name in BUILT_IN or variant.__module__ == module.__name__
-    }
-    own = [
-        name for name, variant in registered.items() if module in _used_by(sys.modules[variant.__module__])
-    ]
-    return own or list(registered)
+    of = {name: variant.__module__ for name, variant in ll.VARIANTS.items()}
+    registered = [name for name in of if name in BUILT_IN or of[name] == module.__name__]
+    return [name for name in registered if module in _used_by(sys.modules[of[name]])] or registered
 
 
 def _used_by(module: ModuleType) -> set[ModuleType]:
     """The variant's module, and those beside it from which it takes functions."""
-    beside = {getattr(thing, "__module__", None) for thing in vars(module).values()}
+    beside = {getattr(thing, "__module__", None) or "" for thing in vars(module).values()}
     package = module.__name__.rpartition(".")[0]
-    return {module} | {
-        sys.modules[name]
-        for name in beside
-        if name and name.startswith(f"{package}.") and package != ll.__name__
-    }
+    near = [name for name in beside if name.startswith(f"{package}.") and package != ll.__name__]
+    return {module, *(sys.modules[name] for name in near)}
 
 
-def generated(packages: Iterable[ModuleType] = (ll,)) -> list[Mutant]:
-    """Every generic mutant of these packages, in the order of the code."""
-    return [
-        mutant
-        for package in packages
-        for module in modules_of(package)
-        for function in functions_of(module)
-        for mutant in mutants_of(function, variants_of(module))
-    ]
+def generated(packages: Iterable[ModuleType] = (ll,), variants: Sequence[str] = ()) -> list[Mutant]:
+    """Every generic mutant of these packages, in the order of the code; of these variants, where given."""
+    modules = [module for package in packages for module in modules_of(package)]
+    functions = [(f, variants or variants_of(module)) for module in modules for f in functions_of(module)]
+    return [mutant for function, own in functions for mutant in mutants_of(function, own)]
 
 
-def distinct(mutants: Iterable[Mutant], known: Iterable[Mutant] = ()) -> Iterator[Mutant]:
+def distinct(mutants: Iterable[Mutant]) -> Iterator[Mutant]:
     """Those that compile, and to other bytecode than the original and those before them."""
-    effects = {mutant.effect for mutant in known}
+    effects = set[frozenset[Any]]()
     for mutant in mutants:
         with suppress(InjectionError, SyntaxError, ValueError), catch_warnings(action="ignore"):
             if mutant.codes and (effect := mutant.effect) not in effects:
@@ -151,5 +135,4 @@ def distinct(mutants: Iterable[Mutant], known: Iterable[Mutant] = ()) -> Iterato
 def sample(mutants: Sequence[Mutant], seed: int, size: int) -> list[Mutant]:
     """So many of the distinct ones: the same for the same seed."""
     shuffled = random.Random(seed).sample(list(mutants), len(mutants))
-    some = distinct(shuffled)
-    return [mutant for mutant, _ in zip(some, range(size), strict=False)]
+    return list(islice(distinct(shuffled), size))
