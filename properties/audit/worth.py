@@ -7,13 +7,14 @@ from math import inf
 from typing import Any
 
 from properties.audit.evidence import Evidence
+from properties.audit.matrix import summary
 from properties.audit.sight import Gaps, MutantRow, Mutation, ProbeClaim, Score, Worth
 from properties.audit.tracing import Tracer, function_of, functions
 from properties.audit.wording import counted
 from properties.judging.claim import Claim, load_claims
 from properties.judging.outcome import HELD, NOT_JUDGED, Outcome
 from properties.mutation import load_catalogue
-from properties.mutation.matrix import CLEAR, Cell, Row, summary
+from properties.mutation.matrix import CLEAR, Cell, Row
 from properties.mutation.score import Kind, State, score, stays
 from properties.mutation.score import Outcome as Became
 from properties.probe.measurements import MEASUREMENTS

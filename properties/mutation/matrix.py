@@ -1,7 +1,6 @@
 """Runs properties under a mutant: which ones notice it, after how many examples, with which shrunk case."""
 
 import time
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -263,15 +262,3 @@ def _until_killed(
         if cell.outcome == "killed":
             return True
     return False
-
-
-def summary(rows: Iterable[Row]) -> dict[str, Any]:
-    """What each property kills, and what it alone kills."""
-    kills: defaultdict[str, list[str]] = defaultdict(list)
-    alone: defaultdict[str, list[str]] = defaultdict(list)
-    for row in rows:
-        for name in row.killers:
-            kills[name].append(row.mutant)
-        if len(row.killers) == 1:
-            alone[row.killers[0]].append(row.mutant)
-    return {"kills": kills, "alone": alone}
