@@ -118,6 +118,7 @@ DAMAGE: dict[str, tuple[Change, str]] = {
         "found 10000 names for 4 modules",
     ),
     "a pattern that is none": (lambda t, s: s.update(target_modules="(0|2"), "is no regular expression"),
+    "flags in the middle": (lambda t, s: s.update(target_modules="(?i)0(?i)"), "is no regular expression"),
 }
 
 
