@@ -1,11 +1,13 @@
 """The mutation matrix as text: mutants down, properties across, and what each property is good for."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from itertools import takewhile
 from statistics import median
+from typing import Any
 
 from properties.audit.wording import counted
-from properties.mutation.matrix import Row, summary
+from properties.mutation.matrix import Row
 
 MARKS = {"killed": "#", "survived": "·", "crashed": "!"}
 
@@ -76,3 +78,15 @@ def _until_first_kill(row: Row) -> float:
     before = takewhile(lambda cell: cell.outcome != "killed", row.cells)
     tried = len(list(before)) + 1
     return sum(cell.seconds for cell in row.cells[:tried])
+
+
+def summary(rows: Iterable[Row]) -> dict[str, Any]:
+    """What each property kills, and what it alone kills."""
+    kills: defaultdict[str, list[str]] = defaultdict(list)
+    alone: defaultdict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        for name in row.killers:
+            kills[name].append(row.mutant)
+        if len(row.killers) == 1:
+            alone[row.killers[0]].append(row.mutant)
+    return {"kills": kills, "alone": alone}

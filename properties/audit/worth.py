@@ -7,14 +7,16 @@ from math import inf
 from typing import Any
 
 from properties.audit.evidence import Evidence
+from properties.audit.matrix import summary
 from properties.audit.sight import Gaps, MutantRow, Mutation, ProbeClaim, Score, Worth
 from properties.audit.tracing import Tracer, function_of, functions
 from properties.audit.wording import counted
 from properties.judging.claim import Claim, load_claims
 from properties.judging.outcome import HELD, NOT_JUDGED, Outcome
-from properties.mutation import load_catalogue, survey
-from properties.mutation.matrix import CLEAR, Cell, Row, summary
-from properties.mutation.score import Kind, score, stays
+from properties.mutation import load_catalogue
+from properties.mutation.matrix import CLEAR, Cell, Row
+from properties.mutation.score import Kind, State, score, stays
+from properties.mutation.score import Outcome as Became
 from properties.probe.measurements import MEASUREMENTS
 
 # The goals, in tolerances of correct code (of a mutant at its easiest case: CLEAR), and in lines and branches
@@ -169,12 +171,12 @@ def mutation(evidence: Evidence, variants: Iterable[str]) -> Mutation:
 
 def scores(evidence: Evidence) -> list[Score]:
     """By kind: of the named mutants from their rows, of the generated ones from what their tests left."""
-    found: dict[Kind, list[survey.Outcome]] = {}
+    found: dict[Kind, list[Became]] = {}
     for row in evidence.rows:
-        state: survey.State = "survived" if row.survivors else "killed"
-        found.setdefault("named", []).append(survey.Outcome(row.mutant, state))
+        state: State = "survived" if row.survivors else "killed"
+        found.setdefault("named", []).append(Became(row.mutant, state))
     for kind, outcomes in evidence.records.get("surveyed", []):
-        found.setdefault(kind, []).extend(survey.Outcome(**outcome) for outcome in outcomes)
+        found.setdefault(kind, []).extend(Became(**outcome) for outcome in outcomes)
     made = [score(kind, outcomes) for kind, outcomes in found.items()]
     return [Score(**vars(one), told=one.told) for one in made]
 

@@ -61,6 +61,24 @@ def test_an_encoders_fast_path_does_not_pass_by_an_adapter(variant: str) -> None
     assert_holds(now == before, claim=f"use_nested_tensor is {now} after detach, was {before}")
 
 
+class Switched(nn.Sequential):
+    """The user's own, with a switch that is called like the encoder's."""
+
+    use_nested_tensor = True
+
+
+@claim(stage="attach", subject="lora_lite")
+def test_a_switch_of_another_class_is_left_alone() -> None:
+    """While the adapter is on, and after detach."""
+    model = Switched(nn.Linear(4, 4))
+    ll.attach(model, ll.LoRAConfig(r=2))
+    found = "attach has switched off use_nested_tensor of a module that is no nn.TransformerEncoder"
+    assert_holds(model.use_nested_tensor, claim=found)
+    ll.detach(model)
+    held = sorted({"use_nested_tensor"} & vars(model).keys())
+    assert_holds(not held, claim=f"after detach the user's module holds {held} of its own")
+
+
 @claim(st.just, stage="refusal", subject="lora_lite")
 def test_a_nested_tensor_is_refused_by_the_layer(variant: str) -> None:
     """It has no shape to go by."""

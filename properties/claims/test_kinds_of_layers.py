@@ -128,6 +128,24 @@ def test_what_only_looks_turned_is_refused() -> None:
             round_trip(right, nn.ModuleDict({"up": kind(W, b)}))
 
 
+@claim(stage="attach", subject="lora_lite")
+def test_a_turned_layer_whose_weight_is_computed_is_adapted() -> None:
+    """There is no number to hold its forward to: it is taken for what it looks like, by load too."""
+    W, b = torch.eye(4) + torch.arange(16.0).view(4, 4), torch.ones(4)
+    model, fresh = (
+        nn.ModuleDict({"up": nn.utils.parametrizations.weight_norm(Turned(W, b))}) for _ in range(2)
+    )
+    for config in (ll.LoRAConfig(r=2), ll.DoRAConfig(r=2)):
+        with assert_runs(f"attach of {config.variant} to a turned layer under weight_norm, and load"):
+            moved(ll.attach(model, config))
+            round_trip(model, fresh)
+        given = torch.arange(8.0).view(2, 4)
+        what, like = "the output of a turned layer under weight_norm after load", "that before save"
+        assert_identical(fresh["up"](given), model["up"](given), what=what, like=like)
+        for held in (model, fresh):
+            ll.detach(held)
+
+
 @claim(stage="merge", subject="lora_lite")
 def test_merge_into_what_has_become_more_than_a_turned_layer_is_refused() -> None:
     """Its class was replaced while the adapter was on."""

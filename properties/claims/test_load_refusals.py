@@ -124,6 +124,14 @@ DAMAGE: dict[str, tuple[Damage, str]] = {
     "an impossible option": (lambda t, h: config_of(h).update(r=-1), "r: found -1"),
     "an unknown dtype": (lambda t, h: config_of(h).update(dtype="int4"), "dtype: found 'int4'"),
     "targets of the wrong type": (lambda t, h: h["adapters"][0].update(targets=["0"]), "targets should be"),
+    "a layer's settings as a list": (
+        lambda t, h: h["adapters"][0]["targets"].update({"0": ["r", "alpha"]}),
+        "each target should be its r and alpha",
+    ),
+    "a layer's rank alone": (
+        lambda t, h: h["adapters"][0]["targets"].update({"0": 2}),
+        "each target should be its r and alpha",
+    ),
     "no such layer": (
         lambda t, h: h["adapters"][0]["targets"].update({"9": {"r": 2, "alpha": 16.0}}),
         "9: found no such layer",

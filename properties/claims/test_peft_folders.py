@@ -1,19 +1,23 @@
 """peft reads what export_peft writes, import_peft reads what peft writes, and the layers compute the same."""
 
 import copy
+from functools import partial
 from typing import Any
 
+import torch
 from hypothesis import strategies as st
 from torch import nn
 
 import lora_lite as ll
 from properties.judging.assertions import assert_all_identical, assert_holds
 from properties.judging.claim import claim
+from properties.judging.files import adapted, base
 from properties.judging.peft_folders import (
     IN_PEFT,
     adapted_by_peft,
     assert_same_layers,
     assert_same_targets,
+    change_folder,
     exported,
     imported,
     read_by_peft,
@@ -110,3 +114,22 @@ def test_an_export_means_no_other_layer_than_it_names() -> None:
             assert_same_targets(adapted_by_peft(read) or targets_of(read), names, f"{who}, given the export,")
         both = {", as peft has it,": theirs, ", as import_peft has it,": ours}
         assert_same_layers(both, model, names, 0, like="what was exported")
+
+
+@claim(stage="load", subject="lora_lite")
+def test_an_imported_adapter_has_the_widest_dtype_of_its_file() -> None:
+    """float32 at least, as peft computes; whichever of the tensors it is."""
+    half, single, double = torch.bfloat16, torch.float32, torch.float64
+    for first, others, wanted in ((half, half, single), (double, half, double), (half, double, double)):
+        with exported(adapted()) as folder:
+            change_folder(folder, partial(cast, first, others))
+            (handle,) = ll.import_peft(base(), folder)
+        found = f"import of tensors of {first}, {others} from the second on, is of {handle.config.dtype}"
+        assert_holds(handle.config.dtype == wanted, claim=f"{found}, wanted {wanted}")
+
+
+def cast(
+    first: torch.dtype, others: torch.dtype, tensors: dict[str, torch.Tensor], settings: dict[str, Any]
+) -> None:
+    for i, name in enumerate(sorted(tensors)):
+        tensors[name] = tensors[name].to(others if i else first)

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 import lora_lite as ll
-from lora_lite.peft_format.patterns import Selection, compiled
+from lora_lite.peft_format.patterns import Selection, Valued, compiled
 from lora_lite.peft_format.saved_modules import SavedModules
 from lora_lite.peft_format.settings import Settings
 from properties.judging.assertions import assert_holds, assert_refuses, assert_runs
@@ -110,6 +110,22 @@ def test_patterns_of_front_ends_mean_what_they_mean_in_peft() -> None:
     for targets in ONE:
         assert_named_as_in_peft({"target_modules": targets})
         assert_named_as_in_peft({"target_modules": r".*", "exclude_modules": targets})
+
+
+@claim(stage="load", subject="lora_lite", needs=("peft",))
+def test_patterns_of_ranks_and_heads_mean_what_they_mean_in_peft() -> None:
+    """Where they are regular expressions, of which re would try some in too many ways."""
+    from peft.utils.other import get_pattern_key
+
+    for pattern in (one for one in ONE if "(?i)" not in one):
+        with assert_runs(f"reading rank_pattern {pattern}"):
+            ranks = Valued({pattern: 3}, "rank_pattern", len(NAMES))
+            got = {name: ranks.get(name, 8) for name in NAMES}
+        for name in NAMES:
+            wanted = 3 if get_pattern_key([pattern], name) == pattern else 8
+            found = f"with rank_pattern {pattern} the rank of {name} is {got[name]}, in peft {wanted}"
+            assert_holds(got[name] == wanted, claim=found)
+        assert_named_as_in_peft({"target_modules": ".*", "modules_to_save": [pattern]})
 
 
 def assert_named_as_in_peft(given: dict[str, Any]) -> None:

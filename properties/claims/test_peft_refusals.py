@@ -118,6 +118,7 @@ DAMAGE: dict[str, tuple[Change, str]] = {
         "found 10000 names for 4 modules",
     ),
     "a pattern that is none": (lambda t, s: s.update(target_modules="(0|2"), "is no regular expression"),
+    "flags in the middle": (lambda t, s: s.update(target_modules="(?i)0(?i)"), "is no regular expression"),
 }
 
 
@@ -194,6 +195,17 @@ def test_an_export_knows_its_base_and_its_config() -> None:
         (folder / CONFIG).write_text(json.dumps({**settings, "lora_alpha": 5}))
         match = "are not what export_peft wrote together"
         refused(base(), folder, ll.CheckpointError, match, "import of another config than was exported")
+
+
+@claim(stage="load", subject="lora_lite")
+def test_a_strength_that_is_no_number_is_refused() -> None:
+    """Of DELORA: also what Python would make one of."""
+    for strength in ("15", True, None):
+        with exported(several(ll.DeLoRAConfig(r=2, init="zero_b"))) as folder:
+            change_folder(folder, partial(put, {"delora_lambda": strength}))
+            match = f"delora_lambda: found {strength!r}, wanted a finite number"
+            what = f"import of a folder with delora_lambda {strength!r}"
+            refused(base(), folder, ll.CheckpointError, match, what)
 
 
 def several(*configs: ll.AdapterConfig) -> nn.Module:

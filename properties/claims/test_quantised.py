@@ -76,6 +76,16 @@ def test_an_eight_bit_weight_is_read_as_numbers() -> None:
     assert_within(read, WEIGHT, spacing.double().expand_as(WEIGHT), what=what, like=like)
 
 
+@claim(stage="refusal", needs=("bitsandbytes",), subject="lora_lite")
+def test_eight_bits_without_scales_are_refused() -> None:
+    """As a checkpoint leaves them that lost its SCB: codes alone are no weight."""
+    layer: Any = holding(WEIGHT)[0]
+    layer.weight.SCB = None
+    match = r"Linear8bitLt: the weight is a Int8Params torch\.int8 \(16, 32\), wanted floating-point numbers"
+    with assert_refuses(ll.BaseWeightError, match, claim="reading codes of 8 bits without their scales"):
+        read_weight(layer)
+
+
 @claim(stage="engine", needs=("bitsandbytes",), subject="lora_lite")
 def test_a_four_bit_weight_is_read_as_numbers() -> None:
     """What table and scales say, and those are within a code of the original."""

@@ -91,6 +91,18 @@ def test_a_layer_that_is_gone_is_told_by_its_name(variant: str) -> None:
         assert_as_before(model, before, claim=f"after {change.__name__}, detach, and the layer put back")
 
 
+@claim(st.just, stage="detach", subject="lora_lite")
+def test_detach_leaves_the_users_hooks_where_its_own_has_lost_its_adapter(variant: str) -> None:
+    """Those that were there before attach, of both kinds: its own is not the first of them."""
+    model: Any = Stack()
+    model.second.register_forward_pre_hook(lambda layer, args: None)
+    model.second.register_forward_hook(lambda layer, args, output: None)
+    before, adapter = snapshot_of(model), on(model, variant)
+    strip(model)
+    adapter.detach()
+    assert_as_before(model, before, claim="after detach from a layer whose adapter was deleted")
+
+
 @claim(st.just, stage="attach", subject="lora_lite")
 def test_a_copy_in_a_layers_place_carries_its_adapter(variant: str) -> None:
     """As a conversion makes it; and a layer that moved is found where it is."""

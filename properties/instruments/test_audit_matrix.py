@@ -11,7 +11,7 @@ from properties.audit.judge import judge
 from properties.audit.render import markdown, page
 from properties.instruments.sample_audit import PROVENANCE
 from properties.judging.outcome import HELD, Outcome
-from properties.mutation import survey
+from properties.mutation import score
 from properties.mutation.matrix import Cell, Row
 
 pytestmark = pytest.mark.instruments
@@ -58,9 +58,9 @@ def test_a_file_that_holds_no_matrix_is_refused(held: str | None, tmp_path: Path
 def test_the_score_is_told_by_kind_with_what_survives() -> None:
     """What the tests of generated mutants leave comes to lines beside that of the named ones."""
     outcomes = [
-        survey.Outcome("ia3_ff: update_transposed", "equivalent"),
-        survey.Outcome("new", "survived"),
-        survey.Outcome("old", "killed"),
+        score.Outcome("ia3_ff: update_transposed", "equivalent"),
+        score.Outcome("new", "survived"),
+        score.Outcome("old", "killed"),
     ]
     found = Evidence(
         rows=[Row("lora_scale_lost", [Cell(CLAIM, "lora_scale_lost", "lora", "killed", 6)])],

@@ -19,7 +19,7 @@ from properties.mutation import score
 from properties.mutation.interface import FORWARD, Wrapped, interface_mutants
 from properties.mutation.matrix import run_cell
 from properties.mutation.reach import budget
-from properties.mutation.survey import Outcome
+from properties.mutation.score import Outcome
 from properties.oracles import ORACLES
 from strategies.options import BUILT_IN
 

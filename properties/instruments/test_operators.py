@@ -13,6 +13,7 @@ import lora_lite as ll
 from properties.mutation import Mutant, generic, survey
 from properties.mutation.generic import distinct, functions_of, generated, mutants_of, sample
 from properties.mutation.mutant import plain
+from properties.mutation.score import Outcome
 from properties.mutation.trees import tree_of
 
 pytestmark = pytest.mark.instruments
@@ -146,14 +147,14 @@ def test_variants_of_a_function_are_those_that_run_it() -> None:
     assert by_module["adapter"] == list(ll.VARIANTS)
 
 
-def _fate(mutant: Mutant) -> survey.Outcome:
+def _fate(mutant: Mutant) -> Outcome:
     """Of each kind one, without a claim."""
     if mutant.name == "hangs":
         while True:
             pass
     if mutant.name == "ends":
         raise SystemExit
-    return survey.Outcome(mutant.name, "survived")
+    return Outcome(mutant.name, "survived")
 
 
 def test_a_survey_outlives_its_mutants() -> None:

@@ -15,7 +15,7 @@ import math
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -27,8 +27,8 @@ from properties.mutation.evidence import EVIDENCE, judge_by
 from properties.mutation.interface import interface_mutants
 from properties.mutation.matrix import Cell, Row, rows_of, run_row
 from properties.mutation.mutant import Mutant
-from properties.mutation.score import Kind, score
-from properties.mutation.survey import DEADLINE, Outcome, judged, killers, survey, warm
+from properties.mutation.score import Kind, Outcome, score
+from properties.mutation.survey import DEADLINE, judged, killers, survey, warm
 from properties.subjects.living import LIBRARIES, library
 from properties.subjects.users import import_variants
 
@@ -113,8 +113,7 @@ def _foreign(given: argparse.Namespace) -> None:
     if given.tests:
         # What is wrong with the subject's file is not wrong with the library.
         own = [m for m in mutants if not any(t.__module__.startswith("properties.") for t in m.targets)]
-        tests = shlex.split(given.tests)
-        own_tests.collected(tests, lambda i: _tell(given, "foreign", own, partial(own_tests.judged, items=i)))
+        own_tests.collected(shlex.split(given.tests), lambda judge: _tell(given, "foreign", own, judge))
         return
     held = foreign.baseline(methods, foreign.files_of(given.subject, given.module, mutants), given.examples)
     if not given.tried:
@@ -126,7 +125,11 @@ def _tell(
     given: argparse.Namespace, kind: Kind, mutants: Sequence[Mutant], judge: Callable[[Mutant], Outcome]
 ) -> list[Outcome]:
     """What became of each, as it is known; and the score."""
-    outcomes = list(_printed(survey(mutants, judge, jobs=given.jobs, deadline=given.deadline)))
+    outcomes = []
+    for outcome in survey(mutants, judge, jobs=given.jobs, deadline=given.deadline):
+        by = f" by {outcome.claim} on {outcome.variant}" if outcome.claim else ""
+        print(f"{outcome.state:8} {outcome.seconds:6.2f} s  {outcome.mutant}{by}", flush=True)
+        outcomes.append(outcome)
     if given.json:
         given.json.write_text(json.dumps([vars(outcome) for outcome in outcomes], indent=1))
     made = score(kind, outcomes)
@@ -147,52 +150,34 @@ def on_all(mutant: Mutant, *, examples: int, full: int) -> Outcome:
     """A named mutant has to be noticed on each of its variants: the outcome is that of the worst."""
     row: Row = run_row(mutant, examples=examples, full=full, whole=False)
     first = next((cell for cell in row.cells if cell.outcome == "killed"), None)
-    seconds = sum(cell.seconds for cell in row.cells)
     if row.survivors or first is None:
-        return Outcome(mutant.name, "survived", variant=", ".join(row.survivors), seconds=seconds)
-    return Outcome(mutant.name, "killed", first.claim, first.variant, first.detail[:200], seconds)
-
-
-def _printed(outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
-    for outcome in outcomes:
-        by = f" by {outcome.claim} on {outcome.variant}" if outcome.claim else ""
-        print(f"{outcome.state:8} {outcome.seconds:6.2f} s  {outcome.mutant}{by}", flush=True)
-        yield outcome
+        return Outcome(mutant.name, "survived", variant=", ".join(row.survivors))
+    return Outcome(mutant.name, "killed", first.claim, first.variant, first.detail[:200])
 
 
 def _arguments() -> argparse.ArgumentParser:
     form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
-        "python -m properties.mutation", description=__doc__, formatter_class=form
-    )
-    parser.add_argument("kind", choices=("named", "generic", "interface", "killers", "foreign"))
-    parser.add_argument("--module", help="a user's module that registers variants; foreign: a package")
-    parser.add_argument("--subject", choices=sorted(LIBRARIES), help="foreign: the library that it is of")
-    parser.add_argument(
-        "--by", action="append", choices=EVIDENCE, help="named: judge by such claims alone (repeatable)"
-    )
-    parser.add_argument(
-        "--variant", action="append", help="interface, --by: only these; foreign: these methods"
-    )
-    parser.add_argument("--planted", action="store_true", help="foreign: the named faults of planted/ too")
-    parser.add_argument("--tried", type=Path, help="foreign: the mutants of an earlier --json, no others")
-    parser.add_argument(
-        "--tests", metavar="ARGS", help="foreign: by the library's own tests, pytest's arguments"
-    )
-    parser.add_argument("--all", action="store_true", help="generic: all of them; killers: every claim")
-    parser.add_argument("--matrix", type=Path, help="killers: read what a run with --matrix kept")
-    parser.add_argument(
-        "--minutes", type=float, default=math.inf, help="killers: so long, of those not known"
-    )
-    parser.add_argument("--sample", type=int, default=generic.SAMPLE, help="generic, --by: so many of them")
-    parser.add_argument("--seed", type=int, default=0, help="generic, --by: of the sample")
-    parser.add_argument(
-        "--examples", type=int, default=60, help="of a claim, before a mutant has survived it"
-    )
-    parser.add_argument("--jobs", type=int, default=1, help="processes at the same time")
-    parser.add_argument("--deadline", type=float, default=DEADLINE, help="seconds until a mutant hangs")
-    parser.add_argument("--json", type=Path, help="write every outcome there")
-    parser.add_argument("--write-order", action="store_true", help="remember which claims noticed first")
+    told = "python -m properties.mutation"
+    parser = argparse.ArgumentParser(told, description=__doc__, formatter_class=form)
+    add = parser.add_argument
+    add("kind", choices=("named", "generic", "interface", "killers", "foreign"))
+    add("--module", help="a user's module that registers variants; foreign: a package")
+    add("--subject", choices=sorted(LIBRARIES), help="foreign: the library that it is of")
+    add("--by", action="append", choices=EVIDENCE, help="named: by such claims alone (repeatable)")
+    add("--variant", action="append", help="interface, --by: only these; foreign: these methods")
+    add("--planted", action="store_true", help="foreign: the named faults of planted/ too")
+    add("--tried", type=Path, help="foreign: the mutants of an earlier --json, no others")
+    add("--tests", metavar="ARGS", help="foreign: by the library's own tests, pytest's arguments")
+    add("--all", action="store_true", help="generic: all of them; killers: every claim")
+    add("--matrix", type=Path, help="killers: read what a run with --matrix kept")
+    add("--minutes", type=float, default=math.inf, help="killers: so long, of those not known")
+    add("--sample", type=int, default=generic.SAMPLE, help="generic, --by: so many of them")
+    add("--seed", type=int, default=0, help="generic, --by: of the sample")
+    add("--examples", type=int, default=60, help="of a claim, before a mutant has survived it")
+    add("--jobs", type=int, default=1, help="processes at the same time")
+    add("--deadline", type=float, default=DEADLINE, help="seconds until a mutant hangs")
+    add("--json", type=Path, help="write every outcome there")
+    add("--write-order", action="store_true", help="remember which claims noticed first")
     return parser
 
 

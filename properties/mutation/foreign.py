@@ -24,7 +24,7 @@ from properties.mutation import generic
 from properties.mutation.interface import FORWARD, Grip, Part, Seen, Wrapped, Wrapper
 from properties.mutation.mutant import Mutant
 from properties.mutation.reach import budget
-from properties.mutation.survey import Outcome
+from properties.mutation.score import Outcome
 from properties.mutation.table import read
 from properties.mutation.trees import tree_of
 from properties.subjects.library import Library, Life, RefusedError
@@ -124,14 +124,13 @@ def _noting(files: set[str], lines: set[Line]) -> Iterator[None]:
 
 def judged(mutant: Mutant, *, held: Baseline, examples: int) -> Outcome:
     """The first claim that notices, on any method that runs a changed line."""
-    began, changed = time.perf_counter(), lines_of(mutant)
-    asked = load_claims_of_any()
+    changed, asked = lines_of(mutant), load_claims_of_any()
     for method, claims in held.items():
         for name, ran in claims.items():
             if ran.lines & changed and (state := _asked(asked[name], mutant, method, ran, examples)):
                 kind, why = state
-                return Outcome(mutant.name, kind, name, method, why[:200], time.perf_counter() - began)
-    return Outcome(mutant.name, "survived", seconds=time.perf_counter() - began)
+                return Outcome(mutant.name, kind, name, method, why[:200])
+    return Outcome(mutant.name, "survived")
 
 
 def _asked(made: Claim, mutant: Mutant, method: str, ran: Ran, examples: int) -> tuple[Any, str] | None:
@@ -160,7 +159,7 @@ def lines_of(mutant: Mutant) -> set[Line]:
         file, span = target.__code__.co_filename, range(first, first + len(source))
         for step in mutant.changes:
             if isinstance(step, generic.Edit):
-                node: Any = step.node(tree_of(target))
+                node: Any = step.place(tree_of(target)).there[0]
                 span = range(first + node.lineno - 1, first + node.end_lineno)
         found |= {(file, line) for line in span}
     return found
@@ -170,21 +169,17 @@ def mutants_of(module: str, methods: list[str], held: Baseline, seed: int, size:
     """So many generic ones of lines that a claim runs, and half as many of the interface."""
     run = {line for claims in held.values() for ran in claims.values() for line in ran.lines}
     # Of a module without the layer's own forward, those alone that it runs.
-    seen_from_outside = [mutant for mutant in interface(methods[0]) if lines_of(mutant) & run]
-    drawn = random.Random(seed).sample(seen_from_outside, min(size // 2, len(seen_from_outside)))
-    made = [mutant for mutant in _generic(module, methods) if lines_of(mutant) & run]
+    made, outside = (
+        [mutant for mutant in some if lines_of(mutant) & run]
+        for some in (generic.generated([importlib.import_module(module)], methods), interface(methods[0]))
+    )
+    drawn = random.Random(seed).sample(outside, min(size // 2, len(outside)))
     return [*generic.sample(made, seed, size), *drawn]
 
 
 def all_of(module: str, methods: list[str]) -> list[Mutant]:
     """Every generic one, and every one of the interface."""
-    return [*_generic(module, methods), *interface(methods[0])]
-
-
-def _generic(module: str, methods: list[str]) -> Iterator[Mutant]:
-    for one in generic.modules_of(importlib.import_module(module)):
-        for function in generic.functions_of(one):
-            yield from generic.mutants_of(function, methods)
+    return [*generic.generated([importlib.import_module(module)], methods), *interface(methods[0])]
 
 
 def planted(subject: str, methods: Iterable[str]) -> list[Mutant]:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from types import FunctionType, ModuleType
 from typing import Any
 from warnings import catch_warnings
@@ -18,7 +19,7 @@ from warnings import catch_warnings
 import lora_lite as ll
 from properties.mutation.mutant import Mutant, plain
 from properties.mutation.operators import edits, left_alone
-from properties.mutation.trees import InjectionError, Place, tree_of
+from properties.mutation.trees import InjectionError, Place, places, tree_of
 from strategies.options import BUILT_IN
 
 ASKED = ("dtype", "shape", "device", "ndim", "is_meta", "data")
@@ -34,47 +35,18 @@ class Edit:
     number: int
     new: ast.AST
 
-    def node(self, definition: ast.FunctionDef) -> Any:
-        """What it changes, with where that stands."""
-        return self._found(definition)[1]
-
-    def _found(self, definition: ast.FunctionDef) -> tuple[Place, ast.AST]:
-        return next(found for i, found in enumerate(places(definition)) if i == self.number)
+    def place(self, definition: ast.FunctionDef) -> Place:
+        """Where it changes the definition."""
+        return next(place for i, (place, _) in enumerate(places(definition, left_alone)) if i == self.number)
 
     def apply(self, definition: ast.FunctionDef) -> None:
-        place, old = self._found(definition)
-        new = copy.deepcopy(self.new)
-        for node in ast.walk(new):
-            ast.copy_location(node, old)
-        if place.at is None:
-            setattr(place.owner, place.name, new)
-        else:
-            getattr(place.owner, place.name)[place.at] = [new]
-
-
-def places(node: ast.AST) -> Iterator[tuple[Place, ast.AST]]:
-    """Every expression and statement that may be changed, with where it stands, always in the same order."""
-    alone = left_alone(node)
-    for name, value in ast.iter_fields(node):
-        for i, item in enumerate(value) if isinstance(value, list) else [(None, value)]:
-            if isinstance(item, ast.AST) and name not in alone and not _is_docstring(node, i, item):
-                if isinstance(item, ast.expr | ast.stmt):
-                    yield Place(node, name, None if i is None else slice(i, i + 1)), item
-                yield from places(item)
-
-
-def _is_docstring(owner: ast.AST, i: int | None, item: ast.AST) -> bool:
-    first = i == 0 and isinstance(owner, ast.FunctionDef) and isinstance(item, ast.Expr)
-    return first and isinstance(item.value, ast.Constant)  # type: ignore[attr-defined]  # an Expr
+        self.place(definition).put([copy.deepcopy(self.new)])
 
 
 def modules_of(package: ModuleType) -> list[ModuleType]:
     """The package's modules and its packages' modules, or the module itself."""
-    names = [
-        found.name
-        for found in pkgutil.walk_packages(getattr(package, "__path__", []), package.__name__ + ".")
-    ]
-    return [package, *(importlib.import_module(name) for name in names)]
+    inside = pkgutil.walk_packages(getattr(package, "__path__", []), f"{package.__name__}.")
+    return [package, *(importlib.import_module(found.name) for found in inside)]
 
 
 @cache
@@ -90,9 +62,8 @@ def functions_of(module: ModuleType) -> tuple[FunctionType, ...]:
             wrapper = getattr(thing, "__func__", thing)
             if wrapper is not function and isinstance(wrapper, FunctionType):
                 found[wrapper] = None
-    return tuple(
-        sorted(found, key=lambda f: (f.__code__.co_filename != module.__file__, f.__code__.co_firstlineno))
-    )
+    place = {f: (f.__code__.co_filename != module.__file__, f.__code__.co_firstlineno) for f in found}
+    return tuple(sorted(found, key=place.__getitem__))
 
 
 def _inside(owner: Any, module: str) -> Iterator[Any]:
@@ -110,7 +81,7 @@ def mutants_of(function: FunctionType, variants: Sequence[str]) -> Iterator[Muta
     where = f"{function.__module__}:{function.__qualname__}"
     # A wrapper is the decorator's own code: that the library has it at all is what can be wrong.
     wrapper = hasattr(function, "__wrapped__")
-    for number, (place, node) in enumerate(places(tree_of(function))):
+    for number, (place, node) in enumerate(places(tree_of(function), left_alone)):
         # Where only its dtype or shape is asked, a tensor may as well be detached.
         asked = isinstance(place.owner, ast.Attribute) and place.owner.attr in ASKED
         for operator, new in edits(node):
@@ -131,42 +102,29 @@ def short(node: ast.AST) -> str:
 
 def variants_of(module: ModuleType) -> list[str]:
     """The variants that run the module's code: those of a variant's own module, else all, lora first."""
-    registered = {
-        name: variant
-        for name, variant in ll.VARIANTS.items()
-        if name in BUILT_IN or variant.__module__ == module.__name__
-    }
-    own = [
-        name for name, variant in registered.items() if module in _used_by(sys.modules[variant.__module__])
-    ]
-    return own or list(registered)
+    of = {name: variant.__module__ for name, variant in ll.VARIANTS.items()}
+    registered = [name for name in of if name in BUILT_IN or of[name] == module.__name__]
+    return [name for name in registered if module in _used_by(sys.modules[of[name]])] or registered
 
 
 def _used_by(module: ModuleType) -> set[ModuleType]:
     """The variant's module, and those beside it from which it takes functions."""
-    beside = {getattr(thing, "__module__", None) for thing in vars(module).values()}
+    beside = {getattr(thing, "__module__", None) or "" for thing in vars(module).values()}
     package = module.__name__.rpartition(".")[0]
-    return {module} | {
-        sys.modules[name]
-        for name in beside
-        if name and name.startswith(f"{package}.") and package != ll.__name__
-    }
+    near = [name for name in beside if name.startswith(f"{package}.") and package != ll.__name__]
+    return {module, *(sys.modules[name] for name in near)}
 
 
-def generated(packages: Iterable[ModuleType] = (ll,)) -> list[Mutant]:
-    """Every generic mutant of these packages, in the order of the code."""
-    return [
-        mutant
-        for package in packages
-        for module in modules_of(package)
-        for function in functions_of(module)
-        for mutant in mutants_of(function, variants_of(module))
-    ]
+def generated(packages: Iterable[ModuleType] = (ll,), variants: Sequence[str] = ()) -> list[Mutant]:
+    """Every generic mutant of these packages, in the order of the code; of these variants, where given."""
+    modules = [module for package in packages for module in modules_of(package)]
+    functions = [(f, variants or variants_of(module)) for module in modules for f in functions_of(module)]
+    return [mutant for function, own in functions for mutant in mutants_of(function, own)]
 
 
-def distinct(mutants: Iterable[Mutant], known: Iterable[Mutant] = ()) -> Iterator[Mutant]:
+def distinct(mutants: Iterable[Mutant]) -> Iterator[Mutant]:
     """Those that compile, and to other bytecode than the original and those before them."""
-    effects = {mutant.effect for mutant in known}
+    effects = set[frozenset[Any]]()
     for mutant in mutants:
         with suppress(InjectionError, SyntaxError, ValueError), catch_warnings(action="ignore"):
             if mutant.codes and (effect := mutant.effect) not in effects:
@@ -177,5 +135,4 @@ def distinct(mutants: Iterable[Mutant], known: Iterable[Mutant] = ()) -> Iterato
 def sample(mutants: Sequence[Mutant], seed: int, size: int) -> list[Mutant]:
     """So many of the distinct ones: the same for the same seed."""
     shuffled = random.Random(seed).sample(list(mutants), len(mutants))
-    some = distinct(shuffled)
-    return [mutant for mutant, _ in zip(some, range(size), strict=False)]
+    return list(islice(distinct(shuffled), size))

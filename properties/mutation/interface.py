@@ -2,9 +2,10 @@
 wrong. They need no source, and so there are as many for a user's variant as for a built-in one.
 """
 
+import ast
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from types import CodeType, FunctionType
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 import lora_lite as ll
 from lora_lite.linear import read_bias, read_weight
-from properties.mutation.mutant import Mutant, plain
+from properties.mutation.mutant import Mutant, compiled, plain
 from strategies import LINEAR
 
 # (the original, its arguments) -> what is given in its place
@@ -25,7 +26,7 @@ class Wrapped(Mutant):
     """A mutant that calls the original, and changes what goes in or comes out."""
 
     function: Any = None
-    wrapper: Wrapper | None = None
+    wrapper: Wrapper = partial
 
     @cached_property
     def targets(self) -> tuple[FunctionType, ...]:
@@ -33,28 +34,19 @@ class Wrapped(Mutant):
 
     @cached_property
     def codes(self) -> dict[FunctionType, CodeType]:
-        function, wrapper = self.function, self.wrapper
-        original = FunctionType(
-            function.__code__,
-            function.__globals__,
-            function.__name__,
-            function.__defaults__,
-            function.__closure__,
-        )
+        function, name = self.function, self.function.__name__
+        closed = function.__globals__, name, function.__defaults__, function.__closure__
+        original = FunctionType(function.__code__, *closed)
         original.__kwdefaults__ = function.__kwdefaults__
-        free = function.__code__.co_freevars
         # A code fits a function that closes over the same names, and so it reads them.
-        source = f"def outer({', '.join(free)}):\n def w(*args, **kwargs):\n  _ = [{', '.join(free)}]\n"
-        source += "  call = 'WRAPPER'\n  return call(*args, **kwargs)\n return w"
-        namespace: dict[str, Any] = {}
-        exec(source, namespace)
-        code: CodeType = namespace["outer"](*free).__code__
-
-        def call(*args: Any, **kwargs: Any) -> Any:
-            assert wrapper is not None
-            return wrapper(original, *args, **kwargs)
-
+        read = ", ".join(function.__code__.co_freevars)
+        source = (
+            f"def {name}(*args, **kwargs):\n _ = [{read}]\n call = 'WRAPPER'\n return call(*args, **kwargs)"
+        )
+        definition: Any = ast.parse(source).body[0]
+        code = compiled(function, definition)
         # As a constant: the function's own globals do not know it.
+        call = partial(self.wrapper, original)
         consts = tuple(call if constant == "WRAPPER" else constant for constant in code.co_consts)
         return {function: code.replace(co_consts=consts)}
 

@@ -1,11 +1,10 @@
 """Runs properties under a mutant: which ones notice it, after how many examples, with which shrunk case."""
 
 import time
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from hypothesis import Phase, settings
@@ -24,6 +23,8 @@ from strategies.recipes import pasteable, to_json
 
 # What a mutant has to cause, in tolerances, in order to be seen for sure: the project's goal.
 CLEAR = 10.0
+# How the detail of a crash begins that is no fault of the mutant.
+AS_BEFORE = "fails on correct code"
 
 
 @dataclass(frozen=True)
@@ -101,33 +102,23 @@ def run_cell(made: Claim, mutant: Mutant, variant: str, how: settings) -> Cell:
 
     Raises InjectionError where the mutant does not apply.
     """
-    began = time.perf_counter()
+    began, cell = time.perf_counter(), Cell(made.name, mutant.name, variant, "survived", how.max_examples)
     try:
         with mutant.injected(), measuring(Meter()) as meter:
             made.run(variant, how)
     except Violation as violation:
-        seconds = time.perf_counter() - began
-        shrunk = pasteable(violation.case) if violation.case is not None else str(violation).splitlines()[0]
-        recipe = (
-            to_json(violation.case) if violation.case is not None and Phase.shrink in how.phases else None
-        )
-        examples = violation.examples or 1
-        return Cell(made.name, mutant.name, variant, "killed", examples, seconds, shrunk, meter.worst, recipe)
+        case, told = violation.case, str(violation).splitlines()[0]
+        cell = replace(cell, outcome="killed", examples=violation.examples or 1, signal=meter.worst)
+        cell = replace(cell, detail=told if case is None else pasteable(case))
+        if case is not None and Phase.shrink in how.phases:
+            cell = replace(cell, recipe=to_json(case))
     except InjectionError:
         raise
     except NothingComparedError:
         pass  # so few examples tell nothing
     except Exception as error:
-        return Cell(
-            made.name,
-            mutant.name,
-            variant,
-            "crashed",
-            0,
-            time.perf_counter() - began,
-            f"{type(error).__name__}: {error}",
-        )
-    return Cell(made.name, mutant.name, variant, "survived", how.max_examples, time.perf_counter() - began)
+        cell = replace(cell, outcome="crashed", examples=0, detail=f"{type(error).__name__}: {error}")
+    return replace(cell, seconds=time.perf_counter() - began)
 
 
 def signal(
@@ -211,22 +202,22 @@ def run_row(mutant: Mutant, *, examples: int, full: int, whole: bool) -> Row:
         if whole and variant == mutant.applies_to[0]:
             for made in applicable(variant):
                 cell = run_reached(made, mutant, variant, budget(examples, shrink=row.shrunk is None))
-                drawn = cell.outcome == "killed" and made.cases is not None
-                found = (
-                    signal(made, mutant, variant, cell.signal, examples=examples, full=full) if drawn else {}
-                )
+                found: dict[str, float] = {}
+                if cell.outcome == "killed" and made.cases is not None:
+                    found = signal(made, mutant, variant, cell.signal, examples=examples, full=full)
                 row.cells.append(replace(cell, signal=found))
         else:
             # What is stated of the first variant has all examples before another may notice. Then patience
             # with the claims that noticed such a failure before, which run this code: all others take longer.
             own = stated().get(mutant.name, []) if variant == mutant.applies_to[0] else []
             known = [*_likely(mutant, row), *noticed(mutant.targets)]
+            ask = partial(_until_killed, row, mutant, variant)
             _ = (
-                _until_killed(row, mutant, variant, examples, among=own)
-                or _until_killed(row, mutant, variant, full, among=own)
-                or _until_killed(row, mutant, variant, examples, among=known, everything=True)
-                or _until_killed(row, mutant, variant, full, among=known)
-                or _until_killed(row, mutant, variant, examples)
+                ask(examples, among=own)
+                or ask(full, among=own)
+                or ask(examples, among=known, everything=True)
+                or ask(full, among=known)
+                or ask(examples)
             )
     for variant in row.survivors:
         _until_killed(row, mutant, variant, full, everything=True)
@@ -245,7 +236,7 @@ def run_guarded(made: Claim, mutant: Mutant, variant: str, how: settings) -> Cel
     cell = run_cell(made, mutant, variant, how)
     if cell.outcome == "survived" or (fails := reach(made, variant).fails) is None:
         return cell
-    return Cell(made.name, mutant.name, variant, "crashed", detail=f"fails on correct code: {fails}")
+    return Cell(made.name, mutant.name, variant, "crashed", detail=f"{AS_BEFORE}: {fails}")
 
 
 def _likely(mutant: Mutant, row: Row) -> list[str]:
@@ -271,15 +262,3 @@ def _until_killed(
         if cell.outcome == "killed":
             return True
     return False
-
-
-def summary(rows: Iterable[Row]) -> dict[str, Any]:
-    """What each property kills, and what it alone kills."""
-    kills: defaultdict[str, list[str]] = defaultdict(list)
-    alone: defaultdict[str, list[str]] = defaultdict(list)
-    for row in rows:
-        for name in row.killers:
-            kills[name].append(row.mutant)
-        if len(row.killers) == 1:
-            alone[row.killers[0]].append(row.mutant)
-    return {"kills": kills, "alone": alone}

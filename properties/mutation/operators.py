@@ -5,7 +5,7 @@ docstrings, and the messages of errors are left alone.
 """
 
 import ast
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -73,19 +73,14 @@ def _others(table: dict[str, list[str]], one: ast.AST) -> list[ast.AST]:
     return [getattr(ast, name)() for name in table.get(type(one).__name__, ())]
 
 
-@operator(ast.BinOp)
-def _arithmetic(node: ast.BinOp) -> Edits:
+@operator(ast.BinOp, ast.AugAssign)
+def _arithmetic(node: ast.BinOp | ast.AugAssign) -> Edits:
     for other in _others(ARITHMETIC, node.op):
         yield "arithmetic", _with(node, op=other)
-    yield "operand", node.left
-    yield "operand", node.right
-
-
-@operator(ast.AugAssign)
-def _assignment(node: ast.AugAssign) -> Edits:
-    for other in _others(ARITHMETIC, node.op):
-        yield "arithmetic", _with(node, op=other)
-    yield "operand", ast.Assign([node.target], node.value, lineno=node.lineno)
+    if isinstance(node, ast.BinOp):
+        yield from (("operand", one) for one in (node.left, node.right))
+    else:
+        yield "operand", ast.Assign([node.target], node.value, lineno=node.lineno)
 
 
 @operator(ast.Compare)
@@ -127,17 +122,14 @@ def _constant(node: ast.Constant) -> Edits:
             yield "constant", ast.Constant(other)
 
 
-@operator(ast.If, ast.While)
-def _condition(node: ast.If | ast.While) -> Edits:
-    # while True would not end.
-    for value in (True, False)[isinstance(node, ast.While) :]:
-        yield "condition", _with(node, test=ast.Constant(value))
-
-
-@operator(ast.IfExp)
-def _choice(node: ast.IfExp) -> Edits:
-    yield "condition", node.body
-    yield "condition", node.orelse
+@operator(ast.If, ast.While, ast.IfExp)
+def _condition(node: ast.If | ast.While | ast.IfExp) -> Edits:
+    if isinstance(node, ast.IfExp):
+        yield from (("condition", one) for one in (node.body, node.orelse))
+    else:
+        # while True would not end.
+        for value in (True, False)[isinstance(node, ast.While) :]:
+            yield "condition", _with(node, test=ast.Constant(value))
 
 
 @operator(ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
@@ -176,10 +168,9 @@ def _view(node: ast.Attribute) -> Edits:
     for other in NEIGHBOURS.get(node.attr, ()):
         yield "neighbour", _with(node, attr=other)
     if node.attr in FACTORS:
-        yield "factor", ast.Constant(1.0)
-        yield "factor", ast.UnaryOp(ast.USub(), node)
-        yield "factor", ast.BinOp(ast.Constant(1), ast.Div(), node)
-        yield "factor", ast.BinOp(node, ast.Pow(), ast.Constant(2))
+        inverse, square = (ast.Constant(1), ast.Div(), node), (node, ast.Pow(), ast.Constant(2))
+        others = ast.Constant(1.0), ast.UnaryOp(ast.USub(), node), ast.BinOp(*inverse), ast.BinOp(*square)
+        yield from (("factor", one) for one in others)
     if isinstance(node.value, ast.Name) and node.value.id == "self" and isinstance(node.ctx, ast.Load):
         yield from _detached(node)
 
@@ -199,9 +190,10 @@ def _detached(node: ast.expr) -> Edits:
 
 @operator(ast.For, ast.Starred, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 def _some(node: Any) -> Edits:
-    """What is gone through: the first of it alone, or all of it in reverse."""
+    """What is gone through: the first of it alone, or all of it in reverse; of a loop, nothing."""
     if isinstance(node, ast.For):
         yield from (("order", _with(node, iter=other)) for other in _cut(node.iter))
+        yield "loop not run", _with(node, iter=ast.Tuple([], ast.Load()))
     elif isinstance(node, ast.Starred):
         yield from (("order", _with(node, value=other)) for other in _cut(node.value))
     else:
@@ -213,11 +205,8 @@ def _some(node: Any) -> Edits:
 def _cut(items: ast.expr) -> Iterator[ast.expr]:
     plain = isinstance(items, ast.Name | ast.Attribute)
     listed = items if plain else ast.List([ast.Starred(items, ast.Load())], ast.Load())
-    for cut in (
-        ast.Slice(None, ast.Constant(1)),
-        ast.Slice(None, None, ast.UnaryOp(ast.USub(), ast.Constant(1))),
-    ):
-        yield ast.Subscript(listed, cut, ast.Load())
+    first, turned = ast.Slice(None, ast.Constant(1)), ast.Slice(None, None, ast.Constant(-1))
+    yield from (ast.Subscript(listed, cut, ast.Load()) for cut in (first, turned))
 
 
 @operator(ast.Slice)
@@ -230,11 +219,6 @@ def _slice(node: ast.Slice) -> Edits:
 @operator(ast.Expr, ast.AugAssign, ast.Raise, ast.Delete, ast.Break, ast.Continue, ast.Return, ast.Assign)
 def _statement(node: ast.stmt) -> Edits:
     yield "statement deleted", ast.Pass()
-
-
-@operator(ast.For)
-def _loop(node: ast.For) -> Edits:
-    yield "loop not run", _with(node, iter=ast.Tuple([], ast.Load()))
 
 
 @operator(ast.Try)
@@ -255,7 +239,7 @@ def _context(node: ast.With) -> Edits:
         yield "context dropped", ast.If(ast.Tuple([*read, ast.Constant(0)], ast.Load()), node.body, [])
 
 
-def left_alone(node: ast.AST) -> Iterable[str]:
+def left_alone(node: ast.AST) -> Collection[str]:
     """The fields of a node that no operator looks into."""
     if isinstance(node, ast.Raise):
         return ("exc", "cause")

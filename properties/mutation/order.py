@@ -53,15 +53,12 @@ def rank(functions: Iterable[FunctionType], claim: str) -> int:
 
 def write(kills: Iterable[tuple[FunctionType, str]]) -> None:
     """Write the file anew: which claim noticed a mutant of which function first, and those known before."""
-    counted: dict[str, dict[str, Counter[str]]] = {}
-    for function, claim in kills:
-        functions = counted.setdefault(function.__module__, {})
-        functions.setdefault(function.__qualname__, Counter())[claim] += 1
     told: Known = {module: dict(functions) for module, functions in known().items()}
-    for module, found in counted.items():
-        for name, claims in found.items():
-            before = told.setdefault(module, {}).get(name, [])
-            told[module][name] = list(dict.fromkeys([*(claim for claim, _ in claims.most_common()), *before]))
+    counted = Counter((function.__module__, function.__qualname__, claim) for function, claim in kills)
+    # The most frequent one last, and so in front of the others.
+    for (module, name, claim), _ in reversed(counted.most_common()):
+        before = told.setdefault(module, {}).get(name, [])
+        told[module][name] = [claim, *(other for other in before if other != claim)]
     _write(FILE, told)
 
 

@@ -6,12 +6,30 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from properties.mutation.survey import Outcome
 from properties.mutation.table import reasons
 
 KNOWN = Path(__file__).parent / "known.txt"
 STAYS = Path(__file__).parent / "stays.txt"
 Kind = Literal["named", "generic", "interface", "foreign"]
+State = Literal["killed", "loud", "survived", "equivalent"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a mutant.
+
+    state   "killed": a claim was violated; "loud": an exception, an endless loop; "survived": neither;
+            "equivalent": not tried, since known.txt says why nothing can notice
+    claim   that noticed, on `variant`; "" for none
+    seconds by the clock, as survey() took them
+    """
+
+    mutant: str
+    state: State
+    claim: str = ""
+    variant: str = ""
+    detail: str = ""
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -6,63 +6,44 @@ import resource
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from multiprocessing.connection import Connection, wait
-from typing import Any, Literal
+from typing import Any
 
-from properties.mutation.matrix import applicable, nothing_remembered, ranked, run_guarded, run_reached
+from properties.mutation.matrix import AS_BEFORE, applicable, nothing_remembered, ranked, run_reached
 from properties.mutation.mutant import Mutant
 from properties.mutation.order import noticed
 from properties.mutation.reach import budget, reach
+from properties.mutation.score import Outcome, State, known
 
-State = Literal["killed", "loud", "survived", "equivalent"]
+STATES: dict[str, State] = {"killed": "killed", "crashed": "loud"}
 # Processor seconds after which a mutant hangs, which nobody overlooks; and by the clock so many times more.
 DEADLINE, PATIENCE = 180.0, 10
-# Of a mutant that many variants show, so many are asked; these first: of outputs, of inputs, with data.
-MOST, PILOTS = 3, ("lora", "hra", "antipasto")
+# Of a mutant that many variants show, so many are asked; these first: of outputs, of inputs, with data, one
+# that merges into the bias too, and one in the layer's place.
+MOST, PILOTS = 5, ("lora", "hra", "antipasto", "ia3", "full")
 # So many claims are likely to notice: those that noticed a mutant of the same function or module before.
 LIKELY = 20
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a mutant.
-
-    state   "killed": a claim was violated; "loud": an exception, an endless loop; "survived": neither;
-            "equivalent": not tried, since known.txt says why nothing can notice
-    claim   that noticed, on `variant`; "" for none
-    """
-
-    mutant: str
-    state: State
-    claim: str = ""
-    variant: str = ""
-    detail: str = ""
-    seconds: float = 0.0
-
-
 def judged(mutant: Mutant, *, examples: int, full: int) -> Outcome:
     """The first claim that notices, on any of the variants; first with few examples, then with more."""
-    began = time.perf_counter()
-    variants = showing(mutant)
+    if mutant.name in known() and known()[mutant.name].equivalent:
+        return Outcome(mutant.name, "equivalent")
+    first, *others = showing(mutant)
     asked: set[tuple[str, str | None, int]] = set()
     with nothing_remembered():
-        for tried in (examples, full):
-            # The second round, with more examples, is long: on the first variant alone.
-            for variant in variants if tried == examples else variants[:1]:
-                for made in ranked(mutant, variant):
-                    about = None if made.cases is None else variant
-                    key = (made.name, about, 0 if about is None else tried)
-                    if key in asked or not mutant.reached & reach(made, variant).code:
-                        continue
-                    asked.add(key)
-                    cell = run_guarded(made, mutant, variant, budget(tried, shrink=False))
-                    crashed = cell.outcome == "crashed" and not cell.detail.startswith("fails on correct")
-                    if cell.outcome == "killed" or crashed:
-                        state: State = "loud" if crashed else "killed"
-                        seconds = time.perf_counter() - began
-                        return Outcome(mutant.name, state, made.name, variant, cell.detail[:200], seconds)
-    return Outcome(mutant.name, "survived", seconds=time.perf_counter() - began)
+        # The second round, with more examples, is long: on the first variant alone.
+        for variant, tried in [*((variant, examples) for variant in (first, *others)), (first, full)]:
+            for made in ranked(mutant, variant):
+                key = (made.name, None, 0) if made.cases is None else (made.name, variant, tried)
+                if key in asked:
+                    continue
+                asked.add(key)
+                cell = run_reached(made, mutant, variant, budget(tried, shrink=False))
+                if (state := STATES.get(cell.outcome)) and not cell.detail.startswith(AS_BEFORE):
+                    return Outcome(mutant.name, state, made.name, variant, cell.detail[:200])
+    return Outcome(mutant.name, "survived")
 
 
 @nothing_remembered()
@@ -105,17 +86,15 @@ def survey(
     """What `judge` says of each mutant, as it is known; a process that ends without a word is loud."""
     fork = multiprocessing.get_context("fork")
     waiting, running = iter(mutants), dict[Any, tuple[Any, Mutant, float]]()
-    more = True
-    while more or running:
-        while more and len(running) < jobs:
-            if (mutant := next(waiting, None)) is None:
-                more = False
-                break
+    while True:
+        while len(running) < jobs and (mutant := next(waiting, None)):
             ours, theirs = fork.Pipe(duplex=False)
             process = fork.Process(target=_tell, args=(judge, mutant, theirs, deadline))
             process.start()
             theirs.close()
             running[ours] = (process, mutant, time.monotonic())
+        if not running:
+            return
         for ready in wait(list(running), timeout=1.0):
             process, mutant, _ = running.pop(ready)
             yield _heard(ready, process, mutant)
@@ -129,7 +108,9 @@ def survey(
 
 def _tell(judge: Callable[[Mutant], Any], mutant: Mutant, theirs: Connection, deadline: float) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(time.process_time() + deadline),) * 2)
-    theirs.send(judge(mutant))
+    began, outcome = time.perf_counter(), judge(mutant)
+    timed = isinstance(outcome, Outcome)
+    theirs.send(replace(outcome, seconds=time.perf_counter() - began) if timed else outcome)
 
 
 def _heard(ours: Any, process: Any, mutant: Mutant) -> Any:

@@ -13,13 +13,16 @@ import copy
 import inspect
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from dataclasses import replace as replaced
 from functools import cache
 from types import FunctionType
 
 Block = list[ast.stmt]
-BLOCKS = ("body", "orelse", "finalbody")
+Nodes = Sequence[ast.AST]
+# What stands around the body of a function.
+HEAD = {*ast.FunctionDef._fields} - {"body"}
 # Where a node keeps the name of a local: besides ast.Name these are arguments, handlers, nested functions.
 NAMED = {ast.Name: "id", ast.arg: "arg", ast.ExceptHandler: "name", ast.FunctionDef: "name"}
 
@@ -30,12 +33,19 @@ class InjectionError(Exception):
 
 @cache
 def tree_of(function: FunctionType) -> ast.FunctionDef:
-    """Of the function's source, without decorators. To be copied before it is changed."""
+    """Of the function's source, without decorators and docstrings. To be copied before it is changed."""
     # Of its code: of a wrapper, inspect would give the source of what is wrapped.
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(function.__code__))).body
     assert isinstance(definition, ast.FunctionDef)
     definition.decorator_list = []
+    for node in ast.walk(definition):
+        if isinstance(node, ast.FunctionDef) and _is_docstring(first := node.body[0]):
+            node.body = node.body[1:] or [ast.copy_location(ast.Pass(), first)]
     return definition
+
+
+def _is_docstring(first: ast.stmt) -> bool:
+    return isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
 
 
 @cache
@@ -105,7 +115,7 @@ def dumped(node: ast.AST | Block) -> str:
     return "; ".join(map(ast.dump, node)) if isinstance(node, list) else ast.dump(node)
 
 
-def names_in(nodes: Block) -> frozenset[str]:
+def names_in(nodes: Nodes) -> frozenset[str]:
     """Every name in it that a local could have."""
     found = {getattr(node, NAMED[type(node)]) for n in nodes for node in ast.walk(n) if type(node) in NAMED}
     return frozenset(found - {None})
@@ -121,40 +131,51 @@ def locals_of(definition: ast.FunctionDef) -> frozenset[str]:
     return frozenset(bound - {None, definition.name})
 
 
-def blocks(node: ast.AST) -> Iterator[Block]:
-    """Every list of statements in the tree."""
-    for inner in ast.walk(node):
-        for name in BLOCKS:
-            if isinstance(block := getattr(inner, name, None), list) and block:
-                yield block
-
-
 @dataclass(frozen=True)
 class Place:
-    """Where a fragment is: the field of a node, or a part of the list that this field is."""
+    """Where something stands: the field of a node, or a part of the list that this field is."""
 
     owner: ast.AST
     name: str
     at: slice | None
 
-    def put(self, new: Block) -> None:
-        """Statements in the place of statements, or an expression in the place of one."""
+    @property
+    def there(self) -> Nodes:
+        """What stands there."""
         found = getattr(self.owner, self.name)
-        if isinstance(self.at, slice) and isinstance(found[self.at][0], ast.stmt):
-            found[self.at] = new
-            return
-        (statement,) = new
-        assert isinstance(statement, ast.Expr)
+        return [found] if self.at is None else found[self.at]
+
+    def put(self, new: Nodes) -> None:
+        """These in the place of what stands there."""
+        for node in (inner for one in new for inner in ast.walk(one)):
+            ast.copy_location(node, self.there[0])
         if self.at is None:
-            setattr(self.owner, self.name, statement.value)
+            setattr(self.owner, self.name, *new)
         else:
-            found[self.at] = [statement.value]
+            getattr(self.owner, self.name)[self.at] = new
+
+
+def places(
+    node: ast.AST, left_alone: Callable[[ast.AST], Collection[str]]
+) -> Iterator[tuple[Place, ast.expr | ast.stmt]]:
+    """Every expression and statement in a tree, with where it stands, always in the same order; but for what
+    is in fields that are left alone.
+    """
+    alone = left_alone(node)
+    for name, value in ast.iter_fields(node):
+        for i, item in enumerate(value) if isinstance(value, list) else [(None, value)]:
+            if isinstance(item, ast.AST) and name not in alone:
+                if isinstance(item, ast.expr | ast.stmt):
+                    yield Place(node, name, None if i is None else slice(i, i + 1)), item
+                yield from places(item, left_alone)
 
 
 def replace(function: FunctionType, definition: ast.FunctionDef, before: str, after: str) -> None:
     """In the definition, `before` becomes `after`. Raises InjectionError where it is not there once."""
     old, new = parsed(before), parsed(after)
-    found = list(search(function, definition, old, statements=not (_one(old) and _one(new))))
+    # An expression may stand anywhere, and not as a statement alone.
+    alone = all(len(block) == 1 and isinstance(block[0], ast.Expr) for block in (old, new))
+    found = list(search(function, definition, _values(old) if alone else old))
     if len(found) != 1 or dumped(old) == dumped(new):
         name = f"{function.__module__}:{function.__qualname__}"
         raise InjectionError(
@@ -162,46 +183,25 @@ def replace(function: FunctionType, definition: ast.FunctionDef, before: str, af
         )
     place, match = found[0]
     filled = _Fill(match).block(copy.deepcopy(new))
-    there = getattr(place.owner, place.name)
-    line = there if isinstance(there, ast.AST) else there[place.at][0]
-    for node in (n for statement in filled for n in ast.walk(statement)):
-        ast.copy_location(node, line)
-    place.put(filled)
+    place.put(_values(filled) if alone else filled)
 
 
-def _one(block: Block) -> bool:
-    """A single expression: it may stand anywhere, and not as a statement alone."""
-    return len(block) == 1 and isinstance(block[0], ast.Expr)
+def _values(block: Block) -> list[ast.expr]:
+    return [statement.value for statement in block if isinstance(statement, ast.Expr)]
 
 
-def search(
-    function: FunctionType, definition: ast.FunctionDef, old: Block, *, statements: bool
-) -> Iterator[tuple[Place, Match]]:
-    """Where the old is in the body of the function, and as what."""
+def search(function: FunctionType, definition: ast.FunctionDef, old: Nodes) -> Iterator[tuple[Place, Match]]:
+    """Where the old, statements or an expression, is in the body of the function, and as what."""
     own, known = names_in([definition]), function.__globals__.keys() | vars(builtins).keys()
     stale = frozenset(name for name in names_in(old) - own - known if not re.fullmatch("_[a-z]", name))
-    for place, there in _places(definition, len(old) if statements else 0):
-        match = Match(locals_of(definition) - names_in(old), stale)
-        wanted: object = old if statements else old[0].value  # type: ignore[attr-defined]  # _one
-        if match.nodes(wanted, there):
-            yield place, match
-
-
-def _places(definition: ast.FunctionDef, length: int) -> Iterator[tuple[Place, object]]:
-    """Every run of so many statements of the body; with 0, every expression in it."""
-    for node in [definition, *(inner for statement in definition.body for inner in ast.walk(statement))]:
-        for name, value in ast.iter_fields(node):
-            if node is definition and name != "body":
-                continue
-            if length and name in BLOCKS and isinstance(value, list):
-                for i in range(len(value) - length + 1):
-                    yield Place(node, name, slice(i, i + length)), value[i : i + length]
-            elif not length and isinstance(value, ast.expr):
-                yield Place(node, name, None), value
-            elif not length and isinstance(value, list):
-                for i, item in enumerate(value):
-                    if isinstance(item, ast.expr):
-                        yield Place(node, name, slice(i, i + 1)), item
+    others = locals_of(definition) - names_in(old)
+    for place, node in places(definition, lambda node: HEAD if node is definition else ()):
+        if isinstance(node, ast.stmt) == isinstance(old[0], ast.stmt):
+            if place.at is not None:
+                # As many as there are of the old, from here on.
+                place = replaced(place, at=slice(place.at.start, place.at.start + len(old)))
+            if (match := Match(others, stale)).nodes(old, place.there):
+                yield place, match
 
 
 class _Fill(ast.NodeTransformer):
