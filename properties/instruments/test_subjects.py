@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import pytest
+import torch
 from hypothesis import HealthCheck, Phase, find, settings
 from hypothesis import strategies as st
 
@@ -12,7 +13,7 @@ from properties.judging import apart
 from properties.judging.claim import ANY, Claim, load_claims_of_any
 from properties.judging.outcome import HELD, NOT_APPLICABLE, NOT_JUDGED, NotJudgedError, Outcome
 from properties.subjects.introspection import families
-from properties.subjects.library import LibraryCase, Method, RefusedError
+from properties.subjects.library import LibraryCase, Method, RefusedError, refusing
 from properties.subjects.living import LIBRARIES, library, methods_of, names_of, trained_cases
 from strategies import LinearRecipe
 from strategies.recipes import pasteable
@@ -107,6 +108,19 @@ def test_what_is_all_refused_is_not_judged(monkeypatch: pytest.MonkeyPatch) -> N
 )
 def test_what_is_a_clear_refusal(error: Exception, clear: bool) -> None:
     assert RefusedError(error).clear is clear
+
+
+@pytest.mark.parametrize(
+    ("source", "kind"),
+    [
+        ("if 1 < 2:\n    raise RuntimeError(\n        'no bias')", RefusedError),
+        ("torch.ones(2) @ torch.ones(3)", RuntimeError),
+    ],
+)
+def test_a_mutants_refusal_is_one(source: str, kind: type[Exception]) -> None:
+    """There is no file in which its lines could be read."""
+    with pytest.raises(kind), refusing():
+        exec(compile(source, "<mutant>", "exec"), {"torch": torch})
 
 
 @dataclass
