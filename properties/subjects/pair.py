@@ -58,7 +58,7 @@ class Pair:
     """The two processes. Starting them takes seconds."""
 
     def __init__(self) -> None:
-        context = mp.get_context(START)
+        context: Any = mp.get_context(START)
         modules = sorted({variant.__module__ for variant in ll.VARIANTS.values()})
         store = f"{folder()}/store-{time.monotonic_ns()}"
         self.pipes: list[Connection[Any, Any]] = []
