@@ -50,6 +50,14 @@ def weight_and_bias(layer: nn.Module) -> tuple[Tensor, Tensor | None]:
     return upright(layer, held.weight.detach()), None if held.bias is None else held.bias.detach()
 
 
+def blank_linear(d_in: int, d_out: int) -> nn.Linear:
+    """Without weight and bias, of which nn.Linear's init would be thrown away: for who has others."""
+    layer = nn.Linear.__new__(nn.Linear)
+    nn.Module.__init__(layer)
+    layer.in_features, layer.out_features = d_in, d_out
+    return layer
+
+
 @dataclass(frozen=True)
 class LinearRecipe:
     """A linear layer. weight: one of strategies.WEIGHT_FAMILIES, or "vast". turned: a Turned one."""
@@ -69,10 +77,7 @@ class LinearRecipe:
         bias = gaussian(self.seed, "bias", (self.d_out,), dtype) if self.bias else None
         if self.turned:
             return Turned(W.mT.contiguous(), bias)
-        # Without nn.Linear's own init, which would be thrown away.
-        layer = nn.Linear.__new__(nn.Linear)
-        nn.Module.__init__(layer)
-        layer.in_features, layer.out_features = self.d_in, self.d_out
+        layer = blank_linear(self.d_in, self.d_out)
         layer.weight = nn.Parameter(W)
         layer.register_parameter("bias", None if bias is None else nn.Parameter(bias))
         return layer

@@ -15,7 +15,7 @@ from properties.judging.claim import load_claims
 from properties.judging.laws import KINDS, assert_laws
 from properties.judging.layer_function import LayerFunction, function_of
 from properties.judging.needs import NEEDS
-from properties.judging.proposals import proposed
+from properties.judging.proposals import proposed, standing
 from properties.mutation import load_catalogue
 from properties.subjects.attaching import attach
 from strategies import AdaptedLayer, LinearRecipe
@@ -153,12 +153,10 @@ def test_who_declares_none_is_not_judged_by_them() -> None:
 
 def test_what_holds_and_is_not_declared_is_proposed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of lora, which declares all of it, nothing; of lora without a declaration, that."""
-    proposed.cache_clear()
+    standing.cache_clear()
     assert proposed("lora") == []
     monkeypatch.setattr(ll.LoRA, "laws", {"linear_in": ("A",)})
-    proposed.cache_clear()
     found = "\n".join(proposed("lora"))
-    proposed.cache_clear()
     for law in ("\"linear_in\": ('B',)", "\"inputs\": {'A': 1}", '"rank": 1', '"apart_from_the_base": True'):
         assert law in found
     assert "('A',)" not in found

@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 import lora_lite as ll
 from properties.oracles import ORACLES, Oracle
 from properties.oracles.laws import Law, Options, Tensors
+from strategies.layers import blank_linear
 
 
 def formula_of(variant: str) -> Oracle:
@@ -52,8 +53,7 @@ def own_forward(
             for i in range(len(x))
         )
         return torch.stack(list(each))
-    layer = _holding(nn.Linear(1, 1), {"weight": W, "bias": b})
-    layer.in_features, layer.out_features = W.shape[1], W.shape[0]
+    layer = _holding(blank_linear(W.shape[1], W.shape[0]), {"weight": W, "bias": b})
     adapter = _adapter(variant, ll.LinearShape(W.shape[1], W.shape[0], b is not None), p, options)
     if type(adapter).adapt_input is not ll.Variant.adapt_input:
         return F.linear(adapter.adapt_input(x), W, b) + e

@@ -79,6 +79,7 @@ def told_apart(case: AdaptedLayer) -> bool:
     return case.linear.bias and len({*sizes}) == 3 and 1 not in sizes
 
 
+@cache
 def standing(variant: str, examples: int) -> dict[str, tuple[Laws, int]]:
     """The candidates that no example breaks, by name, and in how many they said anything."""
     found: dict[str, tuple[Laws, int]] = {}
@@ -125,7 +126,6 @@ def _holds(f: LayerFunction, law: Laws, seed: int) -> bool | None:
         return False
 
 
-@cache
 def proposed(variant: str, examples: int = EXAMPLES) -> list[str]:
     """What holds and is not declared, as it is to be declared, with how often it was seen."""
     laws = ll.VARIANTS[variant].laws
