@@ -53,20 +53,27 @@ def report_of(
     crashed = {"nodeid": nodeid, "signal": name, "status": code, "recipe": recipe}
     report.user_properties.append(("crashed", crashed))
     if doing.claim:
-        outcome = Outcome(
-            doing.claim,
-            doing.method,
-            doing.stage,
-            CRASHED,
-            why,
-            budget=settings().max_examples,
-            recipe=recipe,
-            replay=left.replay,
-            nodeid=nodeid,
-            stack=stack,
-        )
+        outcome = _outcome(doing, why, recipe, left.replay, nodeid, stack)
         report.user_properties.append((RECORD, outcome.to_json()))
     return report
+
+
+def _outcome(
+    doing: journal.Entry, why: str, recipe: str | None, replay: str, nodeid: str, stack: Any
+) -> Outcome:
+    """Of the claim that was running."""
+    return Outcome(
+        doing.claim,
+        doing.method,
+        doing.stage,
+        CRASHED,
+        why,
+        budget=settings().max_examples,
+        recipe=recipe,
+        replay=replay,
+        nodeid=nodeid,
+        stack=stack,
+    )
 
 
 def how_it_ended(code: int | None) -> tuple[str, str | None]:

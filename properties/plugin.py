@@ -16,6 +16,7 @@ import lora_lite as ll
 from properties import audit, guests
 from properties.crashes import Crashes
 from properties.folding import Folding, Unfolding
+from properties.freezing import Freezing
 from properties.judging.claim import RUNNER, Claim
 from properties.judging.outcome import NOT_APPLICABLE
 from properties.judging.place import IN_A_CHECKOUT, PACKAGE
@@ -111,6 +112,7 @@ def pytest_configure(config: pytest.Config) -> None:
         )
     _check_part(config)
     config.pluginmanager.register(Crashes(config), "crashes")
+    config.pluginmanager.register(Freezing(), "lora-lite-freezing")
     config.pluginmanager.register(folding := Folding(), "lora-lite-folding")
     config.pluginmanager.register(Unfolding(folding), "lora-lite-unfolding")
     if config.getoption("verbose") <= 0 and not hasattr(config, "workerinput"):

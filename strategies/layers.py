@@ -69,12 +69,12 @@ class LinearRecipe:
         bias = gaussian(self.seed, "bias", (self.d_out,), dtype) if self.bias else None
         if self.turned:
             return Turned(W.mT.contiguous(), bias)
-        # Built small and given its tensors afterwards: nn.Linear's own init would be thrown away.
-        layer = nn.Linear(1, 1, bias=self.bias)
+        # Without nn.Linear's own init, which would be thrown away.
+        layer = nn.Linear.__new__(nn.Linear)
+        nn.Module.__init__(layer)
         layer.in_features, layer.out_features = self.d_in, self.d_out
         layer.weight = nn.Parameter(W)
-        if bias is not None:
-            layer.bias = nn.Parameter(bias)
+        layer.register_parameter("bias", None if bias is None else nn.Parameter(bias))
         return layer
 
 

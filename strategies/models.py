@@ -1,5 +1,6 @@
 """Recipes of whole architectures: nested modules of our own, and Qwen3 from a drawn config."""
 
+import copy
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 import lora_lite as ll
 from strategies.layers import SEEDS, LinearRecipe
 from strategies.options import Fits, Options, accepts, choices, menu, options, ranked, remembered
+from strategies.templates import qwen3
 from strategies.tensors import DTYPES, WEIGHT_FAMILIES, device, gaussian
 from strategies.widths import READOUT, Widths, nested_widths
 
@@ -117,22 +119,18 @@ class Qwen3Recipe:
     HEAD_DIM = 6  # heads × head_dim is not the width, so that q and o are not square
 
     def build(self) -> nn.Module:
-        # Seconds to import, and only wanted here.
-        from transformers import Qwen3Config, Qwen3ForCausalLM
-
-        config = Qwen3Config(
-            vocab_size=self.VOCABULARY,
-            hidden_size=self.width,
-            intermediate_size=self.inner,
-            num_hidden_layers=self.layers,
-            num_attention_heads=self.heads,
-            num_key_value_heads=self.kv_heads,
-            head_dim=self.HEAD_DIM,
-            tie_word_embeddings=self.tied,
+        model = copy.deepcopy(
+            qwen3(
+                vocab_size=self.VOCABULARY,
+                hidden_size=self.width,
+                intermediate_size=self.inner,
+                num_hidden_layers=self.layers,
+                num_attention_heads=self.heads,
+                num_key_value_heads=self.kv_heads,
+                head_dim=self.HEAD_DIM,
+                tie_word_embeddings=self.tied,
+            )
         )
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            model: Any = Qwen3ForCausalLM(config)
         for name, parameter in model.named_parameters():
             # transformers draws weights with a standard deviation of 0.02, too small for anything to show.
             if parameter.ndim == 2:

@@ -98,9 +98,9 @@ SHOWS = {HELD: "yes", DECLARED: "declared otherwise", BROKEN: "BUGGY", CRASHED: 
 
 def _capabilities(block: Block) -> list[dict[str, str]]:
     """One cell for each capability that claims declare: the worst of what they came to."""
-    found: dict[str, list[Outcome]] = {}
+    found, claims = dict[str, list[Outcome]](), load_claims()
     for outcome in block.outcomes:
-        if (name := load_claims()[outcome.claim].capability) is not None:
+        if (name := claims[outcome.claim].capability) is not None:
             found.setdefault(name, []).append(outcome)
     order = (CRASHED, BROKEN, NOT_JUDGED, DECLARED, HELD, NOT_APPLICABLE)
     worst = {name: min(own, key=lambda o: order.index(o.state)) for name, own in found.items()}

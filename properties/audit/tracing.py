@@ -52,6 +52,11 @@ def functions() -> list[Function]:
     return [function for path, tree in files for function in _functions(path, tree, "")]
 
 
+@lru_cache(maxsize=1)
+def _by_line() -> dict[tuple[str, int], Function]:
+    return {(function.path, function.first): function for function in functions()}
+
+
 def _functions(path: Path, node: ast.AST, prefix: str) -> Iterator[Function]:
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.FunctionDef):
@@ -240,5 +245,4 @@ def function_of(code_owner: object) -> Function | None:
     code = getattr(code_owner, "__code__", None)
     if code is None or not Path(code.co_filename).is_relative_to(LIBRARY):
         return None
-    path = relative(code.co_filename)
-    return next((f for f in functions() if f.path == path and f.first == code.co_firstlineno), None)
+    return _by_line().get((relative(code.co_filename), code.co_firstlineno))

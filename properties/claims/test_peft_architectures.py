@@ -117,9 +117,10 @@ def test_peft_reads_an_export_on_a_real_encoder(case: PretrainedCase) -> None:
     with exported(made.model) as folder:
         theirs = read_by_peft(case.build(), folder)
         imported(back := case.build(), folder)
-    for read, who in ((theirs, " in peft"), (back, ", imported,")):
-        assert_same_targets(adapted_by_peft(read) or targets_of(read), names, who.strip(" ,"))
-        assert_same_layers(read, made.model, names, 0, what=who, like="what was exported")
+    assert_same_targets(adapted_by_peft(theirs), names, "peft, given the export,")
+    assert_same_targets(targets_of(back), names, "import_peft")
+    both = {" in peft": theirs, ", imported,": back}
+    assert_same_layers(both, made.model, names, 0, like="what was exported")
 
 
 def folders(variant: str) -> st.SearchStrategy[EncoderFolder]:
@@ -135,4 +136,4 @@ def test_import_reads_what_peft_wrote_on_real_models(case: EncoderFolder) -> Non
         imported(model, folder)
     names = adapted_by_peft(theirs)
     assert_same_targets(targets_of(model), names, "import_peft")
-    assert_same_layers(theirs, model, names, 0, what=" in peft", like="what import_peft made of it")
+    assert_same_layers({" in peft": theirs}, model, names, 0, like="what import_peft made of it")

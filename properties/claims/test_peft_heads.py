@@ -2,6 +2,7 @@
 
 import copy
 import json
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -66,8 +67,8 @@ def test_a_head_travels_with_any_adapter(variant: str) -> None:
         handles = imported(back := Classifier(), folder)
     assert_same_targets(adapted_by_peft(theirs), ["up", "down"], "peft, given the export,")
     assert_same_targets(targets_of(back), names, "import_peft")
-    for read, who in ((theirs, " in peft"), (back, ", imported,")):
-        assert_same_layers(read, model, names, 0, what=who, like="what was exported")
+    both = {" in peft": theirs, ", imported,": back}
+    assert_same_layers(both, model, names, 0, like="what was exported")
     last = handles[-1].config.variant
     assert_holds(last == "full", claim=f"the handle of an imported head is of {last}")
 
@@ -89,8 +90,29 @@ def test_import_reads_a_head_that_peft_saved() -> None:
         theirs.save_pretrained(folder)
         imported(base, folder)
     assert_same_targets(targets_of(base), ["up", "head"], "import_peft")
-    what, like = " in peft", "what import_peft made of it"
-    assert_same_layers(theirs.base_model.model, base, ["up", "head"], 0, what=what, like=like)
+    read, like = {" in peft": theirs.base_model.model}, "what import_peft made of it"
+    assert_same_layers(read, base, ["up", "head"], 0, like=like)
+
+
+# What, how a folder is changed to it, and what is said of it; peft leaves the last to modules_to_save.
+CHANGED_HEADS: tuple[tuple[str, Callable[[Any, Any], Any], str | None], ...] = (
+    (
+        "a norm",
+        lambda t, s: s["modules_to_save"].append("norm"),
+        "means norm, a LayerNorm, wanted linear",
+    ),
+    (
+        "a module that is not there",
+        lambda t, s: s.update(modules_to_save=["score"]),
+        "names score, of which",
+    ),
+    (
+        "half of a layer",
+        lambda t, s: t.pop("base_model.model.head.bias"),
+        "head: its tensor bias is missing",
+    ),
+    ("an adapter on it", lambda t, s: s["target_modules"].append("head"), None),
+)
 
 
 @claim(stage="load", subject="lora_lite")
@@ -98,29 +120,11 @@ def test_whole_layers_that_are_none_of_ours_are_refused() -> None:
     """A norm, a name that the model lacks, half a layer; and, written, a layer whose name ends as another's,
     or nothing beside whole layers. Nothing is changed.
     """
-    for what, change, match in (
-        (
-            "a norm",
-            lambda t, s: s["modules_to_save"].append("norm"),
-            "means norm, a LayerNorm, wanted linear",
-        ),
-        (
-            "a module that is not there",
-            lambda t, s: s.update(modules_to_save=["score"]),
-            "names score, of which",
-        ),
-        (
-            "half of a layer",
-            lambda t, s: t.pop("base_model.model.head.bias"),
-            "head: its tensor bias is missing",
-        ),
-        ("an adapter on it", lambda t, s: s["target_modules"].append("head"), None),
-    ):
+    for what, change, match in CHANGED_HEADS:
         with exported(trained("lora")) as folder:
             change_folder(folder, change)
             before = snapshot_of(model := Classifier())
             if match is None:
-                # peft leaves it to modules_to_save.
                 imported(model, folder)
                 continue
             with assert_refuses(ll.CheckpointError, match, claim=f"import with modules_to_save of {what}"):

@@ -49,8 +49,8 @@ def assert_travels(case: HeadAmong) -> None:
     adapted = [name for name in names if name != case.head]
     assert_same_targets(adapted_by_peft(theirs), adapted, "peft, given the export,")
     assert_same_targets(targets_of(back), names, "import_peft")
-    for read, who in ((theirs, " in peft"), (back, ", imported,")):
-        assert_same_layers(read, model, names, 0, what=who, like="what was exported")
+    both = {" in peft": theirs, ", imported,": back}
+    assert_same_layers(both, model, names, 0, like="what was exported")
 
 
 @claim(heads_among, stage="save", share=0.5, **PEFT)

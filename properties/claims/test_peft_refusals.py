@@ -268,7 +268,7 @@ def test_adapters_of_one_method_share_a_folder() -> None:
         assert_holds(got == variants, claim=f"import_peft returns handles of {got}, wanted {variants}")
         names, like = targets_of(model), "what was exported"
         assert_same_targets(targets_of(fresh), names, "import_peft")
-        assert_same_layers(fresh, model, names, 0, what=", imported,", like=like)
+        assert_same_layers({", imported,": fresh}, model, names, 0, like=like)
 
 
 @claim(stage="save", subject="lora_lite")

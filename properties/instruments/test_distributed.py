@@ -4,7 +4,9 @@ told by its signal, and costs nobody else the answer.
 
 import os
 import time
+from collections.abc import Iterator
 from datetime import timedelta
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,18 @@ def count(rank: int, folder: Path) -> dict[str, Any]:
     return {"rank": rank}
 
 
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Where nothing is judged: from one process with torch in it, whose import takes longer than the rest."""
+    monkeypatch.setattr(pair, "START", "forkserver")
+    get_context("forkserver").set_forkserver_preload(["torch"])
+    yield
+    for left in pair._pairs:
+        left.end()
+    pair._pairs.clear()
+
+
+@pytest.mark.usefixtures("forked")
 def test_one_that_dies_is_told_and_the_next_question_is_answered() -> None:
     for _ in range(2):
         with pytest.raises(DiedError, match="process 1 was killed by SIGABRT"):
@@ -57,6 +71,7 @@ def doze(rank: int, folder: Path) -> dict[str, Any]:
     return {}
 
 
+@pytest.mark.usefixtures("forked")
 def test_one_that_does_not_answer_has_not_died(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a claim cannot tell from a busy machine."""
     monkeypatch.setattr(pair, "PATIENCE", timedelta(seconds=0.5))

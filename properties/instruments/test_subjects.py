@@ -1,17 +1,21 @@
 """Other libraries as subjects: one method of each from end to end, and what is made of what one lacks."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import pytest
+import torch
 from hypothesis import HealthCheck, Phase, find, settings
+from hypothesis import strategies as st
 
 from properties.audit import elsewhere, subjects
-from properties.judging.claim import load_claims_of_any
+from properties.judging import apart
+from properties.judging.claim import ANY, Claim, load_claims_of_any
 from properties.judging.outcome import HELD, NOT_APPLICABLE, NOT_JUDGED, NotJudgedError, Outcome
 from properties.subjects.introspection import families
-from properties.subjects.library import RefusedError
+from properties.subjects.library import LibraryCase, Method, RefusedError, refusing
 from properties.subjects.living import LIBRARIES, library, methods_of, names_of, trained_cases
+from strategies import LinearRecipe
 from strategies.recipes import pasteable
 
 pytestmark = pytest.mark.instruments
@@ -106,6 +110,19 @@ def test_what_is_a_clear_refusal(error: Exception, clear: bool) -> None:
     assert RefusedError(error).clear is clear
 
 
+@pytest.mark.parametrize(
+    ("source", "kind"),
+    [
+        ("if 1 < 2:\n    raise RuntimeError(\n        'no bias')", RefusedError),
+        ("torch.ones(2) @ torch.ones(3)", RuntimeError),
+    ],
+)
+def test_a_mutants_refusal_is_one(source: str, kind: type[Exception]) -> None:
+    """There is no file in which its lines could be read."""
+    with pytest.raises(kind), refusing():
+        exec(compile(source, "<mutant>", "exec"), {"torch": torch})
+
+
 @dataclass
 class Config:
     """One of each kind of field."""
@@ -124,10 +141,33 @@ def test_settings_are_read_off_a_config() -> None:
     """A family for each other position of a switch; numbers small, dropout off, seeds and text left alone."""
     found = families(Config)
     assert list(found) == ["", "sparse=True", "init=False", "init=gaussian", "init=steps_4"]
-    drawn = dict(find(found["sparse=True"][0], lambda given: dict(given).get("scaling") == 12.5))
+    drawn = dict(find(found["sparse=True"].settings, lambda given: dict(given).get("scaling") == 12.5))
     assert drawn == {"r": 2, "alpha": 16, "scaling": 12.5, "some_dropout": 0.0, "sparse": True}
-    for strategy, simplest in found.values():
-        assert find(strategy, lambda given: True) == simplest
+    for made in found.values():
+        assert find(made.settings, lambda given: True) == made.simplest
+
+
+def test_what_drawing_leaves_at_its_first_value_is_tried_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once each, r again since it is refused, and no more than half as many as were drawn."""
+    found = families(Config)[""]
+    made = Method("some", found.settings, frozenset(), simplest=found.simplest, apart=found.apart)
+    monkeypatch.setattr(apart, "method_of", lambda method: made)
+    tried: list[Any] = []
+
+    def check(case: LibraryCase) -> None:
+        tried.extend(pair for pair in case.settings if pair not in found.simplest)
+        if ("r", 1) in case.settings:
+            raise RefusedError(ValueError("r = 1"))
+
+    simple = LibraryCase("its:some", LinearRecipe(2, 2, False), found.simplest)
+    drawn = st.integers(0, 99).map(lambda number: replace(simple, seed=number))
+    meter = Claim("c", check, lambda method: drawn, "forward", subject=ANY).run(
+        "its:some", settings(QUICK, max_examples=8)
+    )
+    assert tried == [("alpha", 3), ("r", 1), ("scaling", 12.5), ("r", 4)]
+    assert (meter.examples, meter.shown) == (11, {"refused": 1})
+    judged = [replace(simple, settings=s) for some in found.apart.values() for s in some[:1]]
+    assert not [*apart.left_out("its:some", [simple, simple, *judged])]
 
 
 def test_settings_are_tried_where_hypothesis_searches_nothing() -> None:

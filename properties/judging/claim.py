@@ -9,7 +9,7 @@ import re
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,20 +17,20 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.errors import HypothesisException
+from hypothesis.errors import HypothesisException, Unsatisfiable
 from hypothesis.strategies import SearchStrategy
 
 import lora_lite as ll
-from properties.judging import blanks, journal
+from properties.judging import apart, blanks, journal
 from properties.judging.assertions import Violation
 from properties.judging.declared import deviation_at
 from properties.judging.failing import Failing, watching
-from properties.judging.needs import MACHINE, NEEDS, unmet
+from properties.judging.needs import MACHINE, NEEDS, Standing, unmet
 from properties.judging.outcome import NOT_APPLICABLE, NOT_JUDGED, STAGES, Meter, NotJudgedError, measuring
 from properties.subjects.attaching import seed_inits
 from properties.subjects.bindings import binding_of
 from properties.subjects.layer_runs import NoGradientError
-from properties.subjects.library import OFFERS, RefusedError
+from properties.subjects.library import OFFERS, LibraryCase, RefusedError
 from properties.subjects.living import library, offers_of
 from strategies.options import NoShapeError
 
@@ -41,14 +41,6 @@ Cases = Callable[[str], SearchStrategy[Any]]
 ANY = "any"
 # Stages that are judged first; the others follow as in STAGES.
 FIRST = ("init", "forward", "gradient", "save", "scope")
-
-
-@dataclass(frozen=True)
-class Standing:
-    """Whether a claim is judged of a method. state: None where it is, else not applicable or not judged."""
-
-    state: str | None
-    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -157,10 +149,9 @@ class Claim:
         failing = Failing()
         examples = max(1, round(budget.max_examples * self.share))
         refused: list[RefusedError] = []
-        test = self._drawn(variant, meter, failing, refused)
         try:
             with measuring(meter):
-                settings(budget, max_examples=examples)(test)()
+                self._try(variant, settings(budget, max_examples=examples), meter, failing, refused)
         except Exception as error:
             if isinstance(error, NoShapeError):
                 raise NotJudgedError(str(error)) from error
@@ -179,10 +170,13 @@ class Claim:
         meter.insist()
         return meter
 
-    def _drawn(
-        self, variant: str, meter: Meter, failing: Failing, refused: list[RefusedError]
-    ) -> Callable[[], None]:
-        """The check as a test of Hypothesis's: counts examples, keeps the failing and the refused ones."""
+    def _try(
+        self, variant: str, budget: settings, meter: Meter, failing: Failing, refused: list[RefusedError]
+    ) -> None:
+        """The check as a test of Hypothesis's: counts examples, keeps the failing and the refused ones. What
+        settings drawing left at their first value is tried after it.
+        """
+        judged: list[LibraryCase] = []
 
         def check(case: Any) -> None:
             if self.subject != ANY and deviation_at(self.name, variant, case):
@@ -203,8 +197,14 @@ class Claim:
             except Exception as error:
                 failing.keep(case, error, meter.examples)
                 raise
+            else:
+                judged.append(case)
 
-        return self.drawing(variant, check)
+        budget(self.drawing(variant, check))()
+        for cases in apart.left_out(variant, judged) if self.subject == ANY else ():
+            # One that the claim is not about counts for nothing, as among the drawn ones.
+            with suppress(Unsatisfiable):
+                settings(budget, max_examples=1)(replace(self, cases=cases).drawing(variant, check))()
 
     def drawing(self, variant: str, check: Callable[[Any], None]) -> Callable[[], None]:
         """This check as a test of Hypothesis's, of the cases of the claim."""

@@ -29,6 +29,14 @@ Variant = type[ll.Variant]
 
 
 @dataclass(frozen=True)
+class Standing:
+    """Whether a claim is judged of a method. state: None where it is, else not applicable or not judged."""
+
+    state: str | None
+    why: str = ""
+
+
+@dataclass(frozen=True)
 class Need:
     """Of a method. missing: why it does not offer it, and the remedy; None where it does.
 

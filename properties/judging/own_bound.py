@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 import lora_lite as ll
 from properties.judging.outcome import NotJudgedError
-from properties.judging.tolerance import Bounded, perturbed, scatter
+from properties.judging.tolerance import Bounded, Perturbed, perturbed, scatter
 from properties.subjects.living import output, twin
 
 # (a model in float64, its input) -> tensors by name; a gradient by that of its parameter.
@@ -46,7 +46,7 @@ def own_results(model: nn.Module, x: Tensor, compute: Compute) -> dict[str, Boun
     tensors = dict(chain(copy.named_parameters(), copy.named_buffers()))
     stored = dict(chain(model.named_parameters(), model.named_buffers()))
     copies = {
-        name: perturbed(
+        name: Perturbed(
             name, stored[name], coarsest(stored[name].dtype, used), PROBES, normwise=tensor.ndim > 1
         )
         for name, tensor in tensors.items()

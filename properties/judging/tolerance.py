@@ -82,14 +82,33 @@ def perturbed(
     entry is off by a roundoff of the whole tensor's size as well, as where rows are normalised, rotated or
     multiplied with each other. only: of all these the one of this index alone, (*shape).
     """
-    exact = tensor.detach().double()
-    least = max(_smallest_spacing(dtype), _smallest_spacing(through or dtype))
-    size = exact.abs()
-    if normwise:
-        size = size + exact.square().mean().sqrt()
-    size = torch.where(exact == 0, 0.0, size * unit_roundoff(dtype) + least)
-    noise = _noise(name, tuple(exact.shape), probes)
-    return exact + size * (noise if only is None else noise[only]).to(exact.device)
+    made = Perturbed(name, tensor, dtype, probes, through=through, normwise=normwise)
+    return made.exact + made.size * (made.noise if only is None else made.noise[only])
+
+
+class Perturbed:
+    """The same, of which each copy is made when it is asked for: all of a large tensor take long to write."""
+
+    def __init__(
+        self,
+        name: str,
+        tensor: Tensor,
+        dtype: torch.dtype,
+        probes: int = PROBES,
+        *,
+        through: torch.dtype | None = None,
+        normwise: bool = False,
+    ) -> None:
+        self.exact = exact = tensor.detach().double()
+        least = max(_smallest_spacing(dtype), _smallest_spacing(through or dtype))
+        size = exact.abs()
+        if normwise:
+            size = size + exact.square().mean().sqrt()
+        self.size = torch.where(exact == 0, 0.0, size * unit_roundoff(dtype) + least)
+        self.noise = _noise(name, tuple(exact.shape), probes).to(exact.device)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.exact + self.size * self.noise[index]
 
 
 def perturbed_all(

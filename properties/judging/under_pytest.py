@@ -13,9 +13,10 @@ from hypothesis.errors import HypothesisException
 import lora_lite as ll
 from properties.judging import journal
 from properties.judging.assertions import Violation
-from properties.judging.claim import ANY, Claim, Standing
+from properties.judging.claim import ANY, Claim
 from properties.judging.declared import confirm
 from properties.judging.expected import OracleError
+from properties.judging.needs import Standing
 from properties.judging.outcome import (
     BROKEN,
     CRASHED,

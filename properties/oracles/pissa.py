@@ -39,23 +39,27 @@ def init_laws(W: Tensor, b: Tensor | None, p: Tensors, options: Options, inputs:
             Law("W A^T = B diag(S)", W @ A.mT, B * S, top * factor),
             Law("W^T B = A^T diag(S)", W.mT @ B, A.mT * S, top * factor),
         ]
+    return [*laws, *_of_a_randomised_one(W, A, B, s, sigma, options["niter"])]
 
+
+def _of_a_randomised_one(W: Tensor, A: Tensor, B: Tensor, s: float, sigma: Tensor, niter: int) -> list[Law]:
     # Halko et al., arXiv:0909.4061, algorithm 5.1: an exact SVD of Q Q^T W (or of W Q Q^T, depending on the
     # shape), Q orthonormal. So the factors are balanced and orthogonal, one of the two residuals is zero, and
     # the singular values interlace with those of W from below.
+    top, factor = sigma[0], (sigma[0] / s).sqrt()
+    gram_A, gram_B = s * A @ A.mT, s * B.mT @ B
     S = gram_A.diagonal()
     right, left = W @ A.mT - B * S, W.mT @ B - A.mT * S
     smaller = right if right.abs().amax() <= left.abs().amax() else left
     # Q contains (W W^T)^q W z for a Gaussian z. With t the squared cosine between z and the first singular
     # vector, Jensen gives S_1^2 >= t^(1/(2q+1)) / 2 * sigma_1^2 whatever the spectrum. P(t < 2^-60) < 2^-30
     # sqrt(dimension).
-    least = 2.0 ** (-60 / (2 * options["niter"] + 1)) / 2
+    least = 2.0 ** (-60 / (2 * niter + 1)) / 2
     return [
-        *laws,
         Law("s A A^T = diag(S) for some S", gram_A, S.diag(), top),
         Law("s B^T B = diag(S), the same S", gram_B, S.diag(), top),
         Law("W A^T = B diag(S) or W^T B = A^T diag(S)", smaller, torch.zeros_like(smaller), top * factor),
         Law("S descends", S, S.sort(descending=True).values, top),
-        never("S_i <= sigma_i", S - sigma[:r], top),
+        never("S_i <= sigma_i", S - sigma[: len(A)], top),
         never("S_1 reaches the power iteration's floor", least**0.5 * top - S.amax()),
     ]

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 import lora_lite as ll
 from lora_lite.fingerprint import fingerprint
-from properties.speed.models import RANK, Cost, config_and_data, model
+from properties.speed.models import RANK, WITH_PEFT, Cost, config_and_data, model, on_peft
 
 # Of each work; and seconds after which no further round begins.
 ROUNDS, SECONDS = 9, 4.0
@@ -33,7 +34,7 @@ class Work:
 
 def once(variant: str) -> Iterator[Cost]:
     """Attach, save, load without the check of the base, and safetensors with the same tensors: milliseconds,
-    and times what it takes to read every weight.
+    and times what it takes to read every weight. Attach over its floor too, and beside peft's.
     """
     config, data = config_and_data(variant)
     adapted, base = model(), model()
@@ -45,19 +46,37 @@ def once(variant: str) -> Iterator[Cost]:
         save_file(tensors, bare)
         works = {
             "reading": Work(lambda _: [weight.sum() for weight in weights_of(base)]),
+            "making": Work(lambda _: made_anew(adapted)),
             "attach": Work(lambda fresh: ll.attach(fresh, config, data), model),
             "save": Work(lambda _: ll.save(adapted, path)),
             "load": Work(lambda fresh: ll.load(fresh, path, check_base=False), model),
             "safetensors save": Work(lambda _: save_file(tensors, bare)),
             "safetensors load": Work(lambda _: {n: t.clone() for n, t in load_file(bare).items()}),
         }
+        if variant in WITH_PEFT and find_spec("peft"):
+            works["peft"] = Work(partial(on_peft, variant), model)
         found = fastest(works)
+    if "peft" in found:
+        yield Cost(variant, "peft", "attach", found.pop("peft"), "ms")
+    floor = found["reading"] + found["making"]
+    yield Cost(variant, "lora_lite", "attach", found["attach"] / floor, "× floor")
     for what, milliseconds in found.items():
         yield Cost(variant, "lora_lite", what, milliseconds, "ms")
         if what in ("attach", "save", "load"):
             yield Cost(variant, "lora_lite", what, milliseconds / found["reading"], "× reading")
     if variant in DECOMPOSING:
         yield from decomposing(variant)
+
+
+def made_anew(adapted: nn.Module) -> list[nn.Module]:
+    """An adapter's tensors in modules of torch, filled: without this there is no adapter."""
+    made = []
+    for variant in adapted.modules():
+        if isinstance(variant, ll.Variant):
+            made.append(module := nn.Module())
+            for name, tensor in variant.named_parameters():
+                module.register_parameter(name, nn.Parameter(torch.empty_like(tensor).uniform_()))
+    return made
 
 
 def decomposing(variant: str) -> Iterator[Cost]:

@@ -1,6 +1,7 @@
 """A model of 24 × 7 layers, as a transformer has them, and what is attached to it."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,11 +11,22 @@ from properties.speed.layers import Size, case_of
 from strategies import gaussian
 
 LAYERS, WIDTH, INNER, RANK = 24, 256, 512, 8
+NAMES = ("q", "k", "v", "o", "gate", "up", "down")
+# peft's config for a variant, with defaults but for these.
+WITH_PEFT: dict[str, tuple[str, dict[str, Any]]] = {
+    "lora": ("LoraConfig", {}),
+    "dora": ("LoraConfig", {"use_dora": True}),
+    "pissa": ("LoraConfig", {"init_lora_weights": "pissa"}),
+    "delora": ("DeloraConfig", {}),
+    "hra": ("HRAConfig", {}),
+}
 
 
 @dataclass(frozen=True)
 class Cost:
-    """One figure. unit: "ms", "× reading" (of all weights once), "× SVD", "GB/s", "B", "KiB"."""
+    """One figure. unit: "ms", "× reading" (of all weights once), "× floor" (that, and making the adapter's
+    tensors), "× SVD", "GB/s", "B", "KiB".
+    """
 
     variant: str
     implementation: str
@@ -55,3 +67,13 @@ def config_and_data(variant: str) -> tuple[ll.AdapterConfig, list[Tensor] | None
     )
     options = {name: value for name, value in case.options if name != "dtype"}
     return ll.VARIANTS[variant].config_class(**options), data
+
+
+def on_peft(variant: str, model: nn.Module) -> nn.Module:
+    """peft's adapter of the same rank on every linear layer. Raises KeyError where it has none."""
+    import peft
+
+    kind, options = WITH_PEFT[variant]
+    config = getattr(peft, kind)(r=RANK, target_modules=list(NAMES), **options)
+    adapted: nn.Module = peft.inject_adapter_in_model(config, model)
+    return adapted

@@ -4,7 +4,7 @@ import enum
 import re
 import types
 from collections.abc import Container, Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, dataclass, fields
 from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -19,11 +19,21 @@ SMALL = (2, 1, 4, 3)
 ALPHAS = (16, 3, 1)
 
 
+@dataclass(frozen=True)
+class Family:
+    """What to draw for a position of the switches, what that shrinks to, and that with one number at each
+    value but its first.
+    """
+
+    settings: st.SearchStrategy[Settings]
+    simplest: Settings
+    apart: Mapping[str, tuple[Settings, ...]]
+
+
 def families(
     config: type, leave: Container[str] = (), also: Mapping[str, tuple[Any, ...]] | None = None
-) -> dict[str, tuple[st.SearchStrategy[Settings], Settings]]:
-    """What to draw, by name, and what that shrinks to: "" with every switch at its default, and "field=value"
-    for each other position.
+) -> dict[str, Family]:
+    """By name: "" with every switch at its default, and "field=value" for each other position.
 
     One switch at a time, so that what breaks has a name; numbers are drawn in all of them. also: positions of
     a field whose annotation does not tell them.
@@ -35,10 +45,17 @@ def families(
     for name, (hint, default) in known.items():
         for value in (*_positions(hint, default), *also.get(name, ())):
             switches[f"{name}={value}"] = {name: value}
-    return {
-        name: (_numbers_with(numbers, known, switched), _apart(numbers, known, switched, {}))
-        for name, switched in switches.items()
+    return {name: _family(numbers, known, switched) for name, switched in switches.items()}
+
+
+def _family(numbers: dict[str, tuple[Any, ...]], known: dict[str, Any], switched: dict[str, Any]) -> Family:
+    others = {name: tuple(v for v in values if v != values[0]) for name, values in numbers.items()}
+    others = {name: values for name, values in others.items() if values and name not in switched}
+    apart = {
+        name: tuple(_apart(numbers, known, switched, {name: value}) for value in values)
+        for name, values in sorted(others.items())
     }
+    return Family(_numbers_with(numbers, known, switched), _apart(numbers, known, switched, {}), apart)
 
 
 def numbers_of(config: type, leave: Container[str] = ()) -> dict[str, tuple[Any, ...]]:

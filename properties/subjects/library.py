@@ -4,8 +4,7 @@ A method's full name is "library:method", as "peft:oft". What it does not offer 
 claim that needs it is not applicable.
 """
 
-import linecache
-import traceback
+import dis
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
@@ -64,10 +63,14 @@ def refusing() -> Iterator[None]:
 
 def _said(error: Exception) -> bool:
     """Whether a statement raises it, and not something inside of torch."""
-    *_, (frame, line) = traceback.walk_tb(error.__traceback__)
-    inside = frame.f_globals.get("__name__", "").partition(".")[0] == "torch"
-    text = linecache.getline(frame.f_code.co_filename, line)
-    return not inside and text.lstrip().startswith("raise ")
+    last = error.__traceback__
+    while last and last.tb_next:
+        last = last.tb_next
+    assert last is not None  # it was raised
+    inside = last.tb_frame.f_globals.get("__name__", "").partition(".")[0] == "torch"
+    # Not the line's text: of a mutant there is none.
+    step = dis.opname[last.tb_frame.f_code.co_code[last.tb_lasti]]
+    return not inside and step == "RAISE_VARARGS"
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,7 @@ class Method:
     numbers the settings that are drawn beside the switch, and what is tried of each
     keys    the seeds among the settings, which are not drawn, and what else is tried of each
     simplest  what `settings` shrinks to, where the library says
+    apart   the same, by name, with one number at each value but its first
     """
 
     name: str
@@ -132,6 +136,7 @@ class Method:
     numbers: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     simplest: Settings | None = None
     keys: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    apart: Mapping[str, tuple[Settings, ...]] = field(default_factory=dict)
 
     @property
     def dropouts(self) -> tuple[str, ...]:

@@ -104,9 +104,16 @@ class Lycoris(Library):
             if name == "locon":
                 continue
             numbers = numbers_of(_config_of(kind))
-            for family, (drawn, simplest) in families(_config_of(kind)).items():
+            for family, made in families(_config_of(kind)).items():
                 full = f"{name}+{family}" if family else name
-                found[full] = Method(full, drawn, offers, numbers=numbers, simplest=simplest)
+                found[full] = Method(
+                    full,
+                    made.settings,
+                    offers,
+                    numbers=numbers,
+                    simplest=made.simplest,
+                    apart=made.apart,
+                )
         return found
 
     def identity(self, case: LibraryCase) -> bool:

@@ -30,6 +30,8 @@ import lora_lite as ll
 PROCESSES = 2
 # A process that waits this long for the other one gives up.
 PATIENCE = timedelta(seconds=60)
+# Each a new interpreter: two forks of one go through their sets in the same order, and two machines do not.
+START = "spawn"
 
 # What a process can be asked: given its rank and the folder of all files, it returns what can be pickled.
 Work = Callable[..., dict[str, Any]]
@@ -56,7 +58,7 @@ class Pair:
     """The two processes. Starting them takes seconds."""
 
     def __init__(self) -> None:
-        context = mp.get_context("spawn")
+        context: Any = mp.get_context(START)
         modules = sorted({variant.__module__ for variant in ll.VARIANTS.values()})
         store = f"{folder()}/store-{time.monotonic_ns()}"
         self.pipes: list[Connection[Any, Any]] = []

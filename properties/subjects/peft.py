@@ -163,8 +163,8 @@ class Peft(Library):
 
         known = {field.name for field in fields(PeftConfig)}
         found = {}
-        for kind, tuner in PEFT_TYPE_TO_TUNER_MAPPING.items():
-            name = kind.value.lower()
+        for peft_type, tuner in PEFT_TYPE_TO_TUNER_MAPPING.items():
+            name = peft_type.value.lower()
             if name not in NO_LAYERS and issubclass(tuner, BaseTuner):
                 leave = known | {*LEFT_ALONE, *REQUIRED.get(name, ())}
                 switches = SWITCHES.get(name, {})
@@ -172,17 +172,18 @@ class Peft(Library):
                 keys = keys_of(_config_class(name), leave)
                 kinds = families(_config_class(name), leave, switches)
                 offers, linear = _offers(name, tuner), name not in NOT_AFFINE
-                for family, (drawn, simplest) in kinds.items():
+                for family, kind in kinds.items():
                     full = f"{name}+{family}" if family else name
                     data = {"data"} if full in peft_data.METHODS else set()
                     found[full] = Method(
                         full,
-                        drawn,
+                        kind.settings,
                         offers | data,
                         linear=linear,
                         numbers=numbers,
-                        simplest=simplest,
+                        simplest=kind.simplest,
                         keys=keys,
+                        apart=kind.apart,
                     )
         return found
 
