@@ -158,6 +158,18 @@ ENDLESS = (
 
 
 @claim(stage="load", subject="lora_lite")
+def test_a_pattern_with_many_ways_is_not_left_to_re() -> None:
+    """Of optional parts, alternatives and repeats: `re` tries all ways, where nothing matches, and may take
+    years over a name.
+    """
+    for part in ("a?", "(a|a)", "a{0,1}", "a*"):
+        made = compiled(part * 40 + "b", "target_modules")
+        found = f"40 × {part} before a b is left to re, which tries all ways in which it could match"
+        assert_holds(not isinstance(made, re.Pattern), claim=found)
+        assert_holds(not made.match("a" * 40), claim=f"40 × {part} before a b match a name without a b")
+
+
+@claim(stage="load", subject="lora_lite")
 def test_a_pattern_that_could_take_years_is_refused() -> None:
     """In whatever it stands; nothing is matched to find out."""
     for pattern in ENDLESS:

@@ -118,6 +118,10 @@ DAMAGE: dict[str, tuple[Change, str]] = {
         "found 10000 names for 4 modules",
     ),
     "a pattern that is none": (lambda t, s: s.update(target_modules="(0|2"), "is no regular expression"),
+    "a pattern of layers as an object": (
+        lambda t, s: s.update(layers_to_transform=[0], layers_pattern={"layers": 1}),
+        r"layers_pattern: found \{'layers': 1\}, wanted names",
+    ),
     "flags in the middle": (lambda t, s: s.update(target_modules="(?i)0(?i)"), "is no regular expression"),
 }
 
