@@ -10,13 +10,17 @@ import pytest
 
 # So many modules more than at the last time: a package of that size was imported.
 MANY = 100
+# Tests.
+OFTEN = 50
 
 
 class Freezing:
-    """A plugin: after collection, and after each test that imported a large package."""
+    """A plugin: after collection, after each test that imported a large package, and now and then, since what
+    is kept of each test adds up.
+    """
 
     def __init__(self) -> None:
-        self.known = 0
+        self.known = self.tests = 0
 
     def freeze(self) -> None:
         # Garbage that is frozen is never cleared away.
@@ -30,5 +34,6 @@ class Freezing:
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logfinish(self) -> None:
-        if len(sys.modules) > self.known + MANY:
+        self.tests += 1
+        if len(sys.modules) > self.known + MANY or self.tests % OFTEN == 0:
             self.freeze()

@@ -2,7 +2,8 @@
 
 Claim: every_setting_matters
 Measured: 10 settings leave tensors and outputs the same bits (lycoris-lora 4.1.3, torch 2.13.0). Silent.
-Documented: no.
+Documented: in part. The page on arguments names the algorithms that the first two are for, and
+not those of rs_lora.
 Fix: refuse what an algorithm does not know.
 """
 

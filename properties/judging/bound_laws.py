@@ -1,6 +1,6 @@
 """A library's layer as a function of the symbols of its formula, for the laws that the formula declares."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -30,23 +30,29 @@ class LifeFunction(LayerFunction):
     """What the library's layer gives where its tensors hold these, within the bound of the formula."""
 
     bound: Any = None
+    # One adapter a base: to attach may take an SVD, and what an adapter holds is written for each output.
+    lives: dict[tuple[bytes, ...], Life] = field(default_factory=dict)
 
     def output(self, x: Tensor) -> Bounded:
         said = super().output(x)
-        return Bounded(self._given(x), said.error)
-
-    def _given(self, x: Tensor) -> Tensor:
-        case, dtype = self.bound.case, self.bound.dtype
-        model: Any = case.build()
-        with torch.no_grad():
-            model[0].weight.copy_(self.W)
-            if self.b is not None:
-                model[0].bias.copy_(self.b)
-        seed_inits(case.seed)
-        life = library(case.library).attach(model, case)
-        life.ready()
+        life = self._life()
         self._write(life)
-        return output(life.model, x.to(dtype)).double()
+        return Bounded(output(life.model, x.to(self.bound.dtype)).double(), said.error)
+
+    def _life(self) -> Life:
+        """The library's layer on this base, holding whatever it was asked for last."""
+        of = tuple(tensor.numpy().tobytes() for tensor in (self.W, self.b) if tensor is not None)
+        if of not in self.lives:
+            case = self.bound.case
+            model: Any = case.build()
+            with torch.no_grad():
+                model[0].weight.copy_(self.W)
+                if self.b is not None:
+                    model[0].bias.copy_(self.b)
+            seed_inits(case.seed)
+            self.lives[of] = library(case.library).attach(model, case)
+            self.lives[of].ready()
+        return self.lives[of]
 
     def _write(self, life: Life) -> None:
         """Raises UntriedError where a symbol is no tensor of the layer, but made of some."""

@@ -76,9 +76,9 @@ class LycorisLife(Life):
         self.model.network.save_weights(str(folder / FILE), None, {})
 
     def settings(self) -> dict[str, Any]:
-        """What its files keep besides tensors: the rank and alpha."""
-        layer: Any = self.layer(0)
-        return {n: float(getattr(layer, n)) for n, _ in self.case.settings if n in ("lora_dim", "alpha")}
+        """What its files keep besides tensors: the rank and alpha, where the algorithm has them."""
+        layer, kept = self.layer(0), ("lora_dim", "alpha")
+        return {n: float(getattr(layer, n)) for n, _ in self.case.settings if n in kept and hasattr(layer, n)}
 
 
 class Lycoris(Library):
