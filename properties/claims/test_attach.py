@@ -42,9 +42,11 @@ from strategies.tensors import device
 
 def mixed_up(case: AnyCase) -> nn.Module:
     """The base as a user may bring it: some parameters frozen, some modules in eval mode, hooks that look at
-    every layer.
+    every layer; and a −0 in every weight, which only its bits tell from 0.
     """
     model = case.build().train()
+    for weight in (p.detach() for p in model.parameters() if p.ndim == 2):
+        weight[0, 0] = -0.0
     for i, parameter in enumerate(model.parameters()):
         parameter.requires_grad_(i % 3 != 1)
     for i, module in enumerate(model.modules()):
