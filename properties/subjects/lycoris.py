@@ -77,8 +77,11 @@ class LycorisLife(Life):
 
     def settings(self) -> dict[str, Any]:
         """What its files keep besides tensors: the rank and alpha, where the algorithm has them."""
-        layer, kept = self.layer(0), ("lora_dim", "alpha")
-        return {n: float(getattr(layer, n)) for n, _ in self.case.settings if n in kept and hasattr(layer, n)}
+        layer = self.layer(0)
+        # A rotation keeps its constraint under the name of alpha.
+        held = {"lora_dim": "lora_dim", "constraint" if hasattr(layer, "constraint") else "alpha": "alpha"}
+        given = [name for name, _ in self.case.settings if hasattr(layer, held.get(name, ""))]
+        return {name: float(getattr(layer, held[name])) for name in given}
 
 
 class Lycoris(Library):
