@@ -4,14 +4,26 @@ import gc
 import weakref
 
 import pytest
+import torch
 from torch import nn
+
+from properties.freezing import OFTEN, Freezing
 
 pytestmark = pytest.mark.instruments
 
 
 def test_the_collector_does_not_walk_through_what_was_imported() -> None:
-    gc.collect()
-    assert gc.get_freeze_count() > 10 * len(gc.get_objects())
+    assert all(walked is not vars(torch) for walked in gc.get_objects())
+
+
+def test_what_is_kept_of_tests_is_frozen_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    frozen: list[int] = []
+    freezing = Freezing()
+    freezing.freeze()
+    monkeypatch.setattr(freezing, "freeze", lambda: frozen.append(freezing.tests))
+    for _ in range(2 * OFTEN + 1):
+        freezing.pytest_runtest_logfinish()
+    assert frozen == [OFTEN, 2 * OFTEN]
 
 
 def test_a_model_that_refers_to_itself_is_still_cleared_away() -> None:

@@ -41,7 +41,7 @@ class LifeFunction(LayerFunction):
 
     def _life(self) -> Life:
         """The library's layer on this base, holding whatever it was asked for last."""
-        of = tuple(tensor.numpy().tobytes() for tensor in (self.W, self.b) if tensor is not None)
+        of = tuple(tensor.cpu().numpy().tobytes() for tensor in (self.W, self.b) if tensor is not None)
         if of not in self.lives:
             case = self.bound.case
             model: Any = case.build()

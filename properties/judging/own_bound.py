@@ -86,7 +86,7 @@ def _rounding(copy: nn.Module, used: torch.dtype) -> Iterator[_At]:
         if not isinstance(given, Tensor) or not given.is_floating_point():
             return given
         # Some compute in a dtype of their own, which stays what it is.
-        noisy = perturbed(name, given, dtype, PROBES, only=at.probe)
+        noisy = Perturbed(name, given, dtype, PROBES)[at.probe]
         return given + (noisy - given.detach()).to(given.dtype)
 
     def handed(name: str, y: Any) -> Any:

@@ -73,21 +73,22 @@ def perturbed(
     *,
     through: torch.dtype | None = None,
     normwise: bool = False,
-    only: int | None = None,
 ) -> Tensor:
     """(1 + probes, *shape) float64: the tensor itself, then copies off by about one rounding in `dtype`.
 
     Below the smallest normal number the spacing is constant, and float16 gets there with ordinary numbers;
     `through`: another dtype that the numbers pass through, whose smallest spacing counts. normwise: every
     entry is off by a roundoff of the whole tensor's size as well, as where rows are normalised, rotated or
-    multiplied with each other. only: of all these the one of this index alone, (*shape).
+    multiplied with each other.
     """
     made = Perturbed(name, tensor, dtype, probes, through=through, normwise=normwise)
-    return made.exact + made.size * (made.noise if only is None else made.noise[only])
+    return made.exact + made.size * made.noise
 
 
 class Perturbed:
-    """The same, of which each copy is made when it is asked for: all of a large tensor take long to write."""
+    """The same by index, of which each copy (*shape) is made when it is asked for: all of a large tensor take
+    long to write.
+    """
 
     def __init__(
         self,
