@@ -226,3 +226,18 @@ def test_the_failing_recipe_is_tried_in_every_library_that_has_the_method() -> N
     assert elsewhere.told(broken, methods) == {"lora_lite:lora": HELD, "loralib:lora": HELD}
     dora = "peft:lora+use_dora=True"
     assert elsewhere.kin("lora_lite:dora", ["lora_lite:lora", dora, "peft:lora"]) == [dora]
+
+
+@pytest.mark.parametrize(
+    ("kind", "kept"),
+    [("lora", {"alpha": 3.0, "lora_dim": 2.0}), ("diag-oft", {"constraint": 0.5}), ("full", {})],
+)
+def test_what_lycoris_keeps_of_its_settings_is_what_an_algorithm_has(
+    kind: str, kept: dict[str, float]
+) -> None:
+    """A rotation has a constraint under the name of alpha, and a full weight neither rank nor alpha."""
+    if missing := library("lycoris").missing():
+        pytest.skip(missing)
+    settings_given = (("alpha", 3), ("lora_dim", 2), *([("constraint", 0.5)] if kind == "diag-oft" else []))
+    case = LibraryCase(f"lycoris:{kind}", LinearRecipe(4, 4, False), settings_given)
+    assert library("lycoris").attach(case.build(), case).settings() == kept
