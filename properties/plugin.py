@@ -14,6 +14,7 @@ from hypothesis import settings
 
 import lora_lite as ll
 from properties import audit, guests
+from properties.audit import first_look
 from properties.crashes import Crashes
 from properties.folding import Folding, Unfolding
 from properties.freezing import Freezing
@@ -68,6 +69,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="MODULE",
         help="import a module that registers variants, and judge these (others too with --variant)",
     )
+    group.addoption(
+        "--whole",
+        action="store_true",
+        help=f"with --variant: not a first look, {first_look.EXAMPLES} examples of each claim that takes no"
+        " seconds, but every claim",
+    )
     group.addoption("--max-examples", type=int, metavar="N", help="examples per property and variant")
     group.addoption("--device", default="cpu", help="build everything there, for example cuda")
     add_options(group)
@@ -92,7 +99,11 @@ def pytest_configure(config: pytest.Config) -> None:
     logging.getLogger("torch.__trace").disabled = True
     if not config.getoption("--hypothesis-profile", None):
         settings.load_profile("ci" if os.environ.get("CI") else "dev")
-    if (examples := config.getoption("--max-examples")) is not None:
+    examples = config.getoption("--max-examples")
+    config.option.first_look = first_look.wanted(config)
+    if config.option.first_look:
+        examples = first_look.EXAMPLES
+    if examples is not None:
         if examples < 1:
             raise pytest.UsageError(f"--max-examples is {examples}, wanted at least 1.")
         settings.register_profile("budget", settings(), max_examples=examples)
@@ -169,6 +180,9 @@ def pytest_report_header(config: pytest.Config) -> str | None:
         return f"mutant: {name} is on, so tests of the suite's own instruments are deselected"
     if not IN_A_CHECKOUT and config.getoption("--variant") is None:
         return "installed: silent failures and tests of the suite itself are in the repository alone"
+    if config.getoption("first_look"):
+        few = f"{first_look.EXAMPLES} examples of a claim"
+        return f"a first look: {few}, and no claim that takes seconds; --whole judges everything"
     if names := config.getoption("--variant"):
         return f"variant: {', '.join(names)}; not the library as a whole, and of the suite what -m names"
     return None
@@ -191,12 +205,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     Regressions come before any drawing.
     """
     mutant, variants, asked_for = (config.getoption(name) for name in ("--mutant", "--variant", "-m"))
+    looked = config.getoption("first_look")
     judging: list[pytest.Item] = []
     idle: list[pytest.Item] = []
     for item in items:
         marks = {mark.name for mark in item.iter_markers()}
         about_a_variant = bool({"variant", "method", "regression"} & _parameters(item).keys())
         beside = is_idle(marks, about_a_variant, mutant=mutant, variants=variants, asked_for=asked_for)
+        beside |= bool(looked and "slow" in marks)
         (judging if _judges(item) and not (beside and _of_ours(item)) else idle).append(item)
     if idle:
         config.hook.pytest_deselected(items=idle)

@@ -33,8 +33,8 @@ class Progress:
 
     def pytest_sessionstart(self) -> None:
         if self.reporter is not None:
-            # Percentages belong to the dots.
-            self.reporter._show_progress_info = False
+            # Percentages belong to the dots, and names of files to what stands beside them.
+            self.reporter._show_progress_info = self.reporter.showfspath = False
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         self.total = len(session.items)

@@ -165,7 +165,9 @@ class Collector:
             return
         found = self.evidence()
         asked = config.getoption("--variant") or config.getoption("--variant-module")
-        parts = {"verdicts": verdicts(found.outcomes, found.narrowed) if asked and found.outcomes else ""}
+        looked = config.getoption("first_look")
+        told = verdicts(found.outcomes, found.narrowed, looked=looked) if asked and found.outcomes else ""
+        parts = {"a first look" if looked else "verdicts": told}
         judged = {outcome.method for outcome in found.outcomes}
         own = [name for name in ll.VARIANTS if name in judged and name not in BUILT_IN]
         parts["what could be added, most telling first"] = could_add(own)

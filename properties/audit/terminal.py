@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Sequence
 
 import lora_lite as ll
-from properties.audit import missing
+from properties.audit import first_look, missing
 from properties.audit.report import BUGGY, CORRECT, Report
 from properties.audit.settle import settled
 from properties.audit.verdict import verdict_of
@@ -12,6 +12,8 @@ from properties.audit.wording import counted
 from properties.judging.outcome import HELD, NOT_JUDGED, Outcome
 
 WIDTH = 100
+# In place of a verdict.
+SO_FAR = "so far"
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
@@ -33,14 +35,19 @@ def table(outcomes: Sequence[Outcome]) -> str:
     return "\n".join([*_aligned(rows), "", legend])
 
 
-def verdicts(outcomes: Sequence[Outcome], narrowed: str) -> str:
-    """A line a method that any outcome is about, without what an audit measures beside."""
+def verdicts(outcomes: Sequence[Outcome], narrowed: str, *, looked: bool = False) -> str:
+    """A line a method that any outcome is about, without what an audit measures beside. looked: after a first
+    look, where only what failed has a verdict.
+    """
     methods = [name for name in ll.VARIANTS if any(outcome.method == name for outcome in outcomes)]
     rows = []
     for name in methods:
         variant = ll.VARIANTS[name]
         missing = [] if variant.reference is not None else ["no reference"]
-        rows.append((name, *verdict_of(settled(outcomes, name, narrowed), missing)))
+        verdict, why = verdict_of(settled(outcomes, name, narrowed), missing)
+        if looked and verdict != BUGGY:
+            verdict, why = SO_FAR, first_look.told([o for o in outcomes if o.method == name])
+        rows.append((name, verdict, why))
     return "\n".join(_lines(rows))
 
 

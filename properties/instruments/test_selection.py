@@ -1,12 +1,19 @@
 """Which tests a run leaves out."""
 
+import os
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from properties.audit import first_look
+from properties.audit.terminal import verdicts
 from properties.guests import whole_names
+from properties.instruments.sessions import Session
+from properties.judging.outcome import BROKEN, HELD, Outcome
+from properties.judging.place import PACKAGE
 from properties.plugin import is_idle, pytest_collection_modifyitems
 
 pytestmark = pytest.mark.instruments
@@ -42,13 +49,62 @@ def test_what_is_about_a_variant_stays_where_variants_are_asked_for(name: str) -
     here: dict[str, Any] = {"iter_markers": list, "function": None, "path": Path(__file__)}
     item: Any = SimpleNamespace(callspec=SimpleNamespace(params={name: "oft"}), **here)
     left: Any = SimpleNamespace(callspec=SimpleNamespace(params={}), **here)
-    options = {"--mutant": None, "--variant": ["oft"], "-m": ""}
+    options = {"--mutant": None, "--variant": ["oft"], "-m": "", "first_look": False}
     deselected: list[Any] = []
     hook = SimpleNamespace(pytest_deselected=lambda items: deselected.extend(items))
     items = [left, item]
     pytest_collection_modifyitems(SimpleNamespace(getoption=options.get, hook=hook), items)  # type: ignore[arg-type]  # all that it reads
     assert items == [item]
     assert deselected == [left]
+
+
+@pytest.mark.parametrize(
+    ("given", "looked"),
+    [
+        ({"--variant": ["lora"]}, True),
+        ({"--variant": ["lora", "hra"]}, True),
+        ({}, False),
+        ({"--variant": ["lora"], "--whole": True}, False),
+        ({"--variant": ["lora"], "--audit": "audit"}, False),
+        ({"--variant": ["lora"], "--mutant": "lora_scale_lost"}, False),
+        ({"--variant": ["lora"], "--max-examples": 60}, False),
+        ({"--variant": ["lora"], "--hypothesis-profile": "nightly"}, False),
+        ({"--variant": ["lora"], "-k": "training"}, False),
+        ({"--variant": ["lora"], "-m": "slow"}, False),
+        ({"--variant": ["lora"], "path": "properties/claims/test_training.py"}, False),
+    ],
+)
+def test_a_variant_and_nothing_else_asks_for_a_first_look(given: dict[str, Any], looked: bool) -> None:
+    option = SimpleNamespace(
+        keyword=given.get("-k", ""),
+        markexpr=given.get("-m", ""),
+        variant=given.get("--variant"),
+        mutant=given.get("--mutant"),
+        deselect=None,
+        ignore=None,
+        maxfail=0,
+        pyargs=False,
+    )
+    args, root = [given.get("path", "properties")], SimpleNamespace(dir=PACKAGE.parent)
+    config: Any = SimpleNamespace(option=option, getoption=given.get, args=args, invocation_params=root)
+    assert first_look.wanted(config) == looked
+
+
+def test_a_first_look_leaves_out_what_takes_seconds_and_says_so() -> None:
+    words = ("properties", "--variant", "lora", "--collect-only")
+    code, told = Session(PACKAGE.parent, words, os.environ).ended()
+    assert code == 0
+    assert "a first look: 15 examples of a claim" in told
+    assert "test_identity_at_init[lora]" in told
+    assert "test_training_on_minilm" not in told
+
+
+def test_a_first_look_gives_no_verdict_but_of_what_failed() -> None:
+    held = Outcome("identity_at_init", "lora", "init", HELD, examples=15, budget=15)
+    assert verdicts([held], "", looked=True) == (
+        "lora  so far   1 claim held on 15 examples, none failed; --whole judges everything"
+    )
+    assert verdicts([replace(held, state=BROKEN)], "", looked=True).startswith("lora  BUGGY ")
 
 
 @pytest.mark.parametrize(
