@@ -72,8 +72,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--whole",
         action="store_true",
-        help=f"with --variant: not a first look, {first_look.EXAMPLES} examples of each claim that takes no"
-        " seconds, but every claim",
+        help="with --variant: every claim, and not a first look, which is few examples of those that take"
+        " neither seconds nor another package",
     )
     group.addoption("--max-examples", type=int, metavar="N", help="examples per property and variant")
     group.addoption("--device", default="cpu", help="build everything there, for example cuda")
@@ -182,7 +182,7 @@ def pytest_report_header(config: pytest.Config) -> str | None:
         return "installed: silent failures and tests of the suite itself are in the repository alone"
     if config.getoption("first_look"):
         few = f"{first_look.EXAMPLES} examples of a claim"
-        return f"a first look: {few}, and no claim that takes seconds; --whole judges everything"
+        return f"a first look: {few}, none that takes seconds or another package; --whole judges everything"
     if names := config.getoption("--variant"):
         return f"variant: {', '.join(names)}; not the library as a whole, and of the suite what -m names"
     return None
@@ -212,7 +212,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         marks = {mark.name for mark in item.iter_markers()}
         about_a_variant = bool({"variant", "method", "regression"} & _parameters(item).keys())
         beside = is_idle(marks, about_a_variant, mutant=mutant, variants=variants, asked_for=asked_for)
-        beside |= bool(looked and "slow" in marks)
+        asked: Claim | None = getattr(getattr(item, "function", None), "claim", None)
+        beside |= bool(looked and asked and not first_look.asks(asked))
         (judging if _judges(item) and not (beside and _of_ours(item)) else idle).append(item)
     if idle:
         config.hook.pytest_deselected(items=idle)

@@ -1,4 +1,4 @@
-"""A first look at a variant: few examples of each claim, and none of the claims that take seconds.
+"""A first look at a variant: few examples of each claim that takes neither seconds nor another package.
 
 `--variant` asks for it where nothing else says how much to judge; --whole asks for everything. What fails is
 as wrong as in a whole run. What holds is said to hold on so few examples and no more: the catalogue of silent
@@ -11,6 +11,8 @@ import pytest
 
 from properties.audit.provenance import narrowing
 from properties.audit.wording import counted
+from properties.judging.claim import Claim
+from properties.judging.needs import PACKAGES
 from properties.judging.outcome import HELD, Outcome
 
 EXAMPLES = 15
@@ -23,6 +25,11 @@ def wanted(config: pytest.Config) -> bool:
     variants = config.getoption("--variant") or ()
     said = any(config.getoption(option, None) for option in SAID)
     return bool(variants) and not said and len(narrowing(config)) == len(variants)
+
+
+def asks(claim: Claim) -> bool:
+    """Whether it takes milliseconds, and imports no other package."""
+    return not claim.slow and not {*PACKAGES} & {*claim.needs}
 
 
 def told(outcomes: Sequence[Outcome]) -> str:

@@ -97,6 +97,7 @@ def test_a_first_look_leaves_out_what_takes_seconds_and_says_so() -> None:
     assert "a first look: 15 examples of a claim" in told
     assert "test_identity_at_init[lora]" in told
     assert "test_training_on_minilm" not in told
+    assert "test_agrees_with_peft" not in told
 
 
 def test_a_first_look_gives_no_verdict_but_of_what_failed() -> None:

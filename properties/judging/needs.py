@@ -166,6 +166,9 @@ NEEDS: dict[str, Need] = {
     ),
 }
 
+# Other packages: to import one takes longer than to judge.
+PACKAGES = ("peft", "bitsandbytes", "torchao", "transformers", "accelerate", "minilm")
+
 # Of the machine, the same for every method: why it does not offer it, and the remedy; None where it does.
 MACHINE: dict[str, Callable[[], str | None]] = {
     "compiler": _no_compiler,
