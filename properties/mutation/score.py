@@ -10,7 +10,7 @@ from properties.mutation.table import reasons
 
 KNOWN = Path(__file__).parent / "known.txt"
 STAYS = Path(__file__).parent / "stays.txt"
-Kind = Literal["named", "generic", "interface", "foreign"]
+Kind = Literal["named", "generic", "interface", "abroad"]
 State = Literal["killed", "loud", "survived", "equivalent"]
 
 
