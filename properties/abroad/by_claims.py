@@ -1,9 +1,8 @@
 """What the claims about every library notice of a mutant: what --subject would."""
 
-import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Any
@@ -13,7 +12,7 @@ from properties.judging.assertions import Violation
 from properties.judging.claim import Claim, load_claims_of_any
 from properties.judging.outcome import NothingComparedError, NotJudgedError
 from properties.mutation.mutant import Mutant
-from properties.mutation.reach import budget
+from properties.mutation.reach import budget, tracing
 from properties.mutation.score import Outcome
 from properties.subjects.library import RefusedError
 
@@ -86,8 +85,7 @@ def _where_it_holds(made: Claim, mutant: Mutant) -> Claim:
     return replace(made, check=check)
 
 
-@contextmanager
-def _noting(files: set[str], lines: set[Line]) -> Iterator[None]:
+def _noting(files: set[str], lines: set[Line]) -> AbstractContextManager[None]:
     """Every line of these files that runs meanwhile."""
 
     def note(frame: FrameType, event: str, argument: Any) -> Any:
@@ -96,12 +94,7 @@ def _noting(files: set[str], lines: set[Line]) -> Iterator[None]:
         lines.add((frame.f_code.co_filename, frame.f_lineno))
         return note
 
-    before = sys.gettrace()
-    sys.settrace(note)
-    try:
-        yield
-    finally:
-        sys.settrace(before)
+    return tracing(note)
 
 
 def judged(mutant: Mutant, *, held: Baseline, examples: int) -> Outcome:

@@ -19,10 +19,10 @@ from pathlib import Path
 from types import ModuleType
 
 import lora_lite as ll
+from properties.judging.evidence import EVIDENCE, judge_by
 from properties.judging.profiles import begin_alone
 from properties.mutation import generic, load_catalogue, order
 from properties.mutation.command import parser_of, tell
-from properties.mutation.evidence import EVIDENCE, judge_by
 from properties.mutation.interface import interface_mutants
 from properties.mutation.matrix import Cell, Row, rows_of, run_row
 from properties.mutation.mutant import Mutant
