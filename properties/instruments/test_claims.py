@@ -29,6 +29,7 @@ MAY = {
     "subjects": ("subjects",),
     "oracles": ("oracles",),
     "mutation": ("mutation", "judging", "subjects", "oracles"),
+    "abroad": ("abroad", "mutation", "judging", "subjects", "oracles"),
     "regressions": ("regressions", "mutation", "judging", "subjects", "oracles"),
 }
 
@@ -227,6 +228,7 @@ def test_imports_run_one_way() -> None:
         ("properties/subjects/a.py", "import properties.judging", "properties.judging"),
         ("properties/oracles/a.py", "import lora_lite", "lora_lite"),
         ("properties/mutation/a.py", "import properties.audit", "properties.audit"),
+        ("properties/mutation/a.py", "import properties.abroad", "properties.abroad"),
         ("properties/audit/a.py", f"def f():\n import {OTHER}", OTHER),
     ],
 )

@@ -67,10 +67,12 @@ class Seen:
         basis = torch.eye(self.adapter.shape.d_in, dtype=self.x.dtype, device=self.x.device)
         if self.layer is None:
             return self.original(self.adapter, basis).to(self.x.dtype) - basis
-        y, bias = basis @ read_weight(self.layer).mT.to(self.x.dtype), read_bias(self.layer)
-        zero = self.original(self.adapter, 0 * basis, 0 * y if bias is None else 0 * y + bias, self.layer)
-        y = y if bias is None else y + bias
-        return self.original(self.adapter, basis, y, self.layer) - y - (zero - (0 if bias is None else bias))
+        weight, bias = read_weight(self.layer).mT.to(basis.dtype), read_bias(self.layer)
+        updates = []
+        for x in (basis, 0 * basis):
+            y = x @ weight if bias is None else x @ weight + bias
+            updates.append(self.original(self.adapter, x, y, self.layer) - y)
+        return updates[0] - updates[1]
 
 
 def _transposed(seen: Seen) -> Tensor:
@@ -162,12 +164,13 @@ class Grip:
             twice = self.merging(lambda now, before: now.tensor + (now.tensor - before))
             yield self.mutant("merge_twice", "the update is folded in twice", merge, twice)
 
-    def after(self, change: Callable[[list[list[Tensor]]], None]) -> Wrapper:
-        """Of attach and load: what they leave is changed."""
+    def after(self, change: Callable[[list[Tensor]], None]) -> Wrapper:
+        """Of attach and load: of each layer what they leave to be trained is changed."""
 
         def wrapper(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
             result = original(*args, **kwargs)
-            change(self.tensors(result if self.makes else args[0]))
+            for tensors in self.tensors(result if self.makes else args[0]):
+                change([tensor for tensor in tensors if tensor.requires_grad])
             return result
 
         return wrapper
@@ -203,17 +206,13 @@ class Grip:
         return wrapper
 
 
-def _freeze(layers: list[list[Tensor]]) -> None:
-    for tensors in layers:
-        [tensor for tensor in tensors if tensor.requires_grad][-1].requires_grad_(False)
+def _freeze(trained: list[Tensor]) -> None:
+    trained[-1].requires_grad_(False)
 
 
-def _permute(layers: list[list[Tensor]]) -> None:
-    with torch.no_grad():
-        for tensors in layers:
-            trained = [tensor for tensor in tensors if tensor.requires_grad]
-            if (tensor := max(trained, key=Tensor.numel, default=None)) is not None:
-                tensor.copy_(tensor.flatten().roll(1).view_as(tensor))
+def _permute(trained: list[Tensor]) -> None:
+    if (tensor := max(trained, key=Tensor.numel, default=None)) is not None:
+        tensor.data.copy_(tensor.data.flatten().roll(1).view_as(tensor))
 
 
 def _layers(model: nn.Module, variant: str) -> dict[str, ll.Variant]:

@@ -1,10 +1,10 @@
 """Runs properties under a mutant: which ones notice it, after how many examples, with which shrunk case."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 from hypothesis import Phase, settings
@@ -12,13 +12,12 @@ from hypothesis import Phase, settings
 import lora_lite as ll
 from properties.judging.assertions import Violation
 from properties.judging.claim import Claim, load_claims
+from properties.judging.evidence import asked
 from properties.judging.outcome import Meter, NothingComparedError, measuring
-from properties.mutation.evidence import asked
 from properties.mutation.mutant import Mutant
 from properties.mutation.order import noticed, rank, stated
-from properties.mutation.reach import budget, reach
+from properties.mutation.reach import budget, nothing_remembered, reach
 from properties.mutation.trees import InjectionError
-from strategies.options import forget
 from strategies.recipes import pasteable, to_json
 
 # What a mutant has to cause, in tolerances, in order to be seen for sure: the project's goal.
@@ -152,17 +151,12 @@ def signal(
 
 
 @cache
-def claims_on(variant: str) -> Mapping[str, Claim]:
-    """Every claim about this variant or about the library that takes no seconds, by name."""
+def applicable(variant: str) -> Sequence[Claim]:
+    """Every claim about this variant or about the library that takes no seconds, the quickest first."""
     kind = ll.VARIANTS[variant]
     quick = (p for p in load_claims().values() if not p.slow and asked(p))
-    return {p.name: p for p in quick if p.standing(None if p.cases is None else kind).state is None}
-
-
-@cache
-def applicable(variant: str) -> Sequence[Claim]:
-    """The same, first those that take little time."""
-    return sorted(claims_on(variant).values(), key=lambda p: (p.share < 1, p.name))
+    own = [p for p in quick if p.standing(None if p.cases is None else kind).state is None]
+    return sorted(own, key=lambda p: (p.share < 1, p.name))
 
 
 def ranked(
@@ -171,22 +165,9 @@ def ranked(
     """As applicable, or of these alone; before the others those named first, in that order, and those that
     noticed its functions fail before.
     """
-    own = claims_on(variant)
-    claims = applicable(variant) if among is None else [own[n] for n in dict.fromkeys(among) if n in own]
+    claims = [p for p in applicable(variant) if among is None or p.name in among]
     place = {name: i for i, name in reversed([*enumerate(first)])}
     return sorted(claims, key=lambda p: (place.get(p.name, len(first)), rank(mutant.targets, p.name)))
-
-
-@contextmanager
-def nothing_remembered() -> Iterator[None]:
-    """Drawing asks the library what it accepts, and remembers: no answer of a mutant may reach another, or
-    correct code.
-    """
-    forget()
-    try:
-        yield
-    finally:
-        forget()
 
 
 @nothing_remembered()
@@ -199,40 +180,34 @@ def run_row(mutant: Mutant, *, examples: int, full: int, whole: bool) -> Row:
     """
     row = Row(mutant.name)
     for variant in mutant.applies_to:
-        if whole and variant == mutant.applies_to[0]:
+        first = variant == mutant.applies_to[0]
+        if whole and first:
             for made in applicable(variant):
                 cell = run_reached(made, mutant, variant, budget(examples, shrink=row.shrunk is None))
                 found: dict[str, float] = {}
                 if cell.outcome == "killed" and made.cases is not None:
                     found = signal(made, mutant, variant, cell.signal, examples=examples, full=full)
                 row.cells.append(replace(cell, signal=found))
-        else:
-            # What is stated of the first variant has all examples before another may notice. Then patience
-            # with the claims that noticed such a failure before, which run this code: all others take longer.
-            own = stated().get(mutant.name, []) if variant == mutant.applies_to[0] else []
-            known = [*_likely(mutant, row), *noticed(mutant.targets)]
-            ask = partial(_until_killed, row, mutant, variant)
-            _ = (
-                ask(examples, among=own)
-                or ask(full, among=own)
-                or ask(examples, among=known, everything=True)
-                or ask(full, among=known)
-                or ask(examples)
-            )
+            continue
+        # What is stated of the first variant has all examples before another may notice. Then patience with
+        # the claims that noticed such a failure before, which run this code: all others take longer.
+        own = stated().get(mutant.name, []) if first else []
+        known = [*_likely(mutant, row), *noticed(mutant.targets)]
+        for ask in ((examples, own), (full, own), (examples, known, True), (full, known), (examples,)):
+            if _until_killed(row, mutant, variant, *ask):
+                break
     for variant in row.survivors:
         _until_killed(row, mutant, variant, full, everything=True)
     return row
 
 
-def run_reached(made: Claim, mutant: Mutant, variant: str, how: settings) -> Cell:
-    """run_guarded, of a claim that runs the changed code; any other is unreached."""
-    if mutant.reached & reach(made, variant).code:
-        return run_guarded(made, mutant, variant, how)
-    return Cell(made.name, mutant.name, variant, "unreached")
+def run_reached(made: Claim, mutant: Mutant, variant: str, how: settings, *, anyway: bool = False) -> Cell:
+    """run_cell, of a claim that runs the changed code: any other is unreached, unless it is asked anyway.
 
-
-def run_guarded(made: Claim, mutant: Mutant, variant: str, how: settings) -> Cell:
-    """run_cell, but for a property that fails on correct code already: it would kill every mutant."""
+    One that fails on correct code already would kill every mutant, and is crashed.
+    """
+    if not anyway and not mutant.reached & reach(made, variant).code:
+        return Cell(made.name, mutant.name, variant, "unreached")
     cell = run_cell(made, mutant, variant, how)
     if cell.outcome == "survived" or (fails := reach(made, variant).fails) is None:
         return cell
@@ -249,16 +224,14 @@ def _until_killed(
     mutant: Mutant,
     variant: str,
     examples: int,
-    *,
-    everything: bool = False,
     among: Sequence[str] | None = None,
+    everything: bool = False,
 ) -> bool:
     known = _likely(mutant, row)
     for made in ranked(mutant, variant, known, among=among):
-        run = run_guarded if everything or made.name in known else run_reached
-        cell = run(made, mutant, variant, budget(examples, shrink=row.shrunk is None))
+        how, anyway = budget(examples, shrink=row.shrunk is None), everything or made.name in known
         # One kill's error is not that of the easiest case, which nobody has looked for here.
-        row.cells.append(replace(cell, signal={}))
-        if cell.outcome == "killed":
+        row.cells.append(replace(run_reached(made, mutant, variant, how, anyway=anyway), signal={}))
+        if row.cells[-1].outcome == "killed":
             return True
     return False

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from types import FunctionType
+from typing import Any
 
 FILE = Path(__file__).parent / "order.json"
 KILLERS = Path(__file__).parent / "killers.json"
@@ -22,7 +23,7 @@ Known = dict[str, dict[str, list[str]]]
 @cache
 def known() -> Known:
     """What the file says; nothing where there is none."""
-    return json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
+    return _read(FILE)
 
 
 def noticed(functions: Iterable[FunctionType]) -> list[str]:
@@ -65,7 +66,7 @@ def write(kills: Iterable[tuple[FunctionType, str]]) -> None:
 @cache
 def stated() -> Mapping[str, list[str]]:
     """By named mutant the claim that notices it alone, or two that do; nothing where nobody measured it."""
-    return json.loads(KILLERS.read_text(encoding="utf-8")) if KILLERS.exists() else {}
+    return _read(KILLERS)
 
 
 def state(found: Mapping[str, list[str]], catalogue: Iterable[str]) -> None:
@@ -73,6 +74,10 @@ def state(found: Mapping[str, list[str]], catalogue: Iterable[str]) -> None:
     told = {**stated(), **found}
     _write(KILLERS, {name: told[name] for name in catalogue if name in told})
     stated.cache_clear()
+
+
+def _read(file: Path) -> dict[str, Any]:
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
 
 
 def _write(file: Path, told: Mapping[str, object]) -> None:

@@ -1,6 +1,8 @@
 """Which code of the library, and of a user's variants, a claim runs: no mutant elsewhere matters to it."""
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -41,27 +43,44 @@ def reach(made: Claim, variant: str) -> Reach:
     return _reach(made, None if made.cases is None else variant)
 
 
+@contextmanager
+def nothing_remembered() -> Iterator[None]:
+    """Drawing asks the library what it accepts, and remembers: no answer of a mutant may reach another, or
+    correct code.
+    """
+    forget()
+    try:
+        yield
+    finally:
+        forget()
+
+
+@contextmanager
+def tracing(note: Callable[[FrameType, str, Any], Any]) -> Iterator[None]:
+    """Every call is told meanwhile; setprofile would tell of returns too, and of every function in C."""
+    before = sys.gettrace()
+    sys.settrace(note)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
+
+
 @cache
+@nothing_remembered()
 def _reach(made: Claim, variant: str | None) -> Reach:
-    seen: set[CodeType] = set()
+    seen, fails = set[CodeType](), None
     users = {sys.modules[v.__module__].__file__ for v in ll.VARIANTS.values()}
 
     def note(frame: FrameType, event: str, argument: Any) -> None:
         if frame.f_code.co_filename.startswith(LIBRARY) or frame.f_code.co_filename in users:
             seen.add(frame.f_code)
 
-    # Tells of calls alone, where setprofile would tell of returns and of every function in C.
-    before, fails = sys.gettrace(), None
-    # What a mutant had drawing remember is not so here.
-    forget()
-    sys.settrace(note)
     try:
-        replace(made, share=1.0).run(variant, settings(budget(REACH, shrink=False), derandomize=True))
+        with tracing(note):
+            replace(made, share=1.0).run(variant, settings(budget(REACH, shrink=False), derandomize=True))
     except (Unsatisfiable, NothingComparedError):
         pass  # the claim is about none of these few
     except Exception as error:
         fails = " ".join(f"{type(error).__name__}: {error}".split())
-    finally:
-        sys.settrace(before)
-        forget()
     return Reach(frozenset(seen), fails)

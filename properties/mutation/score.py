@@ -1,16 +1,17 @@
 """The score in three lines: of the named, the generic and the interface mutants, how many are noticed."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from properties.mutation.table import reasons
 
 KNOWN = Path(__file__).parent / "known.txt"
 STAYS = Path(__file__).parent / "stays.txt"
-Kind = Literal["named", "generic", "interface", "foreign"]
+Kind = Literal["named", "generic", "interface", "abroad"]
 State = Literal["killed", "loud", "survived", "equivalent"]
 
 
@@ -70,6 +71,11 @@ def known() -> dict[str, Known]:
     return {name: Known(section == "equivalent", reason) for section, name, reason in reasons(KNOWN)}
 
 
+def is_equivalent(mutant: str) -> bool:
+    """Whether nothing can notice it, as known.txt says."""
+    return mutant in known() and known()[mutant].equivalent
+
+
 @cache
 def stays() -> dict[str, str]:
     """By claim that alone catches nothing of the catalogue, what it would see if another one went."""
@@ -78,12 +84,11 @@ def stays() -> dict[str, str]:
 
 def score(kind: Kind, outcomes: Iterable[Outcome]) -> Score:
     """Of these outcomes; of each survivor the claim that would notice it, "" where nobody has said."""
-    reasons = known()
-    by_state: dict[str, list[str]] = {"killed": [], "loud": [], "survived": [], "equivalent": []}
-    for outcome in outcomes:
-        why = reasons.get(outcome.mutant)
-        same = outcome.state == "survived" and why is not None and why.equivalent
-        by_state["equivalent" if same else outcome.state].append(outcome.mutant)
-    survivors = {n: reasons[n].reason if n in reasons else "" for n in sorted(by_state["survived"])}
-    counts = {state: len(names) for state, names in by_state.items()}
-    return Score(kind, **counts, survivors=survivors)
+    became = [
+        (o.mutant, "equivalent" if o.state == "survived" and is_equivalent(o.mutant) else o.state)
+        for o in outcomes
+    ]
+    counts = Counter(state for _, state in became)
+    survived = sorted(name for name, state in became if state == "survived")
+    why = {name: known()[name].reason if name in known() else "" for name in survived}
+    return Score(kind, **{state: counts[state] for state in get_args(State)}, survivors=why)

@@ -10,11 +10,11 @@ from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from properties.mutation.matrix import AS_BEFORE, applicable, nothing_remembered, ranked, run_reached
+from properties.mutation.matrix import AS_BEFORE, applicable, ranked, run_reached
 from properties.mutation.mutant import Mutant
 from properties.mutation.order import noticed
-from properties.mutation.reach import budget, reach
-from properties.mutation.score import Outcome, State, known
+from properties.mutation.reach import budget, nothing_remembered, reach
+from properties.mutation.score import Outcome, State, is_equivalent
 
 STATES: dict[str, State] = {"killed": "killed", "crashed": "loud"}
 # Processor seconds after which a mutant hangs, which nobody overlooks; and by the clock so many times more.
@@ -28,7 +28,7 @@ LIKELY = 20
 
 def judged(mutant: Mutant, *, examples: int, full: int) -> Outcome:
     """The first claim that notices, on any of the variants; first with few examples, then with more."""
-    if mutant.name in known() and known()[mutant.name].equivalent:
+    if is_equivalent(mutant.name):
         return Outcome(mutant.name, "equivalent")
     first, *others = showing(mutant)
     asked: set[tuple[str, str | None, int]] = set()

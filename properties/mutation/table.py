@@ -12,7 +12,6 @@ nothing behind "=>" deletes. Lines before the first section say what the file is
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from properties.mutation.mutant import Change, Mutant
@@ -28,14 +27,6 @@ SEVERAL = re.compile(r"(\w+(?:, \w+)+): (\w+)")
 FLAGS = ("history", "by_chance")
 
 CATALOGUE: dict[str, Mutant] = {}
-
-
-@dataclass(frozen=True)
-class Section:
-    """What rows are about that do not say so themselves."""
-
-    module: str
-    variants: tuple[str, ...]
 
 
 def load_catalogue() -> dict[str, Mutant]:
@@ -54,9 +45,8 @@ def read(text: str, name: str = "a table") -> Iterator[Mutant]:
     section = None
     for number, line in joined(text.splitlines()):
         if line.startswith("["):
-            if (found := SECTION.fullmatch(line)) is None:
+            if (section := SECTION.fullmatch(line)) is None:
                 raise InjectionError(f"{name}:{number}: wanted [module: variants], found {line!r}")
-            section = Section(found[1], _variants(found[2]))
         elif section is not None and line:
             if (row := ROW.fullmatch(line)) is None:
                 wanted = "name: breaks <- models @@ function: before => after"
@@ -89,9 +79,10 @@ def reasons(path: Path) -> Iterator[tuple[str, str, str]]:
             yield from ((section, one, reason) for one in names)
 
 
-def _mutant(row: re.Match[str], section: Section, where: str) -> Mutant:
+def _mutant(row: re.Match[str], section: re.Match[str], where: str) -> Mutant:
     name, about, breaks, models, steps = row.groups()
-    variants, flags = section.variants, dict[str, bool | str]()
+    module, variants = section.groups()
+    flags = dict[str, bool | str]()
     for part in filter(None, re.split("; *", about or "")):
         if part in FLAGS:
             flags[part] = True
@@ -99,18 +90,15 @@ def _mutant(row: re.Match[str], section: Section, where: str) -> Mutant:
             flags["elsewhere"] = test = part.removeprefix("elsewhere ")
             flags["equivalent"] = f"to the claims, which run in one process; {test} notices it"
         else:
-            variants = _variants(part)
-    changes = tuple(_change(step, section, where) for step in steps.split(" @@ "))
-    return Mutant(name, breaks, models, variants, changes, **flags)  # type: ignore[arg-type]  # flags, and a name
-
-
-def _variants(told: str) -> tuple[str, ...]:
+            variants = part
     # A user's variant has no oracle, without which much of the catalogue cannot be seen.
-    return BUILT_IN if told == ALL else tuple(told.split(", "))
+    applies_to = BUILT_IN if variants == ALL else tuple(variants.split(", "))
+    changes = tuple(_change(step, module, where) for step in steps.split(" @@ "))
+    return Mutant(name, breaks, models, applies_to, changes, **flags)  # type: ignore[arg-type]  # flags, and a name
 
 
-def _change(step: str, section: Section, where: str) -> Change:
+def _change(step: str, module: str, where: str) -> Change:
     if (found := CHANGE.fullmatch(step)) is None:
         raise InjectionError(f"{where}: wanted function: before => after, found {step!r}")
-    function = found[1] if ":" in found[1] else f"{section.module}:{found[1]}"
+    function = found[1] if ":" in found[1] else f"{module}:{found[1]}"
     return Change(function, *(re.sub(" ?;; ?", "\n", code or "") for code in found.group(2, 3)))

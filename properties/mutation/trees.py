@@ -115,20 +115,17 @@ def dumped(node: ast.AST | Block) -> str:
     return "; ".join(map(ast.dump, node)) if isinstance(node, list) else ast.dump(node)
 
 
-def names_in(nodes: Nodes) -> frozenset[str]:
-    """Every name in it that a local could have."""
-    found = {getattr(node, NAMED[type(node)]) for n in nodes for node in ast.walk(n) if type(node) in NAMED}
+def names_in(nodes: Nodes, context: type[ast.expr_context] = ast.expr_context) -> frozenset[str]:
+    """Every name in it that a local could have; as ast.Store, those that something is given."""
+    named = (node for one in nodes for node in ast.walk(one) if type(node) in NAMED)
+    # What is no ast.Name gives its name something.
+    found = {getattr(n, NAMED[type(n)]) for n in named if isinstance(getattr(n, "ctx", ast.Store()), context)}
     return frozenset(found - {None})
 
 
 def locals_of(definition: ast.FunctionDef) -> frozenset[str]:
     """What the function, or one inside of it, assigns or takes as an argument."""
-    bound = {
-        getattr(node, NAMED[type(node)])
-        for node in ast.walk(definition)
-        if type(node) in NAMED and isinstance(getattr(node, "ctx", ast.Store()), ast.Store)
-    }
-    return frozenset(bound - {None, definition.name})
+    return names_in([definition], ast.Store) - {definition.name}
 
 
 @dataclass(frozen=True)

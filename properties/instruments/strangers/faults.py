@@ -24,10 +24,10 @@ from properties.judging.outcome import STAGES, NotJudgedError
 from properties.judging.profiles import begin_alone
 from properties.mutation import generic
 from properties.mutation.interface import interface_mutants
-from properties.mutation.matrix import applicable, claims_on, nothing_remembered
+from properties.mutation.matrix import applicable
 from properties.mutation.mutant import Mutant
-from properties.mutation.reach import budget
-from properties.mutation.score import known
+from properties.mutation.reach import budget, nothing_remembered
+from properties.mutation.score import is_equivalent
 from properties.mutation.trees import InjectionError
 from strategies.options import forget
 
@@ -112,16 +112,14 @@ def functions_of(kind: type[ll.Variant]) -> list[Any]:
 
 def _forget() -> None:
     """What was found of a variant with its oracle is not so without."""
-    for remembered in (claims_on, applicable):
-        remembered.cache_clear()
+    applicable.cache_clear()
 
 
 def tried(name: str, oracle: bool, kind: str, mutant: Mutant, full: int) -> Fault:
     """By few examples of every claim, then by all of them."""
     places = [place for target in mutant.targets for place in PLACES.get(target.__name__, STAGES)]
     became = partial(Fault, name, oracle, kind, mutant.name, places)
-    same = mutant.name in known() and known()[mutant.name].equivalent
-    if same or (not oracle and mutant.name.partition(": ")[2] in FORMULA):
+    if is_equivalent(mutant.name) or (not oracle and mutant.name.partition(": ")[2] in FORMULA):
         return became("equivalent")
     own = (made for made in applicable(name) if made.cases is not None)
     claims = sorted(own, key=lambda made: made.turn)

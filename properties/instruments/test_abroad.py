@@ -2,7 +2,7 @@
 
 import pytest
 
-from properties.mutation import foreign
+from properties.abroad import by_claims, mutants
 from properties.subjects.living import library
 
 pytestmark = pytest.mark.instruments
@@ -11,15 +11,15 @@ MODULE, METHOD, EXAMPLES = "loralib.layers", "loralib:lora", 15
 
 
 @pytest.fixture(scope="module")
-def held() -> foreign.Baseline:
+def held() -> by_claims.Baseline:
     if missing := library("loralib").missing():
         pytest.skip(f"not judged: {missing}")
-    return foreign.baseline([METHOD], foreign.files_of("loralib", MODULE), EXAMPLES)
+    return by_claims.baseline([METHOD], mutants.files_of("loralib", MODULE), EXAMPLES)
 
 
-def test_lines_that_no_claim_runs_are_left_out(held: foreign.Baseline) -> None:
+def test_lines_that_no_claim_runs_are_left_out(held: by_claims.Baseline) -> None:
     """Of loralib's layers those that are linear, and of these what a life runs."""
-    drawn = foreign.mutants_of(MODULE, [METHOD], held, seed=0, size=6)
+    drawn = mutants.drawn(MODULE, [METHOD], by_claims.run_by(held), seed=0, size=6)
     names = [mutant.name for mutant in drawn]
     assert len(names) == 9
     assert not [name for name in names if "Conv" in name or "Embedding" in name]
@@ -33,11 +33,11 @@ def test_lines_that_no_claim_runs_are_left_out(held: foreign.Baseline) -> None:
         ("load_permutes", "a_loaded_fresh_adapter_gives_what_was_saved"),
     ],
 )
-def test_a_fault_seen_from_outside_is_noticed(held: foreign.Baseline, name: str, claim: str) -> None:
+def test_a_fault_seen_from_outside_is_noticed(held: by_claims.Baseline, name: str, claim: str) -> None:
     """By a claim that holds on correct code."""
-    (mutant,) = [one for one in foreign.interface(METHOD) if one.name == f"{METHOD}: {name}"]
+    (mutant,) = [one for one in mutants.interface(METHOD) if one.name == f"{METHOD}: {name}"]
     only = {METHOD: {claim: held[METHOD][claim]}}
-    assert foreign.judged(mutant, held=only, examples=EXAMPLES).state == "killed"
+    assert by_claims.judged(mutant, held=only, examples=EXAMPLES).state == "killed"
 
 
 def test_what_breaks_on_correct_code_is_asked_where_it_holds() -> None:
@@ -45,7 +45,7 @@ def test_what_breaks_on_correct_code_is_asked_where_it_holds() -> None:
     if missing := library("lora_pytorch").missing():
         pytest.skip(f"not judged: {missing}")
     method = "lora_pytorch:lora"
-    asked = foreign.baseline([method], foreign.files_of("lora_pytorch", "lora_pytorch"), 5)[method]
+    asked = by_claims.baseline([method], mutants.files_of("lora_pytorch", "lora_pytorch"), 5)[method]
     assert not asked["the_base_keeps_every_bit"].breaks
     assert asked["gradients_are_those_of_the_forward"].breaks
     assert "a_fresh_process_loads_what_was_saved" not in asked

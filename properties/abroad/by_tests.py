@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from properties.mutation.command import Judge
 from properties.mutation.mutant import Mutant
 from properties.mutation.score import Outcome
 from properties.mutation.survey import survey
 
 NOTHING = Mutant("no mutant", "", "", (), ())
-Judge = Callable[[Mutant], Outcome]
 
 
 def collected(arguments: Sequence[str], then: Callable[[Judge], object]) -> None:

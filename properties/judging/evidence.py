@@ -1,6 +1,6 @@
-"""By what a mutant is judged: claims that need no formula, declared laws, oracles, claims about one method.
+"""What a claim rests on: the adapter alone, declared laws, an oracle, or what was written for one method.
 
-A run by some of them alone tells what a user has who wrote no oracle, and what each is worth.
+To judge mutants by some of them alone tells what a user has who wrote no oracle, and what each is worth.
 """
 
 from collections.abc import Collection
