@@ -15,7 +15,7 @@ from properties.abroad import by_claims, by_tests, mutants
 from properties.judging.profiles import begin_alone
 from properties.mutation.command import Judge, parser_of, tell
 from properties.mutation.mutant import Mutant
-from properties.subjects.living import LIBRARIES, library
+from properties.subjects.living import LIBRARIES, library, methods_of
 
 
 def main() -> None:
@@ -26,6 +26,9 @@ def main() -> None:
         parser.error("--tests wants --tried, the --json of a run by our claims: the same mutants are asked")
     if why := library(given.subject).missing():
         parser.error(why)
+    if unknown := {*(given.variant or ())} - {*methods_of(given.subject)}:
+        known = ", ".join(methods_of(given.subject))
+        parser.error(f"--variant: no method {', '.join(sorted(unknown))}; known: {known}")
     methods = given.variant or mutants.judged_of(given.subject, given.module)
     chosen = mutants.planted(given.subject, methods) if given.planted else []
     if given.tried:

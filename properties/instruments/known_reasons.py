@@ -265,6 +265,23 @@ def _reset(mutants: Sequence[Mutant], patch: pytest.MonkeyPatch) -> None:
     assert all(map(torch.equal, layer.parameters(), before))
 
 
+@reason("whoever asks for it takes None where it is not there")
+def _asked_for(mutants: Sequence[Mutant], patch: pytest.MonkeyPatch) -> None:
+    """By getattr, everywhere in peft."""
+    peft, names = importlib.import_module("peft"), {"modules_to_tie", "target_modules_to_tie"}
+    for path in Path(inspect.getfile(peft)).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
+                assert node.attr not in names, path
+
+
+@reason("of a model without a device mesh both give nothing, and no other is judged")
+def _no_mesh(mutants: Sequence[Mutant], patch: pytest.MonkeyPatch) -> None:
+    asked = vars(importlib.import_module("peft.tuners.lora.model"))["get_tp_plan_and_mesh"]
+    model = nn.Sequential(nn.Linear(4, 4))
+    assert asked(model, "0") == asked("0", model) == (None, None)
+
+
 def of_peft(config: str, **settings: Any) -> Any:
     """A layer as peft wraps it."""
     peft = importlib.import_module("peft")
