@@ -190,6 +190,16 @@ def test_a_claim_of_equality_has_no_room() -> None:
         )
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_what_is_smaller_than_any_normal_number_is_rounded_to_the_smallest_spacing(
+    dtype: torch.dtype,
+) -> None:
+    spacing = torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps
+    size = torch.tensor([1.5 * spacing], dtype=torch.float64)
+    assert (size.to(dtype).double() - size).abs() <= claim_bound(size, dtype)
+    assert claim_bound(float(size), dtype) == claim_bound(size, dtype)
+
+
 def test_identical_means_dtype_and_every_bit() -> None:
     one = torch.ones(2)
     assert_identical(one, one.clone(), what="same")

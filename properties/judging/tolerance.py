@@ -170,5 +170,13 @@ def handed_over(value: Tensor, terms: Tensor, *dtypes: torch.dtype) -> Tensor:
 
 
 def claim_bound(magnitude: Tensor | float, dtype: torch.dtype) -> Tensor | float:
-    """How far rounding in `dtype` may take a claim whose terms have this magnitude; 0 claims equality."""
-    return CLAIM_SAFETY * torch.finfo(dtype).eps * magnitude
+    """How far rounding in `dtype` may take a claim whose terms have this magnitude; 0 claims equality.
+
+    What is smaller than any normal number is rounded to the smallest spacing, and not to a share of itself:
+    once, where it is stored, since sums of such numbers are exact.
+    """
+    if not isinstance(magnitude, Tensor):
+        return float(claim_bound(torch.tensor(magnitude, dtype=torch.float64), dtype))
+    finfo = torch.finfo(dtype)
+    error = CLAIM_SAFETY * finfo.eps * magnitude + finfo.smallest_normal * finfo.eps
+    return torch.where(magnitude == 0, 0.0, error)
