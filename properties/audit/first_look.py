@@ -1,8 +1,7 @@
 """A first look at a variant: few examples of each claim that takes neither seconds nor another package.
 
 `--variant` asks for it where nothing else says how much to judge; --whole asks for everything. What fails is
-as wrong as in a whole run. What holds is said to hold on so few examples and no more: the catalogue of silent
-failures tells what they are worth (`python -m properties.mutation named --examples 15`).
+as wrong as in a whole run; what holds is said to hold on so few examples, and no verdict comes of it.
 """
 
 from collections.abc import Sequence
