@@ -69,8 +69,13 @@ def assert_trains(layer: Layer, frozen: Container[str] = ()) -> None:
 
 
 def assert_gives_the_base(layer: Layer, bound: Bounded | None = None) -> None:
-    """At init, to rounding: the output is x Wᵀ + b within the bound that the oracle's output has there."""
-    base = torch.nn.functional.linear(layer.x, layer.weight, layer.bias).detach().double()
+    """At init, to rounding: the output is x Wᵀ + b within the bound that the oracle's output has there.
+
+    x Wᵀ + b is taken in float64: of a method in the base's place the bound has no room for what the base
+    itself is off by.
+    """
+    bias = None if layer.bias is None else layer.bias.detach().double()
+    base = torch.nn.functional.linear(layer.x.detach().double(), layer.weight.detach().double(), bias)
     error = (expected_output(layer) if bound is None else bound).error.reshape(base.shape)
     what = f"the output of layer {layer.name} at init"
     assert_close(layer.y, Bounded(base, error), what=what, like="the base's, to rounding")
