@@ -52,6 +52,7 @@ def test_a_right_variant_is_green(name: str, oracle: bool, few: None) -> None:
         ("circulant", "an_encoders_fast_path_does_not_pass_by_an_adapter"),
         ("vector_bank", "every_weight_is_refused_by_its_layer_or_works"),
         ("vector_bank", "codes_are_never_read_as_numbers"),
+        ("fourierft", "codes_are_never_read_as_numbers"),
         ("vector_bank", "an_encoders_fast_path_does_not_pass_by_an_adapter"),
         ("vector_bank", "what_is_declared_no_identity_is_none"),
     ],
