@@ -18,6 +18,7 @@ from properties.instruments.sessions import Session
 from properties.instruments.strangers import NAMES
 from properties.instruments.strangers.__main__ import arguments
 from properties.judging.profiles import EXAMPLES
+from properties.mutation import __main__ as mutation
 from properties.regressions.record import record_folder
 from properties.subjects.living import LIBRARIES, part_of
 
@@ -73,6 +74,8 @@ def test_every_command_of_the_workflow_exists() -> None:
             assert parser().parse_args(words[3:]).into == Path("artifacts/audit")
         elif words[:3] == ["python", "-m", "properties.instruments.strangers"]:
             assert_judges_the_strangers(words)
+        elif words[:3] == ["python", "-m", "properties.mutation"]:
+            assert_tries_all_mutants(words)
         else:
             (program,) = words
             assert os.access(REPOSITORY / program, os.X_OK), program
@@ -84,6 +87,14 @@ def assert_judges_the_strangers(words: list[str]) -> None:
     assert matrix["variant"] == list(NAMES)
     given = arguments().parse_args([matrix["variant"][0] if word == "7" else word for word in words[3:]])
     assert (given.seeds, given.examples) == (10, 200)
+
+
+def assert_tries_all_mutants(words: list[str]) -> None:
+    """In parts that make the whole."""
+    given = mutation.arguments().parse_args(words[3:])
+    parts = jobs()["mutants"]["strategy"]["matrix"]["part"]
+    assert parts == [*range(1, given.part[1] + 1)]
+    assert given.all or given.kind == "interface"
 
 
 def assert_installs(words: list[str]) -> None:

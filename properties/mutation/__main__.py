@@ -3,6 +3,7 @@
 named                     the catalogue, each on all of its variants
 generic [--all]           what the operators make of lora_lite: a sample by --seed, or all of it
 interface                 every interface operator on every variant
+--part K/N                a part of them: many machines take one each
 --module pkg.mod          of a user's module instead: generic mutants of its functions, and its variants
 killers [--all]           of each named one, where not known yet, the claim that notices it alone, or two
 named --by free [--by laws]   those in the variants' own code, judged without oracle, peer and claims by name
@@ -26,17 +27,19 @@ from properties.mutation.command import parser_of, tell
 from properties.mutation.interface import interface_mutants
 from properties.mutation.matrix import Cell, Row, rows_of, run_row
 from properties.mutation.mutant import Mutant
-from properties.mutation.score import Outcome
+from properties.mutation.score import Outcome, score
 from properties.mutation.survey import judged, killers, warm
+from properties.subjects.living import part_of
 from properties.subjects.users import import_variants
 
 
-def main() -> None:
-    given = _arguments().parse_args()
+def main() -> int:
+    """1 where a mutant survives and nobody has said which claim would notice it."""
+    given = arguments().parse_args()
     begin_alone("ci", max_examples=given.examples)
     if given.kind == "killers":
         _killers(given)
-        return
+        return 0
     module = _module(given.module) if given.module else None
     own = [name for name, v in ll.VARIANTS.items() if module and v.__module__ == module.__name__]
     variants = given.variant or own or list(ll.VARIANTS)
@@ -51,6 +54,8 @@ def main() -> None:
         if given.by:
             their = [m for m in mutants if _in_a_variant(m) and {*m.applies_to} & {*variants}]
             mutants = generic.sample(their, given.seed, given.sample)
+    part, of = given.part
+    mutants = mutants[part - 1 :: of]
     if given.by:
         judge_by(given.by)
     warm(variants if given.kind != "generic" else ll.VARIANTS)
@@ -61,6 +66,7 @@ def main() -> None:
     if given.write_order:
         targets = {m.name: m.targets for m in mutants}
         order.write((t, o.claim) for o in outcomes if o.state == "killed" for t in targets[o.mutant])
+    return int("" in score(given.kind, outcomes).survivors.values())
 
 
 def _killers(given: argparse.Namespace) -> None:
@@ -108,13 +114,14 @@ def on_all(mutant: Mutant, *, examples: int, full: int) -> Outcome:
     return Outcome(mutant.name, "killed", first.claim, first.variant, first.detail[:200])
 
 
-def _arguments() -> argparse.ArgumentParser:
+def arguments() -> argparse.ArgumentParser:
     parser = parser_of("python -m properties.mutation", __doc__)
     add = parser.add_argument
     add("kind", choices=("named", "generic", "interface", "killers"))
     add("--module", help="a user's module that registers variants")
     add("--by", action="append", choices=EVIDENCE, help="named: a sample, by such claims alone (repeatable)")
     add("--variant", action="append", help="interface, --by: only these")
+    add("--part", type=part_of, default=(1, 1), metavar="K/N", help="the K-th of N parts of the mutants")
     add("--all", action="store_true", help="generic: all of them; killers: every claim")
     add("--matrix", type=Path, help="killers: read what a run with --matrix kept")
     add("--minutes", type=float, default=math.inf, help="killers: so long, of those not known")
@@ -123,4 +130,4 @@ def _arguments() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

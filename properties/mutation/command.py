@@ -36,6 +36,7 @@ def tell(given: argparse.Namespace, kind: Kind, mutants: Sequence[Mutant], judge
         print(f"{outcome.state:8} {outcome.seconds:6.2f} s  {outcome.mutant}{by}{on}", flush=True)
         outcomes.append(outcome)
     if given.json:
+        given.json.parent.mkdir(parents=True, exist_ok=True)
         given.json.write_text(json.dumps([vars(outcome) for outcome in outcomes], indent=1))
     made = score(kind, outcomes)
     print(
