@@ -15,6 +15,7 @@ from hypothesis import settings
 import lora_lite as ll
 from properties import audit, guests
 from properties.audit import first_look
+from properties.audit.first_look import LOOKED
 from properties.crashes import Crashes
 from properties.folding import Folding, Unfolding
 from properties.freezing import Freezing
@@ -73,7 +74,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--whole",
         action="store_true",
         help="with --variant: every claim, and not a first look, which is few examples of those that take"
-        " neither seconds nor another package",
+        " neither seconds nor another package (so do CI, -k, -m, a file, --audit, and a budget or a profile)",
     )
     group.addoption("--max-examples", type=int, metavar="N", help="examples per property and variant")
     group.addoption("--device", default="cpu", help="build everything there, for example cuda")
@@ -100,8 +101,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if not config.getoption("--hypothesis-profile", None):
         settings.load_profile("ci" if os.environ.get("CI") else "dev")
     examples = config.getoption("--max-examples")
-    config.option.first_look = first_look.wanted(config)
-    if config.option.first_look:
+    config.stash[LOOKED] = looked = first_look.wanted(config)
+    if looked:
         examples = first_look.EXAMPLES
     if examples is not None:
         if examples < 1:
@@ -180,9 +181,9 @@ def pytest_report_header(config: pytest.Config) -> str | None:
         return f"mutant: {name} is on, so tests of the suite's own instruments are deselected"
     if not IN_A_CHECKOUT and config.getoption("--variant") is None:
         return "installed: silent failures and tests of the suite itself are in the repository alone"
-    if config.getoption("first_look"):
-        few = f"{first_look.EXAMPLES} examples of a claim"
-        return f"a first look: {few}, none that takes seconds or another package; --whole judges everything"
+    if config.stash[LOOKED]:
+        few = f"at most {first_look.EXAMPLES} examples of a claim"
+        return f"a first look: {few}, none that takes seconds or another package; --whole asks all of them"
     if names := config.getoption("--variant"):
         return f"variant: {', '.join(names)}; not the library as a whole, and of the suite what -m names"
     return None
@@ -205,7 +206,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     Regressions come before any drawing.
     """
     mutant, variants, asked_for = (config.getoption(name) for name in ("--mutant", "--variant", "-m"))
-    looked = config.getoption("first_look")
+    looked = config.stash[LOOKED]
     judging: list[pytest.Item] = []
     idle: list[pytest.Item] = []
     for item in items:
@@ -213,7 +214,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         about_a_variant = bool({"variant", "method", "regression"} & _parameters(item).keys())
         beside = is_idle(marks, about_a_variant, mutant=mutant, variants=variants, asked_for=asked_for)
         asked: Claim | None = getattr(getattr(item, "function", None), "claim", None)
-        beside |= bool(looked and asked and not first_look.asks(asked))
+        beside |= looked and asked is not None and not first_look.asks(asked)
         (judging if _judges(item) and not (beside and _of_ours(item)) else idle).append(item)
     if idle:
         config.hook.pytest_deselected(items=idle)

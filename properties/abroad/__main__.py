@@ -8,14 +8,16 @@
 import argparse
 import json
 import shlex
+from difflib import get_close_matches
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 from properties.abroad import by_claims, by_tests, mutants
 from properties.judging.profiles import begin_alone
 from properties.mutation.command import Judge, parser_of, tell
 from properties.mutation.mutant import Mutant
-from properties.subjects.living import LIBRARIES, library, methods_of
+from properties.subjects.living import LIBRARIES, library, methods_of, names_of
 
 
 def main() -> None:
@@ -26,10 +28,9 @@ def main() -> None:
         parser.error("--tests wants --tried, the --json of a run by our claims: the same mutants are asked")
     if why := library(given.subject).missing():
         parser.error(why)
-    if unknown := {*(given.variant or ())} - {*methods_of(given.subject)}:
-        known = ", ".join(methods_of(given.subject))
-        parser.error(f"--variant: no method {', '.join(sorted(unknown))}; known: {known}")
-    methods = given.variant or mutants.judged_of(given.subject, given.module)
+    if find_spec(given.module) is None:
+        parser.error(f"--module: {given.subject} has no {given.module}")
+    methods = _methods(given, parser) or mutants.judged_of(given.subject, given.module)
     chosen = mutants.planted(given.subject, methods) if given.planted else []
     if given.tried:
         tried = {outcome["mutant"] for outcome in json.loads(given.tried.read_text())}
@@ -38,6 +39,15 @@ def main() -> None:
         _by_tests(given, chosen)
     else:
         _by_claims(given, methods, chosen)
+
+
+def _methods(given: argparse.Namespace, parser: argparse.ArgumentParser) -> list[str]:
+    """Those that --variant names, as it names them to pytest."""
+    asked, known = {*(given.variant or ())}, methods_of(given.subject)
+    if unknown := asked - {name for method in known for name in names_of(method)}:
+        near = get_close_matches(min(unknown), known, cutoff=0.0)
+        parser.error(f"--variant: no method {', '.join(sorted(unknown))}; near: {', '.join(near)}")
+    return [method for method in known if names_of(method) & asked]
 
 
 def _by_tests(given: argparse.Namespace, chosen: list[Mutant]) -> None:
@@ -59,6 +69,12 @@ def _by_claims(given: argparse.Namespace, methods: list[str], chosen: list[Mutan
     tell(given, "abroad", chosen, partial(by_claims.judged, held=held, examples=given.examples))
 
 
+def _existing(text: str) -> Path:
+    if not (path := Path(text)).is_file():
+        raise argparse.ArgumentTypeError(f"no file {text}")
+    return path
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = parser_of("python -m properties.abroad", __doc__)
     add = parser.add_argument
@@ -66,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--module", required=True, help="a package of it, or a module")
     add("--variant", action="append", help="only these methods")
     add("--planted", action="store_true", help="the named faults of planted/ too")
-    add("--tried", type=Path, help="the mutants of an earlier --json, no others")
+    add("--tried", type=_existing, help="the mutants of an earlier --json, no others")
     add("--tests", metavar="ARGS", help="by the library's own tests, pytest's arguments")
     return parser
 

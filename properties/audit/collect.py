@@ -14,6 +14,7 @@ import pytest
 import lora_lite as ll
 from properties.audit import kept_matrix
 from properties.audit.evidence import Evidence, Matrix, Speed
+from properties.audit.first_look import LOOKED
 from properties.audit.matrix import matrix
 from properties.audit.provenance import narrowing
 from properties.audit.report import BUGGY, Provenance, Report, SuiteFailure
@@ -165,7 +166,7 @@ class Collector:
             return
         found = self.evidence()
         asked = config.getoption("--variant") or config.getoption("--variant-module")
-        looked = config.getoption("first_look")
+        looked = config.stash[LOOKED]
         told = verdicts(found.outcomes, found.narrowed, looked=looked) if asked and found.outcomes else ""
         parts = {"a first look" if looked else "verdicts": told}
         judged = {outcome.method for outcome in found.outcomes}

@@ -1,29 +1,35 @@
 """A first look at a variant: few examples of each claim that takes neither seconds nor another package.
 
-`--variant` asks for it where nothing else says how much to judge; --whole asks for everything. What fails is
-as wrong as in a whole run; what holds is said to hold on so few examples, and no verdict comes of it.
+`--variant` asks for it where nothing else says what or how much to judge, and outside of CI; --whole asks for
+everything. What fails is as wrong as in a whole run; what holds is said to hold on so few examples, and no
+verdict comes of it.
 """
 
+import os
 from collections.abc import Sequence
 
 import pytest
 
-from properties.audit.provenance import narrowing
 from properties.audit.wording import counted
 from properties.judging.claim import Claim
 from properties.judging.needs import PACKAGES
-from properties.judging.outcome import HELD, Outcome
+from properties.judging.outcome import HELD, NOT_APPLICABLE, Outcome
 
 EXAMPLES = 15
-# Options that say how much to judge, or ask for what a first look cannot tell.
-SAID = ("--whole", "--audit", "--mutant", "--matrix", "--max-examples", "--hypothesis-profile", "--subject")
+# Options that say what or how much to judge, or ask for what a first look cannot tell.
+SAID = "--whole --audit --mutant --matrix --subject --online --hypothesis-profile -k -m".split()
+# Whether the run is one, decided once.
+LOOKED = pytest.StashKey[bool]()
 
 
 def wanted(config: pytest.Config) -> bool:
-    """Whether the run has variants chosen, and nothing else that narrows or widens it."""
-    variants = config.getoption("--variant") or ()
+    """Whether variants are chosen, and neither a budget, nor tests by their names or files."""
     said = any(config.getoption(option, None) for option in SAID)
-    return bool(variants) and not said and len(narrowing(config)) == len(variants)
+    # 0 is a budget too, to be refused.
+    said |= config.getoption("--max-examples", None) is not None
+    folder = config.invocation_params.dir
+    named = any("::" in arg or (folder / arg).is_file() for arg in config.args)
+    return bool(config.getoption("--variant")) and not (said or named or os.environ.get("CI"))
 
 
 def asks(claim: Claim) -> bool:
@@ -31,8 +37,9 @@ def asks(claim: Claim) -> bool:
     return not claim.slow and not {*PACKAGES} & {*claim.needs}
 
 
-def told(outcomes: Sequence[Outcome]) -> str:
-    """What is said of a variant of which nothing failed."""
-    drawn = [outcome for outcome in outcomes if not outcome.replayed and outcome.state == HELD]
-    examples = counted(sum(outcome.examples for outcome in drawn), "example")
-    return f"{counted(len(drawn), 'claim')} held on {examples}, none failed; --whole judges everything"
+def told(outcomes: Sequence[Outcome], settled: Sequence[Outcome]) -> str:
+    """What is said of a variant of which no claim failed; settled: of all claims, asked or not."""
+    applies = sum(outcome.state != NOT_APPLICABLE for outcome in settled)
+    held = [outcome for outcome in outcomes if outcome.state == HELD and not outcome.replayed]
+    examples = counted(sum(outcome.examples for outcome in held), "example")
+    return f"{len(held)} of {counted(applies, 'claim')} held on {examples}; --whole asks all of them"

@@ -44,9 +44,10 @@ def verdicts(outcomes: Sequence[Outcome], narrowed: str, *, looked: bool = False
     for name in methods:
         variant = ll.VARIANTS[name]
         missing = [] if variant.reference is not None else ["no reference"]
-        verdict, why = verdict_of(settled(outcomes, name, narrowed), missing)
+        found = settled(outcomes, name, narrowed)
+        verdict, why = verdict_of(found, missing)
         if looked and verdict != BUGGY:
-            verdict, why = SO_FAR, first_look.told([o for o in outcomes if o.method == name])
+            verdict, why = SO_FAR, first_look.told([o for o in outcomes if o.method == name], found)
         rows.append((name, verdict, why))
     return "\n".join(_lines(rows))
 

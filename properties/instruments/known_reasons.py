@@ -34,11 +34,17 @@ Check = Callable[[Sequence[Mutant], pytest.MonkeyPatch], None]
 CHECKS: dict[str, Check] = {}
 
 
-def reason(*told: str) -> Callable[[Check], Check]:
-    """Make a function the check of these reasons."""
+def reason(told: str, *, of: str = "") -> Callable[[Check], Check]:
+    """Make a function the check of this reason. of: what changes in its mutants, and where, in case the check
+    does not look at them.
+    """
 
     def register(check: Check) -> Check:
-        CHECKS.update(dict.fromkeys(told, check))
+        def checked(mutants: Sequence[Mutant], patch: pytest.MonkeyPatch) -> None:
+            assert [mutant.name for mutant in mutants if of not in mutant.name] == []
+            check(mutants, patch)
+
+        CHECKS[told] = checked
         return check
 
     return register
@@ -107,7 +113,7 @@ def _buffers(mutants: Sequence[Mutant], patch: pytest.MonkeyPatch) -> None:
         assert not buffer.requires_grad
 
 
-@reason("what looks at a weight has detached it before")
+@reason("what looks at a weight has detached it before", of="sketches:_pass: detached: W ")
 def _looked_at(mutants: Sequence[Mutant], patch: pytest.MonkeyPatch) -> None:
     """`sketches._pass` is called by nobody else."""
     seen: list[bool] = []
@@ -124,7 +130,7 @@ def _looked_at(mutants: Sequence[Mutant], patch: pytest.MonkeyPatch) -> None:
     assert not any(seen)
 
 
-@reason("it was detached before")
+@reason("it was detached before", of="calibration:_listener: detached: x ")
 def _listened_to(mutants: Sequence[Mutant], patch: pytest.MonkeyPatch) -> None:
     seen: list[Tensor] = []
     calibrator: Any = type("Calibrator", (), {"update": seen.append})
@@ -192,7 +198,7 @@ def _forms(mutants: Sequence[Mutant], patch: pytest.MonkeyPatch) -> None:
         assert (off <= claim_bound(v.abs() * (1 + offset.abs()), wanted.dtype)).all()
 
 
-@reason("at Q = 0 the solve gives I bit for bit")
+@reason("at Q = 0 the solve gives I bit for bit", of="BOFT.identity: ")
 def _identity(mutants: Sequence[Mutant], patch: pytest.MonkeyPatch) -> None:
     with registered("boft") as kind:
         for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
@@ -211,9 +217,9 @@ def _rows(mutants: Sequence[Mutant], patch: pytest.MonkeyPatch) -> None:
         own = adapted(ll.DoRA, layer)[0].lora_lite
         assert len(read_weight(layer)) == len(own.B)
     for owner in (place_of(mutant).owner for mutant in mutants):
-        # Both in steps of the same length.
         assert isinstance(owner, ast.keyword)
-        assert {ast.unparse(split.args[1]) for split in splits_of(ll.DoRA.row_norms)} == {"step"}
+    # Both in steps of the same length.
+    assert {ast.unparse(split.args[1]) for split in splits_of(ll.DoRA.row_norms)} == {"step"}
 
 
 def splits_of(function: Any) -> list[ast.Call]:
@@ -240,7 +246,10 @@ def _embeddings(mutants: Sequence[Mutant], patch: pytest.MonkeyPatch) -> None:
         assert ast.unparse(node.test) == "isinstance(base_layer, nn.Embedding)"
 
 
-@reason("a size that divides is adjusted to itself")
+@reason(
+    "a size that divides is adjusted to itself",
+    of="OFTLayer.update_layer: condition: self.in_features % oft_block_size",
+)
 def _adjusted(mutants: Sequence[Mutant], patch: pytest.MonkeyPatch) -> None:
     kind = named("peft.tuners.oft.layer:OFTLayer")
     for d_in, size in product(range(1, 65), repeat=2):
@@ -248,7 +257,10 @@ def _adjusted(mutants: Sequence[Mutant], patch: pytest.MonkeyPatch) -> None:
             assert kind.adjust_oft_parameters(None, d_in, size) == size
 
 
-@reason("no call asks it: findings/peft_oft_module_dropout")
+@reason(
+    "no call asks it: findings/peft_oft_module_dropout",
+    of="OFTLayer.update_layer: statement deleted: self.oft_dropout",
+)
 def _unasked(mutants: Sequence[Mutant], patch: pytest.MonkeyPatch) -> None:
     layer = of_peft("OFTConfig", oft_block_size=2, module_dropout=0.5).train()
     asked: list[Any] = []
@@ -257,7 +269,10 @@ def _unasked(mutants: Sequence[Mutant], patch: pytest.MonkeyPatch) -> None:
     assert not asked
 
 
-@reason("of False alone, for which reset leaves a linear layer's A and B as they are")
+@reason(
+    "of False alone, for which reset leaves a linear layer's A and B as they are",
+    of="LoraLayer.update_layer: condition: if init_lora_weights",
+)
 def _reset(mutants: Sequence[Mutant], patch: pytest.MonkeyPatch) -> None:
     layer = of_peft("LoraConfig", init_lora_weights=False)
     before = [parameter.clone() for parameter in layer.parameters()]
@@ -265,7 +280,10 @@ def _reset(mutants: Sequence[Mutant], patch: pytest.MonkeyPatch) -> None:
     assert all(map(torch.equal, layer.parameters(), before))
 
 
-@reason("whoever asks for it takes None where it is not there")
+@reason(
+    "whoever asks for it takes None where it is not there",
+    of="LoraConfig.__post_init__: condition: if self.ensure_weight_ty",
+)
 def _asked_for(mutants: Sequence[Mutant], patch: pytest.MonkeyPatch) -> None:
     """By getattr, everywhere in peft."""
     peft, names = importlib.import_module("peft"), {"modules_to_tie", "target_modules_to_tie"}
@@ -275,7 +293,10 @@ def _asked_for(mutants: Sequence[Mutant], patch: pytest.MonkeyPatch) -> None:
                 assert node.attr not in names, path
 
 
-@reason("of a model without a device mesh both give nothing, and no other is judged")
+@reason(
+    "of a model without a device mesh both give nothing, and no other is judged",
+    of="arguments swapped: get_tp_plan_and_mesh",
+)
 def _no_mesh(mutants: Sequence[Mutant], patch: pytest.MonkeyPatch) -> None:
     asked = vars(importlib.import_module("peft.tuners.lora.model"))["get_tp_plan_and_mesh"]
     model = nn.Sequential(nn.Linear(4, 4))

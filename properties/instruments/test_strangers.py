@@ -13,6 +13,8 @@ from properties.instruments.strangers.__main__ import outcome
 from properties.judging.assertions import Violation
 from properties.judging.claim import load_claims
 from properties.judging.outcome import DECLARED, HELD, NOT_APPLICABLE, NOT_JUDGED
+from strategies.lifecycles import Attach, Freeze, Lifecycle
+from strategies.models import BlockRecipe, NestedRecipe
 
 pytestmark = pytest.mark.instruments
 
@@ -87,6 +89,15 @@ def test_without_an_oracle_the_docstring_tells_what_trains_and_from_where(
         monkeypatch.setattr(variant, "specs", staticmethod(wrong))
         with pytest.raises(Violation, match=told):
             claim.judge(name)
+
+
+@pytest.mark.parametrize("oracle", [True, False], ids=["with oracle", "without"])
+def test_what_an_adapter_takes_nothing_of_need_not_learn(oracle: bool) -> None:
+    """The weight that a copy stands in for, where its user thaws it."""
+    steps = (Attach("full_copy", (("dtype", "float32"),)), Freeze())
+    life = Lifecycle(NestedRecipe((BlockRecipe(width=4, inner=6),)), steps=steps)
+    with registered("full_copy", oracle=oracle):
+        load_claims()["a_life_leaves_every_model_as_it_should_be"].judge(life)
 
 
 def test_a_variant_that_declares_no_identity_is_not_held_to_one() -> None:

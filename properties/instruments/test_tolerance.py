@@ -23,6 +23,7 @@ from properties.judging.tolerance import (
     Bounded,
     claim_bound,
     handed_over,
+    least_rounding,
     perturbed,
     rounding,
     scatter,
@@ -194,7 +195,7 @@ def test_a_claim_of_equality_has_no_room() -> None:
 def test_what_is_smaller_than_any_normal_number_is_rounded_to_the_smallest_spacing(
     dtype: torch.dtype,
 ) -> None:
-    spacing = torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps
+    spacing = 2 * least_rounding(dtype)
     size = torch.tensor([1.5 * spacing], dtype=torch.float64)
     assert (size.to(dtype).double() - size).abs() <= claim_bound(size, dtype)
     assert claim_bound(float(size), dtype) == claim_bound(size, dtype)

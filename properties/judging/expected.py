@@ -1,7 +1,7 @@
 """What the oracle says of an observed layer: output and gradients, each with its bound."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -23,6 +23,7 @@ from properties.judging.tolerance import (
 from properties.oracles import ORACLES
 from properties.subjects.layer_runs import Layer
 from properties.subjects.protocol import Case, adapter_dtype
+from strategies import gaussian
 from strategies.options import Options, build_config
 
 
@@ -141,6 +142,21 @@ class _Given:
                 f"the oracle of {layer.case.variant} gives NaN or Inf on {layer.name}, where all that it was"
                 f" given is finite: mend ORACLES[{layer.case.variant!r}], nothing can be said of the variant"
             )
+
+
+@torch.no_grad()
+def of_no_use(layer: Layer) -> set[str]:
+    """Of the base's weight and bias, those that the formula takes nothing of: with other numbers there its
+    output is the same, bit for bit.
+    """
+    given = _given(layer, layer.x.dtype, x_dtype=layer.x.dtype, probes=0)
+    # What the layer was given may be zeros, which any weight takes to zeros.
+    given = replace(given, x=gaussian(0, "given", tuple(given.x.shape)).double())
+    others = {"weight": replace(given, W=given.W + 1)}
+    if given.b is not None:
+        others["bias"] = replace(given, b=given.b + 1)
+    wanted = given.output(layer)
+    return {name for name, other in others.items() if torch.equal(other.output(layer), wanted)}
 
 
 def _given(layer: Layer, base: torch.dtype, x_dtype: torch.dtype, probes: int) -> _Given:

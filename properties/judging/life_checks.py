@@ -1,6 +1,6 @@
 """A model in the middle of its life, compared with the ledger of what should be true of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch.nn.functional as F
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 import lora_lite as ll
 from properties.judging.agreement import assert_agrees
 from properties.judging.assertions import Violation, assert_all_identical, assert_holds, assert_identical
+from properties.judging.expected import of_no_use
 from properties.judging.life_ledger import Ledger
 from properties.judging.needs import has_oracle
 from properties.judging.snapshot import hooked
@@ -37,13 +38,14 @@ def check(ledger: Ledger, run: Callable[[nn.Module], Tensor]) -> None:
     """
     check_tensors(ledger)
     check_flags(ledger)
-    for name, layer in look(ledger, run).items():
+    layers = look(ledger, run)
+    for name, layer in layers.items():
         if name not in ledger.layers:
             plain = F.linear(layer.x, layer.weight, layer.bias)
             assert_identical(layer.y, plain, what=f"the output of {name}, not adapted,", like="x Wᵀ + b")
         elif has_oracle(ll.VARIANTS[ledger.layers[name].variant]):
             check_layer(layer)
-    check_gradients(ledger)
+    check_gradients(ledger, layers)
     ledger.model.zero_grad()
 
 
@@ -107,9 +109,14 @@ def assert_alike(got: dict[str, Any], wanted: dict[str, Any], what: str) -> None
     assert_holds(not wrong, claim=f"{what}: {told}")
 
 
-def check_gradients(ledger: Ledger) -> None:
-    """After a backward pass: what trains has a gradient, and nothing else has, nor what is replaced."""
-    flags = {name: name in ledger.thawed for name in ledger.flags}
+def check_gradients(ledger: Ledger, layers: Mapping[str, Layer]) -> None:
+    """After a backward pass: what trains has a gradient, and nothing else has, nor what an adapter replaces,
+    or takes nothing of.
+    """
+    thawed = {name: name.rpartition(".") for name in ledger.thawed}
+    idle = {layer: of_no_use(layers[layer]) for layer, *_ in thawed.values() if layer in ledger.layers}
+    flags = dict.fromkeys(ledger.flags, False)
+    flags |= {name: tensor not in idle.get(layer, ()) for name, (layer, _, tensor) in thawed.items()}
     gradients = {name: ledger.model.get_parameter(name).grad for name in flags}
     for one in ledger.adapters:
         flags |= one.flags

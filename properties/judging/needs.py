@@ -167,7 +167,9 @@ NEEDS: dict[str, Need] = {
 }
 
 # Other packages: to import one takes longer than to judge.
-PACKAGES = ("peft", "bitsandbytes", "torchao", "transformers", "accelerate", "minilm")
+ALIKE = ("peft", "bitsandbytes", "torchao", "transformers", "accelerate")
+PACKAGES = {name: _package(name, name) for name in ALIKE}
+PACKAGES["minilm"] = _package(MINILM, MINILM.replace("_", "-"))
 
 # Of the machine, the same for every method: why it does not offer it, and the remedy; None where it does.
 MACHINE: dict[str, Callable[[], str | None]] = {
@@ -175,12 +177,7 @@ MACHINE: dict[str, Callable[[], str | None]] = {
     "processes": _no_processes,
     "posix": _no_posix,
     "extended attributes": _no_attributes,
-    "peft": _package("peft", "peft"),
-    "bitsandbytes": _package("bitsandbytes", "bitsandbytes"),
-    "torchao": _package("torchao", "torchao"),
-    "transformers": _package("transformers", "transformers"),
-    "accelerate": _package("accelerate", "accelerate"),
-    "minilm": _package(MINILM, MINILM.replace("_", "-")),
+    **PACKAGES,
 }
 
 

@@ -40,8 +40,8 @@ def unit_roundoff(dtype: torch.dtype) -> float:
 
 
 @lru_cache
-def _smallest_spacing(dtype: torch.dtype) -> float:
-    """Half of it, as of numbers at 1."""
+def least_rounding(dtype: torch.dtype) -> float:
+    """Half the spacing of the smallest numbers."""
     return torch.finfo(dtype).smallest_normal * unit_roundoff(dtype)
 
 
@@ -101,7 +101,7 @@ class Perturbed:
         normwise: bool = False,
     ) -> None:
         self.exact = exact = tensor.detach().double()
-        least = max(_smallest_spacing(dtype), _smallest_spacing(through or dtype))
+        least = max(least_rounding(dtype), least_rounding(through or dtype))
         size = exact.abs()
         if normwise:
             size = size + exact.square().mean().sqrt()
@@ -154,8 +154,7 @@ def scatter(
 
 def rounding(value: Tensor, dtype: torch.dtype) -> Tensor:
     """Storing `value` in `dtype`."""
-    finfo = torch.finfo(dtype)
-    return value.abs() * finfo.eps + finfo.smallest_normal * finfo.eps
+    return value.abs() * torch.finfo(dtype).eps + 2 * least_rounding(dtype)
 
 
 def handed_over(value: Tensor, terms: Tensor, *dtypes: torch.dtype) -> Tensor:
@@ -172,11 +171,10 @@ def handed_over(value: Tensor, terms: Tensor, *dtypes: torch.dtype) -> Tensor:
 def claim_bound(magnitude: Tensor | float, dtype: torch.dtype) -> Tensor | float:
     """How far rounding in `dtype` may take a claim whose terms have this magnitude; 0 claims equality.
 
-    What is smaller than any normal number is rounded to the smallest spacing, and not to a share of itself:
-    once, where it is stored, since sums of such numbers are exact.
+    What is smaller than any normal number is stored to the smallest spacing, and not to a share of itself;
+    where such numbers were multiplied before, the caller says how often.
     """
     if not isinstance(magnitude, Tensor):
         return float(claim_bound(torch.tensor(magnitude, dtype=torch.float64), dtype))
-    finfo = torch.finfo(dtype)
-    error = CLAIM_SAFETY * finfo.eps * magnitude + finfo.smallest_normal * finfo.eps
+    error = CLAIM_SAFETY * torch.finfo(dtype).eps * magnitude + 2 * least_rounding(dtype)
     return torch.where(magnitude == 0, 0.0, error)

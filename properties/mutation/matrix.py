@@ -162,8 +162,8 @@ def applicable(variant: str) -> Sequence[Claim]:
 def ranked(
     mutant: Mutant, variant: str, first: Sequence[str] = (), *, among: Sequence[str] | None = None
 ) -> list[Claim]:
-    """As applicable, or of these alone; before the others those named first, in that order, and those that
-    noticed its functions fail before.
+    """As applicable, or those `among` them; in front those named first, in that order, and those that noticed
+    its functions fail before.
     """
     claims = [p for p in applicable(variant) if among is None or p.name in among]
     place = {name: i for i, name in reversed([*enumerate(first)])}
