@@ -16,15 +16,16 @@ from properties.judging.needs import PACKAGES
 from properties.judging.outcome import HELD, NOT_APPLICABLE, Outcome
 
 EXAMPLES = 15
-# Options that say what or how much to judge, or ask for what a first look cannot tell.
-SAID = "--whole --audit --mutant --matrix --subject --online --hypothesis-profile -k -m".split()
+# Options that say which tests, or how much of them; and those that ask for what a first look cannot tell.
+SAID = ("--whole", "--hypothesis-profile", "-k", "-m")
+BEYOND = ("--audit", "--mutant", "--matrix", "--subject", "--online")
 # Whether the run is one, decided once.
 LOOKED = pytest.StashKey[bool]()
 
 
 def wanted(config: pytest.Config) -> bool:
     """Whether variants are chosen, and neither a budget, nor tests by their names or files."""
-    said = any(config.getoption(option, None) for option in SAID)
+    said = any(config.getoption(option, None) for option in (*SAID, *BEYOND))
     # 0 is a budget too, to be refused.
     said |= config.getoption("--max-examples", None) is not None
     folder = config.invocation_params.dir
