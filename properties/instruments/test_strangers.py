@@ -13,6 +13,7 @@ from properties.instruments.strangers.__main__ import outcome
 from properties.judging.assertions import Violation
 from properties.judging.claim import load_claims
 from properties.judging.outcome import DECLARED, HELD, NOT_APPLICABLE, NOT_JUDGED
+from strategies import AdaptedModel
 from strategies.lifecycles import Attach, Freeze, Lifecycle
 from strategies.models import BlockRecipe, NestedRecipe
 
@@ -98,6 +99,15 @@ def test_what_an_adapter_takes_nothing_of_need_not_learn(oracle: bool) -> None:
     life = Lifecycle(NestedRecipe((BlockRecipe(width=4, inner=6),)), steps=steps)
     with registered("full_copy", oracle=oracle):
         load_claims()["a_life_leaves_every_model_as_it_should_be"].judge(life)
+
+
+def test_the_gradient_of_an_input_may_cancel_in_an_adapter_of_a_coarser_dtype() -> None:
+    """All entries of this update are one number times a cosine, each rounded on its own."""
+    model = NestedRecipe((BlockRecipe(width=4, inner=4),), dtype="float64")
+    options = (("n", 1), ("factor", 8.0), ("seed", 777), ("dtype", "float32"))
+    case = AdaptedModel("fourierft", model, options, trained=True, seed=65535)
+    with registered("fourierft"):
+        load_claims()["gradients_in_a_whole_model_agree_with_the_oracle"].judge(case)
 
 
 def test_a_variant_that_declares_no_identity_is_not_held_to_one() -> None:

@@ -51,19 +51,21 @@ def expected(layer: Layer, probes: int = PROBES, base: torch.dtype | None = None
     base: what the base computes in; None for its input's dtype, as it is without autocast.
     """
     base, adapter = base or layer.x.dtype, adapter_dtype(layer.case)
-    y, dx, through_base, gradients, change = _evaluate(layer, base, x_dtype=base, probes=probes)
+    y, dx, through_base, gradients, *_ = _evaluate(layer, base, x_dtype=base, probes=probes)
     overflowed = _overflowed(layer)
-    output = scatter(y, base, overflowed=overflowed)
+    output, own = (scatter(result, base, overflowed=overflowed) for result in (y, dx))
     if coarser(base, adapter) != base:
         # Only what happens inside the adapter may be as coarse as the adapter's dtype: its parameters'
-        # gradients and what it adds see x and the upstream gradient rounded to it, the base's output and dx
-        # never do.
-        *_, gradients, change = _evaluate(layer, base, x_dtype=adapter, probes=probes)
-        output = Bounded(output.value, output.error + scatter(change, base, overflowed=overflowed).error)
+        # gradients and what it adds to output and dx see x and the upstream gradient rounded to it, the
+        # base's output and dx never do.
+        *_, gradients, change, dx_change = _evaluate(layer, base, x_dtype=adapter, probes=probes)
+        output, own = (
+            Bounded(bound.value, bound.error + scatter(added, base, overflowed=overflowed).error)
+            for bound, added in ((output, change), (own, dx_change))
+        )
     # Base and adapter each hand a gradient to x, rounded on its own: their sum may cancel, their errors and
     # overflows do not.
     W = layer.weight.double()
-    own = scatter(dx, base, overflowed=overflowed)
     of_base = through_base @ W
     of_adapter = own.value - of_base
     of_base_error = handed_over(of_base, through_base.abs() @ W.abs(), base)
@@ -177,9 +179,9 @@ def _given(layer: Layer, base: torch.dtype, x_dtype: torch.dtype, probes: int) -
 
 def _evaluate(
     layer: Layer, base: torch.dtype, x_dtype: torch.dtype, probes: int
-) -> tuple[Tensor, Tensor, Tensor, Mapping[str, Tensor], Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Mapping[str, Tensor], Tensor, Tensor]:
     """y, dx, (1 + probes, tokens, ...); the gradient (tokens, d_out) at the base's own output; gradients by
-    name; and of y what the adapter adds.
+    name; and of y and of dx what the adapter adds.
     """
     given = _given(layer, base, x_dtype, probes)
     upstream = layer.upstream.reshape(-1, layer.y.shape[-1])
@@ -193,8 +195,9 @@ def _evaluate(
     )
     if finite([upstream]):
         given.refuse_broken_oracle(layer, (y, dx, through_base, *gradients))
-    added = (y - given.plain()).detach()
-    return y.detach(), dx, through_base[0], dict(zip(layer.trainable, gradients, strict=True)), added
+    added, dx_added = (y - given.plain()).detach(), dx - through_base @ given.W
+    by_name = dict(zip(layer.trainable, gradients, strict=True))
+    return y.detach(), dx, through_base[0], by_name, added, dx_added
 
 
 def options_of(case: Case) -> dict[str, Any]:
