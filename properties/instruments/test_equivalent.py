@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import lora_lite as ll
+from properties.instruments import known_reasons_abroad  # noqa: F401  # adds to CHECKS
 from properties.instruments.known_reasons import CHECKS, adapted
 from properties.instruments.strangers import NAMES, registered
 from properties.judging.tolerance import claim_bound
