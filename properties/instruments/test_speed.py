@@ -117,6 +117,21 @@ def test_what_ran_before_costs_a_candidate_nothing(monkeypatch: pytest.MonkeyPat
     assert sampling._time(call, 2) == 1
 
 
+def test_a_call_of_which_the_caches_are_a_small_part_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twice as long a table would tell nothing more."""
+    now, made = 0.0, 0
+
+    def call() -> None:
+        nonlocal now, made
+        now, made = now + 2 * sampling.LONG, made + 1
+
+    monkeypatch.setattr(sampling, "_clock", lambda: lambda: now)
+    turn = sampling._turn(call)
+    before = made
+    assert turn() == pytest.approx(2 * sampling.LONG)
+    assert made == before + 1
+
+
 def test_slope_of_a_power() -> None:
     assert slope_of([(x, 3 * x**2) for x in (1, 2, 4, 8)]) == pytest.approx(2.0)
 

@@ -5,6 +5,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -15,6 +16,8 @@ Call = Callable[[], object]
 SAMPLES = 12
 # Long enough that the clock and the loop do not show.
 SECONDS = 2e-3
+# So long a call that refilling the caches before it is lost in it.
+LONG = 0.1
 # A base sample this much slower than the usual one was disturbed, and so may be the samples next to it.
 DISTURBED = 1.25
 
@@ -81,17 +84,16 @@ def compare(base: Call, candidates: dict[str, Call], samples: int = SAMPLES) -> 
 
     Gives up on a machine that is too busy: after four times as many samples the table says how few were left.
     """
-    calls = {"": base, **candidates}
-    repetitions = {name: _repetitions(call) for name, call in calls.items()}
+    turns = {name: _turn(call) for name, call in {"": base, **candidates}.items()}
     taken: dict[str, list[Sample]] = {name: [] for name in candidates}
     gc.collect()
     gc.disable()
     try:
-        before = _time(base, repetitions[""])
+        before = turns[""]()
         for _ in range(4 * samples):
-            for name, call in candidates.items():
-                seconds = _time(call, repetitions[name])
-                after = _time(base, repetitions[""])
+            for name in candidates:
+                seconds = turns[name]()
+                after = turns[""]()
                 taken[name].append(Sample(before, seconds, after))
                 before = after
             if all(len(undisturbed(own)) >= samples for own in taken.values()):
@@ -101,19 +103,20 @@ def compare(base: Call, candidates: dict[str, Call], samples: int = SAMPLES) -> 
     return {name: ratio_of(own) for name, own in taken.items()}
 
 
-def _repetitions(call: Call) -> int:
-    """How many calls make a sample of SECONDS; warms up on the way."""
+def _turn(call: Call) -> Callable[[], float]:
+    """Seconds a call, of as many calls as make a sample of SECONDS; warms up on the way."""
     call()
     count = 1
     while (seconds := count * _time(call, count)) < SECONDS:
         count = max(count + 1, round(1.2 * count * SECONDS / max(seconds, SECONDS / 100)))
-    return count
+    return partial(_time, call, count, warm=seconds < LONG)
 
 
-def _time(call: Call, count: int) -> float:
+def _time(call: Call, count: int, *, warm: bool = True) -> float:
     """Seconds a call."""
     clock = _clock()
-    call()  # untimed: what ran before, a slow candidate above all, has filled the caches with its own
+    if warm:
+        call()  # untimed: what ran before, a slow candidate above all, has filled the caches with its own
     _finish()
     began = clock()
     for _ in range(count):
