@@ -167,14 +167,15 @@ def test_what_is_wrong_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def untimed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything but the clock, on layers that take no time."""
-    from properties.speed import __main__, costs, layers, memory, models
+    from properties.speed import __main__, costs, growth, layers, memory, models
 
     def called_once(base: Call, candidates: dict[str, Call], samples: int) -> dict[str, Ratio]:
         return {
             name: ratio_of([Sample(1.0, float(bool(call)), 1.0)] * 2) for name, call in candidates.items()
         }
 
-    monkeypatch.setattr(layers, "compare", called_once)
+    for timing in (layers, growth):
+        monkeypatch.setattr(timing, "compare", called_once)
     monkeypatch.setattr(costs, "ROUNDS", 1)
     monkeypatch.setattr(costs, "_milliseconds", lambda run, given: float(bool(run(given) or True)))
     monkeypatch.setattr(__main__, "SIZES", (layers.Size(8, 4, 3), layers.Size(8, 4, 3, "bfloat16")))
@@ -184,6 +185,10 @@ def untimed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "STEP", layers.Size(32, 4, 2))
     monkeypatch.setattr(costs, "RANK", 4)
     monkeypatch.setattr(costs, "SQUARE", 16)
+    axes = {"d": (8, 12, 16, 24), "r": (2, 4, 6, 8), "tokens": (1, 2, 3, 4)}
+    few = {"AXES": axes, "USUAL": layers.Size(16, 4, 3), "LAYERS": (1, 2), "MANY": (16, 32)}
+    for name, value in few.items():
+        monkeypatch.setattr(growth, name, value)
 
 
 @pytest.mark.usefixtures("untimed")
@@ -207,6 +212,23 @@ def test_the_table_has_a_row_for_every_variant_and_size(tmp_path: Path) -> None:
     assert found >= wanted | {(variant, "peft", *kind) for variant in PEFT for kind in kinds}
     assert {cost["variant"] for cost in report["costs"] if cost["what"] == "attach"} == set(ll.VARIANTS)
     assert torch.get_num_threads() == 1
+
+
+@pytest.mark.usefixtures("untimed")
+def test_growth_is_told_along_every_axis(tmp_path: Path) -> None:
+    """Of one that draws its start, one that wants data, and one whose rank is of blocks."""
+    from properties.speed.__main__ import main
+
+    asked = ("lora", "eva", "antipasto")
+    words = [word for variant in asked for word in ("--variant", variant)]
+    main(["--growth", *words, "--json", str(tmp_path / "growth.json")])
+    report = json.loads((tmp_path / "growth.json").read_text())
+    found = {(row["variant"].partition("(")[0], row["axis"]) for row in report["rows"]}
+    assert found == {(variant, axis) for variant in asked for axis in ("d", "r", "tokens", "layers")}
+    told = {(cost["variant"], cost["what"]) for cost in report["costs"]}
+    for variant in asked:
+        assert told >= {(variant, f"{what} ~ layers^") for what in ("attach", "save", "load")}
+    assert {slope["axis"] for slope in report["slopes"]} <= {"d", "r", "tokens", "layers"}
 
 
 def test_a_training_step_makes_no_matrix_of_the_weights_size(variant: str) -> None:
