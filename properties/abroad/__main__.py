@@ -23,14 +23,14 @@ from properties.subjects.living import LIBRARIES, library, methods_of, names_of
 def main() -> None:
     parser = _parser()
     given = parser.parse_args()
-    begin_alone("ci", max_examples=given.examples)
     if given.tests and not given.tried:
         parser.error("--tests wants --tried, the --json of a run by our claims: the same mutants are asked")
     if why := library(given.subject).missing():
         parser.error(why)
-    if find_spec(given.module) is None:
+    if not _is_there(given.module):
         parser.error(f"--module: {given.subject} has no {given.module}")
     methods = _methods(given, parser) or mutants.judged_of(given.subject, given.module)
+    begin_alone("ci", max_examples=given.examples)
     chosen = mutants.planted(given.subject, methods) if given.planted else []
     if given.tried:
         tried = {outcome["mutant"] for outcome in json.loads(given.tried.read_text())}
@@ -39,6 +39,13 @@ def main() -> None:
         _by_tests(given, chosen)
     else:
         _by_claims(given, methods, chosen)
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # nor is what it would be in
+        return False
 
 
 def _methods(given: argparse.Namespace, parser: argparse.ArgumentParser) -> list[str]:

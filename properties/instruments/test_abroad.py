@@ -1,8 +1,11 @@
 """Mutants of another library's package: what is drawn, and what notices it."""
 
+import sys
+
 import pytest
 
 from properties.abroad import by_claims, mutants
+from properties.abroad.__main__ import main
 from properties.subjects.living import library
 
 pytestmark = pytest.mark.instruments
@@ -49,3 +52,22 @@ def test_what_breaks_on_correct_code_is_asked_where_it_holds() -> None:
     assert not asked["the_base_keeps_every_bit"].breaks
     assert asked["gradients_are_those_of_the_forward"].breaks
     assert "a_fresh_process_loads_what_was_saved" not in asked
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("--module peft.tuners.nothing", "--module: peft has no peft.tuners.nothing"),
+        ("--module nothing.at.all", "--module: peft has no nothing.at.all"),
+        ("--module peft.tuners.lora --variant lorra", "--variant: no method lorra; near: "),
+        ("--module peft.tuners.lora --tried nowhere.json", "argument --tried: no file nowhere.json"),
+        ("--module peft.tuners.lora --tests tests", "--tests wants --tried"),
+    ],
+)
+def test_what_is_not_there_is_refused_by_its_name(
+    words: str, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["abroad", "--subject", "peft", *words.split()])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert told in capsys.readouterr().err
