@@ -21,7 +21,7 @@ class InputMoments(Calibrator):
 
     Memory: one d_in × d_in matrix a layer. Batches are merged by the pairwise update of Chan, Golub and
     LeVeque (1979), which does not cancel where the mean is large. at_most: the components that the layer can
-    make use of.
+    make use of; no more directions are kept.
     """
 
     def __init__(self, at_most: int) -> None:
@@ -47,14 +47,15 @@ class InputMoments(Calibrator):
         self._principal = None
 
     def principal(self) -> tuple[Tensor, Tensor]:
-        """Variance times tokens along each principal direction (d_in,), largest first, and the directions as
-        rows.
+        """Variance times tokens along each principal direction (d_in,), largest first, and the first at_most
+        directions as rows.
         """
         assert self.scatter is not None, "calibrate() refuses a layer that saw no input"
         if self._principal is None:
             # eigh sorts upwards, and rounding may make an eigenvalue of zero negative.
             variance, vectors = torch.linalg.eigh(self.scatter)
-            self._principal = variance.flip(0).clamp(min=0), vectors.flip(1).mT.contiguous()
+            directions = vectors[:, -self.at_most :].flip(1).mT.contiguous()
+            self._principal = variance.flip(0).clamp(min=0), directions
         return self._principal
 
     def rank(self) -> int:

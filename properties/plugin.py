@@ -4,7 +4,7 @@ properties/audit.
 
 import logging
 import os
-from collections.abc import Generator
+from collections.abc import Container, Generator
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +21,25 @@ from properties.folding import Folding, Unfolding
 from properties.freezing import Freezing
 from properties.judging.claim import RUNNER, Claim
 from properties.judging.outcome import NOT_APPLICABLE
-from properties.judging.place import IN_A_CHECKOUT
+from properties.judging.place import IN_A_CHECKOUT, PACKAGE
 from properties.judging.profiles import check_database, register_profiles
 from properties.judging.under_pytest import KEEPER, run_as_test
 from properties.progress import Progress
 from properties.regressions.record import add_options, keep
-from properties.selection import INSTRUMENTS, MARKS, about, sorted_out, suite_is_idle, turn
 from properties.subjects.living import LIBRARIES, judged_methods, methods_of, names_of, part_of
 from strategies import set_device
 
 register_profiles()
 
 ANY_CLAIMS = guests.CLAIMS / "any"
+INSTRUMENTS = PACKAGE / "instruments"
+MARKS = {
+    "mutation": "injects silent failures and proves that each is caught",
+    "instruments": "of the suite itself; deselected with --mutant; with --variant, those about no variant",
+    "slow": "seconds and not milliseconds",
+    "online": "opens references on the network (collected only with --online or -m online)",
+    "distributed": "starts several processes",
+}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -162,6 +169,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         )
 
 
+def about(claim: Claim | None, variant: str) -> bool:
+    """Whether a test says something of the variant: what only lacks something is collected, and skipped with
+    the reason.
+    """
+    return claim is None or claim.standing(ll.VARIANTS[variant]).state != NOT_APPLICABLE
+
+
 def pytest_report_header(config: pytest.Config) -> str | None:
     if (name := config.getoption("--mutant")) is not None:
         return f"mutant: {name} is on, so tests of the suite's own instruments are deselected"
@@ -191,10 +205,82 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     Regressions come before any drawing.
     """
-    judging, idle = sorted_out(config, items)
+    mutant, variants, asked_for = (config.getoption(name) for name in ("--mutant", "--variant", "-m"))
+    looked = config.stash[LOOKED]
+    judging: list[pytest.Item] = []
+    idle: list[pytest.Item] = []
+    for item in items:
+        marks = {mark.name for mark in item.iter_markers()}
+        about_a_variant = bool({"variant", "method", "regression"} & _parameters(item).keys())
+        beside = is_idle(marks, about_a_variant, mutant=mutant, variants=variants, asked_for=asked_for)
+        asked: Claim | None = getattr(getattr(item, "function", None), "claim", None)
+        beside |= looked and asked is not None and not first_look.asks(asked)
+        (judging if _judges(item) and not (beside and _of_ours(item)) else idle).append(item)
     if idle:
         config.hook.pytest_deselected(items=idle)
-    items[:] = sorted(judging, key=turn)
+    items[:] = sorted(judging, key=_turn)
+
+
+def _of_ours(item: pytest.Item) -> bool:
+    """Whether it is a test of the suite, or a claim, and none of the repository that it runs in."""
+    return item.path.is_relative_to(PACKAGE) or hasattr(getattr(item, "function", None), "claim")
+
+
+def _turn(item: pytest.Item) -> tuple[int, ...]:
+    """What is known to have failed once comes first, then claims in their turn; slow ones in the order in
+    which they share what is costly; the suite's own tests last.
+    """
+    claim: Claim | None = getattr(getattr(item, "function", None), "claim", None)
+    if "regression" in _parameters(item):
+        return (0,)
+    if claim is None:
+        return (3,)
+    return (2,) if claim.slow else (1, *claim.turn)
+
+
+def is_idle(
+    marks: Container[str],
+    about_a_variant: bool,
+    *,
+    mutant: str | None,
+    variants: list[str] | None,
+    asked_for: str,
+) -> bool:
+    """Whether a test has nothing to say of what is asked: of the suite itself, red with any fault inside; or
+    about none of the variants.
+
+    asked_for: pytest's -m. Where that names the mark at all, pytest itself selects by it.
+    """
+    of_the_suite = [mark for mark in ("instruments", "mutation") if mark in marks]
+    if mutant is not None:
+        return bool(of_the_suite)
+    if not variants:
+        return False
+    if of_the_suite:
+        return not any(mark in asked_for for mark in of_the_suite)
+    return not about_a_variant
+
+
+def _suite_is_idle(config: pytest.Config) -> bool:
+    """Whether none of its tests will run, and none is asked for by its path."""
+    mutant, variants, marks = (config.getoption(name) for name in ("--mutant", "--variant", "-m"))
+    if config.getoption("--online") or "online" in marks:
+        return False
+    given = [config.invocation_params.dir / arg.partition("::")[0] for arg in config.args]
+    named = any(path.resolve().is_relative_to(INSTRUMENTS) for path in given)
+    return not named and is_idle(set(MARKS), False, mutant=mutant, variants=variants, asked_for=marks)
+
+
+def _judges(item: pytest.Item) -> bool:
+    # pytest puts a sentinel of its own where there is nothing to parametrise with.
+    return all(
+        isinstance(_parameters(item).get(name, ""), str)
+        for name in ("variant", "regression", "mutant", "method")
+    )
+
+
+def _parameters(item: pytest.Item) -> dict[str, object]:
+    return getattr(getattr(item, "callspec", None), "params", {})
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -202,7 +288,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     others are judged, nothing about lora_lite is. Tests of the suite that would all be left out are not
     imported first.
     """
-    if collection_path == INSTRUMENTS and suite_is_idle(config):
+    if collection_path == INSTRUMENTS and _suite_is_idle(config):
         return True
     if config.getoption("--subject") is None and collection_path == ANY_CLAIMS:
         return True

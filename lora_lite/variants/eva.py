@@ -105,7 +105,7 @@ class EVA(Variant):
 
     @classmethod
     def calibrator(cls, layer: nn.Module, config: EVAConfig) -> InputMoments:
-        return InputMoments(at_most=min(linear_sizes(layer)))
+        return InputMoments(at_most=min(*linear_sizes(layer), round(config.r * config.rho)))
 
     @classmethod
     def allocate(cls, config: EVAConfig, statistics: Mapping[str, Any]) -> dict[str, EVAConfig]:
@@ -115,7 +115,7 @@ class EVA(Variant):
         shares = {}
         for name, moments in statistics.items():
             variance, _ = moments.principal()
-            most = min(round(config.r * config.rho), moments.at_most)
+            most = moments.at_most
             # As many tokens as components are one too few, since centring takes one: the rank below shows it.
             if moments.tokens < most:
                 raise CalibrationError(

@@ -43,8 +43,10 @@ def main() -> None:
 
 def _is_there(module: str) -> bool:
     try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:  # nor is what it would be in
+        return not module.startswith(".") and find_spec(module) is not None
+    except ModuleNotFoundError as error:
+        if not f"{module}.".startswith(f"{error.name}."):
+            raise  # it is, and wants something that is not
         return False
 
 

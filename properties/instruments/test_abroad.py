@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
+from properties.abroad import __main__ as abroad
 from properties.abroad import by_claims, mutants
-from properties.abroad.__main__ import main
 from properties.subjects.living import library
 
 pytestmark = pytest.mark.instruments
@@ -59,6 +59,7 @@ def test_what_breaks_on_correct_code_is_asked_where_it_holds() -> None:
     [
         ("--module peft.tuners.nothing", "--module: peft has no peft.tuners.nothing"),
         ("--module nothing.at.all", "--module: peft has no nothing.at.all"),
+        ("--module .lora", "--module: peft has no .lora"),
         ("--module peft.tuners.lora --variant lorra", "--variant: no method lorra; near: "),
         ("--module peft.tuners.lora --tried nowhere.json", "argument --tried: no file nowhere.json"),
         ("--module peft.tuners.lora --tests tests", "--tests wants --tried"),
@@ -67,7 +68,10 @@ def test_what_breaks_on_correct_code_is_asked_where_it_holds() -> None:
 def test_what_is_not_there_is_refused_by_its_name(
     words: str, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    if missing := library("peft").missing():
+        pytest.skip(f"not judged: {missing}")
+    monkeypatch.setattr(abroad, "begin_alone", lambda *_, **__: pytest.fail("begun"))
     monkeypatch.setattr(sys, "argv", ["abroad", "--subject", "peft", *words.split()])
     with pytest.raises(SystemExit, match="2"):
-        main()
+        abroad.main()
     assert told in capsys.readouterr().err

@@ -112,7 +112,7 @@ def _same(given: nn.Module) -> nn.Module:
 
 
 def tiny(count: int) -> nn.Module:
-    """So many layers of TINY × TINY, sixteen to a block, with the same weights each time."""
+    """So many layers of TINY × TINY, sixteen to a block; of the same weights each time, or load refuses."""
     torch.manual_seed(0)
     return nn.Sequential(
         *(nn.Sequential(*(nn.Linear(TINY, TINY) for _ in range(16))) for _ in range(count // 16))

@@ -16,8 +16,8 @@ Call = Callable[[], object]
 SAMPLES = 12
 # Long enough that the clock and the loop do not show.
 SECONDS = 2e-3
-# So long a call that refilling the caches before it is lost in it.
-LONG = 0.1
+# A call of so many seconds needs no warm caches: a core fills 32 MiB in some 5 ms, 1 % of it at most.
+LONG = 0.5
 # A base sample this much slower than the usual one was disturbed, and so may be the samples next to it.
 DISTURBED = 1.25
 
@@ -107,16 +107,16 @@ def _turn(call: Call) -> Callable[[], float]:
     """Seconds a call, of as many calls as make a sample of SECONDS; warms up on the way."""
     call()
     count = 1
-    while (seconds := count * _time(call, count)) < SECONDS:
+    while (seconds := count * _time(call, count, warm=True)) < SECONDS:
         count = max(count + 1, round(1.2 * count * SECONDS / max(seconds, SECONDS / 100)))
     return partial(_time, call, count, warm=seconds < LONG)
 
 
-def _time(call: Call, count: int, *, warm: bool = True) -> float:
-    """Seconds a call."""
+def _time(call: Call, count: int, *, warm: bool) -> float:
+    """Seconds a call. warm: after one that nobody times."""
     clock = _clock()
     if warm:
-        call()  # untimed: what ran before, a slow candidate above all, has filled the caches with its own
+        call()  # what ran before, a slow candidate above all, has filled the caches with its own
     _finish()
     began = clock()
     for _ in range(count):
