@@ -188,7 +188,7 @@ def untimed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(costs, "RANK", 4)
     monkeypatch.setattr(costs, "SQUARE", 16)
     axes = {"d": (8, 12, 16, 24), "r": (2, 4, 6, 8), "tokens": (1, 2, 3, 4)}
-    few = {"AXES": axes, "USUAL": layers.Size(16, 4, 3), "LAYERS": (1, 2), "MANY": (16, 32)}
+    few = {"AXES": axes, "USUAL": layers.Size(16, 4, 3), "LAYERS": (1, 2), "MANY": (16, 64)}
     for name, value in few.items():
         monkeypatch.setattr(growth, name, value)
 

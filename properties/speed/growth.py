@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import lora_lite as ll
-from properties.speed.costs import Work, fastest
+from properties.speed.costs import Work, fastest, weights_of
 from properties.speed.layers import TRAINING, Contender, Row, Size, case_of, label, phases, rows, work
 from properties.speed.models import Cost, config_and_data
 from properties.speed.sampling import compare
@@ -114,9 +114,13 @@ def _same(given: nn.Module) -> nn.Module:
 def tiny(count: int) -> nn.Module:
     """So many layers of TINY × TINY, sixteen to a block; of the same weights each time, or load refuses."""
     torch.manual_seed(0)
-    return nn.Sequential(
+    model = nn.Sequential(
         *(nn.Sequential(*(nn.Linear(TINY, TINY) for _ in range(16))) for _ in range(count // 16))
     )
+    for weight in weights_of(model):
+        # What comes out of the last layer varies in as many directions as the data do.
+        nn.init.orthogonal_(weight)
+    return model
 
 
 def slopes(found: Sequence[tuple[str, Row]]) -> list[Slope]:
