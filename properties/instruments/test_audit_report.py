@@ -190,8 +190,8 @@ def test_figures_of_speed_are_said_to_be_another_runs(tmp_path: Path) -> None:
         "samples": 2,
         "dropped": 0,
     }
-    row = {**size, "variant": "hra", "implementation": "lora_lite", "ratio": 2.0, "q1": 1.9, "q3": 2.1}
-    cost = {"variant": "hra", "implementation": "lora_lite", "what": "attach", "value": 3.5, "unit": "ms"}
+    row = {**size, "variant": "hra", "implementation": "lora_lite", "ratio": 1.141, "q1": 1.136, "q3": 1.149}
+    cost = {"variant": "hra", "implementation": "lora_lite", "what": "attach", "value": 4160.2, "unit": "ms"}
     (path := tmp_path / "speed.json").write_text(json.dumps(SPEED | {"rows": [row], "costs": [cost]}))
     for speed in (None, read_speed(path)):
         report = judge(Evidence(speed=speed), None, PROVENANCE, ["hra"])
@@ -199,3 +199,5 @@ def test_figures_of_speed_are_said_to_be_another_runs(tmp_path: Path) -> None:
         for text in (markdown(report), page(report)):
             assert ("measured 2026-01-01 on device cpu" in text) == (speed is not None)
             assert ("what happens once" in text) == (speed is not None)
+            for told in ("1.14", "1.14 – 1.15", "4,160"):
+                assert (told in text) == (speed is not None)
