@@ -13,7 +13,7 @@ from properties.instruments.strangers.__main__ import outcome
 from properties.judging.assertions import Violation
 from properties.judging.claim import load_claims
 from properties.judging.outcome import DECLARED, HELD, NOT_APPLICABLE, NOT_JUDGED
-from strategies import AdaptedModel
+from strategies import AdaptedLayer, AdaptedModel, LinearRecipe
 from strategies.lifecycles import Attach, Freeze, Lifecycle
 from strategies.models import BlockRecipe, NestedRecipe
 
@@ -107,6 +107,24 @@ def test_the_gradient_of_an_input_may_cancel_in_an_adapter_of_a_coarser_dtype() 
     options = (("n", 1), ("factor", 8.0), ("seed", 777), ("dtype", "float32"))
     case = AdaptedModel("fourierft", model, options, trained=True, seed=65535)
     with registered("fourierft"):
+        load_claims()["gradients_in_a_whole_model_agree_with_the_oracle"].judge(case)
+
+
+def test_an_output_may_be_as_coarse_as_the_terms_that_cancel_in_it() -> None:
+    """The oracle's cosine of a quarter turn is 6e-17, and that of the transform is 0."""
+    linear = LinearRecipe(d_in=1, d_out=8, bias=False, weight="zero_rows")
+    options = (("n", 1), ("factor", 8.0), ("seed", 777), ("dtype", "float64"))
+    case = AdaptedLayer("fourierft", linear, options, tokens=(), trained=True)
+    with registered("fourierft"):
+        load_claims()["only_the_result_is_rounded_to_the_base_dtype"].judge(case)
+
+
+def test_a_gradient_that_float16_holds_is_found_where_what_it_comes_from_is_larger() -> None:
+    """Of LoHa the update's own gradient overflows there, and the factors' does not."""
+    block = BlockRecipe(width=4, inner=4)
+    model = NestedRecipe((block, block, block), dtype="float32", weight="huge")
+    case = AdaptedModel("loha", model, (("r", 1), ("alpha", 3.0), ("dtype", "float16")), trained=True)
+    with registered("loha"):
         load_claims()["gradients_in_a_whole_model_agree_with_the_oracle"].judge(case)
 
 

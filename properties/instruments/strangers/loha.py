@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -34,7 +35,7 @@ class LoHa(ll.Variant):
     Reference: proposition 1 of the paper.
     Identity at init: B₂ = 0, bit for bit.
     First step: B₂ learns.
-    Deviations: uniform inits, where the paper has normal ones.
+    Deviations: uniform inits, where the paper has normal ones. An adapter in float16 computes in float32.
     """
 
     name = "loha"
@@ -60,7 +61,11 @@ class LoHa(ll.Variant):
         }
 
     def adapt_output(self, x: Tensor, y: Tensor, layer: nn.Module) -> Tensor:
-        update = (self.B1 @ self.A1) * (self.B2 @ self.A2)
+        # The update's gradient is as large as W's: float16 may hold the factors' and not that.
+        A1, B1, A2, B2 = (
+            v.float() if v.dtype == torch.float16 else v for v in (self.A1, self.B1, self.A2, self.B2)
+        )
+        update = (B1 @ A1) * (B2 @ A2)
         return y + self.scale * F.linear(x.to(update.dtype), update)
 
 
