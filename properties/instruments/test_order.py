@@ -1,6 +1,7 @@
 """The order in which claims are asked changes how long a run takes, and nothing else."""
 
 import json
+import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -9,11 +10,14 @@ import pytest
 
 import lora_lite as ll
 from properties.judging.claim import load_claims
+from properties.mutation import __main__ as program
 from properties.mutation import load_catalogue, matrix, order, survey
 from properties.mutation.matrix import ranked, run_row
-from properties.mutation.mutant import plain
+from properties.mutation.mutant import Mutant, plain
 
 pytestmark = pytest.mark.instruments
+
+LORAS = ("lora_alpha_without_r", "lora_scale_lost", "lora_update_subtracted")
 
 
 @pytest.fixture(autouse=True)
@@ -99,6 +103,29 @@ def test_of_each_mutant_a_witness_is_stated_or_two(monkeypatch: pytest.MonkeyPat
     cells = [matrix.Cell(name, mutant.name, "lora", "killed") for name in (seen, second, *blind)]
     (row,) = matrix.rows_of([*cells, matrix.Cell("other", mutant.name, "hra", "killed")])
     assert row.witnesses == [seen, second]
+
+
+def test_a_mutant_that_never_ends_stops_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is said of it, and the next run tries it again."""
+    hangs, dies, seen = (load_catalogue()[name] for name in LORAS)
+    claims = ["forward_agrees_with_the_oracle", "merged_layer_agrees_with_the_oracle"]
+
+    def killers(mutant: Mutant, **how: object) -> list[str]:
+        if mutant is dies:
+            os._exit(1)
+        while mutant is hangs:
+            pass
+        return claims
+
+    monkeypatch.setattr(order, "KILLERS", tmp_path / "killers.json")
+    monkeypatch.setattr(program, "load_catalogue", lambda: {m.name: m for m in (hangs, dies, seen)})
+    monkeypatch.setattr(program, "killers", killers)
+    monkeypatch.setattr(program, "warm", lambda variants: None)
+    program._killers(program.arguments().parse_args(["killers", "--deadline", "1"]))
+    assert json.loads((tmp_path / "killers.json").read_text()) == {seen.name: claims}
+    assert f"{hangs.name}: not known yet\n{dies.name}: not known yet\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Sequence
 from functools import partial
+from itertools import groupby, takewhile
 from pathlib import Path
 from types import ModuleType
 
@@ -28,7 +29,7 @@ from properties.mutation.interface import interface_mutants
 from properties.mutation.matrix import Cell, Row, rows_of, run_row
 from properties.mutation.mutant import Mutant
 from properties.mutation.score import Outcome, score
-from properties.mutation.survey import judged, killers, warm
+from properties.mutation.survey import judged, killers, survey, warm
 from properties.subjects.living import part_of
 from properties.subjects.users import import_variants
 
@@ -70,7 +71,7 @@ def main() -> int:
 
 
 def _killers(given: argparse.Namespace) -> None:
-    """One after the other; what is found is written at once, and the next run goes on from there."""
+    """What is found is written at once, and the next run goes on from there."""
     catalogue, few = load_catalogue(), max(1, given.examples // 10)
     caught = [mutant for mutant in catalogue.values() if mutant.equivalent is None]
     missing = [mutant for mutant in caught if mutant.name not in order.stated()]
@@ -79,18 +80,21 @@ def _killers(given: argparse.Namespace) -> None:
         rows = rows_of(Cell(**cell) for cell in cells)
         order.state({row.mutant: row.witnesses for row in rows if row.witnesses}, catalogue)
         missing = []
-    began = time.monotonic()
+    ends = time.monotonic() + given.minutes * 60
+    ask = partial(killers, examples=few, full=given.examples, everything=given.all)
     # Of a formula two claims are found at once.
-    for mutant in sorted(missing, key=lambda m: not _in_a_variant(m)):
-        if time.monotonic() - began > given.minutes * 60:
-            break
-        found = killers(mutant, examples=few, full=given.examples, everything=given.all)
-        print(f"{mutant.name}: {' and '.join(found) or 'not known yet'}", flush=True)
-        if found:
-            order.state({mutant.name: found}, catalogue)
-    told = [order.stated()[m.name] for m in caught if m.name in order.stated()]
-    alone = sum(len(names) == 1 for names in told)
-    print(f"{len(told)} of {len(caught)}: {alone} by one claim alone, {len(told) - alone} by others too")
+    missing.sort(key=lambda m: (not _in_a_variant(m), m.applies_to[0]))
+    for variant, mutants in groupby(missing, key=lambda m: m.applies_to[0]):
+        warm([variant] if time.monotonic() < ends else [])
+        in_time = takewhile(lambda _: time.monotonic() < ends, mutants)
+        for told in survey(in_time, lambda m: (m.name, ask(m)), jobs=given.jobs, deadline=given.deadline):
+            # Of a process that hung or died there is an Outcome, and no claims.
+            name, found = (told.mutant, []) if isinstance(told, Outcome) else told
+            print(f"{name}: {' and '.join(found) or 'not known yet'}", flush=True)
+            order.state({name: found} if found else {}, catalogue)
+    known = [order.stated()[m.name] for m in caught if m.name in order.stated()]
+    alone = sum(len(names) == 1 for names in known)
+    print(f"{len(known)} of {len(caught)}: {alone} by one claim alone, {len(known) - alone} by others too")
 
 
 def _in_a_variant(mutant: Mutant) -> bool:
