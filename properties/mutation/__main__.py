@@ -85,13 +85,15 @@ def _killers(given: argparse.Namespace) -> None:
     # Of a formula two claims are found at once.
     missing.sort(key=lambda m: (not _in_a_variant(m), m.applies_to[0]))
     for variant, mutants in groupby(missing, key=lambda m: m.applies_to[0]):
-        warm([variant] if time.monotonic() < ends else [])
+        if time.monotonic() < ends:
+            warm([variant])
         in_time = takewhile(lambda _: time.monotonic() < ends, mutants)
         for told in survey(in_time, lambda m: (m.name, ask(m)), jobs=given.jobs, deadline=given.deadline):
             # Of a process that hung or died there is an Outcome, and no claims.
             name, found = (told.mutant, []) if isinstance(told, Outcome) else told
             print(f"{name}: {' and '.join(found) or 'not known yet'}", flush=True)
-            order.state({name: found} if found else {}, catalogue)
+            if found:
+                order.state({name: found}, catalogue)
     known = [order.stated()[m.name] for m in caught if m.name in order.stated()]
     alone = sum(len(names) == 1 for names in known)
     print(f"{len(known)} of {len(caught)}: {alone} by one claim alone, {len(known) - alone} by others too")
